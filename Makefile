@@ -1,0 +1,60 @@
+# make dev | test | lint | sim | bench | sanitize | fuzz: each makes and uses .venv by itself.
+PYTHON ?= python3
+VENV   := .venv
+PY     := $(VENV)/bin/python
+SEEDS  ?= 20
+FUZZ_SECONDS ?= 20
+
+.PHONY: help dev test lint format sim bench sanitize fuzz native lock clean
+
+help: ## what each target does
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/ready: requirements.lock pyproject.toml
+	@echo "== making $(VENV) from requirements.lock"
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --upgrade pip
+	$(PY) -m pip install --quiet --require-hashes -r requirements.lock
+	@touch $@
+
+$(VENV)/built: $(VENV)/ready pyproject.toml $(wildcard native/*.c native/*.h native/*.pyx)
+	@echo "== building dipnet._native"
+	$(PY) -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+native: $(VENV)/built ## build the native doors
+
+dev: $(VENV)/built ## a one-node chain on 127.0.0.1:8545 with ten funded accounts
+	$(VENV)/bin/dipnetd dev
+
+test: $(VENV)/built ## the whole test suite
+	$(PY) -m pytest -q
+
+lint: $(VENV)/built ## ruff and mypy
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+
+format: $(VENV)/ready ## rewrite the sources as ruff likes them
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+
+sim: $(VENV)/built ## SEEDS=n seeds of the simulator, each under two hash seeds
+	$(PY) tests/sim_run.py --seeds $(SEEDS)
+
+bench: $(VENV)/built ## the benchmarks, each beside its limit
+	$(PY) -m benchmarks
+
+sanitize: ## the native tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	@$(MAKE) --no-print-directory -C native sanitize
+
+fuzz: ## FUZZ_SECONDS=n seconds of libFuzzer for each decoder; needs clang
+	@$(MAKE) --no-print-directory -C native fuzz FUZZ_SECONDS=$(FUZZ_SECONDS)
+
+lock: $(VENV)/ready ## write requirements.lock anew from pyproject.toml
+	$(PY) -m pip install --quiet pip-tools
+	$(PY) -m piptools compile --quiet --strip-extras --generate-hashes --allow-unsafe \
+	  --extra dev --no-header --output-file requirements.lock pyproject.toml
+
+clean: ## remove everything that can be made again
+	rm -rf $(VENV) build *.egg-info dipnet/_native/*.so native/*_door.c native/build

@@ -1,0 +1,1 @@
+"""Cython doors to native/: thin, typed, the GIL released around C."""

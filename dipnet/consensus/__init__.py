@@ -1,0 +1,1 @@
+"""The DPOS main chain: blocks, schedule, pool, fork choice."""

@@ -1,0 +1,1 @@
+"""The blockless ledger of IoT data."""

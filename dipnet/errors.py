@@ -1,0 +1,137 @@
+"""The two expected failures, and the table of every coded refusal.
+
+``Invalid`` is their fault: refuse, score down, answer with a code. ``Corrupt`` is our disk: stop
+signing, say what to do, exit. Any other exception is a bug and ends the process (DESIGN 2, rule 4).
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One row of the table: JSON-RPC error number, text (Ethereum's where it has one), remedy."""
+
+    rpc: int
+    text: str
+    remedy: str
+
+
+# JSON-RPC 2.0 numbers: -32700 parse, -32600 request, -32601 method, -32602 parameters.
+# EIP-1474: -32000 invalid input, -32001 not found, -32005 limit exceeded.
+REFUSALS: Final[dict[str, Refusal]] = {
+    # --- bytes (codec, tx, block, vertex, wire)
+    "record": Refusal(-32000, "malformed record", "encode as a canonical bounded record"),
+    "rlp": Refusal(-32000, "rlp: invalid encoding", "encode as canonical RLP"),
+    "oversized": Refusal(-32000, "oversized data", "send fewer bytes"),
+    # --- transactions (texts of go-ethereum)
+    "tx_type": Refusal(-32000, "transaction type not supported", "sign type 0, 1 or 2"),
+    "tx_form": Refusal(-32000, "invalid transaction", "check every field of the transaction"),
+    "chain_id": Refusal(-32000, "invalid chain id for signer", "sign for this chain's id"),
+    "unprotected": Refusal(
+        -32000,
+        "only replay-protected (EIP-155) transactions allowed over RPC",
+        "sign with a chain id",
+    ),
+    "sender": Refusal(-32000, "invalid sender", "sign again; s must be in the lower half"),
+    "nonce_low": Refusal(-32000, "nonce too low", "use the account's next nonce"),
+    "nonce_high": Refusal(-32000, "nonce too high", "send the missing nonces first"),
+    "nonce_max": Refusal(-32000, "nonce has max value", "use another account"),
+    "funds": Refusal(
+        -32000, "insufficient funds for gas * price + value", "fund the account or send less"
+    ),
+    "intrinsic_gas": Refusal(-32000, "intrinsic gas too low", "raise the gas limit"),
+    "floor_gas": Refusal(
+        -32000, "insufficient gas for floor data gas cost", "raise the gas limit (EIP-7623)"
+    ),
+    "block_gas": Refusal(-32000, "exceeds block gas limit", "lower the gas limit"),
+    "gas_cap": Refusal(-32000, "transaction gas limit too high", "lower the gas limit (EIP-7825)"),
+    "fee_cap_low": Refusal(
+        -32000,
+        "max fee per gas less than block base fee",
+        "raise maxFeePerGas above the base fee",
+    ),
+    "tip_above_cap": Refusal(
+        -32000,
+        "max priority fee per gas higher than max fee per gas",
+        "lower maxPriorityFeePerGas",
+    ),
+    "underpriced": Refusal(-32000, "transaction underpriced", "raise the fee"),
+    "replacement": Refusal(
+        -32000, "replacement transaction underpriced", "raise both fees by at least 10 %"
+    ),
+    "known": Refusal(-32000, "already known", "wait for its receipt"),
+    "pool_full": Refusal(-32005, "txpool is full", "wait, or pay a higher fee"),
+    "account_full": Refusal(
+        -32005, "account limit exceeded", "wait until pending transactions are in a block"
+    ),
+    "no_vm": Refusal(
+        -32000,
+        "contract creation is not supported yet",
+        "this version takes payments only; send to an address",
+    ),
+    "initcode": Refusal(-32000, "max initcode size exceeded", "send a smaller contract"),
+    # --- genesis and configuration
+    "genesis": Refusal(-32000, "invalid genesis", "correct the named field of genesis.json"),
+    "config": Refusal(-32000, "invalid configuration", "correct the named option"),
+    # --- blocks
+    "block_form": Refusal(-32000, "invalid block", "follow the rules of the header"),
+    "block_parent": Refusal(-32001, "unknown parent", "send the ancestors first"),
+    "block_slot": Refusal(-32000, "block slot out of order", "use a later slot"),
+    "block_future": Refusal(-32000, "block from the future", "check the clock"),
+    "block_leader": Refusal(-32000, "block from the wrong proposer", "wait for your slot"),
+    "block_signature": Refusal(
+        -32000, "invalid proposer signature", "sign with the delegate's key"
+    ),
+    "block_root": Refusal(-32000, "block root mismatch", "recompute the roots"),
+    "block_old": Refusal(-32000, "block below the undo window", "synchronise from another peer"),
+    # --- vertices
+    "vertex_form": Refusal(-32000, "malformed vertex", "see the layout of the vertex"),
+    "vertex_chain": Refusal(-32000, "vertex of another chain", "use this chain's id"),
+    "vertex_parents": Refusal(
+        -32000, "vertex parents unsorted or repeated", "sort parents by id, each once"
+    ),
+    "vertex_age": Refusal(
+        -32000, "vertex parent too old or newer than its reference", "take a new template"
+    ),
+    "vertex_ref": Refusal(
+        -32000, "vertex reference block is not on this chain", "take a new template"
+    ),
+    "vertex_signature": Refusal(
+        -32000, "invalid vertex signature", "sign the id with the issuer's key, low s"
+    ),
+    "vertex_payload": Refusal(
+        -32000, "vertex payload does not match its hash", "hash the payload you send"
+    ),
+    "vertex_orphan": Refusal(
+        -32005, "too many vertices waiting for parents", "send the parents first"
+    ),
+    # --- peers
+    "peer_message": Refusal(-32000, "malformed peer message", "update the peer"),
+    "peer_network": Refusal(-32000, "peer of another network", "use this network's genesis.json"),
+    "peer_limit": Refusal(-32005, "peer limit exceeded", "slow down"),
+    # --- JSON-RPC
+    "parse": Refusal(-32700, "parse error", "send one JSON object or a batch"),
+    "request": Refusal(-32600, "invalid request", "send jsonrpc, id, method, params"),
+    "method": Refusal(-32601, "the method does not exist/is not available", "see docs/rpc.md"),
+    "params": Refusal(-32602, "invalid params", "see docs/rpc.md"),
+    "not_found": Refusal(-32001, "not found", "check the hash or number"),
+    "limit": Refusal(-32005, "limit exceeded", "ask for less or slow down"),
+    "busy": Refusal(-32005, "node is busy", "retry in a moment"),
+    "stopping": Refusal(-32005, "node is stopping", "retry after it is back"),
+    "syncing": Refusal(-32005, "node is syncing", "wait until dipnet_status says ready"),
+}
+
+
+class Invalid(Exception):
+    """Their fault. ``code`` is a key of ``REFUSALS``; ``detail`` says what is wrong this time."""
+
+    def __init__(self, code: str, detail: str = "") -> None:
+        row = REFUSALS[code]
+        super().__init__(f"{row.text}: {detail}" if detail else row.text)
+        self.code = code
+        self.refusal = row
+
+
+class Corrupt(Exception):
+    """Our disk: what was read cannot be what was written, or a write failed. The process stops."""

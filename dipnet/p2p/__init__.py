@@ -1,0 +1,1 @@
+"""The peer protocols as machines without sockets."""

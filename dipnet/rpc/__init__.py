@@ -1,0 +1,1 @@
+"""JSON-RPC, WebSocket, health and metrics on one port."""

@@ -1,0 +1,11 @@
+/* Keccak-256 with the original padding (0x01), as Ethereum uses it; not NIST SHA3-256. */
+#ifndef DIP_KECCAK_H
+#define DIP_KECCAK_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* out receives 32 bytes; out may overlap data. data may be NULL when len is 0. */
+void dip_keccak256(uint8_t out[32], const uint8_t *data, size_t len);
+
+#endif

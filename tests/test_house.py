@@ -1,0 +1,148 @@
+"""The rules of the house (DESIGN 2), checked and not remembered."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dipnet.errors import REFUSALS
+
+ROOT = Path(__file__).resolve().parent.parent
+LINES_MAX = 500
+FUNCTION_LINES_MAX = 70
+
+FLOORS = {
+    "errors": 0, "codec": 0, "crypto": 0,
+    "genesis": 1, "tx": 1, "state": 1,
+    "vm": 2,
+    "consensus": 3, "dag": 3, "p2p": 3,
+    "effects": 4, "node": 4,
+    "store": 5, "net": 5, "rpc": 5, "config": 5, "metrics": 5,
+    "daemon": 6,
+    "cli": 7, "device": 7, "testnet": 7,
+}  # fmt: skip
+# Files of one floor that may see one another, in this order (later imports earlier).
+STAIRS = [
+    ["errors", "codec", "crypto"],
+    ["effects", "node"],
+    ["config", "store", "metrics", "rpc"],
+    ["device", "testnet", "cli"],
+]
+CLOCK_FLOOR = 5
+BANNED_BELOW = {"asyncio", "time", "random", "os", "secrets", "socket", "threading", "trio"}
+BANNED_NAMES = {
+    "manager", "service", "handler", "helper", "helpers", "util", "utils", "common", "misc", "base",
+    "abc", "interfaces", "builder", "factory", "registry", "pubsub", "types", "constants",
+}  # fmt: skip
+CONSENSUS_ROOMS = {"codec", "crypto", "genesis", "tx", "state", "vm", "consensus", "dag"}
+
+
+def sources() -> Iterator[Path]:
+    yield from sorted((ROOT / "dipnet").rglob("*.py"))
+
+
+def room(path: Path) -> str:
+    return path.relative_to(ROOT / "dipnet").parts[0].removesuffix(".py")
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), str(path))
+
+
+def imported(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+        if node.module == "dipnet":
+            yield from (f"dipnet.{alias.name}" for alias in node.names)
+        else:
+            yield node.module
+
+
+def may_import(here: str, there: str) -> bool:
+    if here == there or FLOORS[there] < FLOORS[here]:
+        return True
+    return any(
+        here in stair and there in stair and stair.index(there) < stair.index(here)
+        for stair in STAIRS
+    )
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_file(path: Path) -> None:
+    text, module, here = path.read_text(), tree(path), room(path)
+    assert len(text.splitlines()) <= LINES_MAX, "a file past 500 lines asks to be two"
+    assert path.stem not in BANNED_NAMES
+    assert not re.search(r"\b(TODO|FIXME|XXX|HACK)\b", text)
+    if here == "__init__":
+        return
+    assert here == "_native" or here in FLOORS, "a new room needs a floor"
+    for node in ast.walk(module):
+        names = list(imported(node))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = (node.end_lineno or 0) - node.lineno + 1
+            assert length <= FUNCTION_LINES_MAX, f"{node.name} has {length} lines"
+            hidden = [n for inner in ast.walk(node) for n in imported(inner)]
+            assert not hidden, f"import inside {node.name}: {hidden}"
+        for name in names:
+            top, *rest = name.split(".")
+            assert name != "typing.TYPE_CHECKING"
+            if top == "dipnet" and rest and rest[0] not in ("_native", "__version__"):
+                assert may_import(here, rest[0]), f"{here} imports {name}"
+            if here in FLOORS and FLOORS[here] < CLOCK_FLOOR:
+                assert top not in BANNED_BELOW, f"{here} imports {top}"
+        if isinstance(node, ast.Name):
+            assert node.id != "TYPE_CHECKING"
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in sources() if room(p) in CONSENSUS_ROOMS], ids=lambda p: p.stem
+)
+def test_consensus_sees_no_float_and_no_hash_order(path: Path) -> None:
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Constant):
+            assert not isinstance(node.value, float), f"float at line {node.lineno}"
+        if isinstance(node, ast.BinOp):
+            assert not isinstance(node.op, ast.Div), f"true division at line {node.lineno}"
+        if isinstance(node, ast.For):
+            loop = node.iter
+            is_set = isinstance(loop, ast.Set | ast.SetComp) or (
+                isinstance(loop, ast.Call) and getattr(loop.func, "id", "") in ("set", "frozenset")
+            )
+            assert not is_set, f"iteration over a set at line {node.lineno}"
+
+
+def test_every_refusal_is_used_and_known() -> None:
+    used = set()
+    for path in sources():
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Invalid":
+                assert node.args, f"{path}: Invalid without a code"
+                if isinstance(node.args[0], ast.Constant):
+                    assert node.args[0].value in REFUSALS, f"{path}: {node.args[0].value}"
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                used.add(node.value)
+    everywhere = [t for p in sources() if p.name != "errors.py" for t in [p.read_text()]]
+    unused = [code for code in REFUSALS if not any(f'"{code}"' in text for text in everywhere)]
+    assert not unused, f"refusals nobody raises: {unused}"
+
+
+def test_record_prefixes_are_unique() -> None:
+    seen: dict[bytes, str] = {}
+    for path in sources():
+        for node in tree(path).body:
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
+                for target in node.targets:
+                    if isinstance(target, ast.Name) and target.id.startswith("KEY_"):
+                        key = node.value.value
+                        assert key not in seen, f"{path}: {target.id} is also {seen.get(key)}"
+                        seen[key] = f"{path.stem}.{target.id}"
+
+
+def test_native_files_are_bounded() -> None:
+    for path in sorted((ROOT / "native").glob("*.[ch]")):
+        if not path.name.endswith("_door.c"):
+            assert len(path.read_text().splitlines()) <= LINES_MAX, path.name
+            assert "Python.h" not in path.read_text(), path.name
