@@ -146,7 +146,15 @@ class Sign:
     digest: bytes
 
 
-Effect = Write | Send | Dial | Drop | Wake | Reply | Verify | Sign
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Tell local subscribers of ``topic``: newHeads, newPendingTransactions or dagVertices."""
+
+    topic: str
+    values: tuple[object, ...]
+
+
+Effect = Write | Send | Dial | Drop | Wake | Reply | Verify | Sign | Publish
 
 # What may leave before the writes asked for earlier are durable: nobody outside can see it.
 UNSEEN = (Wake, Verify, Dial)
