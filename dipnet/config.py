@@ -24,4 +24,8 @@ class Config(BaseModel):
     rpc_hosts: tuple[str, ...] = Field((), description="further Host names that JSON-RPC accepts")
     delegate_keystore: Path | None = Field(None, description="keystore v3 of the delegate's key")
     delegate_password: Path | None = Field(None, description="file with that keystore's password")
+    disk_refuse_bytes: int = Field(
+        1 << 30, ge=0, description="accept nothing below this free space"
+    )
+    disk_stop_bytes: int = Field(256 << 20, ge=0, description="stop below this free space")
     log: str = Field("info", pattern="^(debug|info|warning|error)$", description="log level")

@@ -118,6 +118,7 @@ REFUSALS: Final[dict[str, Refusal]] = {
     "not_found": Refusal(-32001, "not found", "check the hash or number"),
     "limit": Refusal(-32005, "limit exceeded", "ask for less or slow down"),
     "busy": Refusal(-32005, "node is busy", "retry in a moment"),
+    "disk": Refusal(-32005, "disk is nearly full", "free space where the data directory lies"),
     "stopping": Refusal(-32005, "node is stopping", "retry after it is back"),
     "syncing": Refusal(-32005, "node is syncing", "wait until dipnet_status says ready"),
 }

@@ -23,9 +23,6 @@ WRITE_BUFFER_BYTES = 16 << 20
 CACHE_BYTES = 16 << 20
 FILES_MAX = 256
 
-DISK_REFUSE_BYTES = 1 << 30  # below this much free space nothing new is accepted
-DISK_STOP_BYTES = 256 << 20  # below this the node stops
-
 REMEDY = (
     "stop signing with this directory, check the disk and its free space, then start again; "
     "if that fails, move the directory away and let the node fetch the chain from its peers"
@@ -127,9 +124,7 @@ class Store:
         self._writing = {}
         return count
 
-    def start(
-        self, on_durable: Callable[[int], None], on_failure: Callable[[str], None]
-    ) -> None:
+    def start(self, on_durable: Callable[[int], None], on_failure: Callable[[str], None]) -> None:
         """Commits in a thread of its own from now on; both callbacks run in that thread."""
 
         def run() -> None:
@@ -184,7 +179,9 @@ def _open(path: Path) -> plyvel.DB:
             raise Invalid(
                 "config", f"{path} is in use by another dipnetd; stop it or choose another --data"
             ) from error
-        raise Invalid("config", f"cannot open {path}: {error}; free space or fix its rights") from error
+        raise Invalid(
+            "config", f"cannot open {path}: {error}; free space or fix its rights"
+        ) from error
 
 
 def _after(prefix: bytes) -> bytes | None:
