@@ -161,17 +161,26 @@ def sign_tx(
 def _form(raw: bytes, chain_id: int | None) -> _Form:
     """Everything about ``raw`` but the sender."""
     kind, fields = _fields(raw)
+    own_chain: Rlp = b""
+    listed: Rlp = []
     if kind == LEGACY:
         nonce, cap, gas, to, value, data, *signature = fields
-        own_chain, tip, listed = b"", cap, []
+        tip = cap
     elif kind == ACCESS_LIST:
         own_chain, nonce, cap, gas, to, value, data, listed, *signature = fields
         tip = cap
     else:
         own_chain, nonce, tip, cap, gas, to, value, data, listed, *signature = fields
+    count = _number("nonce", nonce, 8)
     tip_wei = _number("maxPriorityFeePerGas", tip, 32)
     cap_wei = _number("maxFeePerGas" if kind == DYNAMIC_FEE else "gasPrice", cap, 32)
     units = _number("gas", gas, 8)
+    if count == NONCE_MAX:
+        raise Invalid("nonce_max", "EIP-2681")
+    if tip_wei > cap_wei:
+        raise Invalid("tip_above_cap", f"maxPriorityFeePerGas {tip_wei}, maxFeePerGas {cap_wei}")
+    if units * cap_wei > COST_MAX:
+        raise Invalid("tx_form", "gas * price is past 256 bits")
     v, r, s = map(_number, ("v", "r", "s"), signature, (32, 32, 32))
     if kind == LEGACY:
         signed_for, parity = _eip155(v)
@@ -186,7 +195,7 @@ def _form(raw: bytes, chain_id: int | None) -> _Form:
         hash=keccak256(raw),
         type=kind,
         chain_id=signed_for,
-        nonce=_number("nonce", nonce, 8),
+        nonce=count,
         max_priority_fee=tip_wei,
         max_fee=cap_wei,
         gas=units,
@@ -198,12 +207,6 @@ def _form(raw: bytes, chain_id: int | None) -> _Form:
         r=r,
         s=s,
     )
-    if tx.keywords["nonce"] == NONCE_MAX:
-        raise Invalid("nonce_max", "EIP-2681")
-    if tip_wei > cap_wei:
-        raise Invalid("tip_above_cap", f"maxPriorityFeePerGas {tip_wei}, maxFeePerGas {cap_wei}")
-    if units * cap_wei > COST_MAX:
-        raise Invalid("tx_form", "gas * price is past 256 bits")
     digest = _signed_digest(raw, kind, signed_for, _size(v) + _size(r) + _size(s))
     return _Form(tx, digest, r.to_bytes(32, "big") + s.to_bytes(32, "big") + bytes((parity,)))
 
