@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from enum import IntEnum
 from typing import Any, Final, NamedTuple
 
-from dipnet.codec import TEXT, UINT, Bin, Many, pack, unpack
+from dipnet.codec import TEXT, UINT, Bin, Many, Record, Shape, Uint, pack, unpack
 from dipnet.errors import Invalid
 
 ADDRESS_BYTES_MAX: Final = 256
@@ -196,7 +196,7 @@ Message = (
 class _Field(NamedTuple):
     """The shape that the codec checks, then the meaning that only this room knows."""
 
-    shape: Any
+    shape: Shape
     read: Callable[[Any], Any]
 
 
@@ -204,20 +204,15 @@ def _same(value: Any) -> Any:
     return value
 
 
-def _text(value: str) -> str:
-    if not (value.isascii() and value.isprintable()):
+def _text(value: bytes) -> str:
+    text = value.decode()  # UTF-8 was checked by the shape
+    if not (text.isascii() and text.isprintable()):
         raise Invalid("peer_message", "text is not printable ASCII")
-    return value
+    return text
 
 
-def _texts(values: list[str]) -> tuple[str, ...]:
+def _texts(values: list[bytes]) -> tuple[str, ...]:
     return tuple(_text(value) for value in values)
-
-
-def _flag(value: int) -> bool:
-    if value > 1:
-        raise Invalid("peer_message", "flag is not 0 or 1")
-    return value == 1
 
 
 def _lane_of(*allowed: Lane) -> Callable[[int], Lane]:
@@ -233,7 +228,7 @@ def _lane_of(*allowed: Lane) -> Callable[[int], Lane]:
 
 _NUMBER = _Field(UINT, _same)
 _HASH = _Field(Bin(32), _same)
-_FLAG = _Field(UINT, _flag)
+_FLAG = _Field(Uint(1), bool)
 _ANY_LANE = _Field(UINT, _lane_of(Lane.BLOCK, Lane.TX, Lane.VERTEX))
 _ITEM_LANE = _Field(UINT, _lane_of(Lane.BLOCK, Lane.TX))
 _IDS = _Field(Many(Bin(32), IDS_MAX), tuple)
@@ -323,7 +318,11 @@ def decode(protocol: str, data: bytes) -> Message:
     return message
 
 
-def _plain(value: int | bytes | str | Sequence[Any]) -> Any:
+def _plain(value: int | bytes | str | Sequence[bytes | str]) -> Record:
+    if isinstance(value, bytes):
+        return value
     if isinstance(value, int):  # Lane and bool too
         return int(value)
-    return list(value) if isinstance(value, tuple) else value
+    if isinstance(value, str):
+        return value.encode()
+    return [_plain(part) for part in value]
