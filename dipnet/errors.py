@@ -115,6 +115,14 @@ REFUSALS: Final[dict[str, Refusal]] = {
     "request": Refusal(-32600, "invalid request", "send jsonrpc, id, method, params"),
     "method": Refusal(-32601, "the method does not exist/is not available", "see docs/rpc.md"),
     "params": Refusal(-32602, "invalid params", "see docs/rpc.md"),
+    "host": Refusal(-32600, "invalid host specified", "name it in the node's rpc_hosts"),
+    "origin": Refusal(-32600, "invalid origin specified", "name it in the node's rpc_origins"),
+    "http": Refusal(-32600, "invalid HTTP request", "POST / with Content-Type: application/json"),
+    "subscription": Refusal(-32001, "notifications not supported", "subscribe over a WebSocket"),
+    "no_state": Refusal(
+        -32000, "missing trie node", "ask at latest; older state is not kept by this node"
+    ),
+    "internal": Refusal(-32603, "internal error", "report it with the node's log"),
     "not_found": Refusal(-32001, "not found", "check the hash or number"),
     "limit": Refusal(-32005, "limit exceeded", "ask for less or slow down"),
     "busy": Refusal(-32005, "node is busy", "retry in a moment"),
@@ -130,6 +138,7 @@ class Invalid(Exception):
         row = REFUSALS[code]
         super().__init__(f"{row.text}: {detail}" if detail else row.text)
         self.code = code
+        self.detail = detail
         self.refusal = row
 
 
