@@ -232,7 +232,11 @@ def rlp_encode(item: RlpInput) -> bytes:
         if len(item) == 1 and item[0] < 0x80:
             return item
         return _rlp_head(0x80, len(item)) + item
-    body = b"".join([rlp_encode(part) for part in item])
+    return rlp_wrap(b"".join([rlp_encode(part) for part in item]))
+
+
+def rlp_wrap(body: bytes) -> bytes:
+    """The list whose items, already encoded and joined, are ``body``."""
     return _rlp_head(0xC0, len(body)) + body
 
 
