@@ -122,6 +122,12 @@ REFUSALS: Final[dict[str, Refusal]] = {
     "no_state": Refusal(
         -32000, "missing trie node", "ask at latest; older state is not kept by this node"
     ),
+    "not_canonical": Refusal(
+        -32000, "hash is not currently canonical", "ask by height, or leave out requireCanonical"
+    ),
+    "allowance": Refusal(
+        -32000, "gas required exceeds allowance", "fund the account or lower the fee"
+    ),
     "internal": Refusal(-32603, "internal error", "report it with the node's log"),
     "not_found": Refusal(-32001, "not found", "check the hash or number"),
     "limit": Refusal(-32005, "limit exceeded", "ask for less or slow down"),

@@ -10,7 +10,6 @@ from typing import Final
 
 from dipnet.codec import to_hex
 from dipnet.consensus.block import Block, Header
-from dipnet.crypto import checksum
 from dipnet.tx import DYNAMIC_FEE, LEGACY, Tx
 from dipnet.vm.receipt import Receipt, bloom
 
@@ -33,7 +32,7 @@ def header_view(header: Header) -> View:
         "hash": to_hex(header.hash),
         "parentHash": to_hex(header.parent),
         "sha3Uncles": NO_UNCLES,
-        "miner": checksum(header.proposer),
+        "miner": to_hex(header.proposer),
         "stateRoot": to_hex(header.state_root),
         "transactionsRoot": to_hex(header.tx_root),
         "receiptsRoot": to_hex(header.receipt_root),
@@ -48,7 +47,7 @@ def header_view(header: Header) -> View:
         "nonce": _NONCE_ZERO,
         "slot": header.slot,
         "epoch": header.epoch,
-        "proposer": checksum(header.proposer),
+        "proposer": to_hex(header.proposer),
         "timestampMs": header.timestamp_ms,
         "dagRoot": to_hex(header.dag_root),
         "dagCount": header.dag_count,
@@ -101,8 +100,8 @@ def tx_view(tx: Tx, header: Header | None, index: int) -> View:
         "transactionIndex": None if header is None else quantity(index),
         "hash": to_hex(tx.hash),
         "type": quantity(tx.type),
-        "from": checksum(tx.sender),
-        "to": checksum(tx.to) if tx.to else None,
+        "from": to_hex(tx.sender),
+        "to": to_hex(tx.to) if tx.to else None,
         "nonce": quantity(tx.nonce),
         "value": quantity(tx.value),
         "gas": quantity(tx.gas),
@@ -117,7 +116,7 @@ def tx_view(tx: Tx, header: Header | None, index: int) -> View:
     if tx.type != LEGACY:
         view["yParity"] = quantity(tx.v)
         view["accessList"] = [
-            {"address": checksum(address), "storageKeys": [to_hex(key) for key in keys]}
+            {"address": to_hex(address), "storageKeys": [to_hex(key) for key in keys]}
             for address, keys in tx.access_list
         ]
     if tx.type == DYNAMIC_FEE:
@@ -139,7 +138,7 @@ def receipt_view(block: Block, receipts: Sequence[Receipt], index: int, log_inde
         place
         | {
             "logIndex": quantity(log_index + at),
-            "address": checksum(log.address),
+            "address": to_hex(log.address),
             "topics": [to_hex(topic) for topic in log.topics],
             "data": to_hex(log.data),
             "removed": False,
@@ -147,8 +146,8 @@ def receipt_view(block: Block, receipts: Sequence[Receipt], index: int, log_inde
         for at, log in enumerate(receipt.logs)
     ]
     return place | {
-        "from": checksum(tx.sender),
-        "to": checksum(tx.to) if tx.to else None,
+        "from": to_hex(tx.sender),
+        "to": to_hex(tx.to) if tx.to else None,
         "contractAddress": None,
         "cumulativeGasUsed": quantity(receipt.cumulative_gas),
         "gasUsed": quantity(receipt.gas_used),
