@@ -34,6 +34,7 @@ REFUSALS: Final[dict[str, Refusal]] = {
         "sign with a chain id",
     ),
     "sender": Refusal(-32000, "invalid sender", "sign again; s must be in the lower half"),
+    "sender_code": Refusal(-32000, "sender not an eoa", "send from an account without code"),
     "nonce_low": Refusal(-32000, "nonce too low", "use the account's next nonce"),
     "nonce_high": Refusal(-32000, "nonce too high", "send the missing nonces first"),
     "nonce_max": Refusal(-32000, "nonce has max value", "use another account"),
