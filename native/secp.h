@@ -3,6 +3,7 @@
 #ifndef DIP_SECP_H
 #define DIP_SECP_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 /* The opaque structs of libsecp256k1; their sizes are compared with the library's at import. */
