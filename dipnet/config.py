@@ -22,6 +22,7 @@ class Config(BaseModel):
     rpc_host: str = Field("127.0.0.1", description="address that JSON-RPC binds")
     rpc_port: int = Field(RPC_PORT, ge=0, le=65535, description="port of JSON-RPC; 0: any free one")
     rpc_hosts: tuple[str, ...] = Field((), description="further Host names that JSON-RPC accepts")
+    rpc_origins: tuple[str, ...] = Field((), description="web origins that may call JSON-RPC")
     delegate_keystore: Path | None = Field(None, description="keystore v3 of the delegate's key")
     delegate_password: Path | None = Field(None, description="file with that keystore's password")
     disk_refuse_bytes: int = Field(
