@@ -84,6 +84,8 @@ REFUSALS: Final[dict[str, Refusal]] = {
     "block_signature": Refusal(
         -32000, "invalid proposer signature", "sign with the delegate's key"
     ),
+    "block_limit": Refusal(-32005, "too many blocks of one slot", "propose once in a slot"),
+    "block_tx": Refusal(-32000, "invalid transaction in block", "leave the transaction out"),
     "block_root": Refusal(-32000, "block root mismatch", "recompute the roots"),
     "block_old": Refusal(-32000, "block below the undo window", "synchronise from another peer"),
     # --- vertices

@@ -8,7 +8,7 @@ Until the finality protocol and the anchors of the DAG arrive, their fields of t
 one honest value that there is, and nothing else is valid (ADR 10).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from dipnet.consensus.schedule import epoch_of, genesis_set, set_digest, slot_st
 from dipnet.crypto import ADDRESS_ZERO, keccak256, recover, sha256
 from dipnet.errors import Invalid
 from dipnet.genesis import Genesis
-from dipnet.state import trie_root
+from dipnet.state import Journal, trie_root
 from dipnet.tx import TX_BYTES_MAX, Tx, decode_batch
 
 HEADER_VERSION: Final = 1
@@ -206,13 +206,25 @@ def _check_signature(header: Header, signature: bytes) -> None:
         raise Invalid("block_signature", "not by the proposer")
 
 
+class _Nothing:
+    """The disk before genesis, as a ``Reader``."""
+
+    def get(self, key: bytes, /) -> bytes | None:
+        return None
+
+    def scan(
+        self, prefix: bytes, start: bytes = b"", reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        return iter(())
+
+
 def genesis_block(genesis: Genesis) -> tuple[Block, Puts]:
     """The first block and the state records of its balances; its hash names the network.
 
     Its ``seed_reveal`` is the digest of genesis.json, so that two networks which differ in any
     parameter differ in their first hash (ADR 11).
     """
-    journal = Journal(NOTHING)
+    journal = Journal(_Nothing())
     for address, amount in sorted(genesis.balances.items()):
         journal.add_balance(address, amount)
     state_root, state = journal.commit()

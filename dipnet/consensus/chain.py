@@ -10,7 +10,7 @@ base, or on a branch. Loading executes nothing. What is remembered here beside t
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from dipnet.codec import Puts, Reader
 from dipnet.consensus import records, rules
@@ -18,20 +18,22 @@ from dipnet.consensus.block import (
     Block,
     Header,
     check_fields,
+    fixed_fields,
     genesis_block,
 )
 from dipnet.consensus.execute import Execution
 from dipnet.consensus.overlays import Link, Recent, Spine, moved, undone
 from dipnet.consensus.records import Delta, height_key, slot_prefix
-from dipnet.consensus.stored import StoredBlocks
 from dipnet.consensus.schedule import Schedule, genesis_set, slot_start_ms
+from dipnet.consensus.stored import StoredBlocks
 from dipnet.crypto import keccak256
 from dipnet.errors import Corrupt, Invalid
 from dipnet.genesis import Genesis
-from dipnet.state import NO_ACCOUNT, Account, Layer, KEY_ACCOUNT
+from dipnet.state import KEY_ACCOUNT, NO_ACCOUNT, Account, Layer
 from dipnet.tx import Tx
 from dipnet.vm.receipt import Receipt
 
+HASH_BYTES: Final = 32
 VIEWS_MAX: Final = 4
 
 
@@ -71,13 +73,13 @@ class Chain(StoredBlocks):
         super().__init__(genesis, reader)
         self._sides: Recent[Puts] = Recent(VIEWS_MAX)  # branch tip -> deltas since its fork
         self._olds: Recent[Puts] = Recent(VIEWS_MAX)  # canonical block below the base -> undone
-        self._pruned_slot = 0
         head, base = records.unpack_head(reader.get(records.KEY_HEAD))
         self.genesis_hash = reader.get(height_key(0)) or b""
         if self.need(self.genesis_hash).seed_reveal != keccak256(genesis.encode()):
             raise Invalid("genesis", "the data directory holds the chain of another genesis.json")
         self.schedule = Schedule(genesis, self.genesis_hash)
         self._spine = self._load(head, base)
+        self._floor = self._lowest()
         self.final = self._final(self._spine.head)
         """Header of the advisory-final block."""
 
@@ -98,12 +100,32 @@ class Chain(StoredBlocks):
                 raise Corrupt(f"block {link.header.height} is not indexed: {records.REMEDY}")
         return Spine(self._reader, bottom, links[::-1])
 
+    def _lowest(self) -> Header:
+        """The lowest canonical block that has a delta: older ones were pruned.
+
+        No branch forks below it, even when a reorg takes the base down again.
+        """
+        for key, _ in self._reader.scan(records.KEY_DELTA):
+            if self._canonical(key[-HASH_BYTES:]):
+                return self.need(key[-HASH_BYTES:])
+        raise Corrupt(f"the deltas are missing: {records.REMEDY}")
+
     # --- reads
+
+    @property
+    def genesis(self) -> Genesis:
+        """The parameters of the network."""
+        return self._genesis
 
     @property
     def head(self) -> Header:
         """Header of the best block."""
         return self._spine.head.header
+
+    @property
+    def head_state(self) -> Reader:
+        """State after the head."""
+        return self._spine.view(self.head.height)
 
     @property
     def base(self) -> Header:
@@ -124,6 +146,18 @@ class Chain(StoredBlocks):
         if header is None or self._fork(header).height < self._edge():
             return None
         return self._view(header)
+
+    def account(self, address: bytes) -> Account:
+        """The account at the head."""
+        raw = self.head_state.get(KEY_ACCOUNT + address)
+        return NO_ACCOUNT if raw is None else Account.decode(raw)
+
+    def next_fields(self, slot: int) -> dict[str, Any]:
+        """The fields that the header of the head's child in ``slot`` must have."""
+        chained = rules.chained_fields(
+            self._genesis, self.genesis_hash, self.head, self.final, slot
+        )
+        return fixed_fields(self._genesis, slot) | chained
 
     # --- import
 
@@ -217,7 +251,6 @@ class Chain(StoredBlocks):
         left = [self._need_at(height) for height in range(fork + 1, old_head.height + 1)]
         reverted = [tx for one in left for tx in self.need_block(one).txs]
         puts |= dict.fromkeys([records.KEY_TX + tx.hash for tx in reverted])
-        puts |= dict.fromkeys([height_key(at) for at in range(head.height + 1, old_head.height + 1)])
         for one in applied:
             puts[height_key(one.header.height)] = one.hash
             for index, tx in enumerate(one.txs):
@@ -233,28 +266,27 @@ class Chain(StoredBlocks):
         return Imported(puts, True, head, lost, tuple(applied))
 
     def _prune(self, spine: Spine, puts: Puts) -> None:
-        """Delete what no reorg can reach any more: deltas, undo records, blocks of dead branches."""
+        """Delete what no reorg can reach any more: deltas, undo records, dead branches."""
         edge = spine.base.header.height - self._genesis.undo_blocks_max
-        if edge <= 0:
+        if edge <= self._floor.height:
             return
-        edge_slot = self.need(self._canonical_with(puts, edge)).slot
-        start = slot_prefix(self._pruned_slot)
-        for key, _ in self._reader.scan(records.KEY_DELTA, start):
-            if key >= slot_prefix(edge_slot):
+        floor = self.need(self._canonical_with(puts, edge))
+        for key, _ in self._reader.scan(records.KEY_DELTA, slot_prefix(self._floor.slot)):
+            if key >= slot_prefix(floor.slot):
                 break
-            block_hash = key[-32:]
+            block_hash = key[-HASH_BYTES:]
             puts[key] = puts[records.KEY_UNDO + block_hash] = None
             if self._canonical_with(puts, self.need(block_hash).height) != block_hash:
                 puts[records.KEY_BLOCK + block_hash] = None
                 puts[records.KEY_RECEIPTS + block_hash] = None
                 self.forget(block_hash)
-        self._pruned_slot = max(self._pruned_slot, edge_slot)
+        self._floor = floor
 
     # --- where a block stands
 
     def _edge(self) -> int:
         """The lowest height that a branch may fork at."""
-        return self.base.height - self._genesis.undo_blocks_max
+        return max(self.base.height - self._genesis.undo_blocks_max, self._floor.height)
 
     def _need_at(self, height: int) -> bytes:
         block_hash = self.hash_at(height)
@@ -314,8 +346,6 @@ class Chain(StoredBlocks):
             return self._spine.view(header.height)
         puts = self._olds.get(header.hash)
         if puts is None:
-            puts = undone(
-                self._reader, self.base, header.height, lambda block: self.need(block.parent)
-            )
+            puts = undone(self._reader, self.base, header.height, self.need)
             self._olds.put(header.hash, puts)
         return Layer(self._reader, puts)

@@ -5,6 +5,7 @@ refused, the validator adds what the block says and refuses the block.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from dipnet.codec import Puts, Reader
 from dipnet.consensus.block import ordered_root
@@ -21,7 +22,7 @@ from dipnet.vm.transaction import Env, apply_tx
 class Executed:
     """What a body does: the fields of the header that commit to it, receipts, state records."""
 
-    fields: dict[str, bytes | int]
+    fields: dict[str, Any]
     receipts: tuple[Receipt, ...]
     puts: Puts
 
@@ -74,7 +75,7 @@ class Execution:
             self._journal.add_balance(self._env.proposer, self._reward)
         state_root, puts = self._journal.commit()
         logs = [log for receipt in self._receipts for log in receipt.logs]
-        fields: dict[str, bytes | int] = {
+        fields: dict[str, Any] = {
             "state_root": state_root,
             "receipt_root": ordered_root([receipt.encode() for receipt in self._receipts]),
             "logs_bloom": bloom(logs),

@@ -52,12 +52,15 @@ class Spine:
         return self._views[height - self.base.header.height]
 
 
-def undone(reader: Reader, base: Header, height: int, parent_of: Callable[[Header], Header]) -> Puts:
-    """What turns the state of ``base`` into that of its ancestor at ``height``."""
+def undone(reader: Reader, base: Header, height: int, need: Callable[[bytes], Header]) -> Puts:
+    """What makes the state of ``base`` that of its ancestor at ``height``.
+
+    ``need`` reads a stored header by hash.
+    """
     puts: Puts = {}
     while base.height > height:
         puts.update(_undo(reader, base))
-        base = parent_of(base)
+        base = need(base.parent)
     return puts
 
 

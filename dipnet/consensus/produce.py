@@ -7,14 +7,11 @@ The result is unsigned. The caller persists the slot under ``records.KEY_PROPOSE
 from dataclasses import dataclass
 from typing import Final
 
-from dipnet.codec import pack
 from dipnet.consensus.block import (
-    BLOCK_VERSION,
-    NO_CERTIFICATE,
-    SIGNATURE_BYTES,
+    HEADER_BYTES_MAX,
+    TX_GAS_MIN,
     Block,
     Header,
-    fixed_fields,
     ordered_root,
     seal,
 )
@@ -27,7 +24,11 @@ from dipnet.tx import Tx
 PROPOSAL_TXS_MAX: Final = 5_000
 """What one proposal tries at most, so that it is ready within its slot; not a rule of blocks."""
 
-_BIN_HEAD_BYTES: Final = 5  # msgpack: the longest head of a bin, and of an array
+BIN_HEAD_BYTES_MAX: Final = 5
+"""msgpack: what stands before the bytes of a bin, at most."""
+
+BODY_BYTES_MIN: Final = HEADER_BYTES_MAX + 128
+"""What a block takes without transactions, at most: header, signature, heads of its parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +60,34 @@ def build(chain: Chain, pool: Pool, slot: int, proposer: bytes) -> Draft:
     genesis, parent = chain.genesis, chain.head
     fields = chain.next_fields(slot)
     execution = Execution(
-        genesis, chain.head_state(), parent.state_root, parent.height + 1, slot, proposer,
+        genesis, chain.head_state, parent.state_root, parent.height + 1, slot, proposer,
         fields["base_fee"],
     )  # fmt: skip
     txs: list[Tx] = []
     refused: list[tuple[bytes, Invalid]] = []
-'''
+    bytes_left = genesis.block_bytes_max - BODY_BYTES_MIN
+    picks = pool.picks(fields["base_fee"])
+    while (tx := picks.peek()) is not None and len(txs) + len(refused) < PROPOSAL_TXS_MAX:
+        size = len(tx.raw) + BIN_HEAD_BYTES_MAX
+        if tx.gas > execution.gas_left or size > bytes_left:
+            picks.skip()
+            if execution.gas_left < TX_GAS_MIN:
+                break
+            continue
+        try:
+            execution.add(tx)
+        except Invalid as reason:
+            refused.append((tx.hash, reason.with_traceback(None)))
+            picks.skip()
+            continue
+        txs.append(tx)
+        bytes_left -= size
+        picks.take()
+    executed = execution.finish()
+    header = Header(
+        proposer=proposer,
+        tx_root=ordered_root([tx.raw for tx in txs]),
+        **fields,
+        **executed.fields,
+    )
+    return Draft(header, tuple(txs), tuple(refused))

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from dipnet.codec import UINT, Bin, Many, Puts, Shape, pack, unpack
 from dipnet.errors import Corrupt, Invalid
+from dipnet.vm.receipt import Receipt
 
 KEY_BLOCK = b"B"
 """+ hash -> the block's record."""
@@ -34,6 +35,7 @@ _VERSION: Final = 1
 _RECORD_BYTES_MAX: Final = 2**31  # our own bytes: a bound for the decoder, not for an attacker
 _ITEMS_MAX: Final = 2**24
 _HEAD: Final = (_VERSION, Bin(32), Bin(32))
+_RECEIPTS: Final = (_VERSION, Many(Bin(1, 2**24), _ITEMS_MAX))
 _PROPOSED: Final = (_VERSION, UINT)
 _PUTS: Final = (Many(Bin(1, 4096), _ITEMS_MAX), Many(Bin(0, 2**24), _ITEMS_MAX))
 _UNDO: Final = (_VERSION, *_PUTS)
@@ -72,6 +74,24 @@ def unpack_head(raw: bytes | None) -> tuple[bytes, bytes]:
     """Head and base hash from the record under ``KEY_HEAD``."""
     head, base = read(raw, _HEAD, "the record of the head")
     return head, base
+
+
+def pack_receipts(receipts: tuple[Receipt, ...]) -> bytes:
+    """The record under ``KEY_RECEIPTS``."""
+    return pack((_VERSION, [receipt.encode() for receipt in receipts]))
+
+
+def unpack_receipts(raw: bytes, what: str) -> tuple[Receipt, ...]:
+    """The receipts of a block; ``what`` names it in the text of ``Corrupt``."""
+    receipts: list[Receipt] = []
+    gas = 0
+    for one in read(raw, _RECEIPTS, what)[0]:
+        try:
+            receipts.append(Receipt.decode(one, gas))
+        except Invalid as refused:
+            raise Corrupt(f"{what} are damaged ({refused}): {REMEDY}") from None
+        gas = receipts[-1].cumulative_gas
+    return tuple(receipts)
 
 
 def pack_tx_place(block_hash: bytes, index: int) -> bytes:
