@@ -112,8 +112,10 @@ class Rpc:
             if found is None:
                 raise Invalid("method", name[:METHOD_CHARS_MAX])
             method = found.name
-            return Call(id_json, found, found.arguments(request.get("params", [])))
+            return Call(id_json, found, found.arguments(request.get("params")))
         except Invalid as error:
+            if error.code == "request" and not id_json:
+                id_json = _NO_ID  # what has no form is no notification either
             body = self._refuse(error, method, id_json)
             return Refused(body if id_json else b"")
 

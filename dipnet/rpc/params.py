@@ -264,7 +264,6 @@ def _subscription(value: object) -> str:
 
 ADDRESS: Final = Kind("ADDRESS", "20 bytes as 0x hex, any letter case", _bytes(20))
 HASH: Final = Kind("HASH", "32 bytes as 0x hex", _bytes(32))
-DATA: Final = Kind("DATA", "bytes as 0x hex", read_data)
 RAW_ITEM: Final = Kind("RAW", "signed bytes as 0x hex", lambda value: (read_data(value),))
 RAW_ITEMS: Final = Kind("RAW[]", "array of signed bytes as 0x hex", _raw_items)
 BLOCK: Final = Kind(
