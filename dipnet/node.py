@@ -48,6 +48,7 @@ from dipnet.genesis import Genesis
 from dipnet.links import Incoming, Links
 from dipnet.p2p.blocksync import NOWHERE
 from dipnet.p2p.messages import Lane, Status
+from dipnet.state import Layer
 from dipnet.tx import Tx, decode_batch
 
 log = logging.getLogger("dipnet.node")
@@ -93,6 +94,9 @@ class Node:
         seed: int,
     ) -> None:
         self.genesis = genesis
+        # What this step has asked to write and nobody could stage yet, before what is on disk.
+        self._fresh: Puts = {}
+        reader = Layer(reader, self._fresh)
         self.chain = Chain(genesis, reader)
         self.pool = Pool(genesis)
         self.dag = Dag.load(reader, genesis, seed)
@@ -144,6 +148,7 @@ class Node:
     def step(self, now_ms: int, event: Event) -> list[Effect]:
         """What follows from ``event`` at Unix time ``now_ms``, in the order to be done."""
         self._now_ms = now_ms
+        self._fresh.clear()
         self._on[type(event)](event)
         self._out += self.links.drain(now_ms)
         self._ask_to_wake()
@@ -226,7 +231,7 @@ class Node:
         self._tickets += 1
         self._drafts = {self._tickets: draft}
         # Durable before it is signed: a restart never signs one slot twice (DESIGN 5).
-        self._out.append(Write({KEY_PROPOSED: pack_proposed(slot)}))
+        self._write({KEY_PROPOSED: pack_proposed(slot)})
         self._out.append(Sign(self._tickets, draft.digest))
 
     def _on_signed(self, event: Signed) -> None:
@@ -263,6 +268,10 @@ class Node:
     def _reply(self, check: Check, results: Iterable[tuple[bytes, str] | Invalid]) -> None:
         if check.incoming is None:
             self._out.append(Reply(check.ticket, tuple(results)))
+
+    def _write(self, puts: Puts) -> None:
+        self._fresh.update(puts)
+        self._out.append(Write(puts))
 
     # --- payments
 
@@ -301,7 +310,7 @@ class Node:
         # The seam of admission: quota and age are judged here, before anything is kept.
         inserted = self.dag.insert(batch)
         if inserted.puts:
-            self._out.append(Write(inserted.puts))
+            self._write(inserted.puts)
         peer = check.peer
         if check.incoming is not None:
             arrived = [batch.id(i) for i, s in enumerate(inserted.statuses) if s != REFUSED]
@@ -353,7 +362,7 @@ class Node:
         self.links.gossip.on_items(self._now_ms, peer, Lane.BLOCK, [block.hash])
         if not imported.puts:
             return False
-        self._out.append(Write(imported.puts))
+        self._write(imported.puts)
         # Only what is of now is pushed on: who catches up asks.
         if block.header.slot + RELAY_SLOTS >= slot_at(self.genesis, self._now_ms):
             self.links.gossip.push(Lane.BLOCK, block.hash, block.raw, except_peer=peer)

@@ -256,8 +256,8 @@ class Run:
                 yield f"acknowledged vertex {vertex_id.hex()} is lost"
         for node in nodes:
             expected = self._expected_supply(node)
-            if supply(node.chain.head_state()) != expected:
-                yield f"supply is {supply(node.chain.head_state())}, expected {expected}"
+            if supply(node.chain.head_state) != expected:
+                yield f"supply is {supply(node.chain.head_state)}, expected {expected}"
         lives = {host.index: host.life for host in self.world.hosts}
         for tx_hash, (index, life, sender, nonce) in self.paid.items():
             gone = chain.account(sender).nonce <= nonce and tx_hash not in nodes[index].pool
