@@ -194,7 +194,7 @@ class Dag:
     def raw(self, id: bytes) -> bytes | None:
         """Wire bytes, or None."""
         ordinal = self._graph.find(id)
-        return None if ordinal < 0 else self._wire(ordinal)
+        return None if ordinal < 0 else self.wire(ordinal)
 
     def get(self, id: bytes) -> Vertex | None:
         """The vertex, or None."""
@@ -204,7 +204,7 @@ class Dag:
     def latest(self, issuer: bytes, topic: bytes | None = None) -> Vertex | None:
         """The issuer's vertex of greatest ``seq`` (on ``topic``); of two, the first that came."""
         ordinal = self._graph.latest(issuer, topic)
-        return None if ordinal < 0 else decode(self._wire(ordinal))
+        return None if ordinal < 0 else decode(self.wire(ordinal))
 
     def range(self, issuer: bytes, seq_from: int, count_max: int) -> tuple[Vertex, ...]:
         """The issuer's vertices with seq >= ``seq_from``, by seq, then by arrival."""
@@ -213,7 +213,7 @@ class Dag:
         prefix = KEY_ISSUER + issuer
         found: list[Vertex] = []
         for key, _ in self._reader.scan(prefix, prefix + seq_from.to_bytes(8, "big")):
-            found.append(decode(self._wire(int.from_bytes(key[-8:], "big"))))
+            found.append(decode(self.wire(int.from_bytes(key[-8:], "big"))))
             if len(found) == count_max:
                 break
         return tuple(found)
@@ -282,7 +282,12 @@ class Dag:
     def _ids(self, ordinals: Sequence[int]) -> tuple[bytes, ...]:
         return tuple(sorted(map(self._graph.id, ordinals)))
 
-    def _wire(self, ordinal: int) -> bytes:
+    def id_at(self, ordinal: int) -> bytes:
+        """Id of the vertex that came as number ``ordinal``, from 0."""
+        return self._graph.id(ordinal)
+
+    def wire(self, ordinal: int) -> bytes:
+        """Wire bytes of the vertex that came as number ``ordinal``, from 0."""
         wire = self._reader.get(_vertex_key(ordinal))
         if wire is None:
             raise Corrupt(f"vertex record {ordinal} is missing")
