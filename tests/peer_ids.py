@@ -1,5 +1,7 @@
 """Peer ids for tests: well-formed, made from a number."""
 
+from functools import cache
+
 BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 
 
@@ -11,6 +13,7 @@ def base58(raw: bytes) -> str:
     return "1" * (len(raw) - len(raw.lstrip(b"\0"))) + text
 
 
+@cache
 def peer_id(number: int) -> str:
     """A secp256k1 id: identity multihash of a protobuf with a 33-byte key."""
     key = b"\x02" + number.to_bytes(32, "big")

@@ -233,8 +233,11 @@ def test_poison() -> None:
     size = len(memory)
     for number in range(100_000):
         if number % 50 == 0:
-            batch = range(1_000 + number, 1_050 + number)
-            learn(book, batch, teller=public(5_000_000 + number // 50 % 100))
+            teller = public(5_000_000 + number // 50 % 100)
+            lies = [
+                address(100 + n % 997, public(n)) for n in range(1_000 + number, 1_050 + number)
+            ]
+            assert book.learn("liar", teller, lies) == 50
     assert len(book) <= HEARSAY_MAX + len(reached) + len(BOOT)
     assert len(memory) == size
     assert all(text in book for text in [*BOOT, *good])
