@@ -286,9 +286,7 @@ PERCENTILES: Final = Kind(
 )
 TOPIC: Final = Kind("TOPIC", "16 bytes as 0x hex: SHA-256 of the topic's name, cut", _bytes(16))
 SEQ: Final = Kind("SEQ", "an issuer's sequence number, number or quantity", _count(0, 2**64 - 1))
-STREAM: Final = Kind(
-    "STREAM", "newHeads, newPendingTransactions or dagVertices", _topic
-)
+STREAM: Final = Kind("STREAM", "newHeads, newPendingTransactions or dagVertices", _topic)
 VERTEX_FILTER: Final = Kind(
     "FILTER", "object of issuer (ADDRESS) and topic (TOPIC), both optional", _vertex_filter
 )
