@@ -106,6 +106,7 @@ REFUSALS: Final[dict[str, Refusal]] = {
     "vertex_payload": Refusal(
         -32000, "vertex payload does not match its hash", "hash the payload you send"
     ),
+    "senml": Refusal(-32000, "malformed SenML pack", "encode readings as RFC 8428 in CBOR"),
     "vertex_orphan": Refusal(
         -32005, "too many vertices waiting for parents", "send the parents first"
     ),
@@ -135,6 +136,7 @@ REFUSALS: Final[dict[str, Refusal]] = {
     "not_found": Refusal(-32001, "not found", "check the hash or number"),
     "limit": Refusal(-32005, "limit exceeded", "ask for less or slow down"),
     "busy": Refusal(-32005, "node is busy", "retry in a moment"),
+    "disk": Refusal(-32005, "disk is nearly full", "free space where the data directory lies"),
     "stopping": Refusal(-32005, "node is stopping", "retry after it is back"),
     "syncing": Refusal(-32005, "node is syncing", "wait until dipnet_status says ready"),
 }

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from dipnet.codec import Reader
 from dipnet.consensus import records, rules
 from dipnet.consensus.block import HASH_ZERO, Block, ordered_root
-from dipnet.consensus.chain import Chain, genesis_puts
+from dipnet.consensus.chain import Chain
 from dipnet.consensus.schedule import genesis_set, set_digest, slot_start_ms
 from dipnet.crypto import sha256
 from dipnet.errors import Corrupt, Invalid
@@ -566,7 +566,7 @@ def test_a_fresh_disk_needs_genesis() -> None:
 
 def test_another_genesis_is_told() -> None:
     memory = Memory()
-    memory.apply(genesis_puts(Net.of(slot_ms=500).genesis))
+    memory.apply(Chain.genesis_puts(Net.of(slot_ms=500).genesis))
     with pytest.raises(Invalid, match=r"another genesis\.json"):
         Chain(Net.of().genesis, memory)
 
