@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from dipnet.codec import Puts, Reader
 from dipnet.consensus.block import Block, decode_block
-from dipnet.consensus.chain import Chain, genesis_puts
+from dipnet.consensus.chain import Chain
 from dipnet.consensus.pool import Pool
 from dipnet.consensus.produce import Draft, build
 from dipnet.consensus.records import KEY_HEAD, KEY_PROPOSED, pack_proposed, unpack_proposed
@@ -75,7 +75,7 @@ class Check:
 
 def first_puts(genesis: Genesis, reader: Reader) -> Puts:
     """What a directory without a chain must hold before its node is made; empty for others."""
-    return {} if reader.get(KEY_HEAD) is not None else genesis_puts(genesis)
+    return {} if reader.get(KEY_HEAD) is not None else Chain.genesis_puts(genesis)
 
 
 class Node:
@@ -193,7 +193,8 @@ class Node:
 
     def _on_slot(self, slot: int) -> None:
         self._propose(slot)
-        self.links.on_slot(self._now_ms, self.dag.tips(TIPS_MAX, self._draw()))
+        tips = self.dag.tips(TIPS_MAX, self._draw())
+        self.links.on_slot(self._now_ms, tips, self.dag.wanted())
 
     def _ask_to_wake(self) -> None:
         """One wake-up at a time: the next slot, or sooner when something waits to be sent."""
