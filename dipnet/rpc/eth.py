@@ -19,7 +19,6 @@ from dipnet.rpc.params import (
     RAW_ITEM,
     BlockRef,
     ByHash,
-    CallRequest,
     between,
 )
 from dipnet.rpc.status import client_version

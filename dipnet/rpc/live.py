@@ -6,7 +6,7 @@ A client that leaves its notifications unread is cut with a reason instead of fi
 import asyncio
 import itertools
 from collections.abc import Callable
-from typing import Final, cast
+from typing import Final
 
 import msgspec
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -44,7 +44,7 @@ class Live:
         if len(self._feeds) >= SUBSCRIPTIONS_MAX:
             raise Invalid("limit", f"more than {SUBSCRIPTIONS_MAX} subscriptions")
         name = next(self._names)
-        self._feeds[name] = self._rpc.backend.subscribe(cast(Topic, topic)), option
+        self._feeds[name] = self._rpc.backend.subscribe(topic), option
         self._unstarted.append(name)
         return name
 

@@ -36,16 +36,14 @@ origins; there is no CORS unless origins are configured.
 
 
 def _kinds() -> list[Kind]:
-    used = {
-        param.kind.name: param.kind for method in METHODS.values() for param in method.params
-    }
+    used = {param.kind.name: param.kind for method in METHODS.values() for param in method.params}
     return [used[name] for name in sorted(used) if name != "COUNT"]
 
 
 def _method(method: Method) -> Iterator[str]:
-    named = []
-    for param in method.params:
-        named.append(param.name if param.default is REQUIRED else f"[{param.name}]")
+    named = [
+        param.name if param.default is REQUIRED else f"[{param.name}]" for param in method.params
+    ]
     yield f"### {method.name}({', '.join(named)})\n"
     yield f"{method.text}\n"
     for param in method.params:
