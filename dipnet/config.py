@@ -18,7 +18,7 @@ class Config(BaseModel):
     listen: str = Field(f"/ip4/0.0.0.0/tcp/{P2P_PORT}", description="multiaddr to listen on")
     bootstrap: tuple[str, ...] = Field((), description="multiaddrs of peers to dial first")
     peers_max: int = Field(50, ge=0, le=1000, description="connected peers at most")
-    peers_out: int = Field(8, ge=0, le=100, description="peers that the node dials by itself")
+    local: bool = Field(False, description="test network: loopback peers without limits by address")
     rpc_host: str = Field("127.0.0.1", description="address that JSON-RPC binds")
     rpc_port: int = Field(RPC_PORT, ge=0, le=65535, description="port of JSON-RPC; 0: any free one")
     rpc_hosts: tuple[str, ...] = Field((), description="further Host names that JSON-RPC accepts")

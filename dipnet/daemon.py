@@ -130,8 +130,7 @@ class Daemon:
                 addresses=addresses,
                 proposer=self._proposer(),
                 bootstrap=self.config.bootstrap,
-                peers_max=self.config.peers_max,
-                peers_out=self.config.peers_out,
+                local=self.config.local,
                 seed=secrets.randbits(64),
             )
             self.store.start(self._post_durable, self._post_storage_failure)
@@ -244,7 +243,7 @@ class Daemon:
             future.set_result(effect.results)
 
     def _verify(self, effect: Verify) -> None:
-        checks = self._block_checks if effect.kind == "block" else self._other_checks
+        checks = self._block_checks if effect.kind == "blocks" else self._other_checks
 
         def check() -> None:
             result = self.node.check(effect.kind, effect.items)

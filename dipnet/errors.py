@@ -84,6 +84,8 @@ REFUSALS: Final[dict[str, Refusal]] = {
     "block_signature": Refusal(
         -32000, "invalid proposer signature", "sign with the delegate's key"
     ),
+    "block_limit": Refusal(-32005, "too many blocks of one slot", "propose once in a slot"),
+    "block_tx": Refusal(-32000, "invalid transaction in block", "leave the transaction out"),
     "block_root": Refusal(-32000, "block root mismatch", "recompute the roots"),
     "block_old": Refusal(-32000, "block below the undo window", "synchronise from another peer"),
     # --- vertices
@@ -116,6 +118,20 @@ REFUSALS: Final[dict[str, Refusal]] = {
     "request": Refusal(-32600, "invalid request", "send jsonrpc, id, method, params"),
     "method": Refusal(-32601, "the method does not exist/is not available", "see docs/rpc.md"),
     "params": Refusal(-32602, "invalid params", "see docs/rpc.md"),
+    "host": Refusal(-32600, "invalid host specified", "name it in the node's rpc_hosts"),
+    "origin": Refusal(-32600, "invalid origin specified", "name it in the node's rpc_origins"),
+    "http": Refusal(-32600, "invalid HTTP request", "POST / with Content-Type: application/json"),
+    "subscription": Refusal(-32001, "notifications not supported", "subscribe over a WebSocket"),
+    "no_state": Refusal(
+        -32000, "missing trie node", "ask at latest; older state is not kept by this node"
+    ),
+    "not_canonical": Refusal(
+        -32000, "hash is not currently canonical", "ask by height, or leave out requireCanonical"
+    ),
+    "allowance": Refusal(
+        -32000, "gas required exceeds allowance", "fund the account or lower the fee"
+    ),
+    "internal": Refusal(-32603, "internal error", "report it with the node's log"),
     "not_found": Refusal(-32001, "not found", "check the hash or number"),
     "limit": Refusal(-32005, "limit exceeded", "ask for less or slow down"),
     "busy": Refusal(-32005, "node is busy", "retry in a moment"),
@@ -132,6 +148,7 @@ class Invalid(Exception):
         row = REFUSALS[code]
         super().__init__(f"{row.text}: {detail}" if detail else row.text)
         self.code = code
+        self.detail = detail
         self.refusal = row
 
 

@@ -11,18 +11,20 @@ our slot -> ``_propose`` -> ``Signed`` -> ``_import``, which is also where a pee
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from dipnet.codec import Puts, Reader
-from dipnet.consensus.block import Block, Header, decode_block, seal
-from dipnet.consensus.chain import KEY_HEAD, Chain, Imported
+from dipnet.consensus.block import Block, decode_block
+from dipnet.consensus.chain import Chain, genesis_puts
 from dipnet.consensus.pool import Pool
-from dipnet.consensus.produce import Proposal, build, last_proposed, proposed_puts
-from dipnet.consensus.schedule import leader, slot_at, slot_start_ms
-from dipnet.dag.graph import Dag
-from dipnet.dag.vertex import Checker
+from dipnet.consensus.produce import Draft, build
+from dipnet.consensus.records import KEY_HEAD, KEY_PROPOSED, pack_proposed, unpack_proposed
+from dipnet.consensus.schedule import slot_at, slot_start_ms
+from dipnet.dag import vertex
+from dipnet.dag.graph import ACCEPTED, KNOWN, PENDING, REFUSED, Dag
+from dipnet.dag.vertex import Batch, Keys
 from dipnet.effects import (
     Connected,
     DialFailed,
@@ -44,12 +46,14 @@ from dipnet.effects import (
 from dipnet.errors import Invalid
 from dipnet.genesis import Genesis
 from dipnet.links import Incoming, Links
-from dipnet.p2p.messages import Lane
+from dipnet.p2p.messages import Lane, Status
 from dipnet.tx import Tx, decode_batch
 
 log = logging.getLogger("dipnet.node")
 
 TIPS_MAX: Final = 256  # tips announced each slot
+RELAY_SLOTS: Final = 8  # a block that is older is not pushed on
+STATUS_NAMES: Final = {ACCEPTED: "accepted", KNOWN: "known", PENDING: "pending"}
 PROPOSE_SHARE: Final = 2  # a slot is proposed in its first 1/PROPOSE_SHARE or not at all
 
 
@@ -57,14 +61,19 @@ PROPOSE_SHARE: Final = 2  # a slot is proposed in its first 1/PROPOSE_SHARE or n
 class Check:
     """Why a ``Verify`` was asked for: for a client's ticket, or for what a peer sent."""
 
-    kind: str
     ticket: int
+    count: int
     incoming: Incoming | None
+
+    @property
+    def peer(self) -> str:
+        """Who sent it, "" for a client."""
+        return self.incoming.peer if self.incoming is not None else ""
 
 
 def first_puts(genesis: Genesis, reader: Reader) -> Puts:
     """What a directory without a chain must hold before its node is made; empty for others."""
-    return {} if reader.get(KEY_HEAD) is not None else Chain.genesis_puts(genesis)
+    return {} if reader.get(KEY_HEAD) is not None else genesis_puts(genesis)
 
 
 class Node:
@@ -79,15 +88,14 @@ class Node:
         addresses: Sequence[str],
         proposer: bytes | None,
         bootstrap: Sequence[str],
-        peers_max: int,
-        peers_out: int,
+        local: bool,
         seed: int,
     ) -> None:
         self.genesis = genesis
         self.chain = Chain(genesis, reader)
         self.pool = Pool(genesis)
-        self.dag = Dag.load(reader, genesis)
-        self._checker = Checker(genesis.chain_id)
+        self.dag = Dag.load(reader, genesis, seed)
+        self._keys = vertex.issuer_keys(seed)
         self.links = Links(
             genesis,
             self.chain.genesis_hash,
@@ -96,15 +104,14 @@ class Node:
             peer_id=peer_id,
             addresses=addresses,
             bootstrap=bootstrap,
-            peers_max=peers_max,
-            peers_out=peers_out,
+            local=local,
             seed=seed,
         )
         self._proposer = proposer
-        self._proposed_slot = last_proposed(reader)
-        self._proposals: dict[int, Proposal] = {}
+        self._proposed_slot = unpack_proposed(reader.get(KEY_PROPOSED))
+        self._drafts: dict[int, Draft] = {}  # at most one: waiting for its signature
         self._seed = seed
-        self._checks: dict[int, Check] = {}
+        self._checks: dict[int, tuple[str, Check]] = {}
         self._tickets = 0
         self._slot = -1
         self._wake_ms = 0
@@ -123,6 +130,7 @@ class Node:
         self._on_result: dict[str, Callable[[Check, Any], None]] = {
             "txs": self._on_txs,
             "vertices": self._on_vertices,
+            "wire": self._on_vertices,
             "blocks": self._on_blocks,
         }
 
@@ -147,11 +155,19 @@ class Node:
             case "txs":
                 return decode_batch(items, self.genesis.chain_id)
             case "vertices":
-                return self._checker.check(items)
+                return self._checked(vertex.check_each, items)
+            case "wire":
+                return self._checked(vertex.check, items[0])
             case "blocks":
                 return [self._check_block(raw) for raw in items]
             case _:
                 raise AssertionError(kind)
+
+    def _checked(self, check: Callable[[Any, int, Keys], Batch], data: object) -> Batch | Invalid:
+        try:
+            return check(data, self.genesis.chain_id, self._keys)
+        except Invalid as refused:
+            return refused
 
     def _check_block(self, raw: bytes) -> Block | Invalid:
         try:
@@ -201,18 +217,21 @@ class Node:
             return
         if slot <= max(self._proposed_slot, chain.head.header.slot):
             return
-        proposal = build(chain, self.pool, slot, self._proposer)
+        draft = build(chain, self.pool, slot, self._proposer)
+        for tx_hash, reason in draft.refused:
+            log.info("transaction %s leaves the pool: %s", tx_hash.hex(), reason)
+            self.pool.drop(tx_hash)
         self._proposed_slot = slot
         self._tickets += 1
-        self._proposals = {self._tickets: proposal}
+        self._drafts = {self._tickets: draft}
         # Durable before it is signed: a restart never signs one slot twice (DESIGN 5).
-        self._out += [Write(proposed_puts(slot)), Sign(self._tickets, proposal.digest)]
+        self._out.append(Write({KEY_PROPOSED: pack_proposed(slot)}))
+        self._out.append(Sign(self._tickets, draft.digest))
 
     def _on_signed(self, event: Signed) -> None:
-        proposal = self._proposals.pop(event.ticket, None)
-        if proposal is not None:
-            block = seal(proposal.header, proposal.txs, event.signature)
-            self._import(block, peer="")
+        draft = self._drafts.pop(event.ticket, None)
+        if draft is not None:
+            self._import(draft.sealed(event.signature), peer="")
 
     # --- what comes in
 
@@ -222,31 +241,41 @@ class Node:
     def _on_received(self, event: Received) -> None:
         incoming = self.links.on_received(self._now_ms, event.peer, event.protocol, event.data)
         if incoming is not None:
-            self._verify(Check(incoming.kind, 0, incoming), incoming.items)
+            self._verify(incoming.kind, incoming.items, Check(0, 0, incoming))
 
     def _on_submitted(self, event: Submitted) -> None:
-        self._verify(Check(event.kind, event.ticket, None), event.items)
+        self._verify(event.kind, event.items, Check(event.ticket, len(event.items), None))
 
-    def _verify(self, check: Check, items: tuple[bytes, ...]) -> None:
+    def _verify(self, kind: str, items: tuple[bytes, ...], check: Check) -> None:
         self._tickets += 1
-        self._checks[self._tickets] = check
-        self._out.append(Verify(self._tickets, check.kind, items))
+        self._checks[self._tickets] = (kind, check)
+        self._out.append(Verify(self._tickets, kind, items))
 
     def _on_verified(self, event: Verified) -> None:
-        check = self._checks.pop(event.ticket)
-        self._on_result[check.kind](check, event.result)
+        kind, check = self._checks.pop(event.ticket)
+        self._on_result[kind](check, event.result)
+
+    def _judged(self, check: Check, refused: Iterable[Invalid]) -> None:
+        if check.incoming is not None:
+            self.links.on_judged(self._now_ms, check.incoming, refused)
+
+    def _reply(self, check: Check, results: Iterable[object]) -> None:
+        if check.incoming is None:
+            self._out.append(Reply(check.ticket, tuple(results)))
 
     # --- payments
 
     def _on_txs(self, check: Check, txs: list[Tx | Invalid]) -> None:
-        peer = check.incoming.peer if check.incoming else ""
-        results: list[object] = [self._add_tx(tx) for tx in txs]
+        results = [self._add_tx(tx) for tx in txs]
         fresh = [result for result in results if isinstance(result, bytes)]
-        if check.incoming:
-            self.links.on_judged(self._now_ms, check.incoming, Lane.TX, fresh, results)
-        self._announce_txs(fresh, peer)
-        if check.ticket:
-            self._out.append(Reply(check.ticket, tuple(results)))
+        if check.incoming is not None:
+            well_formed = [tx.hash for tx in txs if isinstance(tx, Tx)]
+            self.links.gossip.on_items(self._now_ms, check.peer, Lane.TX, well_formed)
+        self._judged(check, [result for result in results if isinstance(result, Invalid)])
+        if fresh:
+            self.links.gossip.announce(Lane.TX, fresh, except_peer=check.peer)
+            self._out.append(Publish("newPendingTransactions", tuple(fresh)))
+        self._reply(check, results)
 
     def _add_tx(self, tx: Tx | Invalid) -> bytes | Invalid:
         """The hash of a transaction that the pool took, or why it did not."""
@@ -259,7 +288,148 @@ class Node:
             return refused
         return tx.hash
 
-    def _announce_txs(self, hashes: list[bytes], peer: str) -> None:
-        if hashes:
-            self.links.gossip.announce(Lane.TX, hashes, except_peer=peer)
-            self._out.append(Publish("newPendingTransactions", tuple(hashes)))
+    # --- vertices
+
+    def _on_vertices(self, check: Check, batch: Batch | Invalid) -> None:
+        if isinstance(batch, Invalid):  # too many bytes for one batch
+            self._judged(check, [batch])
+            self._reply(check, [batch] * check.count)
+            return
+        # The seam of admission: quota and age are judged here, before anything is kept.
+        inserted = self.dag.insert(batch)
+        if inserted.puts:
+            self._out.append(Write(inserted.puts))
+        peer = check.peer
+        if check.incoming is not None:
+            arrived = [batch.id(i) for i, s in enumerate(inserted.statuses) if s != REFUSED]
+            self.links.gossip.on_items(self._now_ms, peer, Lane.VERTEX, arrived)
+            self.links.offered(self._now_ms, peer, Lane.VERTEX, inserted.missing)
+            if corrected := len(batch.corrections()):
+                self.links.offend(self._now_ms, peer, "wrong_hint", "recovery ids", corrected)
+            if check.incoming.asked:
+                fresh = len(inserted.accepted)
+                self.links.vertices.on_inserted(self._now_ms, peer, fresh)
+        self._judged(check, [reason for _, reason in inserted.refused])
+        if inserted.accepted:
+            self.links.gossip.announce(Lane.VERTEX, inserted.accepted, except_peer=peer)
+            self._out.append(Publish("dagVertices", inserted.accepted))
+        if check.incoming is None:
+            reasons = dict(inserted.refused)
+            self._reply(
+                check,
+                [
+                    reasons.get(i) or (batch.id(i), STATUS_NAMES[status])
+                    for i, status in enumerate(inserted.statuses)
+                ],
+            )
+
+    # --- blocks
+
+    def _on_blocks(self, check: Check, blocks: list[Block | Invalid]) -> None:
+        """Blocks of a peer, parents first; the rest of a branch falls with the first refused."""
+        fresh, last = 0, None
+        refused: list[Invalid] = []
+        for block in blocks:
+            try:
+                if isinstance(block, Invalid):
+                    raise block
+                fresh += self._import(block, check.peer)
+                last = block.header
+            except Invalid as refusal:
+                refused.append(refusal)
+                if refusal.code == "block_parent":
+                    self.links.blocks.on_unknown_parent(check.peer)
+                break
+        self._judged(check, refused)
+        if check.incoming is not None and check.incoming.asked:
+            last_hash, height = (last.hash, last.height) if last else (b"", 0)
+            self.links.on_blocks_imported(self._now_ms, check.peer, fresh, last_hash, height)
+
+    def _import(self, block: Block, peer: str) -> bool:
+        """The one way of a block onto the chain, ours or a peer's; whether it was new."""
+        imported = self.chain.on_block(block, self._now_ms)
+        self.links.gossip.on_items(self._now_ms, peer, Lane.BLOCK, [block.hash])
+        if not imported.puts:
+            return False
+        self._out.append(Write(imported.puts))
+        # Only what is of now is pushed on: who catches up asks.
+        if block.header.slot + RELAY_SLOTS >= slot_at(self.genesis, self._now_ms):
+            self.links.gossip.push(Lane.BLOCK, block.hash, block.raw, except_peer=peer)
+        if imported.new_head:
+            self.pool.on_head(
+                lambda address: self.chain.account(address).nonce,
+                lambda address: self.chain.account(address).balance,
+                self.chain.next_base_fee,
+                [tx for one in imported.applied for tx in one.txs],
+                imported.reverted,
+            )
+            self._out.append(Publish("newHeads", tuple(b.hash for b in imported.applied)))
+        return True
+
+    # --- what our links read (links.View)
+
+    def status(self) -> Status:
+        """Where we stand."""
+        head, final = self.chain.head, self.chain.final
+        return Status(head.height, head.hash, final.height, len(self.dag))
+
+    def has(self, lane: Lane, id_: bytes) -> bool:
+        """Whether the item is here, or settled."""
+        match lane:
+            case Lane.TX:
+                return id_ in self.pool or self.chain.transaction(id_) is not None
+            case Lane.VERTEX:
+                return self.dag.has(id_) or self.dag.is_pending(id_)
+            case _:
+                return self.chain.header(id_) is not None
+
+    def raw(self, lane: Lane, id_: bytes) -> bytes | None:
+        """The bytes of an item, None when it is not here."""
+        match lane:
+            case Lane.TX:
+                tx = self.pool.get(id_)
+                return tx.raw if tx else None
+            case Lane.VERTEX:
+                return self.dag.raw(id_)
+            case _:
+                return self.chain.raw(id_)
+
+    def block_hash_at(self, height: int) -> bytes:
+        """The canonical block at a height from 0 to the head's."""
+        block_hash = self.chain.hash_at(height)
+        assert block_hash is not None
+        return block_hash
+
+    def blocks_after(self, locator: tuple[bytes, ...]) -> Iterator[bytes]:
+        """Raw canonical blocks above the first hash of the locator that is canonical."""
+        for block_hash in locator:
+            header = self.chain.header(block_hash)
+            if header is not None and self.chain.hash_at(header.height) == block_hash:
+                for height in range(header.height + 1, self.chain.head.height + 1):
+                    raw = self.chain.raw(self.block_hash_at(height))
+                    assert raw is not None
+                    yield raw
+                return
+
+    def vertex_ordinal(self, id_: bytes) -> int | None:
+        """Place of a vertex in our log."""
+        return self.dag.ordinal(id_)
+
+    def vertices_from(self, start: int) -> Iterator[tuple[int, bytes]]:
+        """Ordinal and wire bytes of our log from ``start`` on."""
+        for ordinal in range(start, len(self.dag)):
+            yield ordinal, self.dag.wire(ordinal)
+
+    def vertex_sample(self) -> list[bytes]:
+        """Ids of our log, newest first, exponentially back."""
+        return [self.dag.id_at(len(self.dag) - back) for back in backwards(len(self.dag))]
+
+
+def backwards(count: int) -> Iterator[int]:
+    """1, 2, 3 ... 8, then in doubling steps, up to ``count``."""
+    back, step = 1, 1
+    while back <= count:
+        yield back
+        if back >= 8:
+            step *= 2
+        back += step

@@ -181,8 +181,7 @@ class World:
             addresses=[host.address],
             proposer=crypto.address(crypto.public_key(host.secret)),
             bootstrap=tuple(h.address for h in self.hosts if h is not host),
-            peers_max=50,
-            peers_out=8,
+            local=True,
             seed=self.rng.getrandbits(64),
         )
         self._perform(host, host.node.start(self.now_ms))

@@ -19,7 +19,8 @@ FLOORS = {
     "vm": 2,
     "consensus": 3, "dag": 3, "p2p": 3,
     "effects": 4, "node": 4,
-    "store": 5, "net": 5, "rpc": 5, "config": 5, "metrics": 5,
+    "store": 5, "mailbox": 5, "libp2p_link": 5, "libp2p_host": 5, "net": 5, "rpc": 5,
+    "config": 5, "metrics": 5,
     "daemon": 6,
     "cli": 7, "device": 7, "testnet": 7,
 }  # fmt: skip
@@ -28,6 +29,7 @@ STAIRS = [
     ["errors", "codec", "crypto"],
     ["effects", "node"],
     ["config", "store", "metrics", "rpc"],
+    ["mailbox", "libp2p_link", "libp2p_host", "net"],
     ["device", "testnet", "cli"],
 ]
 CLOCK_FLOOR = 5
