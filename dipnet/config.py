@@ -44,6 +44,7 @@ class Config(BaseModel):
     rpc_port: int = Field(RPC_PORT, ge=0, le=65535, description="port of JSON-RPC; 0: any free one")
     rpc_hosts: tuple[str, ...] = Field((), description="further Host names that JSON-RPC accepts")
     rpc_remote: bool = Field(False, description="allow an rpc_host that other machines reach")
+    rpc_origins: tuple[str, ...] = Field((), description="web origins that may call JSON-RPC")
     delegate_keystore: Path | None = Field(None, description="keystore v3 of the delegate's key")
     delegate_password: Path | None = Field(None, description="file with that keystore's password")
     disk_refuse_bytes: int = Field(
@@ -59,7 +60,7 @@ class Config(BaseModel):
 
 
 PATHS: Final = ("data", "genesis", "delegate_keystore", "delegate_password")
-LISTS: Final = ("bootstrap", "rpc_hosts")
+LISTS: Final = ("bootstrap", "rpc_hosts", "rpc_origins")
 
 
 @dataclass(frozen=True, slots=True)

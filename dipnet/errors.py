@@ -106,6 +106,7 @@ REFUSALS: Final[dict[str, Refusal]] = {
     "vertex_payload": Refusal(
         -32000, "vertex payload does not match its hash", "hash the payload you send"
     ),
+    "senml": Refusal(-32000, "malformed SenML pack", "encode readings as RFC 8428 in CBOR"),
     "vertex_orphan": Refusal(
         -32005, "too many vertices waiting for parents", "send the parents first"
     ),

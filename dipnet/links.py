@@ -280,8 +280,9 @@ class Links:
         self.scores.on_served(peer, len(answer))
         self._out.append(Send(peer, "sync", answer))
 
-    def _on_blocks(self, now_ms: int, peer: str, blocks: m.Blocks) -> Incoming:
-        return Incoming("blocks", peer, self.blocks.on_blocks(now_ms, peer, blocks), asked=True)
+    def _on_blocks(self, now_ms: int, peer: str, blocks: m.Blocks) -> Incoming | None:
+        raws = self.blocks.on_blocks(now_ms, peer, blocks)
+        return None if raws is None else Incoming("blocks", peer, raws, asked=True)
 
     def _on_located(self, _now_ms: int, peer: str, located: m.Located) -> None:
         self.vertices.on_located(peer, located)
@@ -291,17 +292,18 @@ class Links:
         return Incoming("wire", peer, (wire,), asked=True) if wire else None
 
     def on_blocks_imported(
-        self, now_ms: int, peer: str, fresh: int, last_hash: bytes, last_height: int
+        self, now_ms: int, peer: str, fresh: int, last: tuple[int, bytes]
     ) -> None:
         """The outcome of blocks that we asked for; see ``BlockSync.on_imported``."""
-        for offence in self.blocks.on_imported(now_ms, peer, fresh, last_hash, last_height):
+        ours = self._view.status().head_height
+        for offence in self.blocks.on_imported(now_ms, peer, ours, fresh, last):
             self.offend(now_ms, peer, offence, "blocks that lead nowhere")
 
-    def behind(self, now_ms: int) -> bool:
-        """Whether blocks are being fetched that would put our head behind."""
+    def syncing(self, now_ms: int) -> tuple[int, int] | None:
+        """(our height, highest claimed) while blocks are fetched that would put us behind."""
         ours = self._view.status().head_height
-        ahead = any(one.head_height > ours for one in self.hellos.standing().values())
-        return ahead and self.blocks.syncing(now_ms)
+        most = max((one.head_height for one in self.hellos.standing().values()), default=0)
+        return (ours, most) if most > ours and self.blocks.syncing(now_ms) else None
 
     # --- addresses
 
@@ -331,9 +333,8 @@ class Links:
         self._ticked_ms = now_ms
         for peer, count in self.gossip.on_tick(now_ms).items():
             self.offend(now_ms, peer, "silent", "fetches unanswered", min(count, 10))
-        for peer, offences in self.blocks.on_tick(now_ms).items():
-            for offence in offences:
-                self.offend(now_ms, peer, offence, "blocks that never came")
+        for peer in self.blocks.on_tick(now_ms):
+            self.offend(now_ms, peer, "silent", "blocks that never came")
         for peer in self.vertices.on_tick(now_ms):
             self.offend(now_ms, peer, "silent", "vertices that never came")
         for peer in self.hellos.late(now_ms):

@@ -46,6 +46,7 @@ from dipnet.effects import (
 from dipnet.errors import Invalid
 from dipnet.genesis import Genesis
 from dipnet.links import Incoming, Links
+from dipnet.p2p.blocksync import NOWHERE
 from dipnet.p2p.messages import Lane, Status
 from dipnet.tx import Tx, decode_batch
 
@@ -213,9 +214,9 @@ class Node:
         if self._proposer is None or chain.schedule.leader(slot) != self._proposer:
             return
         late = self._now_ms - slot_start_ms(self.genesis, slot)
-        if late * PROPOSE_SHARE > self.genesis.slot_ms or self.links.behind(self._now_ms):
+        if late * PROPOSE_SHARE > self.genesis.slot_ms or self.links.syncing(self._now_ms):
             return
-        if slot <= max(self._proposed_slot, chain.head.header.slot):
+        if slot <= max(self._proposed_slot, chain.head.slot):
             return
         draft = build(chain, self.pool, slot, self._proposer)
         for tx_hash, reason in draft.refused:
@@ -259,7 +260,7 @@ class Node:
         if check.incoming is not None:
             self.links.on_judged(self._now_ms, check.incoming, refused)
 
-    def _reply(self, check: Check, results: Iterable[object]) -> None:
+    def _reply(self, check: Check, results: Iterable[tuple[bytes, str] | Invalid]) -> None:
         if check.incoming is None:
             self._out.append(Reply(check.ticket, tuple(results)))
 
@@ -267,17 +268,19 @@ class Node:
 
     def _on_txs(self, check: Check, txs: list[Tx | Invalid]) -> None:
         results = [self._add_tx(tx) for tx in txs]
-        fresh = [result for result in results if isinstance(result, bytes)]
+        refused = [result for result in results if isinstance(result, Invalid)]
+        fresh = [tx for tx, it in zip(txs, results, strict=True) if not isinstance(it, Invalid)]
         if check.incoming is not None:
             well_formed = [tx.hash for tx in txs if isinstance(tx, Tx)]
             self.links.gossip.on_items(self._now_ms, check.peer, Lane.TX, well_formed)
-        self._judged(check, [result for result in results if isinstance(result, Invalid)])
+        self._judged(check, refused)
         if fresh:
-            self.links.gossip.announce(Lane.TX, fresh, except_peer=check.peer)
+            hashes = [tx.hash for tx in fresh if isinstance(tx, Tx)]
+            self.links.gossip.announce(Lane.TX, hashes, except_peer=check.peer)
             self._out.append(Publish("newPendingTransactions", tuple(fresh)))
         self._reply(check, results)
 
-    def _add_tx(self, tx: Tx | Invalid) -> bytes | Invalid:
+    def _add_tx(self, tx: Tx | Invalid) -> tuple[bytes, str] | Invalid:
         """The hash of a transaction that the pool took, or why it did not."""
         if isinstance(tx, Invalid):
             return tx
@@ -286,7 +289,7 @@ class Node:
             self.pool.add(tx, account.nonce, account.balance, self.chain.next_base_fee)
         except Invalid as refused:
             return refused
-        return tx.hash
+        return tx.hash, "accepted"
 
     # --- vertices
 
@@ -327,14 +330,14 @@ class Node:
 
     def _on_blocks(self, check: Check, blocks: list[Block | Invalid]) -> None:
         """Blocks of a peer, parents first; the rest of a branch falls with the first refused."""
-        fresh, last = 0, None
+        fresh, last = 0, NOWHERE
         refused: list[Invalid] = []
         for block in blocks:
             try:
                 if isinstance(block, Invalid):
                     raise block
                 fresh += self._import(block, check.peer)
-                last = block.header
+                last = (block.header.height, block.hash)
             except Invalid as refusal:
                 refused.append(refusal)
                 if refusal.code == "block_parent":
@@ -342,8 +345,7 @@ class Node:
                 break
         self._judged(check, refused)
         if check.incoming is not None and check.incoming.asked:
-            last_hash, height = (last.hash, last.height) if last else (b"", 0)
-            self.links.on_blocks_imported(self._now_ms, check.peer, fresh, last_hash, height)
+            self.links.on_blocks_imported(self._now_ms, check.peer, fresh, last)
 
     def _import(self, block: Block, peer: str) -> bool:
         """The one way of a block onto the chain, ours or a peer's; whether it was new."""
@@ -363,7 +365,7 @@ class Node:
                 [tx for one in imported.applied for tx in one.txs],
                 imported.reverted,
             )
-            self._out.append(Publish("newHeads", tuple(b.hash for b in imported.applied)))
+            self._out.append(Publish("newHeads", imported.applied))
         return True
 
     # --- what our links read (links.View)

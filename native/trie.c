@@ -14,16 +14,14 @@ typedef dip_trie_slot slot_t;
 typedef dip_trie_item item_t;
 typedef dip_trie_work work;
 
-int dip_trie_drop(work *w, size_t depth)
-{
+int dip_trie_drop(work *w, size_t depth) {
     const dip_trie_records *r = w->records;
     return r->store && r->store(r->context, w->path, depth, NULL, 0) < 0 ? DIP_TRIE_STOPPED
                                                                          : DIP_TRIE_OK;
 }
 
 /* Reads the record at path[0, depth); its hash goes to `hash`. *rlp is NULL where none stands. */
-static int load(work *w, size_t depth, const uint8_t **rlp, size_t *len, uint8_t hash[HASH_LEN])
-{
+static int load(work *w, size_t depth, const uint8_t **rlp, size_t *len, uint8_t hash[HASH_LEN]) {
     const dip_trie_records *r = w->records;
     int found = r->load ? r->load(r->context, w->path, depth, rlp, len) : 0;
     if (found < 0)
@@ -35,8 +33,7 @@ static int load(work *w, size_t depth, const uint8_t **rlp, size_t *len, uint8_t
     return DIP_TRIE_OK;
 }
 
-int dip_trie_expand(work *w, slot_t *slot, size_t depth)
-{
+int dip_trie_expand(work *w, slot_t *slot, size_t depth) {
     if (slot->live)
         return DIP_TRIE_OK;
     if (*slot->raw != HASH_ITEM)
@@ -56,13 +53,12 @@ int dip_trie_expand(work *w, slot_t *slot, size_t depth)
     return status;
 }
 
-static int ascending(const item_t *items, size_t n)
-{
+static int ascending(const item_t *items, size_t n) {
     for (size_t i = 0; i < n; i++) {
-        const item_t *b = items + i, *a = b - 1;
+        const item_t *b = items + i, *a = i ? b - 1 : NULL;
         if (b->key_len > DIP_TRIE_KEY_BYTES_MAX)
             return 0;
-        if (i == 0)
+        if (!a)
             continue;
         size_t both = a->key_len < b->key_len ? a->key_len : b->key_len;
         int order = both ? memcmp(a->key, b->key, both) : 0;
@@ -73,8 +69,7 @@ static int ascending(const item_t *items, size_t n)
 }
 
 /* Gives the slot at path[0, depth) its `raw`, its children theirs first. */
-static int finish(work *w, slot_t *slot, size_t depth)
-{
+static int finish(work *w, slot_t *slot, size_t depth) {
     node_t *node = slot->live;
     if (slot->raw || !node)
         return DIP_TRIE_OK;
@@ -114,8 +109,7 @@ static int finish(work *w, slot_t *slot, size_t depth)
 }
 
 int dip_trie_update(uint8_t root[32], const uint8_t *before, const dip_trie_item *items, size_t n,
-                    const dip_trie_records *records, void *memory, size_t memory_len)
-{
+                    const dip_trie_records *records, void *memory, size_t memory_len) {
     if (!ascending(items, n))
         return DIP_TRIE_ARGUMENT;
     work w = {.records = records, .arena = {memory, memory_len}};
@@ -149,8 +143,7 @@ int dip_trie_update(uint8_t root[32], const uint8_t *before, const dip_trie_item
     return status;
 }
 
-size_t dip_trie_path(uint8_t out[DIP_TRIE_PATH_BYTES_MAX], const uint8_t *nibbles, size_t n)
-{
+size_t dip_trie_path(uint8_t out[DIP_TRIE_PATH_BYTES_MAX], const uint8_t *nibbles, size_t n) {
     for (size_t i = 0; i < n; i += 2)
         out[i / 2] = (uint8_t)(nibbles[i] << 4 | (i + 1 < n ? nibbles[i + 1] : 0));
     size_t bytes = (n + 1) / 2;

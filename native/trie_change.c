@@ -15,20 +15,17 @@ typedef dip_trie_work work;
 
 /* --- keys */
 
-static size_t nibbles_len(const item_t *item)
-{
+static size_t nibbles_len(const item_t *item) {
     return 2 * item->key_len;
 }
 
-static uint8_t nibble(const item_t *item, size_t i)
-{
+static uint8_t nibble(const item_t *item, size_t i) {
     uint8_t byte = item->key[i / 2];
     return i % 2 ? byte & 15 : byte >> 4;
 }
 
 /* How many of nibbles[0, n) the key has from `depth` on. */
-static size_t shared(const item_t *item, size_t depth, const uint8_t *nibbles, size_t n)
-{
+static size_t shared(const item_t *item, size_t depth, const uint8_t *nibbles, size_t n) {
     size_t i = 0, max = nibbles_len(item) - depth;
     while (i < n && i < max && nibble(item, depth + i) == nibbles[i])
         i++;
@@ -36,8 +33,7 @@ static size_t shared(const item_t *item, size_t depth, const uint8_t *nibbles, s
 }
 
 /* How many nibbles two keys share from `depth` on. */
-static size_t shared_keys(const item_t *a, const item_t *b, size_t depth)
-{
+static size_t shared_keys(const item_t *a, const item_t *b, size_t depth) {
     size_t i = depth, max = nibbles_len(a) < nibbles_len(b) ? nibbles_len(a) : nibbles_len(b);
     while (i < max && nibble(a, i) == nibble(b, i))
         i++;
@@ -45,8 +41,7 @@ static size_t shared_keys(const item_t *a, const item_t *b, size_t depth)
 }
 
 /* The end of the items from lo on that have lo's nibble at `depth`. */
-static const item_t *run_end(const item_t *lo, const item_t *hi, size_t depth)
-{
+static const item_t *run_end(const item_t *lo, const item_t *hi, size_t depth) {
     uint8_t x = nibble(lo, depth);
     do
         lo++;
@@ -56,8 +51,7 @@ static const item_t *run_end(const item_t *lo, const item_t *hi, size_t depth)
 
 /* --- making nodes */
 
-static int new_leaf(work *w, slot_t *slot, size_t depth, const item_t *item)
-{
+static int new_leaf(work *w, slot_t *slot, size_t depth, const item_t *item) {
     size_t n = nibbles_len(item) - depth;
     node_t *leaf = dip_trie_node_new(&w->arena, DIP_TRIE_LEAF);
     uint8_t *nibbles = dip_trie_take(&w->arena, n);
@@ -75,8 +69,7 @@ static int new_leaf(work *w, slot_t *slot, size_t depth, const item_t *item)
 
 /* The live node of `slot`, which stands n nibbles below path[0, depth), comes to stand there, its
  * way longer by path[depth, depth + n). */
-static int pull_up(work *w, slot_t *slot, size_t depth, size_t n)
-{
+static int pull_up(work *w, slot_t *slot, size_t depth, size_t n) {
     node_t *node = slot->live;
     size_t more = node->kind == DIP_TRIE_BRANCH ? 0 : node->nibbles_len;
     uint8_t *nibbles = dip_trie_take(&w->arena, n + more);
@@ -90,7 +83,8 @@ static int pull_up(work *w, slot_t *slot, size_t depth, size_t n)
         extension->child[0] = *slot;
         node = extension;
     } else {
-        memcpy(nibbles + n, node->nibbles, more);
+        if (more)
+            memcpy(nibbles + n, node->nibbles, more);
         if (node->stored && dip_trie_drop(w, depth + n))
             return DIP_TRIE_STOPPED;
         node->stored = 0;
@@ -104,8 +98,7 @@ static int pull_up(work *w, slot_t *slot, size_t depth, size_t n)
 /* Fills an empty slot with what the items put and, unless NULL, the leaf `old`, which no item
  * names and which counts its nibbles from `depth`. */
 static int build(work *w, slot_t *slot, size_t depth, const item_t *lo, const item_t *hi,
-                 node_t *old)
-{
+                 node_t *old) {
     while (lo < hi && !lo->value_len)
         lo++;
     while (lo < hi && !hi[-1].value_len)
@@ -155,8 +148,7 @@ static int build(work *w, slot_t *slot, size_t depth, const item_t *lo, const it
 
 /* --- changing nodes */
 
-static int update_leaf(work *w, slot_t *slot, size_t depth, const item_t *lo, const item_t *hi)
-{
+static int update_leaf(work *w, slot_t *slot, size_t depth, const item_t *lo, const item_t *hi) {
     node_t *leaf = slot->live;
     const item_t *same = NULL;
     int others = 0; /* does anything else stand here afterwards? */
@@ -181,8 +173,7 @@ static int update_leaf(work *w, slot_t *slot, size_t depth, const item_t *lo, co
 }
 
 /* After a branch has lost entries: with fewer than two left it is none. */
-static int collapse(work *w, slot_t *slot, size_t depth)
-{
+static int collapse(work *w, slot_t *slot, size_t depth) {
     node_t *branch = slot->live;
     unsigned children = 0;
     uint8_t last = 0;
@@ -212,8 +203,7 @@ static int collapse(work *w, slot_t *slot, size_t depth)
     return status ? status : pull_up(w, slot, depth, 1);
 }
 
-static int update_branch(work *w, slot_t *slot, size_t depth, const item_t *lo, const item_t *hi)
-{
+static int update_branch(work *w, slot_t *slot, size_t depth, const item_t *lo, const item_t *hi) {
     node_t *branch = slot->live;
     int result = SAME;
     if (nibbles_len(lo) == depth) { /* the shortest key, so the first */
@@ -236,8 +226,7 @@ static int update_branch(work *w, slot_t *slot, size_t depth, const item_t *lo, 
 }
 
 /* All items go through the whole extension. */
-static int update_below(work *w, slot_t *slot, size_t depth, const item_t *lo, const item_t *hi)
-{
+static int update_below(work *w, slot_t *slot, size_t depth, const item_t *lo, const item_t *hi) {
     node_t *extension = slot->live;
     slot_t *child = &extension->child[0];
     size_t n = extension->nibbles_len;
@@ -255,8 +244,7 @@ static int update_below(work *w, slot_t *slot, size_t depth, const item_t *lo, c
 
 /* A branch after `common` nibbles of the extension takes its place. */
 static int split(work *w, slot_t *slot, size_t depth, size_t common, const item_t *lo,
-                 const item_t *hi)
-{
+                 const item_t *hi) {
     node_t *extension = slot->live;
     node_t *branch = dip_trie_node_new(&w->arena, DIP_TRIE_BRANCH);
     if (!branch)
@@ -276,8 +264,7 @@ static int split(work *w, slot_t *slot, size_t depth, size_t common, const item_
 }
 
 static int update_extension(work *w, slot_t *slot, size_t depth, const item_t *lo,
-                            const item_t *hi)
-{
+                            const item_t *hi) {
     const uint8_t *nibbles = slot->live->nibbles;
     size_t n = slot->live->nibbles_len, common = n;
     for (const item_t *item = lo; item < hi; item++)
@@ -295,8 +282,7 @@ static int update_extension(work *w, slot_t *slot, size_t depth, const item_t *l
                        : split(w, slot, depth, common, lo, hi);
 }
 
-int dip_trie_change(work *w, slot_t *slot, size_t depth, const item_t *lo, const item_t *hi)
-{
+int dip_trie_change(work *w, slot_t *slot, size_t depth, const item_t *lo, const item_t *hi) {
     if (lo == hi)
         return SAME;
     if (!slot->raw && !slot->live)

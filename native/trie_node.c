@@ -5,8 +5,7 @@
 enum { STRING = 0x80, LIST = 0xc0, LONG = 55 }; /* Yellow Paper, appendix B */
 enum { HASH_ITEM = STRING + 32, BRANCH_CHILDREN = 16 };
 
-void *dip_trie_take(dip_trie_arena *arena, size_t len)
-{
+void *dip_trie_take(dip_trie_arena *arena, size_t len) {
     size_t pad = (size_t)(-(uintptr_t)arena->next & (_Alignof(max_align_t) - 1));
     if (arena->left < pad || arena->left - pad < len)
         return NULL;
@@ -16,8 +15,7 @@ void *dip_trie_take(dip_trie_arena *arena, size_t len)
     return out;
 }
 
-dip_trie_node *dip_trie_node_new(dip_trie_arena *arena, uint8_t kind)
-{
+dip_trie_node *dip_trie_node_new(dip_trie_arena *arena, uint8_t kind) {
     size_t children = kind == DIP_TRIE_BRANCH ? BRANCH_CHILDREN : kind == DIP_TRIE_EXTENSION;
     size_t len = sizeof(dip_trie_node) + children * sizeof(dip_trie_slot);
     dip_trie_node *node = dip_trie_take(arena, len);
@@ -35,8 +33,7 @@ typedef struct {
 } reader;
 
 /* Takes one RLP item; *start is its first byte, header included, [*data, *data + *len) its payload. */
-static int take_item(reader *in, const uint8_t **start, const uint8_t **data, size_t *len)
-{
+static int take_item(reader *in, const uint8_t **start, const uint8_t **data, size_t *len) {
     if (in->at == in->end)
         return DIP_TRIE_CORRUPT;
     const uint8_t *p = in->at;
@@ -68,8 +65,7 @@ static int take_item(reader *in, const uint8_t **start, const uint8_t **data, si
 }
 
 /* Takes a child: a hash or an inline list; NULL for an empty string. */
-static int take_child(reader *in, const uint8_t **raw)
-{
+static int take_child(reader *in, const uint8_t **raw) {
     const uint8_t *data;
     size_t len;
     if (take_item(in, raw, &data, &len))
@@ -82,8 +78,7 @@ static int take_child(reader *in, const uint8_t **raw)
     return **raw == HASH_ITEM || is_inline ? DIP_TRIE_OK : DIP_TRIE_CORRUPT;
 }
 
-static int decode_branch(dip_trie_arena *arena, reader in, size_t depth, dip_trie_node **out)
-{
+static int decode_branch(dip_trie_arena *arena, reader in, size_t depth, dip_trie_node **out) {
     dip_trie_node *node = dip_trie_node_new(arena, DIP_TRIE_BRANCH);
     if (!node)
         return DIP_TRIE_MEMORY;
@@ -105,8 +100,7 @@ static int decode_branch(dip_trie_arena *arena, reader in, size_t depth, dip_tri
 }
 
 static int decode_short(dip_trie_arena *arena, const uint8_t *path, size_t path_len, reader in,
-                        size_t depth, dip_trie_node **out)
-{
+                        size_t depth, dip_trie_node **out) {
     /* Hex-prefix, appendix C: flag nibble 2 for a leaf, 1 for an odd number of nibbles. */
     if (path_len == 0 || path[0] >> 4 > 3)
         return DIP_TRIE_CORRUPT;
@@ -139,8 +133,7 @@ static int decode_short(dip_trie_arena *arena, const uint8_t *path, size_t path_
 }
 
 int dip_trie_decode(dip_trie_arena *arena, const uint8_t *rlp, size_t len, size_t depth,
-                    dip_trie_node **out)
-{
+                    dip_trie_node **out) {
     reader whole = {rlp, rlp + len};
     const uint8_t *start, *data, *first;
     size_t size;
@@ -163,13 +156,11 @@ int dip_trie_decode(dip_trie_arena *arena, const uint8_t *rlp, size_t len, size_
 
 /* --- writing */
 
-size_t dip_trie_item_len(const uint8_t *raw)
-{
+size_t dip_trie_item_len(const uint8_t *raw) {
     return *raw == HASH_ITEM ? 33 : (size_t)(*raw - LIST) + 1;
 }
 
-static size_t header_len(size_t n)
-{
+static size_t header_len(size_t n) {
     size_t len = 1;
     if (n > LONG)
         for (; n; n >>= 8)
@@ -177,8 +168,7 @@ static size_t header_len(size_t n)
     return len;
 }
 
-static uint8_t *put_header(uint8_t *to, uint8_t kind, size_t n)
-{
+static uint8_t *put_header(uint8_t *to, uint8_t kind, size_t n) {
     size_t width = header_len(n) - 1;
     *to++ = (uint8_t)(kind + (width ? LONG + width : n));
     while (width--)
@@ -186,18 +176,15 @@ static uint8_t *put_header(uint8_t *to, uint8_t kind, size_t n)
     return to;
 }
 
-static int is_own_item(const uint8_t *data, size_t n)
-{
+static int is_own_item(const uint8_t *data, size_t n) {
     return n == 1 && data[0] < STRING;
 }
 
-static size_t string_len(const uint8_t *data, size_t n)
-{
+static size_t string_len(const uint8_t *data, size_t n) {
     return is_own_item(data, n) ? 1 : header_len(n) + n;
 }
 
-static uint8_t *put_string(uint8_t *to, const uint8_t *data, size_t n)
-{
+static uint8_t *put_string(uint8_t *to, const uint8_t *data, size_t n) {
     if (!is_own_item(data, n))
         to = put_header(to, STRING, n);
     if (n)
@@ -205,8 +192,7 @@ static uint8_t *put_string(uint8_t *to, const uint8_t *data, size_t n)
     return to + n;
 }
 
-static uint8_t *put_child(uint8_t *to, const dip_trie_slot *slot)
-{
+static uint8_t *put_child(uint8_t *to, const dip_trie_slot *slot) {
     if (!slot->raw) {
         *to = STRING;
         return to + 1;
@@ -216,8 +202,7 @@ static uint8_t *put_child(uint8_t *to, const dip_trie_slot *slot)
     return to + len;
 }
 
-static size_t put_hex_prefix(uint8_t *to, const dip_trie_node *node)
-{
+static size_t put_hex_prefix(uint8_t *to, const dip_trie_node *node) {
     size_t n = node->nibbles_len, odd = n % 2;
     const uint8_t *nibbles = node->nibbles;
     to[0] = (uint8_t)((node->kind == DIP_TRIE_LEAF ? 0x20 : 0) | (odd ? 0x10 | nibbles[0] : 0));
@@ -227,8 +212,7 @@ static size_t put_hex_prefix(uint8_t *to, const dip_trie_node *node)
 }
 
 int dip_trie_encode(dip_trie_arena *arena, const dip_trie_node *node, const uint8_t **rlp,
-                    size_t *len)
-{
+                    size_t *len) {
     uint8_t path[DIP_TRIE_PATH_BYTES_MAX];
     size_t path_len = 0, size = 0;
     size_t children = node->kind == DIP_TRIE_BRANCH ? BRANCH_CHILDREN

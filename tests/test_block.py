@@ -149,20 +149,20 @@ def test_a_transaction_that_is_none_spoils_the_block() -> None:
 
 
 def test_bounds() -> None:
-    small = Net.of(gas_limit=21_000 * 2, block_bytes_max=256 * 1024)
+    small = Net.of(gas_limit=21_000 * 3, block_bytes_max=256 * 1024)
     chain, _ = small.chain()
     empty = small.child(chain, chain.genesis_hash, 1)
     raws = [tx.raw for tx in TXS]
-    assert refusal(assembled(empty, txs=raws), small) == "record", "more than the gas limit pays"
+    assert refusal(assembled(empty, txs=[*raws, raws[0]]), small) == "record", "gas for three"
     filler = b"\x02" * (130 * 1024)
     assert refusal(assembled(empty, txs=[filler]), small) == "record"
     filler = b"\x02" * (120 * 1024)
-    exact = assembled(empty, txs=[filler, filler])
-    longest = filler + bytes(small.genesis.block_bytes_max - len(exact))
-    exact = assembled(empty, txs=[filler, longest])
+    exact = assembled(empty, txs=[filler, filler, b"\x02" * 256])
+    longest = b"\x02" * 256 + bytes(small.genesis.block_bytes_max - len(exact))
+    exact = assembled(empty, txs=[filler, filler, longest])
     assert len(exact) == small.genesis.block_bytes_max
     assert refusal(exact, small) == "block_root", "read, though it is wrong"
-    assert refusal(assembled(empty, txs=[filler, longest + b"x"]), small) == "oversized"
+    assert refusal(assembled(empty, txs=[filler, filler, longest + b"x"]), small) == "oversized"
     assert refusal(assembled(BLOCK, header=bytes(HEADER_BYTES_MAX + 1))) == "record"
 
 

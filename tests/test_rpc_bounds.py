@@ -55,7 +55,11 @@ def test_refused(raw: bytes) -> None:
 
 @pytest.mark.parametrize(
     "raw",
-    [b" " * (bounds.BODY_BYTES_MAX + 1), b"[" + b"1," * bounds.VALUES_MAX + b"1]", b"," * 1_000_000],
+    [
+        b" " * (bounds.BODY_BYTES_MAX + 1),
+        b"[" + b"1," * bounds.VALUES_MAX + b"1]",
+        b"," * 1_000_000,
+    ],
     ids=["body", "values", "commas"],
 )
 def test_limits(raw: bytes) -> None:

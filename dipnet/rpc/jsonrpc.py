@@ -63,12 +63,12 @@ def error_body(error: Invalid, id_json: bytes = _NO_ID) -> bytes:
         message = f"the method {error.detail} does not exist/is not available"
     data = {"code": error.code, "remedy": row.remedy}
     body = _encode({"code": row.rpc, "message": message, "data": data})
-    return b"%b%b,\"error\":%b}" % (_OPEN, id_json, body)
+    return b'%b%b,"error":%b}' % (_OPEN, id_json, body)
 
 
 def result_body(result: object, id_json: bytes) -> bytes:
     """A JSON-RPC result object."""
-    return b"%b%b,\"result\":%b}" % (_OPEN, id_json, _encode(result))
+    return b'%b%b,"result":%b}' % (_OPEN, id_json, _encode(result))
 
 
 class Rpc:
@@ -112,8 +112,10 @@ class Rpc:
             if found is None:
                 raise Invalid("method", name[:METHOD_CHARS_MAX])
             method = found.name
-            return Call(id_json, found, found.arguments(request.get("params", [])))
+            return Call(id_json, found, found.arguments(request.get("params")))
         except Invalid as error:
+            if error.code == "request" and not id_json:
+                id_json = _NO_ID  # what has no form is no notification either
             body = self._refuse(error, method, id_json)
             return Refused(body if id_json else b"")
 

@@ -88,9 +88,7 @@ class Live:
                 if shown is not None:
                     params = {"subscription": name, "result": shown}
                     await self._send(
-                        _encode(
-                            {"jsonrpc": "2.0", "method": "eth_subscription", "params": params}
-                        )
+                        _encode({"jsonrpc": "2.0", "method": "eth_subscription", "params": params})
                     )
         except Invalid as error:
             await self._socket.close(TOO_SLOW, str(error)[:120])

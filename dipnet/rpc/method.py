@@ -75,6 +75,8 @@ class Method:
         return values
 
     def _in_order(self, params: object) -> list[object]:
+        if params is None:
+            return []
         if isinstance(params, list):
             if len(params) > len(self.params):
                 raise Invalid("params", f"too many arguments, want at most {len(self.params)}")

@@ -264,7 +264,6 @@ def _subscription(value: object) -> str:
 
 ADDRESS: Final = Kind("ADDRESS", "20 bytes as 0x hex, any letter case", _bytes(20))
 HASH: Final = Kind("HASH", "32 bytes as 0x hex", _bytes(32))
-DATA: Final = Kind("DATA", "bytes as 0x hex", read_data)
 RAW_ITEM: Final = Kind("RAW", "signed bytes as 0x hex", lambda value: (read_data(value),))
 RAW_ITEMS: Final = Kind("RAW[]", "array of signed bytes as 0x hex", _raw_items)
 BLOCK: Final = Kind(
@@ -287,9 +286,7 @@ PERCENTILES: Final = Kind(
 )
 TOPIC: Final = Kind("TOPIC", "16 bytes as 0x hex: SHA-256 of the topic's name, cut", _bytes(16))
 SEQ: Final = Kind("SEQ", "an issuer's sequence number, number or quantity", _count(0, 2**64 - 1))
-STREAM: Final = Kind(
-    "STREAM", "newHeads, newPendingTransactions or dagVertices", _topic
-)
+STREAM: Final = Kind("STREAM", "newHeads, newPendingTransactions or dagVertices", _topic)
 VERTEX_FILTER: Final = Kind(
     "FILTER", "object of issuer (ADDRESS) and topic (TOPIC), both optional", _vertex_filter
 )

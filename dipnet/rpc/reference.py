@@ -5,7 +5,7 @@ from itertools import groupby
 from typing import Final
 
 from dipnet.errors import REFUSALS
-from dipnet.rpc import bounds, jsonrpc, params
+from dipnet.rpc import bounds, jsonrpc
 from dipnet.rpc.method import REQUIRED, Kind, Method
 from dipnet.rpc.server import METHODS
 
@@ -36,8 +36,10 @@ origins; there is no CORS unless origins are configured.
 
 
 def _kinds() -> list[Kind]:
-    found = [value for value in vars(params).values() if isinstance(value, Kind)]
-    return sorted(found, key=lambda kind: kind.name)
+    used = {
+        param.kind.name: param.kind for method in METHODS.values() for param in method.params
+    }
+    return [used[name] for name in sorted(used) if name != "COUNT"]
 
 
 def _method(method: Method) -> Iterator[str]:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
@@ -21,8 +22,8 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from dipnet import metrics
 from dipnet.errors import Invalid
+from dipnet.metrics import CONTENT_TYPE, Reading, render
 from dipnet.rpc import dag, dpos, eth, live_views, status
 from dipnet.rpc.backend import Backend
 from dipnet.rpc.bounds import BODY_BYTES_MAX
@@ -35,7 +36,7 @@ LOCAL_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
 ANY: Final = "*"
 JSON: Final = "application/json"
 METHODS: Final[dict[str, Method]] = table(
-    eth.METHODS, dag.METHODS, dpos.METHODS, status.METHODS, live_views.METHODS
+    eth.METHODS, live_views.METHODS, dag.METHODS, dpos.METHODS, status.METHODS
 )
 
 
@@ -160,21 +161,28 @@ class Doors:
         ready = not any(health.values())
         return JSONResponse({"ready": ready, "components": health}, 200 if ready else 503)
 
-    async def metrics(self, request: Request) -> Response:
+    async def scrape(self, request: Request) -> Response:
         """Prometheus text."""
-        body = metrics.render(lambda: status.readings(self.rpc.backend), self._requests)
-        return Response(body, media_type=metrics.CONTENT_TYPE)
+        body = render(lambda: status.readings(self.rpc.backend), self._requests)
+        return Response(body, media_type=CONTENT_TYPE)
 
-    def _requests(self) -> Iterator[metrics.Reading]:
+    async def bug(self, request: Request, error: Exception) -> Response:
+        """Ours, not theirs."""
+        self.rpc.backend.failed(error)
+        return _refusal(500, Invalid("internal"))
+
+    def _requests(self) -> Iterator[Reading]:
         text = "JSON-RPC requests by method and error code, empty when answered"
         for (method, code), count in self.rpc.requests.items():
             labels = (("method", method), ("error", code))
-            yield metrics.Reading("rpc_requests", text, count, labels, "counter")
+            yield Reading("rpc_requests", text, count, labels, "counter")
 
 
-async def _http_error(request: Request, error: Exception) -> Response:
-    status_code = getattr(error, "status_code", 400)
-    return _refusal(status_code, Invalid("http", f"{request.method} {request.url.path[:64]}"))
+async def _no_such_door(request: Request, error: Exception) -> Response:
+    """404 and 405, in the form of every other refusal."""
+    assert isinstance(error, HTTPException)
+    detail = f"{request.method} {request.url.path[:64]}"
+    return _refusal(error.status_code, Invalid("http", detail))
 
 
 def application(backend: Backend, access: Access) -> Starlette:
@@ -195,9 +203,9 @@ def application(backend: Backend, access: Access) -> Starlette:
             Route("/", doors.about, methods=["GET"]),
             Route("/livez", doors.livez),
             Route("/readyz", doors.readyz),
-            Route("/metrics", doors.metrics),
+            Route("/metrics", doors.scrape),
             WebSocketRoute("/", doors.live),
         ],
         middleware=middleware,
-        exception_handlers={404: _http_error, 405: _http_error},
+        exception_handlers={404: _no_such_door, 405: _no_such_door, Exception: doors.bug},
     )
