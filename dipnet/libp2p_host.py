@@ -19,11 +19,11 @@ from typing import Final, Protocol
 import trio
 from libp2p.identity.identify.identify import ID as IDENTIFY_ID
 from libp2p.identity.identify.pb.identify_pb2 import Identify
-from libp2p.io.exceptions import IOException
+from libp2p.io.exceptions import ConnectionClosedError, IncompleteReadError, IOException
 from libp2p.peer.id import ID
 from libp2p.protocol_muxer.exceptions import MultiselectError
 from libp2p.security.noise.exceptions import PeerIDMismatchesPubkey
-from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamError
+from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamEOF, MuxedStreamError
 from libp2p.utils.varint import encode_varint_prefixed
 
 from dipnet import __version__
@@ -55,6 +55,7 @@ NAMES: Final = {stream_id: name for name, stream_id in STREAM_IDS.items()}
 
 STREAMS_MAX: Final = 32  # that one peer may have open towards us
 FRAME_LARGE_BYTES: Final = 256 << 10  # above it a frame needs one of Limits.large_frames_max
+CLOSED: Final = (ConnectionClosedError, IncompleteReadError, MuxedStreamEOF)
 REASON_CHARS_MAX: Final = 200
 FLUSH_S: Final = 0.5  # what is queued for a peer that we drop
 FAREWELL_S: Final = 1.0
@@ -103,10 +104,12 @@ def why(error: Exception) -> str:
             return "another peer answered: its identity does not match the address"
         case OSError():
             return error.strerror or str(error) or type(error).__name__
-    cause: BaseException = error
-    while cause.__cause__ is not None:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, CLOSED):
+            return "connection closed"
         cause = cause.__cause__
-    return f"{type(cause).__name__}: {cause}"[:REASON_CHARS_MAX]
+    return f"{type(error).__name__}: {error}"[:REASON_CHARS_MAX]
 
 
 class Host:
@@ -124,6 +127,7 @@ class Host:
         self._handshakes: dict[trio.CancelScope, None] = {}  # inbound, oldest first
         self._listens: list[tuple[str, int]] = []
         self._nobody = Mailbox("", limits)  # for events that are of no connection
+        self._dialling: set[str] = set()
         self._large = trio.Semaphore(limits.large_frames_max)
         self._room = trio.Event()
         # As many as Net lets wait: its dials, a drop a peer, one stop.
@@ -198,11 +202,15 @@ class Host:
                 raise Invalid("config", f"address {address} names no peer")
             if peer == self.id.to_base58():
                 raise Invalid("config", f"address {address} is our own")
-            if peer in self._links:
-                raise Invalid("peer_limit", "already connected")
-            with trio.fail_after(self._limits.dial_s):
-                stream = await trio.open_tcp_stream(host, port)
-            reason = await self._connection(stream, address, ID.from_base58(peer))
+            if peer in self._links or peer in self._dialling:
+                raise Invalid("peer_limit", "one connection a peer")
+            self._dialling.add(peer)
+            try:
+                with trio.fail_after(self._limits.dial_s):
+                    stream = await trio.open_tcp_stream(host, port)
+                reason = await self._connection(stream, address, ID.from_base58(peer))
+            finally:
+                self._dialling.remove(peer)
         except (Invalid, OSError, UnicodeError, trio.TooSlowError) as error:
             reason = why(error)
         if reason:
@@ -275,8 +283,9 @@ class Host:
         peer = link.mailbox.peer
         old = self._links.get(peer)
         if old is not None:
-            # Both dialled at once: the first one stays. Much later: the peer has lost the old one.
-            if self._chooses(link) and link.born - old.born < self._limits.handshake_s:
+            # Both dialled at once: the first stays. Else they dial because they have lost the old.
+            crossed = link.outbound != old.outbound
+            if self._chooses(link) and crossed and link.born - old.born < self._limits.handshake_s:
                 return link.end("already connected")
             self._forget(old, "replaced by a newer connection")
         elif len(self._links) >= self._peers_max and not link.outbound:
@@ -409,14 +418,14 @@ class Host:
     async def _ping(self, link: Link) -> None:
         """Finds out about peers that vanished without a word."""
         await trio.sleep(self._limits.ping_s)
-        with trio.fail_after(self._limits.ping_s):
+        with trio.move_on_after(self._limits.ping_s) as scope:
             stream = await open_stream(link.mux, PING_ID)
-        while True:
+        while not scope.cancelled_caught:
             with trio.move_on_after(self._limits.ping_s) as scope:
                 question = secrets.token_bytes(PING_BYTES)
                 await stream.write(question)
                 if await stream.read(PING_BYTES) != question:
                     return link.end("wrong answer to a ping")
-            if scope.cancelled_caught:
-                return link.end(f"no answer to a ping in {self._limits.ping_s} s")
-            await trio.sleep(self._limits.ping_s)
+            if not scope.cancelled_caught:
+                await trio.sleep(self._limits.ping_s)
+        return link.end(f"no answer to a ping in {self._limits.ping_s} s")

@@ -100,7 +100,7 @@ def parse_address(address: str) -> tuple[str, int, str]:
             raise ValueError("form")
         if family not in ("ip4", "ip6", "dns", "dns4", "dns6") or int(port) > 65535:
             raise ValueError("family or port")
-        if peer and ID.from_base58(peer).to_base58() != peer:
+        if len(parts) > 5 and (not peer or ID.from_base58(peer).to_base58() != peer):
             raise ValueError("peer id")
     except (ValueError, KeyError) as error:
         shown = address[:ADDRESS_CHARS_MAX]

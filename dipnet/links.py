@@ -318,10 +318,12 @@ class Links:
 
     # --- time
 
-    def on_slot(self, now_ms: int, tips: Sequence[bytes]) -> None:
-        """Each slot: say where we stand and what our tips are, and look for peers."""
+    def on_slot(self, now_ms: int, tips: Sequence[bytes], wanted: Sequence[bytes]) -> None:
+        """Each slot: say where we stand and what our tips are, ask for parents, look for peers."""
         status = m.encode(self._view.status())
-        self._out += [Send(peer, "hello", status) for peer in self.hellos.standing()]
+        for peer in self.hellos.standing():
+            self._out.append(Send(peer, "hello", status))
+            self.offered(now_ms, peer, Lane.VERTEX, wanted)
         self.gossip.tips(tips)
         dials = self._book.to_dial(now_ms, self.slots, self._seed ^ now_ms)
         self._out += [Dial(address) for address in dials]
@@ -331,8 +333,8 @@ class Links:
         if now_ms < self._ticked_ms + TICK_MS:
             return
         self._ticked_ms = now_ms
-        for peer, count in self.gossip.on_tick(now_ms).items():
-            self.offend(now_ms, peer, "silent", "fetches unanswered", min(count, 10))
+        # Nobody is charged for an unanswered fetch: frames get lost, and another peer is asked.
+        self.gossip.on_tick(now_ms)
         for peer in self.blocks.on_tick(now_ms):
             self.offend(now_ms, peer, "silent", "blocks that never came")
         for peer in self.vertices.on_tick(now_ms):

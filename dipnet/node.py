@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from dipnet.codec import Puts, Reader
 from dipnet.consensus.block import Block, decode_block
-from dipnet.consensus.chain import Chain, genesis_puts
+from dipnet.consensus.chain import Chain
 from dipnet.consensus.pool import Pool
 from dipnet.consensus.produce import Draft, build
 from dipnet.consensus.records import KEY_HEAD, KEY_PROPOSED, pack_proposed, unpack_proposed
@@ -48,6 +48,7 @@ from dipnet.genesis import Genesis
 from dipnet.links import Incoming, Links
 from dipnet.p2p.blocksync import NOWHERE
 from dipnet.p2p.messages import Lane, Status
+from dipnet.state import Layer
 from dipnet.tx import Tx, decode_batch
 
 log = logging.getLogger("dipnet.node")
@@ -74,7 +75,7 @@ class Check:
 
 def first_puts(genesis: Genesis, reader: Reader) -> Puts:
     """What a directory without a chain must hold before its node is made; empty for others."""
-    return {} if reader.get(KEY_HEAD) is not None else genesis_puts(genesis)
+    return {} if reader.get(KEY_HEAD) is not None else Chain.genesis_puts(genesis)
 
 
 class Node:
@@ -93,6 +94,9 @@ class Node:
         seed: int,
     ) -> None:
         self.genesis = genesis
+        # What this step has asked to write and nobody could stage yet, before what is on disk.
+        self._fresh: Puts = {}
+        reader = Layer(reader, self._fresh)
         self.chain = Chain(genesis, reader)
         self.pool = Pool(genesis)
         self.dag = Dag.load(reader, genesis, seed)
@@ -144,6 +148,7 @@ class Node:
     def step(self, now_ms: int, event: Event) -> list[Effect]:
         """What follows from ``event`` at Unix time ``now_ms``, in the order to be done."""
         self._now_ms = now_ms
+        self._fresh.clear()
         self._on[type(event)](event)
         self._out += self.links.drain(now_ms)
         self._ask_to_wake()
@@ -188,7 +193,8 @@ class Node:
 
     def _on_slot(self, slot: int) -> None:
         self._propose(slot)
-        self.links.on_slot(self._now_ms, self.dag.tips(TIPS_MAX, self._draw()))
+        tips = self.dag.tips(TIPS_MAX, self._draw())
+        self.links.on_slot(self._now_ms, tips, self.dag.wanted())
 
     def _ask_to_wake(self) -> None:
         """One wake-up at a time: the next slot, or sooner when something waits to be sent."""
@@ -226,7 +232,7 @@ class Node:
         self._tickets += 1
         self._drafts = {self._tickets: draft}
         # Durable before it is signed: a restart never signs one slot twice (DESIGN 5).
-        self._out.append(Write({KEY_PROPOSED: pack_proposed(slot)}))
+        self._write({KEY_PROPOSED: pack_proposed(slot)})
         self._out.append(Sign(self._tickets, draft.digest))
 
     def _on_signed(self, event: Signed) -> None:
@@ -263,6 +269,10 @@ class Node:
     def _reply(self, check: Check, results: Iterable[tuple[bytes, str] | Invalid]) -> None:
         if check.incoming is None:
             self._out.append(Reply(check.ticket, tuple(results)))
+
+    def _write(self, puts: Puts) -> None:
+        self._fresh.update(puts)
+        self._out.append(Write(puts))
 
     # --- payments
 
@@ -301,7 +311,7 @@ class Node:
         # The seam of admission: quota and age are judged here, before anything is kept.
         inserted = self.dag.insert(batch)
         if inserted.puts:
-            self._out.append(Write(inserted.puts))
+            self._write(inserted.puts)
         peer = check.peer
         if check.incoming is not None:
             arrived = [batch.id(i) for i, s in enumerate(inserted.statuses) if s != REFUSED]
@@ -353,7 +363,7 @@ class Node:
         self.links.gossip.on_items(self._now_ms, peer, Lane.BLOCK, [block.hash])
         if not imported.puts:
             return False
-        self._out.append(Write(imported.puts))
+        self._write(imported.puts)
         # Only what is of now is pushed on: who catches up asks.
         if block.header.slot + RELAY_SLOTS >= slot_at(self.genesis, self._now_ms):
             self.links.gossip.push(Lane.BLOCK, block.hash, block.raw, except_peer=peer)

@@ -148,16 +148,16 @@ void dip_keys_add(dip_keys *keys, const uint8_t address[20], const dip_secp_pubk
         for (unsigned i = 0; i < DIP_KEYS_WAYS && !chosen; i++)
             if (!set[i].age)
                 chosen = &set[i];
-        for (unsigned i = 0; i < DIP_KEYS_WAYS && !chosen; i++) {
+        for (unsigned i = 0; i < DIP_KEYS_WAYS && !chosen; i++)
             if (set[i].age == 1)
                 chosen = &set[i];
+        for (unsigned i = 0; i < DIP_KEYS_WAYS && !chosen; i++)
             set[i].age = 1;
-        }
-        if (!chosen) /* all were in use: each rests now, the first goes */
+        if (!chosen)
             chosen = set;
         memcpy(chosen->address, address, 20);
         chosen->key = *key;
-        chosen->age = 2;
+        chosen->age = 1;
     }
     pthread_mutex_unlock(&keys->lock);
 }

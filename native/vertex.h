@@ -80,12 +80,13 @@ size_t dip_vertex_split(const uint8_t *wire, size_t len, size_t count_max, dip_v
 /* Judges wire[start, start + size) as exactly one vertex. */
 void dip_vertex_single(const uint8_t *wire, uint32_t start, uint32_t size, dip_vertex_item *item);
 
-/* Public keys of issuers, by address: a cache of DIP_KEYS_WAYS entries a set, in each of which the
- * one not used for longest (about) makes room. Any number of threads may use one table at once. */
+/* Public keys of issuers, by address: a cache of DIP_KEYS_WAYS entries a set. One that was never
+ * found again makes room first, so that issuers seen once push out one another. When all were,
+ * they begin anew. Any number of threads may use one table at once. */
 #define DIP_KEYS_WAYS 8
 typedef struct {
     uint8_t address[20];
-    uint8_t age; /* 0 empty, 1 resting, 2 used since the last look for room */
+    uint8_t age; /* 0 empty, 1 entered, 2 found again */
     dip_secp_pubkey key;
 } dip_key;
 

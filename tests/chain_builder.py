@@ -10,7 +10,7 @@ from typing import Any
 
 from dipnet.codec import Reader
 from dipnet.consensus.block import Block, Header, decode_block, fixed_fields, ordered_root, seal
-from dipnet.consensus.chain import Chain, genesis_puts
+from dipnet.consensus.chain import Chain
 from dipnet.consensus.execute import Execution
 from dipnet.consensus.rules import chained_fields
 from dipnet.crypto import address, keccak256, public_key, sign
@@ -70,7 +70,7 @@ class Net:
     def chain(self) -> tuple[Chain, Memory]:
         """A fresh chain and its disk."""
         memory = Memory()
-        memory.apply(genesis_puts(self.genesis))
+        memory.apply(Chain.genesis_puts(self.genesis))
         return Chain(self.genesis, memory), memory
 
     def signed(self, header: Header, txs: Sequence[Tx] = ()) -> Block:

@@ -322,16 +322,19 @@ class World:
     def _disconnect(self, a: int, b: int, reason: str) -> None:
         if self.links.pop((a, b), None) is not None:
             for host, other in ((self.hosts[a], self.hosts[b]), (self.hosts[b], self.hosts[a])):
-                self._later(host, self.faults.delay_ms, Disconnected(other.name, reason))
+                self.deliver(host, Disconnected(other.name, reason))
 
     def _send(self, host: Host, peer: str, event: Received) -> None:
         other, rng, faults = self._named(peer), self.rng, self.faults
         pair = self._pair(host, other)
         link = self.links.get(pair)
-        if link is None or pair in self.cut or rng.randrange(100) < faults.loss:
+        # A stream keeps its frames or breaks. Gossip and sync are spared nothing; the greeting is
+        # what a connection begins with, so its loss is the loss of the connection (Drop, cut).
+        spared = event.protocol == "hello"
+        if link is None or pair in self.cut or (not spared and rng.randrange(100) < faults.loss):
             return
-        for _ in range(2 if rng.randrange(100) < faults.duplicate else 1):
-            slow = rng.randrange(100) < faults.slow
+        for _ in range(2 if not spared and rng.randrange(100) < faults.duplicate else 1):
+            slow = not spared and rng.randrange(100) < faults.slow
             span = (faults.delay_ms[0], faults.slow_ms) if slow else faults.delay_ms
 
             def arrive() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from dipnet.codec import Reader
 from dipnet.consensus import records, rules
 from dipnet.consensus.block import HASH_ZERO, Block, ordered_root
-from dipnet.consensus.chain import Chain, genesis_puts
+from dipnet.consensus.chain import Chain
 from dipnet.consensus.schedule import genesis_set, set_digest, slot_start_ms
 from dipnet.crypto import sha256
 from dipnet.errors import Corrupt, Invalid
@@ -62,8 +62,8 @@ def view(chain: Chain, memory: Memory) -> tuple[Any, ...]:
         [chain.hash_at(height) for height in heights],
         state_records(memory),
         state_records(chain.head_state),
-        {key: value for key, value in memory.scan(records.KEY_HEIGHT)},
-        {key: value for key, value in memory.scan(records.KEY_TX)},
+        dict(memory.scan(records.KEY_HEIGHT)),
+        dict(memory.scan(records.KEY_TX)),
     )  # fmt: skip
 
 
@@ -190,7 +190,7 @@ def test_every_field_has_a_mutant() -> None:
         "chain_id", "slot", "epoch", "timestamp_ms", "gas_limit", "cert_root", "seed_reveal",
         "seed_commitment", "dag_root", "dag_count", "dag_bytes", "tx_root",
     }  # fmt: skip
-    fields = {name for name in VALID.header.__slots__} - {"raw", "hash"}
+    fields = set(VALID.header.__slots__) - {"raw", "hash"}
     assert fields == in_block | {name for name, _, _ in MUTANTS}
     chain = Chain(NET.genesis, Memory(RULED_MEMORY))
     assert chain.on_block(VALID, LATE_MS).new_head, "the original is good"
@@ -367,7 +367,7 @@ def branches(net: Net, seed: int) -> tuple[list[Block], Chain, Memory]:
     for slot in range(1, 45):
         # Mostly on the head, sometimes on something recent, so that branches overtake.
         parent = chain.head if random.random() < 0.5 else random.choice(known[-6:])
-        if parent.slot >= slot:
+        if parent.slot >= slot or chain.state(parent.hash) is None:
             continue
         before = list(nonces[parent.hash])
         txs = []
@@ -377,11 +377,7 @@ def branches(net: Net, seed: int) -> tuple[list[Block], Chain, Memory]:
             txs.append(transfer(USERS[who], before[who], to, random.randrange(3) * 10**15))
             before[who] += 1
         block = net.child(chain, parent.hash, slot, txs)
-        try:
-            memory.apply(chain.on_block(block, LATE_MS).puts)
-        except Invalid as refused:
-            assert refused.code == "block_old"
-            continue
+        add(chain, memory, block)
         blocks.append(block)
         known.append(block.header)
         nonces[block.hash] = tuple(before)
@@ -417,7 +413,7 @@ def test_the_order_of_arrival_does_not_matter(seed: int, shape: tuple[int, int])
 
 
 @settings(max_examples=15)
-@given(st.integers(0, 10**6), st.sampled_from([(1, 128), (4, 2), (7, 4)]))
+@given(st.integers(0, 10**6), st.sampled_from([(1, 12), (4, 2), (7, 4)]))
 def test_a_restart_at_any_point_changes_nothing(seed: int, shape: tuple[int, int]) -> None:
     net = Net.of(shape[0], overlays_max=shape[1], undo_blocks_max=12, epoch_slots=9)
     blocks, _, _ = branches(net, seed)
@@ -436,7 +432,7 @@ def test_a_restart_at_any_point_changes_nothing(seed: int, shape: tuple[int, int
 def test_the_state_of_every_block_in_reach(seed: int, shape: tuple[int, int]) -> None:
     """Against a chain that has nothing but the ancestors of the block."""
     net = Net.of(shape[0], overlays_max=shape[1], undo_blocks_max=200, epoch_slots=9)
-    blocks, chain, memory = branches(net, seed)
+    blocks, chain, _ = branches(net, seed)
     by_hash = {block.hash: block for block in blocks}
     for block in blocks:
         line = [block]
@@ -570,7 +566,7 @@ def test_a_fresh_disk_needs_genesis() -> None:
 
 def test_another_genesis_is_told() -> None:
     memory = Memory()
-    memory.apply(genesis_puts(Net.of(slot_ms=500).genesis))
+    memory.apply(Chain.genesis_puts(Net.of(slot_ms=500).genesis))
     with pytest.raises(Invalid, match=r"another genesis\.json"):
         Chain(Net.of().genesis, memory)
 

@@ -1,5 +1,6 @@
 """A vertex's bytes and a batch's verdicts, against the twin and against every flipped byte."""
 
+import contextlib
 from dataclasses import replace
 
 import pytest
@@ -241,10 +242,8 @@ def test_verdicts_of_mutated_batches_are_the_twins(seed: int, data: st.DataObjec
 def test_any_bytes_have_the_twins_verdicts(data: bytes) -> None:
     compare_with_twin(data)
     compare_with_twin(b"\x01\x00" + data)
-    try:
+    with contextlib.suppress(Invalid):
         assert isinstance(decode(data), Vertex)
-    except Invalid:
-        pass
 
 
 DRAWN = "a b:a c:a,b d#1 e:c,d"

@@ -30,6 +30,7 @@ from dipnet.p2p.messages import (
 )
 from dipnet.p2p.serve import ANSWER_BYTES_MAX, serve_blocks, serve_located, serve_vertices
 from dipnet.p2p.vertexsync import (
+    ANSWER_MS_MAX,
     BEHIND_MAX,
     INSERT_MS_MAX,
     INSERTS_MAX,
@@ -324,13 +325,13 @@ def test_one_peer_at_a_time_and_silence_changes_peer() -> None:
         sync.want(peer)
     assert ask(sync, 0)[0] == "a"
     assert sync.requests(1, lambda: []) == []
-    assert sync.on_tick(REQUEST_MS_MAX - 1) == []
-    assert sync.on_tick(REQUEST_MS_MAX) == ["a"]
-    assert ask(sync, REQUEST_MS_MAX)[0] == "b"
+    assert sync.on_tick(ANSWER_MS_MAX - 1) == []
+    assert sync.on_tick(ANSWER_MS_MAX) == ["a"]
+    assert ask(sync, ANSWER_MS_MAX)[0] == "b"
     # all silent: it ends
-    turns, now = ["a", "b"], REQUEST_MS_MAX
+    turns, now = ["a", "b"], ANSWER_MS_MAX
     for _ in range(20):
-        now += REQUEST_MS_MAX
+        now += ANSWER_MS_MAX
         sync.on_tick(now)
         turns += [peer for peer, _, _ in sync.requests(now, lambda: [])]
     assert turns == ["a", "b"] * TRIES_MAX
@@ -390,7 +391,7 @@ def test_vertex_answers_out_of_turn() -> None:
         sync.on_located("a", Located(1, 1))
     sync.on_located("b", Located(1, 1))
     assert sync.on_range(0, "b", VertexRange(1, 1, False, b"v")) == b""
-    sync.on_tick(REQUEST_MS_MAX)
+    sync.on_tick(ANSWER_MS_MAX)
     assert sync.on_range(0, "a", VertexRange(1, 1, False, b"v")) == b""
     sync.on_inserted(0, "a", 1)
 
@@ -406,6 +407,11 @@ def test_far_behind_walks_again_after_a_rest() -> None:
     assert sync.requests(REST_MS - 1, lambda: []) == []
     sync.on_status(REST_MS, "a", 10**9, 5)
     assert ask(sync, REST_MS)[0] == "a"
+    sync.on_range(REST_MS, "a", VertexRange(2, 0, True, b""))
+    sync.on_behind(2 * REST_MS - 1, "a")
+    assert sync.requests(2 * REST_MS - 1, lambda: []) == []
+    sync.on_behind(2 * REST_MS, "a")
+    assert ask(sync, 2 * REST_MS)[0] == "a"
     sync.forget("a")
     assert (sync._queue, sync._walks, sync._rested_ms) == ({}, {}, {})
     sync.on_inserted(0, "a", 1)

@@ -32,7 +32,6 @@ from dipnet.errors import Corrupt, Invalid
 from dipnet.genesis import Genesis
 from dipnet.state import KEY_ACCOUNT, NO_ACCOUNT, Account, Layer
 from dipnet.tx import Tx
-from dipnet.vm.receipt import Receipt
 
 HASH_BYTES: Final = 32
 VIEWS_MAX: Final = 4
@@ -52,25 +51,15 @@ class Imported:
     applied: tuple[Block, ...]
 
 
-def genesis_puts(genesis: Genesis) -> Puts:
-    """What an empty disk must hold before a ``Chain`` can stand on it."""
-    block, puts = genesis_block(genesis)
-    delta = Delta((0,) * len(genesis_set(genesis)), {})
-    return puts | {
-        records.KEY_BLOCK + block.hash: block.raw,
-        records.KEY_RECEIPTS + block.hash: records.pack_receipts(()),
-        slot_prefix(0) + block.hash: records.pack_delta(delta),
-        height_key(0): block.hash,
-        records.KEY_HEAD: records.pack_head(block.hash, block.hash),
-    }
-
-
 class Chain(StoredBlocks):
     """The chain of one network on one disk."""
 
     def __init__(self, genesis: Genesis, reader: Reader) -> None:
-        """Load from ``reader``: ``Corrupt`` when it is not whole, ``Invalid("genesis")`` when it
-        holds another network's chain."""
+        """Load from ``reader``, which on a new disk holds at least ``Chain.genesis_puts``.
+
+        Raises ``Corrupt`` when what it holds is not whole, ``Invalid("genesis")`` when it is
+        another network's chain.
+        """
         super().__init__(genesis, reader)
         self._sides: Recent[Puts] = Recent(VIEWS_MAX)  # branch tip -> deltas since its fork
         self._olds: Recent[Puts] = Recent(VIEWS_MAX)  # canonical block below the base -> undone
@@ -83,6 +72,19 @@ class Chain(StoredBlocks):
         self._floor = self._lowest()
         self.final = self._final(self._spine.head)
         """Header of the advisory-final block."""
+
+    @staticmethod
+    def genesis_puts(genesis: Genesis) -> Puts:
+        """What an empty disk must hold before a ``Chain`` can stand on it."""
+        block, puts = genesis_block(genesis)
+        delta = Delta((0,) * len(genesis_set(genesis)), {})
+        return puts | {
+            records.KEY_BLOCK + block.hash: block.raw,
+            records.KEY_RECEIPTS + block.hash: records.pack_receipts([]),
+            slot_prefix(0) + block.hash: records.pack_delta(delta),
+            height_key(0): block.hash,
+            records.KEY_HEAD: records.pack_head(block.hash, block.hash),
+        }
 
     def _load(self, head: bytes, base: bytes) -> Spine:
         """The spine, from stored deltas; every block is checked to follow its parent."""
@@ -212,8 +214,11 @@ class Chain(StoredBlocks):
             raise Invalid("block_limit", f"slot {header.slot}")
         return self.link(parent.hash)
 
-    def _execute(self, block: Block, parent: Link) -> tuple[Link, tuple[Receipt, ...]]:
-        """Run a block on its parent's state and compare all that its header claims."""
+    def _execute(self, block: Block, parent: Link) -> tuple[Link, list[bytes]]:
+        """Run a block on its parent's state and compare all that its header claims.
+
+        Gives its link and its encoded receipts.
+        """
         header = block.header
         final = self._final(parent)
         check_fields(

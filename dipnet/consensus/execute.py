@@ -20,10 +20,10 @@ from dipnet.vm.transaction import Env, apply_tx
 
 @dataclass(frozen=True, slots=True)
 class Executed:
-    """What a body does: the fields of the header that commit to it, receipts, state records."""
+    """What a body does: the header's fields that commit to it, receipts' bytes, state records."""
 
     fields: dict[str, Any]
-    receipts: tuple[Receipt, ...]
+    receipts: list[bytes]
     puts: Puts
 
 
@@ -74,11 +74,12 @@ class Execution:
         if self._reward:
             self._journal.add_balance(self._env.proposer, self._reward)
         state_root, puts = self._journal.commit()
+        receipts = [receipt.encode() for receipt in self._receipts]
         logs = [log for receipt in self._receipts for log in receipt.logs]
         fields: dict[str, Any] = {
             "state_root": state_root,
-            "receipt_root": ordered_root([receipt.encode() for receipt in self._receipts]),
+            "receipt_root": ordered_root(receipts),
             "logs_bloom": bloom(logs),
             "gas_used": self.gas_used,
         }
-        return Executed(fields, tuple(self._receipts), puts)
+        return Executed(fields, receipts, puts)

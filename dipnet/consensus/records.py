@@ -76,9 +76,9 @@ def unpack_head(raw: bytes | None) -> tuple[bytes, bytes]:
     return head, base
 
 
-def pack_receipts(receipts: tuple[Receipt, ...]) -> bytes:
-    """The record under ``KEY_RECEIPTS``."""
-    return pack((_VERSION, [receipt.encode() for receipt in receipts]))
+def pack_receipts(receipts: list[bytes]) -> bytes:
+    """The record under ``KEY_RECEIPTS``, of encoded receipts."""
+    return pack((_VERSION, receipts))
 
 
 def unpack_receipts(raw: bytes, what: str) -> tuple[Receipt, ...]:

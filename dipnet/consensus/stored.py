@@ -15,8 +15,8 @@ from dipnet.genesis import Genesis
 from dipnet.vm.receipt import Receipt
 
 HEADERS_MAX: Final = 1_024
-BLOCKS_MAX: Final = 32
-LINKS_MAX: Final = 32
+BLOCKS_MAX: Final = 16
+LINKS_MAX: Final = 16
 
 
 class StoredBlocks:

@@ -15,6 +15,8 @@ from dipnet.p2p.messages import ADDRESS_BYTES_MAX
 PEER_CHARS_MAX: Final = 64
 IDENTITY_BYTES_MAX: Final = 42  # libp2p peer ids: keys up to this size are inlined
 _BASE58: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+_DIGIT: Final = {char: digit for digit, char in enumerate(_BASE58)}
+_PEER: Final = re.compile(f"[{_BASE58}]{{1,{PEER_CHARS_MAX}}}")
 _LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _PORT: Final = re.compile(r"[1-9][0-9]{0,4}")
 _PARTS: Final = 7  # "", kind, host, "tcp", port, "p2p", peer
@@ -53,11 +55,11 @@ def parse(text: str) -> Address:
 
 def is_peer_id(text: str) -> bool:
     """Whether ``text`` is base58btc of an identity or SHA-256 multihash (libp2p peer ids)."""
-    if not 0 < len(text) <= PEER_CHARS_MAX or any(char not in _BASE58 for char in text):
+    if not _PEER.fullmatch(text):
         return False
     number = 0
     for char in text:
-        number = number * 58 + _BASE58.index(char)
+        number = number * 58 + _DIGIT[char]
     zeros = len(text) - len(text.lstrip("1"))
     raw = bytes(zeros) + number.to_bytes((number.bit_length() + 7) >> 3, "big")
     size = len(raw) - 2

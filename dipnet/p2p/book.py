@@ -48,7 +48,8 @@ class _Entry:
     declared: bool = False  # by the peer itself
     bootstrap: bool = False
     anchor: bool = False
-    success_ms: int = 0
+    reached: bool = False
+    success_ms: int = 0  # when it last was
     failures: int = 0
     due_ms: int = 0
 
@@ -126,7 +127,7 @@ class AddressBook:
             entry.address.text
             for entry in self._entries.values()
             if not entry.address.named
-            and (entry.success_ms or (entry.declared and entry.address.peer in slots))
+            and (entry.reached or (entry.declared and entry.address.peer in slots))
         ]
         return tuple(_shuffled(good, seed)[:TOLD_MAX])
 
@@ -174,7 +175,7 @@ class AddressBook:
             self._leave_share(entry)
             puts = self._forget_oldest_reached()
         entry.share = ""
-        entry.success_ms, entry.failures = now_ms, 0
+        entry.reached, entry.success_ms, entry.failures = True, now_ms, 0
         entry.due_ms = now_ms + REDIAL_MS
         anchors = sum(other.anchor for other in self._entries.values())
         entry.anchor = entry.anchor or (anchors < ANCHORS_MAX and not entry.bootstrap)
@@ -186,7 +187,7 @@ class AddressBook:
         if entry is None:
             return {}
         self._postpone(now_ms, text)
-        limit = FAILURES_REACHED_MAX if entry.success_ms else FAILURES_MAX
+        limit = FAILURES_REACHED_MAX if entry.reached else FAILURES_MAX
         if entry.bootstrap or entry.failures < limit:
             return {}
         if not entry.anchor:
@@ -206,8 +207,8 @@ class AddressBook:
         if slots.outbound() >= OUTBOUND_TARGET:
             return
         rest = _shuffled([entry for entry in free if not entry.trusted], seed)
-        reached = iter([entry for entry in rest if entry.success_ms])
-        hearsay = iter([entry for entry in rest if not entry.success_ms])
+        reached = iter([entry for entry in rest if entry.reached])
+        hearsay = iter([entry for entry in rest if not entry.reached])
         for entry in reached:
             yield entry
             yield from _next_of(hearsay)
@@ -236,7 +237,7 @@ class AddressBook:
         return bool(victim)
 
     def _forget_oldest_reached(self) -> Puts:
-        reached = [e for e in self._entries.values() if e.success_ms and not e.trusted]
+        reached = [e for e in self._entries.values() if e.reached and not e.trusted]
         if len(reached) < REACHED_MAX:
             return {}
         return self._remove(min(reached, key=lambda entry: entry.success_ms))
@@ -254,7 +255,7 @@ class AddressBook:
         self._dialling.pop(text, None)
         if entry.share:
             self._leave_share(entry)
-        return {KEY_PEER + text.encode(): None} if entry.success_ms else {}
+        return {KEY_PEER + text.encode(): None} if entry.reached else {}
 
 
 def _loaded(key: bytes, raw: bytes) -> _Entry:
@@ -263,7 +264,7 @@ def _loaded(key: bytes, raw: bytes) -> _Entry:
         _, success_ms, anchor = unpack(raw, _RECORD, _RECORD_BYTES_MAX)
     except (Invalid, UnicodeDecodeError) as error:
         raise Corrupt(f"address book record {key!r}: {error}") from None
-    return _Entry(address, "", anchor=bool(anchor), success_ms=success_ms)
+    return _Entry(address, "", anchor=bool(anchor), reached=True, success_ms=success_ms)
 
 
 def _record(entry: _Entry) -> Puts:

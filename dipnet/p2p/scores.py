@@ -17,14 +17,14 @@ SCORE_MIN: Final = -100
 RECOVER_MS: Final = 10_000  # for one point
 OFFENCES: Final[dict[str, int]] = {
     "malformed": -100,  # bytes that no message has
-    "network": -100,  # another chain, version or genesis
     "invalid_block": -50,
     "lying": -30,  # sync answers that led nowhere, too many
+    "network": -20,  # another chain or genesis: somebody's mistake, mostly
     "bad_signature": -20,  # per item
     "invalid_item": -10,  # a transaction or vertex that breaks a rule, per item
     "useless": -10,  # a sync answer that led nowhere
     "late_hello": -10,
-    "unasked": -5,  # an answer to no question
+    "unasked": -5,  # an answer to no question, a second hello: right form, wrong time
     "wrong_hint": -1,  # a vertex whose recovery id had to be corrected (DESIGN 6)
     "silent": -1,  # did not answer in time
     "rate": -1,  # a message over the byte limit
@@ -109,7 +109,7 @@ class Scores:
             self._remember(peer, score)
 
     def on_received(self, now_ms: int, peer: str, size: int) -> None:
-        """Charge a message of ``size`` bytes. ``Invalid("peer_limit")``: ignore it; it is "rate"."""
+        """Charge a message of ``size`` bytes; ``Invalid("peer_limit")``: ignore it (``rate``)."""
         bucket = self._received.get(peer)
         if bucket is None or not bucket.open(now_ms):
             raise Invalid("peer_limit", "too many bytes in too short a time")

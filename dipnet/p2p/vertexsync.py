@@ -5,7 +5,7 @@ Rules that bind this file (DESIGN 6 and 7):
   them a walk of a thousand steps after a long absence. So nothing of it is kept over a restart.
 * One peer at a time. Logs have the same vertices in another order, so a walk begins MARGIN
   before the newest vertex that both have, found by ids sampled exponentially back.
-* Every request ends within REQUEST_MS_MAX, at most INSERTS_MAX ranges wait for insertion, and a
+* Every request ends within ANSWER_MS_MAX, at most INSERTS_MAX ranges wait for insertion, and a
   walk that brings nothing new for STALE_RANGES_MAX ranges is over.
 """
 
@@ -28,11 +28,11 @@ VERTICES_MAX: Final = 2_048  # of one request
 MARGIN: Final = 256  # ordinals walked again, because two logs differ in order
 INSERTS_MAX: Final = 2
 STALE_RANGES_MAX: Final = 64
-REQUEST_MS_MAX: Final = 10_000
+ANSWER_MS_MAX: Final = 5_000
 INSERT_MS_MAX: Final = 60_000
 TRIES_MAX: Final = 3
 BEHIND_MAX: Final = 1_000  # vertices that gossip is trusted to bring
-REST_MS: Final = 30_000  # between two walks of one peer's log
+REST_MS: Final = 10_000  # between two walks of one peer's log
 
 
 @dataclass(slots=True)
@@ -57,13 +57,18 @@ class VertexSync:
         self._last_request = 0
 
     def want(self, peer: str) -> None:
-        """Walk the peer's log when its turn comes: at hello, or when its orphans pile up."""
+        """Walk the peer's log when its turn comes: at hello."""
         if peer not in self._walks:
             self._queue.setdefault(peer, 0)
 
     def on_status(self, now_ms: int, peer: str, dag_count: int, our_count: int) -> None:
         """Walk again when the peer is far ahead."""
-        if dag_count > our_count + BEHIND_MAX and now_ms >= self._rested_ms.get(peer, 0):
+        if dag_count > our_count + BEHIND_MAX:
+            self.on_behind(now_ms, peer)
+
+    def on_behind(self, now_ms: int, peer: str) -> None:
+        """The peer's tips have come and we lack their past: walk again, unless just done."""
+        if now_ms >= self._rested_ms.get(peer, 0):
             self.want(peer)
 
     def requests(self, now_ms: int, sample: Callable[[], Sequence[bytes]]) -> list[Outgoing]:
@@ -78,7 +83,7 @@ class VertexSync:
             walk.locating = bool(ids)  # an empty log parts at the start
             self._last_request += 1
             walk.request = self._last_request
-            walk.deadline_ms = now_ms + REQUEST_MS_MAX
+            walk.deadline_ms = now_ms + ANSWER_MS_MAX
             if walk.locating:
                 return [(peer, "sync", encode(LocateVertices(walk.request, ids)))]
             ask = GetVertices(walk.request, walk.start, VERTICES_MAX)

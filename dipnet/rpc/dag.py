@@ -8,6 +8,7 @@ from typing import Final
 from dipnet.codec import to_hex
 from dipnet.crypto import checksum
 from dipnet.dag.graph import RANGE_MAX
+from dipnet.dag.senml import Reading, resolve
 from dipnet.dag.vertex import (
     FLAG_ENCRYPTED,
     FLAG_SALTED,
@@ -20,12 +21,13 @@ from dipnet.errors import Invalid
 from dipnet.rpc.backend import Accepted, Backend
 from dipnet.rpc.method import Method, Param
 from dipnet.rpc.params import ADDRESS, HASH, RAW_ITEMS, SEQ, TOPIC, between
-from dipnet.rpc.senml import readings
 from dipnet.rpc.views import View
 
 PARENTS_DEFAULT: Final = 4
 RANGE_BYTES_MAX: Final = 2 << 20
 REF_HASH_BYTES: Final = 8
+READINGS_SHOWN_MAX: Final = 256
+INTEGER_MAX: Final = 2**63
 
 
 def vertex_view(vertex: Vertex, status: str) -> View:
@@ -51,9 +53,36 @@ def vertex_view(vertex: Vertex, status: str) -> View:
         "signature": to_hex(vertex.signature),
     }
     if vertex.payload_type == PAYLOAD_SENML and not vertex.flags & FLAG_ENCRYPTED:
-        clear = vertex.payload[SALT_BYTES:] if vertex.flags & FLAG_SALTED else vertex.payload
-        view["readings"] = readings(clear)
+        view["readings"] = _readings(vertex)
     return view
+
+
+def _readings(vertex: Vertex) -> list[View] | None:
+    """The payload for people; None where it is not the SenML that it says it is."""
+    clear = vertex.payload[SALT_BYTES:] if vertex.flags & FLAG_SALTED else vertex.payload
+    try:
+        resolved = resolve(clear, vertex.timestamp_ms / 1000)
+    except Invalid:  # the device's business: the vertex stands whatever its payload says
+        return None
+    return [_reading(reading) for reading in resolved[:READINGS_SHOWN_MAX]]
+
+
+def _reading(reading: Reading) -> View:
+    value: object = reading.value
+    if isinstance(value, bytes):
+        value = to_hex(value)
+    view: View = {
+        "name": reading.name,
+        "unit": reading.unit,
+        "time": _number(reading.time),
+        "value": _number(value),
+    }
+    return view if reading.sum is None else view | {"sum": _number(reading.sum)}
+
+
+def _number(value: object) -> object:
+    """Sums of 64-bit integers may be longer; JSON's readers take those as fractions anyway."""
+    return float(value) if isinstance(value, int) and abs(value) >= INTEGER_MAX else value
 
 
 def submitted(results: Sequence[Accepted | Invalid]) -> list[View]:
