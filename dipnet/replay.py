@@ -19,9 +19,8 @@ from dipnet.dag import senml
 from dipnet.dag.vertex import PAYLOAD_SENML, topic_of
 from dipnet.device import BATCH, PASSING, Device
 from dipnet.errors import Invalid
-from dipnet.outbox import Unsigned
+from dipnet.outbox import NO_SOURCE, Unsigned
 
-PREFIX_BYTES: Final = 1 << 16
 CHUNK_BYTES: Final = 1 << 20
 RETRY_FIRST_S: Final = 0.5
 RETRY_MAX_S: Final = 10.0
@@ -128,34 +127,31 @@ def describe(device: Device, path: Path, columns: series.Columns, topic: str) ->
         "delimiter": columns.delimiter,
         "topic": topic,
     }
-    about = device.outbox.about
-    if not about:
-        size, digest = _prefix(path, PREFIX_BYTES)
-        kept = asked | {"prefix_bytes": size, "prefix_sha256": digest}
-        return device.outbox.describe(json.dumps(kept))
+    asked["begins"] = _begin(path)
+    if device.outbox.source == NO_SOURCE:
+        return device.outbox.describe(json.dumps(asked))
     try:
-        kept = json.loads(about)
-        size, digest = int(kept["prefix_bytes"]), kept["prefix_sha256"]
+        kept = json.loads(device.outbox.about)
         other = next((name for name in asked if kept[name] != asked[name]), None)
     except (KeyError, TypeError, ValueError):
         raise Invalid("outbox", "it is not of a replay") from None
+    if other == "begins":
+        raise Invalid("outbox", f"it was begun with another file than what {path} is now")
     if other is not None:
         raise Invalid(
             "outbox", f"it was begun with --{other} {kept[other]!r}; now it is {asked[other]!r}"
         )
-    if _prefix(path, size) != (size, digest):
-        raise Invalid("outbox", f"it was begun with another file than what {path} is now")
     return None
 
 
-def _prefix(path: Path, size: int) -> tuple[int, str]:
-    """How much of the first ``size`` bytes there is, and its digest. A series may grow."""
+def _begin(path: Path) -> str:
+    """Digest of the first two lines: what later corrections and appended rows leave alone."""
     try:
         with path.open("rb") as file:
-            data = file.read(min(size, PREFIX_BYTES))
+            lines = file.readline(series.LINE_CHARS_MAX) + file.readline(series.LINE_CHARS_MAX)
     except OSError as error:
         raise Invalid("series", f"cannot read {path}: {error.strerror}") from None
-    return len(data), hashlib.sha256(data).hexdigest()
+    return hashlib.sha256(lines).hexdigest()
 
 
 def count_rows(path: Path) -> int:
