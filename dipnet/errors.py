@@ -139,6 +139,12 @@ REFUSALS: Final[dict[str, Refusal]] = {
     "disk": Refusal(-32005, "disk is nearly full", "free space where the data directory lies"),
     "stopping": Refusal(-32005, "node is stopping", "retry after it is back"),
     "syncing": Refusal(-32005, "node is syncing", "wait until dipnet_status says ready"),
+    # --- programs (never on the wire)
+    "key": Refusal(-32000, "unusable key", "check the key file, its password and its rights"),
+    "unreachable": Refusal(-32005, "no answer from the node", "start it, or correct --url"),
+    "remote": Refusal(-32000, "the node answered", "see docs/rpc.md"),
+    "outbox": Refusal(-32000, "unusable outbox", "choose another --state"),
+    "series": Refusal(-32000, "unusable time series", "correct the file or the named option"),
 }
 
 
