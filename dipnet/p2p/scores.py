@@ -25,9 +25,6 @@ OFFENCES: Final[dict[str, int]] = {
     "useless": -10,  # a sync answer that led nowhere
     "late_hello": -10,
     "unasked": -5,  # an answer to no question, a second hello: right form, wrong time
-    # A node that verifies under a known key cannot see a wrong hint and relays it in good faith;
-    # it costs nothing until every node checks batches over the hint (DESIGN 6).
-    "wrong_hint": 0,
     "silent": -1,  # did not answer in time
     "rate": -1,  # a message over the byte limit
 }
