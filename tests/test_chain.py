@@ -314,6 +314,22 @@ def test_a_reorg_below_the_base_and_back() -> None:
     assert balance(memory, address_of("user 1")) == 1_000 * ETHER
 
 
+def test_a_branch_whose_root_leaves_the_chain() -> None:
+    """What is remembered of a branch since its fork is void when the fork moves down."""
+    net = Net.of(7)
+    chain, memory = net.chain()
+    root = chain.head.hash
+    trunk = spend(net, chain, memory, root, [1, 2, 3], "user 0")
+    side = spend(net, chain, memory, trunk[0].hash, [11, 12], "user 1")
+    assert chain.head == trunk[-1].header
+    rival = grow(net, chain, memory, range(20, 24), root)
+    assert chain.head == rival[-1].header
+    more = spend(net, chain, memory, side[-1].hash, [31, 32], "user 1", 2)
+    assert chain.head == more[-1].header
+    assert chain.account(address_of("user 0")).nonce == 1
+    assert chain.account(address_of("user 1")).nonce == 4
+
+
 def test_a_transaction_in_both_branches_keeps_its_place() -> None:
     net = Net.of()
     chain, memory = net.chain()

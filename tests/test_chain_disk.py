@@ -22,6 +22,8 @@ def test_below_the_undo_window_nothing_forks() -> None:
     # the base is at 6, the window reaches down to 3
     assert refusal(chain, old) == "block_old"
     assert refusal(chain, deep) == "block_old"
+    orphan = net.forged(old, parent=b"\x01" * 32)
+    assert refusal(chain, orphan) == "block_old", "its ancestors need not be asked for"
     assert chain.state(blocks[2].hash) is not None
     assert chain.state(blocks[1].hash) is None
     assert refusal(chain, net.child(chain, blocks[2].hash, 3)) == "block_slot"

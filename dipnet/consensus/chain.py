@@ -247,9 +247,8 @@ class Chain(StoredBlocks):
         branch.reverse()
         fork = branch[0].header.height - 1
         final = self._final(link)
-        lag = self._genesis.overlays_max
-        # The undo window bounds how far the base can go down after a reorg.
-        target = max(final.height, head.height - lag, self._edge())
+        # A function of the new head alone. In the window, for overlays_max <= undo_blocks_max.
+        target = max(final.height, head.height - self._genesis.overlays_max)
         spine, moves = moved(self._reader, self._spine, fork, branch, target, self.link)
         puts |= moves
         applied = [self.need_block(one.header.hash) for one in branch[:-1]] + [block]
