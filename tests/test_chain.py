@@ -324,10 +324,10 @@ def test_a_branch_whose_root_leaves_the_chain() -> None:
     assert chain.head == trunk[-1].header
     rival = grow(net, chain, memory, range(20, 24), root)
     assert chain.head == rival[-1].header
-    more = spend(net, chain, memory, side[-1].hash, [31, 32], "user 1", 2)
+    more = spend(net, chain, memory, side[-1].hash, [31, 32], "user 0", 1)
     assert chain.head == more[-1].header
-    assert chain.account(address_of("user 0")).nonce == 1
-    assert chain.account(address_of("user 1")).nonce == 4
+    assert chain.account(address_of("user 0")).nonce == 3
+    assert chain.account(address_of("user 1")).nonce == 2
 
 
 def test_a_transaction_in_both_branches_keeps_its_place() -> None:
