@@ -61,10 +61,7 @@ class Account:
         if len(fields) != 4:
             raise Corrupt(f"account record of {len(fields)} fields")
         nonce, balance, storage_root, code_hash = fields
-        account = Account(_uint(nonce), _uint(balance), _hash(storage_root), _hash(code_hash))
-        if account.encode() != raw:
-            raise Corrupt("account record is not canonical")
-        return account
+        return Account(_uint(nonce), _uint(balance), _hash(storage_root), _hash(code_hash))
 
 
 NO_ACCOUNT: Final = Account()
@@ -72,8 +69,8 @@ NO_ACCOUNT: Final = Account()
 
 
 def _uint(field: object) -> int:
-    if not isinstance(field, bytes) or len(field) > 32:
-        raise Corrupt("account record: expected an integer below 2^256")
+    if not isinstance(field, bytes) or len(field) > 32 or field[:1] == b"\0":
+        raise Corrupt("account record: expected a minimal integer below 2^256")
     return int.from_bytes(field, "big")
 
 

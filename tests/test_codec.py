@@ -174,18 +174,18 @@ def test_a_whole_record_is_an_array() -> None:
         unpack(b"\x01", 1, 9)
 
 
+@pytest.mark.parametrize("head", [b"\xdd\xff\xff\xff\xff", b"\xdc\xff\xff", b"\xdd\0\1\0\0"])
 @pytest.mark.parametrize(
-    "head", [b"\xdd\xff\xff\xff\xff", b"\xdc\xff\xff", b"\xdf\xff\xff\xff\xff", b"\xc6\xff\xff\xff"]
+    "shape",
+    [(1, Many(Many(UINT, 2**32), 2**32)), (1, Many(UINT, 2**32)), (1, UINT), (1, Bin(0, 9))],
 )
-def test_headers_that_promise_much_allocate_nothing(head: bytes) -> None:
-    shape = (1, Many(Many(UINT, 2**32), 2**32))
-    bombs = [b"\x92\x01" + head * 20_000, b"\x92\x01\xdd\0\0\x80\0" + head * 20_000]
+def test_headers_that_promise_much_allocate_nothing(head: bytes, shape: Any) -> None:
+    raw = b"\x92\x01" + head * 20_000
     tracemalloc.start()
-    for raw in bombs:
-        assert refusal(unpack, raw, shape, 2**20) == "record"
+    assert refusal(unpack, raw, shape, 2**20) == "record"
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 2**20, "an announced array was allocated"
+    assert peak < 2**19, "an announced array was allocated"
 
 
 @given(st.binary(max_size=80) | st.binary(max_size=80).map(lambda tail: b"\x98\x01\x07" + tail))

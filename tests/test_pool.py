@@ -95,7 +95,7 @@ def test_refusals_have_the_texts_of_ethereum() -> None:
     poor = refusal(pool, tx(2, 0, value=1), balance=FEE * 21_000)
     assert str(poor).startswith("insufficient funds for gas * price + value: balance ")
     assert refusal(pool, replace(tx(2, 0), gas=20_999)).code == "intrinsic_gas"
-    assert refusal(pool, replace(tx(2, 0), to=b"")).code == "no_vm"
+    assert refusal(pool, replace(tx(2, 0), to=b"", gas=60_000)).code == "no_vm"
     floor = Net.of().genesis.base_fee_floor
     assert refusal(pool, tx(2, 0, tip=0, fee=floor - 1)).code == "underpriced"
     assert refusal(pool, replace(tx(2, 0), gas=2**24 + 1)).code == "gas_cap"

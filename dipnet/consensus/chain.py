@@ -22,6 +22,7 @@ from dipnet.consensus.block import (
     genesis_block,
 )
 from dipnet.consensus.execute import Execution
+from dipnet.consensus.fees import next_base_fee
 from dipnet.consensus.overlays import Link, Recent, Spine, moved, undone
 from dipnet.consensus.records import Delta, height_key, slot_prefix
 from dipnet.consensus.schedule import Schedule, genesis_set, slot_start_ms
@@ -133,6 +134,11 @@ class Chain(StoredBlocks):
     def base(self) -> Header:
         """Header of the block whose state is on disk."""
         return self._spine.base.header
+
+    @property
+    def next_base_fee(self) -> int:
+        """Base fee (wei for a unit of gas) of the block after the head."""
+        return next_base_fee(self._genesis, self.head.base_fee, self.head.gas_used)
 
     def hash_at(self, height: int) -> bytes | None:
         """Hash of the canonical block at ``height``."""

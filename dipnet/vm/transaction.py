@@ -71,8 +71,6 @@ def check(tx: Tx, env: Env, nonce: int, balance: int) -> None:
     """
     if not tx.to and len(tx.data) > INITCODE_BYTES_MAX:
         raise Invalid("initcode", f"code size {len(tx.data)}, limit {INITCODE_BYTES_MAX}")
-    if not tx.to:
-        raise Invalid("no_vm")
     if tx.gas > TX_GAS_MAX:
         raise Invalid("gas_cap", f"cap {TX_GAS_MAX}, tx {tx.gas}")
     if tx.gas > env.gas_limit:
@@ -91,6 +89,8 @@ def check(tx: Tx, env: Env, nonce: int, balance: int) -> None:
     cost = tx.gas * tx.max_fee + tx.value
     if balance < cost:
         raise Invalid("funds", f"balance {balance}, tx cost {cost}, overshot {cost - balance}")
+    if not tx.to:
+        raise Invalid("no_vm")
 
 
 def apply_tx(journal: Journal, env: Env, tx: Tx, cumulative_gas: int) -> Receipt:
@@ -100,9 +100,9 @@ def apply_tx(journal: Journal, env: Env, tx: Tx, cumulative_gas: int) -> Receipt
     The base fee of the gas is burned, the tip goes to the proposer. # EIP-1559
     """
     sender = journal.account(tx.sender)
-    check(tx, env, sender.nonce, sender.balance)
     if sender.code_hash != EMPTY_CODE_HASH and not _is_delegation(journal.code(tx.sender)):
         raise Invalid("sender_code", f"address 0x{tx.sender.hex()}")  # EIP-3607
+    check(tx, env, sender.nonce, sender.balance)
     if cumulative_gas + tx.gas > env.gas_limit:
         left = env.gas_limit - cumulative_gas
         raise Invalid("block_gas", f"tx gas {tx.gas}, {left} left in the block")

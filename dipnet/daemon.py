@@ -1,0 +1,346 @@
+"""The loop of a running node: inbox -> ``node.step`` -> effects, performed in order.
+
+The only place where a clock is read for the node and where its effects touch the world. One thread,
+the event loop's, owns the node; the store commits in a thread of its own, signatures are checked in
+two, libp2p lives in one. All of them only post events back.
+"""
+
+import asyncio
+import logging
+import secrets
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from dipnet import crypto
+from dipnet.config import Config
+from dipnet.consensus.chain import Chain
+from dipnet.consensus.pool import Pool
+from dipnet.dag.graph import Dag
+from dipnet.effects import (
+    Barrier,
+    Dial,
+    Drop,
+    Effect,
+    Event,
+    Publish,
+    Reply,
+    Send,
+    Sign,
+    Signed,
+    Submitted,
+    Verified,
+    Verify,
+    Wake,
+    Woke,
+    Write,
+)
+from dipnet.errors import Corrupt, Invalid
+from dipnet.genesis import Genesis
+from dipnet.net import Net
+from dipnet.node import Node
+from dipnet.rpc.backend import Accepted
+from dipnet.rpc.feed import Feed, Feeds, Topic
+from dipnet.rpc.listen import serve
+from dipnet.rpc.server import Access, application
+from dipnet.store import Store
+
+log = logging.getLogger("dipnet")
+
+Results = tuple[Accepted | Invalid, ...]
+
+TURN_MS_MAX = 20  # the loop serves others after this much stepping
+SUBMITS_MAX = 4096  # submissions that wait for their reply
+DISK_WATCH_S = 1
+EXIT_OK, EXIT_BUG, EXIT_STORAGE = 0, 1, 70
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Secrets of 32 bytes: the node's identity, and the delegate's if it produces blocks."""
+
+    node: bytes
+    delegate: bytes | None
+
+    def __repr__(self) -> str:
+        return "Keys(***)"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """Where a started node is reached."""
+
+    peer_id: str
+    addresses: list[str]
+    rpc_host: str
+    rpc_port: int
+
+
+class Daemon:
+    """One node with its store, peers and interface; ``run`` lives as long as the process."""
+
+    def __init__(self, config: Config, genesis: Genesis, store: Store, keys: Keys) -> None:
+        self.config = config
+        self.genesis = genesis
+        self.store = store
+        self.peer_id = ""
+        self._addresses: list[str] = []
+        self._started_ms = self.now_ms()
+        self._keys = keys
+        self._net = Net(
+            secret=keys.node,
+            listen=config.listen,
+            on_event=self.post,
+            on_failure=lambda reason: self._fail(EXIT_BUG, f"the peer thread ended: {reason}"),
+            peers_max=config.peers_max,
+        )
+        self._inbox: deque[Event] = deque()
+        self._turning = False
+        self._barrier = Barrier()
+        self._timer: asyncio.TimerHandle | None = None
+        self._tickets = 0
+        self._replies: dict[int, asyncio.Future[Results]] = {}
+        self._feeds = Feeds()
+        self._block_checks = ThreadPoolExecutor(1, thread_name_prefix="dipnet-blocks")
+        self._other_checks = ThreadPoolExecutor(1, thread_name_prefix="dipnet-checks")
+        self._exit: asyncio.Future[int] | None = None
+        self._low_disk: str | None = None
+        self._perform: dict[type, Callable[..., None]] = {
+            Write: self._write,
+            Send: self._send,
+            Dial: lambda e: self._net.dial(e.address),
+            Drop: lambda e: self._net.drop(e.peer, e.reason),
+            Wake: self._wake,
+            Reply: self._reply,
+            Verify: self._verify,
+            Sign: self._sign,
+            Publish: self._publish,
+        }
+
+    # --- life
+
+    async def run(self, ready: Callable[[Endpoints], None]) -> int:
+        """Runs until SIGINT, SIGTERM or a failure; the process's exit code."""
+        self._loop = asyncio.get_running_loop()
+        self._exit = self._loop.create_future()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._loop.add_signal_handler(number, self._fail, EXIT_OK, "asked to stop")
+        start = self._loop.run_in_executor(None, self._net.start, self._loop)
+        self.peer_id, self._addresses = await start
+        try:
+            self.node = Node(
+                self.genesis,
+                self.store,
+                peer_id=self.peer_id,
+                addresses=self._addresses,
+                proposer=self._proposer(),
+                bootstrap=self.config.bootstrap,
+                local=self.config.local,
+                seed=secrets.randbits(64),
+            )
+            self.store.start(self._post_durable, self._post_storage_failure)
+            app = application(self, Access(self.config.rpc_hosts, self.config.rpc_origins))
+            listener = await serve(app, self.config.rpc_host, self.config.rpc_port)
+            self._do(self.node.start(self.now_ms()))
+            self._watch_disk()
+            at = (self.config.rpc_host, listener.port)
+            ready(Endpoints(self.peer_id, self._addresses, *at))
+            code = await self._exit
+            self._refuse_waiting()
+            await listener.stop()
+        finally:
+            self._block_checks.shutdown(wait=False, cancel_futures=True)
+            self._other_checks.shutdown(wait=False, cancel_futures=True)
+            await self._loop.run_in_executor(None, self._net.stop)
+            self.store.close()
+        return code
+
+    def now_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+    def _proposer(self) -> bytes | None:
+        secret = self._keys.delegate
+        return crypto.address(crypto.public_key(secret)) if secret else None
+
+    def _fail(self, code: int, reason: str) -> None:
+        """Ends ``run`` with ``code``; the first caller wins."""
+        if self._exit is not None and not self._exit.done():
+            log.log(logging.INFO if code == EXIT_OK else logging.CRITICAL, "stopping: %s", reason)
+            self._exit.set_result(code)
+
+    def _watch_disk(self) -> None:
+        free = self.store.free_bytes()
+        if free < self.config.disk_stop_bytes:
+            return self._fail(
+                EXIT_STORAGE,
+                f"{free >> 20} MiB free where {self.config.data} lies; free space, start again",
+            )
+        self._low_disk = None if free >= self.config.disk_refuse_bytes else f"{free >> 20} MiB free"
+        self._loop.call_later(DISK_WATCH_S, self._watch_disk)
+        return None
+
+    # --- events in
+
+    def post(self, event: Event) -> None:
+        """Puts an event into the inbox; from the loop's thread."""
+        self._inbox.append(event)
+        if not self._turning:
+            self._turning = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        until = time.monotonic_ns() + TURN_MS_MAX * 1_000_000
+        try:
+            while self._inbox and time.monotonic_ns() < until:
+                event = self._inbox.popleft()
+                self._do(self.node.step(self.now_ms(), event))
+        except Corrupt as failure:
+            self._inbox.clear()
+            self._fail(EXIT_STORAGE, str(failure))
+        except Exception:
+            self._inbox.clear()
+            log.exception("a bug ends this process; its records are safe, please report it")
+            self._fail(EXIT_BUG, "a bug")
+        self._turning = bool(self._inbox)
+        if self._turning:
+            self._loop.call_soon(self._turn)
+
+    def _post_durable(self, count: int) -> None:
+        self._loop.call_soon_threadsafe(self._durable, count)
+
+    def _post_storage_failure(self, reason: str) -> None:
+        self._loop.call_soon_threadsafe(self._fail, EXIT_STORAGE, reason)
+
+    # --- effects out
+
+    def _do(self, effects: list[Effect]) -> None:
+        for effect in self._barrier.admit(effects):
+            self._perform[type(effect)](effect)
+
+    def _durable(self, count: int) -> None:
+        for effect in self._barrier.durable(count):
+            self._perform[type(effect)](effect)
+
+    def _write(self, effect: Write) -> None:
+        self.store.stage(effect.puts)
+
+    def _send(self, effect: Send) -> None:
+        # False: the peer is gone or does not read. What it misses, tips and sync bring later.
+        self._net.send(effect.peer, effect.protocol, effect.data)
+
+    def _wake(self, effect: Wake) -> None:
+        delay = max(0, effect.at_ms - self.now_ms()) / 1000
+        at = self._loop.time() + delay
+        if self._timer is None or at < self._timer.when():
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_at(at, self._woke)
+
+    def _woke(self) -> None:
+        self._timer = None
+        self.post(Woke())
+
+    def _reply(self, effect: Reply) -> None:
+        future = self._replies.pop(effect.ticket, None)
+        if future is not None and not future.done():
+            future.set_result(effect.results)
+
+    def _verify(self, effect: Verify) -> None:
+        checks = self._block_checks if effect.kind == "blocks" else self._other_checks
+
+        def check() -> None:
+            result = self.node.check(effect.kind, effect.items)
+            self._loop.call_soon_threadsafe(self.post, Verified(effect.ticket, result))
+
+        checks.submit(check).add_done_callback(self._checked)
+
+    def _checked(self, done: "Future[None]") -> None:
+        error = None if done.cancelled() else done.exception()
+        if error is not None:
+            log.error("a check failed", exc_info=error)
+            self._loop.call_soon_threadsafe(self._fail, EXIT_BUG, f"a bug in a check: {error!r}")
+
+    def _sign(self, effect: Sign) -> None:
+        if self._keys.delegate is not None:
+            signature = crypto.sign(effect.digest, self._keys.delegate)
+            self.post(Signed(effect.ticket, signature))
+
+    def _publish(self, effect: Publish) -> None:
+        topic = effect.topic
+        if self._feeds.listeners(topic):
+            for value in effect.values:
+                self._feeds.publish(topic, self._shown(topic, value))
+
+    def _shown(self, topic: Topic, value: object) -> object:
+        """Vertices are read only when somebody listens: they come by the thousand."""
+        return self.node.dag.get(value) if isinstance(value, bytes) else value
+
+    def _refuse_waiting(self) -> None:
+        for future in self._replies.values():
+            if not future.done():
+                future.set_exception(Invalid("stopping"))
+
+    # --- what the interface asks (rpc.backend.Backend)
+
+    @property
+    def chain(self) -> Chain:
+        return self.node.chain
+
+    @property
+    def pool(self) -> Pool:
+        return self.node.pool
+
+    @property
+    def dag(self) -> Dag:
+        return self.node.dag
+
+    def started_ms(self) -> int:
+        """``now_ms`` when the process started."""
+        return self._started_ms
+
+    def listen_addresses(self) -> Sequence[str]:
+        """Multiaddresses that peers can dial."""
+        return self._addresses
+
+    def peers(self) -> Sequence[dict[str, object]]:
+        """Connected peers that said hello."""
+        return self.node.links.peers(self.now_ms())
+
+    def syncing(self) -> tuple[int, int] | None:
+        """(our height, highest height claimed) while catching up."""
+        return self.node.links.syncing(self.now_ms())
+
+    def health(self) -> dict[str, str | None]:
+        """Each component's complaint."""
+        syncing = self.syncing()
+        return {
+            "disk": self._low_disk,
+            "sync": f"at block {syncing[0]} of {syncing[1]}" if syncing else None,
+        }
+
+    def subscribe(self, topic: Topic) -> Feed:
+        """A bounded queue of what is published on ``topic``."""
+        return self._feeds.subscribe(topic)
+
+    def failed(self, error: Exception) -> None:
+        """A bug or ``Corrupt`` met while answering a call: the process ends, records are safe."""
+        if isinstance(error, Corrupt):
+            self._fail(EXIT_STORAGE, str(error))
+        else:
+            log.error("a bug in the interface", exc_info=error)
+            self._fail(EXIT_BUG, f"a bug: {error!r}")
+
+    async def submit(self, kind: str, items: Sequence[bytes]) -> Sequence[Accepted | Invalid]:
+        """Hands raw transactions or vertices to the node; one result an item, durable where said."""
+        if self._low_disk is not None:
+            raise Invalid("disk", self._low_disk)
+        if len(self._replies) >= SUBMITS_MAX:
+            raise Invalid("busy", f"{SUBMITS_MAX} submissions are waiting")
+        self._tickets += 1
+        future: asyncio.Future[Results] = self._loop.create_future()
+        self._replies[self._tickets] = future
+        self.post(Submitted(self._tickets, kind, tuple(items)))
+        return await future

@@ -1,0 +1,197 @@
+"""What can happen to a node, and what a node can want: plain frozen values.
+
+``node.step(now_ms, event)`` takes one of ``Event`` and gives a list of ``Effect``; the daemon and
+the simulator each perform effects in their own world. Events are named for what happened, effects
+are imperatives. Reads are no effects: they are plain calls on a ``Reader``.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from dipnet.codec import Puts
+from dipnet.errors import Invalid
+
+PROTOCOLS = ("hello", "gossip", "sync", "peers")
+
+
+# --- events
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """A peer is up. ``peer`` is its libp2p id as text, ``address`` its multiaddr as we see it."""
+
+    peer: str
+    address: str
+    outbound: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """The last connection to the peer is gone."""
+
+    peer: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DialFailed:
+    """Nobody, or somebody else, answered at the address."""
+
+    address: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """One frame of a protocol of ``PROTOCOLS`` from a connected peer."""
+
+    peer: str
+    protocol: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A local client hands in raw transactions (``txs``) or wire vertices (``vertices``)."""
+
+    ticket: int
+    kind: str
+    items: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """The outcome of a ``Verify``: what its check returned, see ``node.CHECKS``."""
+
+    ticket: int
+    result: object
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """The outcome of a ``Sign``: 65 bytes r || s || recovery id."""
+
+    ticket: int
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Woke:
+    """A time asked for with ``Wake`` has come."""
+
+
+Event = Connected | Disconnected | DialFailed | Received | Submitted | Verified | Signed | Woke
+
+
+# --- effects
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Make durable, atomically, before any later effect that others can see."""
+
+    puts: Puts
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    peer: str
+    protocol: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Close the connection to the peer."""
+
+    peer: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """Send ``Woke`` at or soon after ``at_ms``."""
+
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Answer a ``Submitted``: per item the id (32 bytes) and what became of it, or ``Invalid``."""
+
+    ticket: int
+    results: tuple[tuple[bytes, str] | Invalid, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """Run the pure check ``node.CHECKS[kind]`` over ``items``, off the loop; ``Verified`` follows."""
+
+    ticket: int
+    kind: str
+    items: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """Sign the 32-byte digest with the delegate's key; ``Signed`` follows."""
+
+    ticket: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Tell local subscribers: blocks, transactions, or ids of vertices."""
+
+    topic: Literal["newHeads", "newPendingTransactions", "dagVertices"]
+    values: tuple[object, ...]
+
+
+Effect = Write | Send | Dial | Drop | Wake | Reply | Verify | Sign | Publish
+
+# What may leave before the writes asked for earlier are durable: nobody outside can see it.
+UNSEEN = (Wake, Verify, Dial)
+
+
+class Barrier:
+    """Holds back each visible effect until every ``Write`` before it is durable (DESIGN 2, rule 3).
+
+    The world outside stages a write and later says how far it is durable; many writes may become
+    durable at once, which is the group commit.
+    """
+
+    def __init__(self) -> None:
+        self._held: deque[tuple[int, Effect]] = deque()
+        self._staged = 0
+        self._durable = 0
+
+    def admit(self, effects: list[Effect]) -> Iterator[Effect]:
+        """Yields what is to be done now: every ``Write`` (to stage) and all that needs no wait."""
+        for effect in effects:
+            if isinstance(effect, Write):
+                self._staged += 1
+                yield effect
+            elif isinstance(effect, UNSEEN) or (self._durable == self._staged and not self._held):
+                yield effect
+            else:
+                self._held.append((self._staged, effect))
+
+    @property
+    def staged(self) -> int:
+        """Number of writes admitted so far."""
+        return self._staged
+
+    def durable(self, staged: int) -> Iterator[Effect]:
+        """The first ``staged`` writes are durable: yields what may leave now, in order."""
+        self._durable = staged
+        while self._held and self._held[0][0] <= staged:
+            yield self._held.popleft()[1]

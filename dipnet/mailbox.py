@@ -1,0 +1,90 @@
+"""What the main thread and the peer thread share: limits, and the frames queued for a peer.
+
+Rules that bind this file (DESIGN 7): every queue has a limit in frames and in bytes; putting never
+waits; knows neither asyncio nor trio.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
+
+from dipnet.effects import PROTOCOLS, Connected, DialFailed, Disconnected, Received
+
+BATCH_BYTES_MAX: Final = 1 << 20  # frames taken at once
+
+Event = Connected | Disconnected | DialFailed | Received
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of the peer layer. Seconds are those of trio's clock."""
+
+    frame_bytes_max: Mapping[str, int] = field(
+        default_factory=lambda: MappingProxyType(
+            {"hello": 64 << 10, "gossip": 10 << 20, "sync": 10 << 20, "peers": 64 << 10}
+        )
+    )
+    outbox_bytes_max: int = 16 << 20  # waiting for one peer and protocol
+    outbox_frames_max: int = 8192
+    inbox_bytes_max: int = 32 << 20  # waiting for the main thread, all peers
+    inbox_peer_bytes_max: int = 4 << 20  # of them of one peer; one frame may go past it
+    handshakes_max: int = 64  # inbound at once; one more ends the oldest
+    dials_max: int = 16
+    large_frames_max: int = 8  # being received at once
+    dial_s: float = 5.0
+    handshake_s: float = 10.0
+    write_s: float = 5.0  # for a piece of 64 KiB; py-libp2p's own wait for credit ends at 5
+    frame_s: float = 30.0  # for a large frame
+    ping_s: float = 15.0  # between pings, and for the answer
+
+
+class Mailbox:
+    """The frames on their way to one connected peer: main thread in, trio thread out."""
+
+    def __init__(self, peer: str, limits: Limits) -> None:
+        self.peer = peer
+        self.inbound_bytes = 0  # received and not yet handed to the main thread; Net's lock
+        self.poked = False  # Net's lock
+        self._limits = limits
+        self._lock = threading.Lock()
+        self._open = True
+        self._frames: dict[str, deque[bytes]] = {name: deque() for name in PROTOCOLS}
+        self._bytes = dict.fromkeys(PROTOCOLS, 0)
+
+    @property
+    def unsent(self) -> bool:
+        return any(self._bytes.values())
+
+    def put(self, protocol: str, data: bytes) -> bool:
+        """Queues a frame; False when there is no room or the peer is going."""
+        frames = self._frames[protocol]
+        with self._lock:
+            size = self._bytes[protocol] + len(data)
+            full = size > self._limits.outbox_bytes_max
+            if not self._open or full or len(frames) >= self._limits.outbox_frames_max:
+                return False
+            self._bytes[protocol] = size
+            frames.append(data)
+            return True
+
+    def take(self, protocol: str) -> list[bytes]:
+        """The next frames, in order: up to ``BATCH_BYTES_MAX`` bytes, or one that is longer."""
+        frames, batch, size = self._frames[protocol], list[bytes](), 0
+        while frames and (not batch or size + len(frames[0]) <= BATCH_BYTES_MAX):
+            batch.append(frames.popleft())
+            size += len(batch[-1])
+        return batch
+
+    def sent(self, protocol: str, size: int) -> None:
+        """Frees the room of ``size`` bytes that ``take`` gave out."""
+        with self._lock:
+            self._bytes[protocol] -= size
+
+    def close(self) -> bool:
+        """Takes no more frames; False when it was closed before."""
+        with self._lock:
+            was, self._open = self._open, False
+        return was
