@@ -241,10 +241,15 @@ def test_the_order_of_arrival_does_not_matter(seed: int, shape: tuple[int, int])
     assert chain.final == final_of(chain, chain.head)
 
 
+SMALL = st.sampled_from([(1, 1, 2), (4, 2, 4), (7, 4, 12), (1, 12, 12)])
+
+
 @settings(max_examples=10)
-@given(st.integers(0, 10**6), st.sampled_from([(1, 12), (4, 2), (7, 4)]))
-def test_a_restart_at_any_point_changes_nothing(seed: int, shape: tuple[int, int]) -> None:
-    net = Net.of(shape[0], overlays_max=shape[1], undo_blocks_max=12, epoch_slots=9)
+@given(st.integers(0, 10**6), SMALL)
+def test_a_restart_at_any_point_changes_nothing(seed: int, shape: tuple[int, int, int]) -> None:
+    """Under windows so small that branches die, in part or whole, all the time."""
+    delegates, overlays_max, undo_blocks_max = shape
+    net = Net.of(delegates, overlays_max=overlays_max, undo_blocks_max=undo_blocks_max)
     blocks, _, _ = branches(net, seed)
     live, memory = net.chain()
     for block in blocks:

@@ -41,6 +41,23 @@ def test_below_the_undo_window_nothing_forks() -> None:
     assert len(kept) == 4 + 4
 
 
+def test_a_dead_branch_of_which_a_part_is_gone() -> None:
+    """Its first block is pruned, its second has a late slot and stays for a while."""
+    net = Net.of(overlays_max=1, undo_blocks_max=3)
+    chain, memory = net.chain()
+    blocks = grow(net, chain, memory, range(1, 5))
+    first, second = grow(net, chain, memory, [5, 99], blocks[0].hash)
+    third = net.child(chain, second.hash, 100)
+    grow(net, chain, memory, range(6, 12), blocks[-1].hash)
+    assert chain.header(first.hash) is None
+    assert chain.header(second.hash) == second.header
+    for one in (chain, Chain(net.genesis, memory)):
+        assert one.state(second.hash) is None
+        higher = net.forged(third, height=chain.head.height + 1)
+        assert refusal(one, higher) == "block_old"
+        assert refusal(one, third) == "block_old"
+
+
 def test_the_floor_of_the_window_never_sinks() -> None:
     """A reorg takes the base down, but what was pruned stays out of reach, after a restart too."""
     net = Net.of(4, overlays_max=6, undo_blocks_max=6, epoch_slots=1_000)
