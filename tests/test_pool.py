@@ -257,6 +257,21 @@ def test_bytes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert refusal(queued, tx(1, 5, tip=9, fee=2 * FEE, size=1_100)).code == "pool_full"
 
 
+def test_a_ranking_follows_replacements_and_additions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranked entries that became stale evict nothing, and nothing twice."""
+    pool = made(pool_txs_max=2)
+    put(pool, tx(1, 0, tip=1), tx(2, 0, tip=5))
+    assert refusal(pool, tx(3, 0, tip=1)).code == "underpriced"
+    put(pool, tx(1, 0, tip=9, fee=2 * FEE), tx(4, 0, tip=6))
+    assert held(pool) == {tx(1, 0, tip=9, fee=2 * FEE).hash, tx(4, 0, tip=6).hash}
+    monkeypatch.setattr(pool_module, "POOL_BYTES_MAX", 1_000)
+    pool = made()
+    put(pool, tx(1, 0, tip=1, size=200), tx(2, 0, tip=2, size=200), tx(3, 0, tip=9, size=200))
+    assert refusal(pool, tx(4, 0, tip=0, size=900)).code == "underpriced"
+    put(pool, tx(1, 1, tip=7, size=200), tx(4, 0, tip=8, size=700))
+    assert held(pool) == {tx(3, 0, tip=9).hash, tx(4, 0, tip=8).hash}
+
+
 # --- following the chain
 
 
