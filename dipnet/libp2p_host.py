@@ -195,27 +195,36 @@ class Host:
         await self._connection(stream, f"/{family}/{host}/tcp/{port}", None)
 
     async def _dial(self, address: str) -> None:
-        peer = ""
         try:
             host, port, peer = parse_address(address)
-            if not peer:
-                raise Invalid("config", f"address {address} names no peer")
-            if peer == self.id.to_base58():
-                raise Invalid("config", f"address {address} is our own")
-            if peer in self._links or peer in self._dialling:
-                raise Invalid("peer_limit", "one connection a peer")
+            reason = self._no_dial(peer)
+        except Invalid as error:
+            reason = str(error)
+        if not reason:
             self._dialling.add(peer)
-            try:
-                with trio.fail_after(self._limits.dial_s):
-                    stream = await trio.open_tcp_stream(host, port)
-                reason = await self._connection(stream, address, ID.from_base58(peer))
-            finally:
+            reason = await self._dial_to(host, port, peer, address)
+            if reason:  # else it became a link, which has removed it
                 self._dialling.remove(peer)
-        except (Invalid, OSError, UnicodeError, trio.TooSlowError) as error:
-            reason = why(error)
+                reason = "already connected" if peer in self._links else reason
         if reason:
-            reason = "already connected" if peer in self._links else reason
             self._put(DialFailed(address, reason), self._nobody)
+
+    def _no_dial(self, peer: str) -> str:
+        if not peer:
+            return "the address names no peer"
+        if peer == self.id.to_base58():
+            return "the address is our own"
+        if peer in self._links:
+            return "already connected"
+        return "already dialling" if peer in self._dialling else ""
+
+    async def _dial_to(self, host: str, port: int, peer: str, address: str) -> str:
+        try:
+            with trio.fail_after(self._limits.dial_s):
+                stream = await trio.open_tcp_stream(host, port)
+        except (OSError, UnicodeError, trio.TooSlowError) as error:
+            return why(error)
+        return await self._connection(stream, address, ID.from_base58(peer))
 
     async def _connection(self, stream: trio.SocketStream, address: str, to: ID | None) -> str:
         """Owns a socket to its end. Says why no ``Connected`` came of it, "" if one did."""
@@ -294,6 +303,8 @@ class Host:
             return link.end("the node is busy")
         self._links[peer] = link
         link.chosen.set()
+        if link.outbound:
+            self._dialling.remove(peer)
         return None
 
     def _forget(self, link: Link, reason: str) -> None:

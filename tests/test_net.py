@@ -44,6 +44,7 @@ from dipnet.mailbox import Event
 from dipnet.net import Limits, Net, peer_id
 
 PATIENCE_S = 30  # only a hang waits so long
+IDLE_TASKS = 5  # trio's two, the host, its server, its listener
 LOOPBACK = "/ip4/127.0.0.1/tcp/0"
 KEYS = sorted(
     (bytes([n]) * 32 for n in range(1, 9)), key=lambda k: ID.from_base58(peer_id(k))._bytes
@@ -137,7 +138,12 @@ async def agree_to_all(mux: Mux, nursery: trio.Nursery) -> None:
             stream = await accept_stream(mux)
         except MuxedConnUnavailable:
             return
-        nursery.start_soon(partial(negotiate, stream, SERVED, ask=False))
+        nursery.start_soon(agree, stream)
+
+
+async def agree(stream: Stream) -> None:
+    with contextlib.suppress(BaseLibp2pError):
+        await negotiate(stream, SERVED, ask=False)
 
 
 async def stranger(node: Node, script: Script, key: bytes | None = None) -> Any:
@@ -273,7 +279,7 @@ async def test_a_dial_that_fails_says_why() -> None:
         for _ in range(9):
             a.net.dial(silent)
         await a.until(DialFailed, reason="more than 8 dials at once")
-        await a.until(DialFailed, 7, reason="peer limit exceeded: one connection a peer")
+        await a.until(DialFailed, 7, reason="already dialling")
         await a.until(DialFailed, 10, address=silent)
         await connect(a, b)
         a.net.dial(b.address)
@@ -423,7 +429,10 @@ async def test_connections_leave_nothing_behind() -> None:
         def living() -> int:
             return trio.lowlevel.current_statistics().tasks_living
 
-        before = [await node.in_trio(living) for node in (a, b)]
+        async def idle() -> bool:
+            return [await node.in_trio(living) for node in (a, b)] == [IDLE_TASKS] * 2
+
+        await a.poll(idle)
         files = len(os.listdir("/proc/self/fd"))
         for n in range(1, 201):
             a.net.dial(b.address)
@@ -432,11 +441,7 @@ async def test_connections_leave_nothing_behind() -> None:
             (a if n % 2 else b).net.drop((b if n % 2 else a).id, "churn")
             await a.until(Disconnected, n)
             await b.until(Disconnected, n)
-
-        async def as_before() -> bool:
-            return [await node.in_trio(living) for node in (a, b)] == before
-
-        await a.poll(as_before)
+        await a.poll(idle)
         assert len(os.listdir("/proc/self/fd")) <= files + 1
         assert b.net._host._links == {} == b.net._host._handshakes
         assert b.net._mailboxes == {}
@@ -633,7 +638,8 @@ async def test_a_second_connection_of_a_peer_replaces_the_first() -> None:
     """A peer that dials again has lost its connection, whether we notice yet or not."""
 
     async def quiet(mux: Mux) -> None:
-        await open_stream(mux, "/dipnet/hello/1")
+        with contextlib.suppress(BaseLibp2pError):
+            await open_stream(mux, "/dipnet/hello/1")
         await closed(mux)
 
     for node_key, peer_key in ((KEYS[0], KEYS[7]), (KEYS[7], KEYS[0])):
