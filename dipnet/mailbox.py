@@ -31,7 +31,7 @@ class Limits:
     outbox_frames_max: int = 8192
     inbox_bytes_max: int = 32 << 20  # waiting for the main thread, all peers
     inbox_peer_bytes_max: int = 4 << 20  # of them of one peer; one frame may go past it
-    handshakes_max: int = 64  # inbound at once; one more ends the oldest
+    strangers_max: int = 64  # inbound and not yet a peer; one more ends the oldest
     dials_max: int = 16
     large_frames_max: int = 8  # being received at once
     dial_s: float = 5.0
