@@ -7,7 +7,7 @@ neither colour nor a moving line, and with ``--json`` stdout holds JSON only.
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Annotated, Any, Final, Self
 
@@ -22,7 +22,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
+from rich.text import Text
 from typer.core import TyperGroup
 
 from dipnet.client import URL_DEFAULT
@@ -103,22 +103,24 @@ def show_json(value: object) -> None:
 
 def show_fields(fields: Mapping[str, object]) -> None:
     """Names and values under one another."""
-    table = Table.grid(padding=(0, 2))
+    width = max(map(len, fields), default=0)
     for name, value in fields.items():
-        table.add_row(f"[bold]{name}[/]", _cell(value))
-    out().print(table)
+        line = Text(name.ljust(width), style="bold")
+        out().print(line.append(f"  {printable(str(value))}", style="not bold"))
 
 
-def show_rows(titles: list[str], rows: list[list[object]]) -> None:
-    """A table."""
-    table = Table(*titles, box=None, pad_edge=False, header_style="bold")
-    for row in rows:
-        table.add_row(*map(_cell, row))
-    out().print(table)
+def show_rows(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table. Lines are as long as they must be: half an address is of no use."""
+    cells = [[printable(str(value)) for value in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(titles, *cells, strict=True)]
+    out().print(Text(_line(titles, widths), style="bold"))
+    for row in cells:
+        out().print(Text(_line(row, widths)))
 
 
-def _cell(value: object) -> str:
-    return printable(str(value)).replace("[", "\\[")
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    padded = [cell.ljust(width) for cell, width in zip(cells, widths, strict=True)]
+    return "  ".join(padded).rstrip()
 
 
 class Meter:
