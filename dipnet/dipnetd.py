@@ -102,7 +102,10 @@ def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
         option = typer.Option(help=field.description, show_default=False)
         made.append(
             inspect.Parameter(
-                name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option]
+                name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=None,
+                annotation=Annotated[kind, option],
             )
         )
 
@@ -169,13 +172,17 @@ def _delegate_secret(settings: Config) -> bytes | None:
 
 @app.command()
 def dev(
-    data: Annotated[Path | None, typer.Option(help="Keep the chain here; else a temporary one.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Keep the chain here; else a temporary one.")
+    ] = None,
     rpc_port: Annotated[int, typer.Option(help="Port of JSON-RPC; 0: any free one.")] = 8545,
     listen_port: Annotated[int, typer.Option(help="Port for peers; 0: any free one.")] = 0,
     slot_ms: Annotated[
         int | None, typer.Option(help="Milliseconds between blocks; 1000 for a new chain.")
     ] = None,
-    log_level: Annotated[str, typer.Option("--log", help="debug, info, warning or error.")] = "info",
+    log_level: Annotated[
+        str, typer.Option("--log", help="debug, info, warning or error.")
+    ] = "info",
 ) -> None:
     """A chain of one node on this machine, with ten rich accounts whose keys everybody knows."""
     directory = Path(tempfile.mkdtemp(prefix="dipnet-dev-")) if data is None else data
@@ -295,7 +302,9 @@ def make_testnet(
     delegates: Annotated[int, typer.Option(help="Nodes, each a delegate.")] = 4,
     slot_ms: Annotated[int, typer.Option(help="Milliseconds between blocks.")] = 1000,
     start: Annotated[bool, typer.Option("--start", help="Run the nodes until Ctrl-C.")] = False,
-    restart: Annotated[bool, typer.Option("--restart", help="Start again a node that ends.")] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Start again a node that ends.")
+    ] = False,
 ) -> None:
     """Make a network of several nodes on this machine, and with --start run it."""
     if not (start and testnet.exists(out_dir)):
@@ -329,7 +338,10 @@ def show_config(
     values = loaded.config.model_dump(mode="json")
     if as_json:
         show_json(
-            {name: {"value": value, "origin": loaded.origins[name]} for name, value in values.items()}
+            {
+                name: {"value": value, "origin": loaded.origins[name]}
+                for name, value in values.items()
+            }
             if origin
             else values
         )
@@ -343,7 +355,13 @@ def show_config(
 
 
 def _shown(value: object) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
+    return (
+        " ".join(map(str, value))
+        if isinstance(value, list)
+        else ""
+        if value is None
+        else str(value)
+    )
 
 
 @app.command()

@@ -47,7 +47,11 @@ def delegate(name: str, secret: bytes) -> Delegate:
 
 
 def new_genesis(
-    delegates: Sequence[Delegate], chain_id: int, time_ms: int, balances: dict[bytes, int], **more: Any
+    delegates: Sequence[Delegate],
+    chain_id: int,
+    time_ms: int,
+    balances: dict[bytes, int],
+    **more: Any,
 ) -> Genesis:
     """A network of these delegates, all of them active; ``Invalid("genesis")``."""
     return Genesis.checked(
@@ -63,9 +67,7 @@ def new_genesis(
     )
 
 
-def dev_genesis(
-    delegates: Sequence[Delegate], time_ms: int, slot_ms: int = DEV_SLOT_MS
-) -> Genesis:
+def dev_genesis(delegates: Sequence[Delegate], time_ms: int, slot_ms: int = DEV_SLOT_MS) -> Genesis:
     """A network for development: the ten known accounts are rich, epochs are short."""
     balances = {keys.address_of(secret): DEV_BALANCE_WEI for secret in keys.DEV_SECRETS}
     return new_genesis(

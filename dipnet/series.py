@@ -94,9 +94,7 @@ def _lines(file: TextIO, path: Path) -> Iterator[str]:
     while line := file.readline(LINE_CHARS_MAX + 1):
         number += 1
         if len(line) > LINE_CHARS_MAX:
-            raise Invalid(
-                "series", f"{path}, line {number}: more than {LINE_CHARS_MAX} characters"
-            )
+            raise Invalid("series", f"{path}, line {number}: more than {LINE_CHARS_MAX} characters")
         yield line
 
 

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Annotated, Any, Final, Self
 
-import click
 import typer
 from rich.console import Console
 from rich.progress import (
@@ -51,7 +50,7 @@ def err() -> Console:
 class Group(TyperGroup):
     """A program's commands; expected failures become a sentence and an exit code."""
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except Invalid as error:
@@ -151,7 +150,10 @@ class Meter:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
