@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Final
 
 from dipnet import series
-from dipnet.dag import senml
 from dipnet.dag.vertex import PAYLOAD_SENML, topic_of
 from dipnet.device import BATCH, Device, patiently
 from dipnet.errors import Invalid
@@ -65,7 +64,7 @@ def replay(
     node's refusals that do not pass by waiting. Whatever it raises, calling again goes on.
     """
     started_s = time.monotonic()
-    senml.encode([senml.Reading(columns.name, series.MS_FROM - 1, 0, columns.unit)])
+    series.check(path, columns)
     outbox = device.outbox
     describe(device, path, columns, topic)
     skipped = 0

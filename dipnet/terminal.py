@@ -31,6 +31,8 @@ EXIT_USAGE: Final = 2
 EXIT_STORAGE: Final = 70
 EXIT_INTERRUPTED: Final = 130
 PLAIN_EVERY_S: Final = 5.0
+SELF_EXPLAINED: Final = frozenset(("config", "genesis", "key", "params", "series"))
+"""Codes whose details say what to do; the others get the remedy of the table."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")]
 Url = Annotated[str, typer.Option("--url", envvar="DIPNET_URL", help="JSON-RPC of a node.")]
@@ -54,7 +56,8 @@ class Group(TyperGroup):
         try:
             return super().invoke(ctx)
         except Invalid as error:
-            say_error(f"{error} ({error.refusal.remedy})")
+            remedy = "" if error.code in SELF_EXPLAINED else f" ({error.refusal.remedy})"
+            say_error(f"{error}{remedy}")
             raise typer.Exit(EXIT_USAGE) from None
         except Corrupt as error:
             say_error(str(error))
