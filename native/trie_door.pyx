@@ -9,6 +9,8 @@ from libc.stdint cimport uint8_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
+from operator import itemgetter
+
 from dipnet.errors import Corrupt
 
 
@@ -161,13 +163,13 @@ def update(object get, bytes prefix, object items, bytes before=None):
     records.prefix = prefix
     records.loaded = {}
     records.puts = {}
-    root = run(sorted(items), before, records)
+    root = run(sorted(items, key=itemgetter(0)), before, records)
     return root, records.puts
 
 
 def root(object items):
     """The root of the trie of ``items``, pairs (key, value); nothing is read or kept."""
-    return run(sorted(items), None, None)
+    return run(sorted(items, key=itemgetter(0)), None, None)
 
 
 def record_path(bytes nibbles):

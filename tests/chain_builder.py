@@ -8,14 +8,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+import pytest
+
 from dipnet.codec import Reader
+from dipnet.consensus import records
 from dipnet.consensus.block import Block, Header, decode_block, fixed_fields, ordered_root, seal
 from dipnet.consensus.chain import Chain
 from dipnet.consensus.execute import Execution
 from dipnet.consensus.rules import chained_fields
-from dipnet.crypto import address, keccak256, public_key, sign
+from dipnet.crypto import address, keccak256, public_key, sha256, sign
+from dipnet.errors import Invalid
 from dipnet.genesis import Genesis
-from dipnet.state import Journal
+from dipnet.state import KEY_ACCOUNT, KEY_ACCOUNT_NODE, Journal
 from dipnet.tx import Tx, decode, sign_tx
 from tests.memory import Memory
 
@@ -35,6 +39,9 @@ def address_of(name: str) -> bytes:
     """The address of ``secret(name)``."""
     return address(public_key(secret(name)))
 
+
+STATE = (KEY_ACCOUNT, KEY_ACCOUNT_NODE)
+"""Where state is on disk, of accounts without code."""
 
 USERS = tuple(f"user {index}" for index in range(8))
 """Who has money in every ``Net``."""
@@ -156,3 +163,57 @@ def transfer(
 def balance(reader: Reader, who: bytes) -> int:
     """wei of an account."""
     return Journal(reader).balance(who)
+
+
+def grow(
+    net: Net, chain: Chain, memory: Memory, slots: Sequence[int], parent: bytes | None = None
+) -> list[Block]:
+    """Empty blocks on ``parent`` (the head) in these slots, imported."""
+    blocks = []
+    for slot in slots:
+        block = net.child(chain, parent or chain.head.hash, slot)
+        add(chain, memory, block)
+        blocks.append(block)
+        parent = block.hash
+    return blocks
+
+
+def refusal(chain: Chain, block: Block, now_ms: int = LATE_MS) -> str:
+    """The code that refuses ``block``; the chain must be as it was."""
+    before = (chain.head, chain.base, chain.final)
+    with pytest.raises(Invalid) as caught:
+        chain.on_block(block, now_ms)
+    assert (chain.head, chain.base, chain.final) == before
+    assert chain.header(block.hash) is None
+    return caught.value.code
+
+
+def state_records(reader: Reader) -> dict[bytes, bytes]:
+    """All accounts and trie nodes."""
+    return {key: value for prefix in STATE for key, value in reader.scan(prefix)}
+
+
+def view(chain: Chain, memory: Memory) -> tuple[Any, ...]:
+    """All that must not depend on how a chain came to where it is."""
+    heights = range(chain.head.height + 1)
+    return (
+        chain.head, chain.base, chain.final,
+        [chain.hash_at(height) for height in heights],
+        state_records(memory),
+        state_records(chain.head_state),
+        dict(memory.scan(records.KEY_HEIGHT)),
+        dict(memory.scan(records.KEY_TX)),
+    )  # fmt: skip
+
+
+def spend(net: Net, chain: Chain, memory: Memory, parent: bytes, slots: list[int], who: str,
+          nonce: int = 0) -> list[Block]:  # fmt: skip
+    """Blocks on ``parent``, each with a payment to an account of its own."""
+    blocks = []
+    for slot in slots:
+        to = sha256(parent)[:20]
+        block = net.child(chain, parent, slot, [transfer(who, nonce, to, 10**15)])
+        add(chain, memory, block)
+        blocks.append(block)
+        parent, nonce = block.hash, nonce + 1
+    return blocks

@@ -12,6 +12,7 @@ from dipnet.p2p.blocksync import (
     PAUSE_MS,
     PEERS_ASKED_MAX,
     REQUEST_MS_MAX,
+    STALE_ANSWERS_MAX,
     TRIES_MAX,
     BlockSync,
     locator,
@@ -149,16 +150,17 @@ def test_liar_is_left_alone_after_bounded_tries() -> None:
         assert list(asked(sync, now + PAUSE_MS, 10)) == ["liar"]
 
 
-def test_endless_more_of_known_blocks_ends() -> None:
-    """``more`` for ever, with blocks that we have: it must climb to be believed."""
+@pytest.mark.parametrize("ours", [10, 10_000])
+def test_endless_more_of_known_blocks_ends(ours: int) -> None:
+    """``more`` for ever, one known block at a time: it must climb to be believed, and not long."""
     sync, now, offences, answers = BlockSync(), 0, [], 0
     sync.on_status(0, "liar", status(10**9))
-    while requests := asked(sync, now, 10):
+    while requests := asked(sync, now, ours):
         answers += 1
-        assert answers < 100
+        assert answers <= STALE_ANSWERS_MAX + TRIES_MAX
         sync.on_blocks(now, "liar", Blocks(requests["liar"].request, (b"x",), True))
-        height = min(10, answers)
-        offences += sync.on_imported(now, "liar", 10, 0, (height, hash_at(height)))
+        height = min(ours, answers)
+        offences += sync.on_imported(now, "liar", ours, 0, (height, hash_at(height)))
         now += 1
     assert offences[-1] == "lying"
 

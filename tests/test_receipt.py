@@ -19,7 +19,7 @@ LOGS = st.builds(
     st.lists(WORDS, max_size=4).map(tuple),
     st.binary(max_size=70),
 )
-GAS = st.integers(0, 2**63)
+GAS = st.integers(0, 2**63 - 1)
 
 
 def filter_bytes(entries: list[bytes]) -> bytes:

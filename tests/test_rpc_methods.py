@@ -128,8 +128,8 @@ def test_legacy_and_access_list_transactions_keep_their_shape(node: Node) -> Non
         max_fee=10**10,
     )  # fmt: skip
     listed = sign_tx(
-        secret(USERS[0]), type=1, chain_id=CHAIN_ID, nonce=1, gas=40_000, to=b"\1" * 20, value=1, max_fee=10**10,
-        access_list=((b"\2" * 20, (b"\3" * 32,)),),
+        secret(USERS[0]), type=1, chain_id=CHAIN_ID, nonce=1, gas=40_000, to=b"\1" * 20, value=1,
+        max_fee=10**10, access_list=((b"\2" * 20, (b"\3" * 32,)),),
     )  # fmt: skip
     hashes = [ask(node, "eth_sendRawTransaction", to_hex(raw)) for raw in (legacy, listed)]
     node.produce()
@@ -137,9 +137,7 @@ def test_legacy_and_access_list_transactions_keep_their_shape(node: Node) -> Non
     assert (old["type"], old["gasPrice"]) == ("0x0", hex(10**10))
     assert int(old["v"], 16) in (CHAIN_ID * 2 + 35, CHAIN_ID * 2 + 36)
     assert not {"accessList", "yParity", "maxFeePerGas"} & set(old)
-    assert new["accessList"] == [
-        {"address": "0x" + "02" * 20, "storageKeys": ["0x" + "03" * 32]}
-    ]
+    assert new["accessList"] == [{"address": "0x" + "02" * 20, "storageKeys": ["0x" + "03" * 32]}]
     assert new["yParity"] == new["v"]
 
 
@@ -160,12 +158,12 @@ def test_ethereums_refusals(node: Node) -> None:
     again = to_hex(transfer(USERS[0], 1, address_of(USERS[1])).raw)
     assert error(node, "eth_sendRawTransaction", again)[1] == "already known"
     alien = sign_tx(
-        secret(USERS[0]), type=2, chain_id=CHAIN_ID + 1, nonce=2, gas=21_000, to=b"\1" * 20, value=1,
-        max_priority_fee=1, max_fee=10**10,
+        secret(USERS[0]), type=2, chain_id=CHAIN_ID + 1, nonce=2, gas=21_000, to=b"\1" * 20,
+        value=1, max_priority_fee=1, max_fee=10**10,
     )  # fmt: skip
     assert error(node, "eth_sendRawTransaction", to_hex(alien))[0] == "chain_id"
     creation = sign_tx(
-        secret(USERS[0]), type=2, chain_id=CHAIN_ID, nonce=2, gas=100_000, to=b"", value=0, data=b"\0",
+        secret(USERS[0]), type=2, chain_id=CHAIN_ID, nonce=2, gas=100_000, data=b"\0",
         max_priority_fee=1, max_fee=10**10,
     )  # fmt: skip
     assert error(node, "eth_sendRawTransaction", to_hex(creation))[0] == "no_vm"
@@ -415,5 +413,3 @@ def test_status_and_account(node: Node) -> None:
 
 def test_subscriptions_need_a_websocket(node: Node) -> None:
     assert error(node, "eth_subscribe", "newHeads")[1] == "notifications not supported"
-
-

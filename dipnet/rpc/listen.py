@@ -114,7 +114,15 @@ class Socket(_Deadline, WebSocketsSansIOProtocol):
 
 
 class _Embedded(uvicorn.Server):
-    """Leaves the signals to the daemon."""
+    """Leaves the signals to the daemon, and says when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -185,8 +193,9 @@ async def serve(app: ASGIApp, host: str, port: int) -> Listener:
         )
     )
     task = asyncio.create_task(server.serve([bound]))
-    while not (server.started or task.done()):
-        await asyncio.sleep(0)
-    if task.done():
+    listening = asyncio.create_task(server.listening.wait())
+    await asyncio.wait((task, listening), return_when=asyncio.FIRST_COMPLETED)
+    listening.cancel()
+    if task.done():  # it never listened: say why
         task.result()
     return Listener(server, task, bound.getsockname()[1])

@@ -46,7 +46,7 @@ Way = Literal["read", "txs", "vertices", "session"]
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One method: ``errors`` are codes of ``REFUSALS`` beyond "params", which every one may give."""
+    """One method; ``errors`` are codes of ``REFUSALS`` beyond "params", which each may give."""
 
     name: str
     params: tuple[Param, ...]
