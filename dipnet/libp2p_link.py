@@ -222,7 +222,7 @@ class Stream(ReadWriteCloser):
     async def write(self, data: bytes) -> None:
         """Sends ``data`` of at most ``PIECE_BYTES_MAX`` bytes; waits for the peer's credit."""
         pause_s = CREDIT_PAUSE_S
-        while self._stream.send_window < len(data) and not self._stream.send_closed:  # noqa: ASYNC110
+        while self._stream.send_window < len(data) and not self._stream.send_closed:
             await trio.sleep(pause_s)  # Yamux tells nobody of new credit
             pause_s = min(2 * pause_s, CREDIT_PAUSE_S_MAX)
         await self._stream.write(data)
