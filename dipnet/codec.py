@@ -143,34 +143,35 @@ def unpack(raw: bytes, shape: Shape, bytes_max: int) -> list[Any]:
     )
     stream.feed(raw)
     try:
-        record = _array(stream, shape, len(raw))
+        record = _array(stream, shape)
     except Invalid:
         raise
     except (ValueError, msgpack.UnpackException) as error:
         raise Invalid("record", str(error) or type(error).__name__) from None
-    if stream.tell() != len(raw):
-        raise Invalid("record", "bytes after the end")
     if msgpack.packb(record, use_bin_type=True) != raw:
-        raise Invalid("record", "not the canonical encoding")
+        raise Invalid("record", "not the canonical encoding, or bytes after the end")
     return record
 
 
-def _array(stream: Any, shape: Shape, size: int) -> list[Any]:
-    """One array of the stream; ``shape`` is a Many, tuple or list; ``size`` bytes are in all."""
+def _array(stream: Any, shape: Shape) -> list[Any]:
+    """One array of the stream; ``shape`` is a Many, tuple or list.
+
+    The list grows with what is there, never by what the header promises.
+    """
     count = stream.read_array_header()
     if isinstance(shape, Many):
-        if count > shape.most or count > size - stream.tell():
+        if count > shape.most:
             raise Invalid("record", f"array of {count} where at most {shape.most} are allowed")
         each = shape.each
         if isinstance(each, Many | tuple | list):
-            return [_array(stream, each, size) for _ in range(count)]
+            return [_array(stream, each) for _ in range(count)]
         take = stream.unpack
         return [_leaf(take(), each) for _ in range(count)]
     assert isinstance(shape, tuple | list)
     if count != len(shape):
         raise Invalid("record", f"array of {count} where {len(shape)} are expected")
     return [
-        _array(stream, part, size)
+        _array(stream, part)
         if isinstance(part, Many | tuple | list)
         else _leaf(stream.unpack(), part)
         for part in shape
@@ -232,7 +233,11 @@ def rlp_encode(item: RlpInput) -> bytes:
         if len(item) == 1 and item[0] < 0x80:
             return item
         return _rlp_head(0x80, len(item)) + item
-    body = b"".join([rlp_encode(part) for part in item])
+    return rlp_wrap(b"".join([rlp_encode(part) for part in item]))
+
+
+def rlp_wrap(body: bytes) -> bytes:
+    """The list whose items, already encoded and joined, are ``body``."""
     return _rlp_head(0xC0, len(body)) + body
 
 

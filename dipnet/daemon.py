@@ -12,11 +12,14 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from dipnet import crypto
 from dipnet.config import Config
+from dipnet.consensus.chain import Chain
+from dipnet.consensus.pool import Pool
+from dipnet.dag.graph import Dag
 from dipnet.effects import (
     Barrier,
     Dial,
@@ -37,17 +40,20 @@ from dipnet.effects import (
 )
 from dipnet.errors import Corrupt, Invalid
 from dipnet.genesis import Genesis
-from dipnet.metrics import Metrics
 from dipnet.net import Net
 from dipnet.node import Node
-from dipnet.rpc.server import create_app, serve
+from dipnet.rpc.backend import Accepted
+from dipnet.rpc.feed import Feed, Feeds, Topic
+from dipnet.rpc.listen import serve
+from dipnet.rpc.server import Access, application
 from dipnet.store import Store
 
 log = logging.getLogger("dipnet")
 
+Results = tuple[Accepted | Invalid, ...]
+
 TURN_MS_MAX = 20  # the loop serves others after this much stepping
 SUBMITS_MAX = 4096  # submissions that wait for their reply
-SUBSCRIBER_QUEUE_MAX = 1024  # values a subscriber may lag behind
 DISK_WATCH_S = 1
 EXIT_OK, EXIT_BUG, EXIT_STORAGE = 0, 1, 70
 
@@ -80,8 +86,9 @@ class Daemon:
         self.config = config
         self.genesis = genesis
         self.store = store
-        self.metrics = Metrics()
-        self.started_ms = self.now_ms()
+        self.peer_id = ""
+        self._addresses: list[str] = []
+        self._started_ms = self.now_ms()
         self._keys = keys
         self._net = Net(
             secret=keys.node,
@@ -95,8 +102,8 @@ class Daemon:
         self._barrier = Barrier()
         self._timer: asyncio.TimerHandle | None = None
         self._tickets = 0
-        self._replies: dict[int, asyncio.Future[tuple[object, ...]]] = {}
-        self._subscribers: dict[str, list[asyncio.Queue[object]]] = {}
+        self._replies: dict[int, asyncio.Future[Results]] = {}
+        self._feeds = Feeds()
         self._block_checks = ThreadPoolExecutor(1, thread_name_prefix="dipnet-blocks")
         self._other_checks = ThreadPoolExecutor(1, thread_name_prefix="dipnet-checks")
         self._exit: asyncio.Future[int] | None = None
@@ -121,30 +128,29 @@ class Daemon:
         self._exit = self._loop.create_future()
         for number in (signal.SIGINT, signal.SIGTERM):
             self._loop.add_signal_handler(number, self._fail, EXIT_OK, "asked to stop")
-        peer_id, addresses = await self._loop.run_in_executor(None, self._net.start)
+        start = self._loop.run_in_executor(None, self._net.start, self._loop)
+        self.peer_id, self._addresses = await start
         try:
             self.node = Node(
                 self.genesis,
                 self.store,
-                peer_id=peer_id,
-                addresses=addresses,
+                peer_id=self.peer_id,
+                addresses=self._addresses,
                 proposer=self._proposer(),
                 bootstrap=self.config.bootstrap,
-                peers_max=self.config.peers_max,
-                peers_out=self.config.peers_out,
+                local=self.config.local,
                 seed=secrets.randbits(64),
             )
             self.store.start(self._post_durable, self._post_storage_failure)
-            server, port = await serve(
-                create_app(self, self.metrics, self.config.rpc_hosts),
-                self.config.rpc_host,
-                self.config.rpc_port,
-            )
+            app = application(self, Access(self.config.rpc_hosts, self.config.rpc_origins))
+            listener = await serve(app, self.config.rpc_host, self.config.rpc_port)
             self._do(self.node.start(self.now_ms()))
             self._watch_disk()
-            ready(Endpoints(peer_id, addresses, self.config.rpc_host, port))
+            at = (self.config.rpc_host, listener.port)
+            ready(Endpoints(self.peer_id, self._addresses, *at))
             code = await self._exit
-            await server.stop()
+            self._refuse_waiting()
+            await listener.stop()
         finally:
             self._block_checks.shutdown(wait=False, cancel_futures=True)
             self._other_checks.shutdown(wait=False, cancel_futures=True)
@@ -190,7 +196,6 @@ class Daemon:
         try:
             while self._inbox and time.monotonic_ns() < until:
                 event = self._inbox.popleft()
-                self.metrics.event(event)
                 self._do(self.node.step(self.now_ms(), event))
         except Corrupt as failure:
             self._inbox.clear()
@@ -223,8 +228,8 @@ class Daemon:
         self.store.stage(effect.puts)
 
     def _send(self, effect: Send) -> None:
-        if not self._net.send(effect.peer, effect.protocol, effect.data):
-            self.metrics.unsent(effect.protocol)
+        # False: the peer is gone or does not read. What it misses, tips and sync bring later.
+        self._net.send(effect.peer, effect.protocol, effect.data)
 
     def _wake(self, effect: Wake) -> None:
         delay = max(0, effect.at_ms - self.now_ms()) / 1000
@@ -244,7 +249,7 @@ class Daemon:
             future.set_result(effect.results)
 
     def _verify(self, effect: Verify) -> None:
-        checks = self._block_checks if effect.kind == "block" else self._other_checks
+        checks = self._block_checks if effect.kind == "blocks" else self._other_checks
 
         def check() -> None:
             result = self.node.check(effect.kind, effect.items)
@@ -252,8 +257,8 @@ class Daemon:
 
         checks.submit(check).add_done_callback(self._checked)
 
-    def _checked(self, done: "asyncio.Future[None] | object") -> None:
-        error = done.exception() if not done.cancelled() else None  # type: ignore[attr-defined]
+    def _checked(self, done: "Future[None]") -> None:
+        error = None if done.cancelled() else done.exception()
         if error is not None:
             log.error("a check failed", exc_info=error)
             self._loop.call_soon_threadsafe(self._fail, EXIT_BUG, f"a bug in a check: {error!r}")
@@ -264,21 +269,78 @@ class Daemon:
             self.post(Signed(effect.ticket, signature))
 
     def _publish(self, effect: Publish) -> None:
-        for queue in self._subscribers.get(effect.topic, []):
+        topic = effect.topic
+        if self._feeds.listeners(topic):
             for value in effect.values:
-                if queue.qsize() < SUBSCRIBER_QUEUE_MAX:
-                    queue.put_nowait(value)
+                self._feeds.publish(topic, self._shown(topic, value))
+
+    def _shown(self, topic: Topic, value: object) -> object:
+        """Vertices are read only when somebody listens: they come by the thousand."""
+        return self.node.dag.get(value) if isinstance(value, bytes) else value
+
+    def _refuse_waiting(self) -> None:
+        for future in self._replies.values():
+            if not future.done():
+                future.set_exception(Invalid("stopping"))
 
     # --- what the interface asks (rpc.backend.Backend)
 
-    async def submit(self, kind: str, items: Sequence[bytes]) -> Sequence[object]:
+    @property
+    def chain(self) -> Chain:
+        return self.node.chain
+
+    @property
+    def pool(self) -> Pool:
+        return self.node.pool
+
+    @property
+    def dag(self) -> Dag:
+        return self.node.dag
+
+    def started_ms(self) -> int:
+        """``now_ms`` when the process started."""
+        return self._started_ms
+
+    def listen_addresses(self) -> Sequence[str]:
+        """Multiaddresses that peers can dial."""
+        return self._addresses
+
+    def peers(self) -> Sequence[dict[str, object]]:
+        """Connected peers that said hello."""
+        return self.node.links.peers(self.now_ms())
+
+    def syncing(self) -> tuple[int, int] | None:
+        """(our height, highest height claimed) while catching up."""
+        return self.node.links.syncing(self.now_ms())
+
+    def health(self) -> dict[str, str | None]:
+        """Each component's complaint."""
+        syncing = self.syncing()
+        return {
+            "disk": self._low_disk,
+            "sync": f"at block {syncing[0]} of {syncing[1]}" if syncing else None,
+        }
+
+    def subscribe(self, topic: Topic) -> Feed:
+        """A bounded queue of what is published on ``topic``."""
+        return self._feeds.subscribe(topic)
+
+    def failed(self, error: Exception) -> None:
+        """A bug or ``Corrupt`` met while answering a call: the process ends, records are safe."""
+        if isinstance(error, Corrupt):
+            self._fail(EXIT_STORAGE, str(error))
+        else:
+            log.error("a bug in the interface", exc_info=error)
+            self._fail(EXIT_BUG, f"a bug: {error!r}")
+
+    async def submit(self, kind: str, items: Sequence[bytes]) -> Sequence[Accepted | Invalid]:
         """Hands raw transactions or vertices to the node; one result an item, durable where said."""
         if self._low_disk is not None:
             raise Invalid("disk", self._low_disk)
         if len(self._replies) >= SUBMITS_MAX:
             raise Invalid("busy", f"{SUBMITS_MAX} submissions are waiting")
         self._tickets += 1
-        future: asyncio.Future[tuple[object, ...]] = self._loop.create_future()
+        future: asyncio.Future[Results] = self._loop.create_future()
         self._replies[self._tickets] = future
         self.post(Submitted(self._tickets, kind, tuple(items)))
         return await future

@@ -8,8 +8,10 @@ are imperatives. Reads are no effects: they are plain calls on a ``Reader``.
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from dipnet.codec import Puts
+from dipnet.errors import Invalid
 
 PROTOCOLS = ("hello", "gossip", "sync", "peers")
 
@@ -123,10 +125,10 @@ class Wake:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Answer a ``Submitted``: per item 32 bytes of id and a status, or ``Invalid``."""
+    """Answer a ``Submitted``: per item the id (32 bytes) and what became of it, or ``Invalid``."""
 
     ticket: int
-    results: tuple[object, ...]
+    results: tuple[tuple[bytes, str] | Invalid, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +150,9 @@ class Sign:
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """Tell local subscribers of ``topic``: newHeads, newPendingTransactions or dagVertices."""
+    """Tell local subscribers: blocks, transactions, or ids of vertices."""
 
-    topic: str
+    topic: Literal["newHeads", "newPendingTransactions", "dagVertices"]
     values: tuple[object, ...]
 
 

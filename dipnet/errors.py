@@ -34,6 +34,7 @@ REFUSALS: Final[dict[str, Refusal]] = {
         "sign with a chain id",
     ),
     "sender": Refusal(-32000, "invalid sender", "sign again; s must be in the lower half"),
+    "sender_code": Refusal(-32000, "sender not an eoa", "send from an account without code"),
     "nonce_low": Refusal(-32000, "nonce too low", "use the account's next nonce"),
     "nonce_high": Refusal(-32000, "nonce too high", "send the missing nonces first"),
     "nonce_max": Refusal(-32000, "nonce has max value", "use another account"),
@@ -83,6 +84,8 @@ REFUSALS: Final[dict[str, Refusal]] = {
     "block_signature": Refusal(
         -32000, "invalid proposer signature", "sign with the delegate's key"
     ),
+    "block_limit": Refusal(-32005, "too many blocks of one slot", "propose once in a slot"),
+    "block_tx": Refusal(-32000, "invalid transaction in block", "leave the transaction out"),
     "block_root": Refusal(-32000, "block root mismatch", "recompute the roots"),
     "block_old": Refusal(-32000, "block below the undo window", "synchronise from another peer"),
     # --- vertices
@@ -103,6 +106,7 @@ REFUSALS: Final[dict[str, Refusal]] = {
     "vertex_payload": Refusal(
         -32000, "vertex payload does not match its hash", "hash the payload you send"
     ),
+    "senml": Refusal(-32000, "malformed SenML pack", "encode readings as RFC 8428 in CBOR"),
     "vertex_orphan": Refusal(
         -32005, "too many vertices waiting for parents", "send the parents first"
     ),
@@ -115,12 +119,32 @@ REFUSALS: Final[dict[str, Refusal]] = {
     "request": Refusal(-32600, "invalid request", "send jsonrpc, id, method, params"),
     "method": Refusal(-32601, "the method does not exist/is not available", "see docs/rpc.md"),
     "params": Refusal(-32602, "invalid params", "see docs/rpc.md"),
+    "host": Refusal(-32600, "invalid host specified", "name it in the node's rpc_hosts"),
+    "origin": Refusal(-32600, "invalid origin specified", "name it in the node's rpc_origins"),
+    "http": Refusal(-32600, "invalid HTTP request", "POST / with Content-Type: application/json"),
+    "subscription": Refusal(-32001, "notifications not supported", "subscribe over a WebSocket"),
+    "no_state": Refusal(
+        -32000, "missing trie node", "ask at latest; older state is not kept by this node"
+    ),
+    "not_canonical": Refusal(
+        -32000, "hash is not currently canonical", "ask by height, or leave out requireCanonical"
+    ),
+    "allowance": Refusal(
+        -32000, "gas required exceeds allowance", "fund the account or lower the fee"
+    ),
+    "internal": Refusal(-32603, "internal error", "report it with the node's log"),
     "not_found": Refusal(-32001, "not found", "check the hash or number"),
     "limit": Refusal(-32005, "limit exceeded", "ask for less or slow down"),
     "busy": Refusal(-32005, "node is busy", "retry in a moment"),
     "disk": Refusal(-32005, "disk is nearly full", "free space where the data directory lies"),
     "stopping": Refusal(-32005, "node is stopping", "retry after it is back"),
     "syncing": Refusal(-32005, "node is syncing", "wait until dipnet_status says ready"),
+    # --- programs (never on the wire)
+    "key": Refusal(-32000, "unusable key", "check the key file, its password and its rights"),
+    "unreachable": Refusal(-32005, "no answer from the node", "start it, or correct --url"),
+    "remote": Refusal(-32000, "the node answered", "see docs/rpc.md"),
+    "outbox": Refusal(-32000, "unusable outbox", "choose another --state"),
+    "series": Refusal(-32000, "unusable time series", "correct the file or the named option"),
 }
 
 
@@ -131,6 +155,7 @@ class Invalid(Exception):
         row = REFUSALS[code]
         super().__init__(f"{row.text}: {detail}" if detail else row.text)
         self.code = code
+        self.detail = detail
         self.refusal = row
 
 

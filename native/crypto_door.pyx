@@ -64,7 +64,7 @@ cdef extern from "secp.h" nogil:
     void dip_secp_address(const dip_secp *secp, const dip_secp_pubkey *key, uint8_t *address)
 
 cdef size_t GRAIN = 16  # about half a millisecond of signatures a step
-cdef size_t HASH_UNLOCKED_BYTES = 65536  # from here on giving the GIL away costs less than keeping it
+cdef size_t HASH_UNLOCKED_BYTES = 65536  # giving the GIL away costs less than such a hash
 
 cdef dip_secp secp
 _alive = (ffi, lib)  # the functions in the table stay loaded

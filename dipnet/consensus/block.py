@@ -1,0 +1,253 @@
+"""Blocks: the header, the body, their bytes, and every rule that needs no chain to check.
+
+``decode_block`` is pure and may run on any thread; all signatures of a block are recovered in it,
+the transactions' in one native call. What it passes still lacks a parent: slot order, leader,
+fees, state and finality are the chain's to judge (``rules.py``, ``chain.py``).
+
+Until the finality protocol and the anchors of the DAG arrive, their fields of the header hold the
+one honest value that there is, and nothing else is valid (ADR 10).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from dipnet.codec import BIG, UINT, Bin, Many, Puts, big, from_big, pack, rlp_encode, unpack
+from dipnet.consensus.schedule import epoch_of, genesis_set, set_digest, slot_start_ms
+from dipnet.crypto import ADDRESS_ZERO, keccak256, recover, sha256
+from dipnet.errors import Invalid
+from dipnet.genesis import Genesis
+from dipnet.state import Journal, trie_root
+from dipnet.tx import TX_BYTES_MAX, Tx, decode_batch
+
+HEADER_VERSION: Final = 1
+BLOCK_VERSION: Final = 1
+PROPOSAL_VERSION: Final = 1
+HEADER_BYTES_MAX: Final = 1024
+SIGNATURE_BYTES: Final = 65
+CERTIFICATE_BYTES_MAX: Final = 8192  # 101 delegates: 4,352 bytes and the bitmap
+TX_GAS_MIN: Final = 21_000  # EIP-2: no transaction costs less
+
+HASH_ZERO: Final = bytes(32)
+BLOOM_BYTES: Final = 256
+NO_CERTIFICATE: Final = b""
+CERT_ROOT_EMPTY: Final = keccak256(NO_CERTIFICATE)
+DAG_ROOT_EMPTY: Final = sha256(b"")  # RFC 6962 2.1: the tree of no leaves
+
+_HASH = Bin(32)
+_HEADER = (
+    HEADER_VERSION, UINT, _HASH, UINT, UINT, UINT, UINT, Bin(20), _HASH, _HASH, _HASH, Bin(256),
+    UINT, UINT, BIG, (_HASH, UINT, UINT), (_HASH, UINT), _HASH, _HASH, _HASH, _HASH, _HASH, UINT,
+    UINT, _HASH,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A block header, fields in the order of its record (DESIGN 3), version first and implied.
+
+    ``raw`` is the canonical record and ``hash`` its keccak256, the block's id. ``justify`` is
+    (block id, slot, epoch), ``final`` is (block id, slot). ``base_fee`` is wei for a unit of gas.
+    """
+
+    chain_id: int
+    parent: bytes
+    height: int
+    slot: int
+    epoch: int
+    timestamp_ms: int
+    proposer: bytes
+    state_root: bytes
+    tx_root: bytes
+    receipt_root: bytes
+    logs_bloom: bytes
+    gas_limit: int
+    gas_used: int
+    base_fee: int
+    justify: tuple[bytes, int, int]
+    final: tuple[bytes, int]
+    cert_root: bytes
+    next_set_hash: bytes
+    seed_reveal: bytes
+    seed_commitment: bytes
+    dag_root: bytes
+    dag_count: int
+    dag_bytes: int
+    dag_acc: bytes
+    raw: bytes = field(init=False, repr=False, compare=False)
+    hash: bytes = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        raw = pack((
+            HEADER_VERSION, self.chain_id, self.parent, self.height, self.slot, self.epoch,
+            self.timestamp_ms, self.proposer, self.state_root, self.tx_root, self.receipt_root,
+            self.logs_bloom, self.gas_limit, self.gas_used, big(self.base_fee), self.justify,
+            self.final, self.cert_root, self.next_set_hash, self.seed_reveal,
+            self.seed_commitment, self.dag_root, self.dag_count, self.dag_bytes, self.dag_acc,
+        ))  # fmt: skip
+        object.__setattr__(self, "raw", raw)
+        object.__setattr__(self, "hash", keccak256(raw))
+
+    @property
+    def proposal_digest(self) -> bytes:
+        """What the proposer signs: short, so that two of them for one slot are evidence (E0)."""
+        record = (PROPOSAL_VERSION, self.chain_id, self.epoch, self.slot, self.hash)
+        return keccak256(b"DIPNET/proposal" + pack(record))
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A header with its proposer's signature (65 bytes; none in genesis) and its body."""
+
+    header: Header
+    signature: bytes
+    txs: tuple[Tx, ...]
+    certificate: bytes
+    frontier: tuple[bytes, ...]
+    raw: bytes = field(repr=False)
+
+    @property
+    def hash(self) -> bytes:
+        """The block's id: the hash of its header."""
+        return self.header.hash
+
+
+def decode_header(raw: bytes) -> Header:
+    """The header in ``raw``; ``Invalid("record")`` or ``Invalid("oversized")``. Form only."""
+    fields = unpack(raw, _HEADER, HEADER_BYTES_MAX)
+    fields[14], fields[15], fields[16] = from_big(fields[14]), tuple(fields[15]), tuple(fields[16])
+    return Header(*fields[1:])
+
+
+def decode_block(raw: bytes, genesis: Genesis) -> Block:
+    """The block in ``raw``, checked against all rules that need no other block.
+
+    Raises ``Invalid``: ``oversized``, ``record``, ``chain_id``, ``block_form`` (a field that
+    cannot have this value), ``block_tx`` (a transaction that is none), ``block_root`` (body and
+    header disagree), ``block_signature``.
+    """
+    header_raw, signature, tx_raws, certificate, frontier = _unpack_block(raw, genesis)
+    header = decode_header(header_raw)
+    check_fields(header, fixed_fields(genesis, header.slot))
+    if header.cert_root != keccak256(certificate):
+        raise Invalid("block_root", "cert_root")
+    if header.tx_root != ordered_root(tx_raws):
+        raise Invalid("block_root", "tx_root")
+    _check_signature(header, signature)
+    txs = []
+    for index, tx in enumerate(decode_batch(tx_raws, genesis.chain_id)):
+        if isinstance(tx, Invalid):
+            raise Invalid("block_tx", f"transaction {index}: {tx}")
+        txs.append(tx)
+    return Block(header, signature, tuple(txs), certificate, tuple(frontier), raw)
+
+
+def seal(header: Header, txs: Sequence[Tx], signature: bytes) -> Block:
+    """The block of ``header`` and ``txs`` under the signature of ``header.proposal_digest``."""
+    raws = [tx.raw for tx in txs]
+    raw = pack((BLOCK_VERSION, header.raw, signature, raws, NO_CERTIFICATE, ()))
+    return Block(header, signature, tuple(txs), NO_CERTIFICATE, (), raw)
+
+
+def header_of(raw: bytes) -> Header:
+    """The header of a block that we stored: its body is not looked at.
+
+    Raises ``Invalid`` when the bytes before the body are not those of a block.
+    """
+    size = int.from_bytes(raw[3:5], "big")  # after 0x96, version, 0xc5: an array, a bin of 16 bits
+    if raw[2:3] != b"\xc5" or size > HEADER_BYTES_MAX:
+        raise Invalid("record", "no header where the stored block begins")
+    return decode_header(raw[5 : 5 + size])
+
+
+def _unpack_block(raw: bytes, genesis: Genesis) -> list[Any]:
+    """The parts of the record without its version: header, signature, txs, certificate, frontier.
+
+    No block holds more transactions than its gas limit pays for, nor, yet, a frontier.
+    """
+    txs = Many(Bin(1, TX_BYTES_MAX), genesis.gas_limit // TX_GAS_MIN)
+    shape = (
+        BLOCK_VERSION, Bin(0, HEADER_BYTES_MAX), Bin(SIGNATURE_BYTES), txs,
+        Bin(0, CERTIFICATE_BYTES_MAX), Many(_HASH, 0),
+    )  # fmt: skip
+    return unpack(raw, shape, genesis.block_bytes_max)[1:]
+
+
+def fixed_fields(genesis: Genesis, slot: int) -> dict[str, Any]:
+    """The fields of a header that follow from its slot alone. Producer and validator share it."""
+    return {
+        "chain_id": genesis.chain_id,
+        "slot": slot,
+        "epoch": epoch_of(genesis, slot),
+        "timestamp_ms": slot_start_ms(genesis, slot),
+        "gas_limit": genesis.gas_limit,
+        "cert_root": CERT_ROOT_EMPTY,
+        "seed_reveal": HASH_ZERO,
+        "seed_commitment": HASH_ZERO,
+        "dag_root": DAG_ROOT_EMPTY,
+        "dag_count": 0,
+        "dag_bytes": 0,
+    }
+
+
+def check_fields(header: Header, expected: dict[str, Any]) -> None:
+    """Raise ``Invalid("block_form")`` naming the first field that differs from ``expected``."""
+    for name, value in expected.items():
+        if getattr(header, name) != value:
+            raise Invalid("block_form", name)
+
+
+def _check_signature(header: Header, signature: bytes) -> None:
+    try:
+        signer = recover(header.proposal_digest, signature)
+    except Invalid as refused:
+        raise Invalid("block_signature", str(refused)) from None
+    if signer != header.proposer:
+        raise Invalid("block_signature", "not by the proposer")
+
+
+class _Nothing:
+    """The disk before genesis, as a ``Reader``."""
+
+    def get(self, key: bytes, /) -> bytes | None:
+        return None
+
+    def scan(
+        self, prefix: bytes, start: bytes = b"", reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        return iter(())
+
+
+def genesis_block(genesis: Genesis) -> tuple[Block, Puts]:
+    """The first block and the state records of its balances; its hash names the network.
+
+    Its ``seed_reveal`` is the digest of genesis.json, so that two networks which differ in any
+    parameter differ in their first hash (ADR 11).
+    """
+    journal = Journal(_Nothing())
+    for address, amount in sorted(genesis.balances.items()):
+        journal.add_balance(address, amount)
+    state_root, state = journal.commit()
+    fields = fixed_fields(genesis, 0) | {"seed_reveal": keccak256(genesis.encode())}
+    header = Header(
+        parent=HASH_ZERO,
+        height=0,
+        proposer=ADDRESS_ZERO,
+        state_root=state_root,
+        tx_root=ordered_root([]),
+        receipt_root=ordered_root([]),
+        logs_bloom=bytes(BLOOM_BYTES),
+        gas_used=0,
+        base_fee=genesis.base_fee_initial,
+        justify=(HASH_ZERO, 0, 0),
+        final=(HASH_ZERO, 0),
+        next_set_hash=set_digest(0, genesis_set(genesis)),
+        dag_acc=HASH_ZERO,
+        **fields,
+    )
+    return seal(header, (), b""), state
+
+
+def ordered_root(values: Sequence[bytes]) -> bytes:
+    """Root of the Merkle Patricia trie rlp(index) -> value, as of transactions and receipts."""
+    return trie_root([(rlp_encode(index), value) for index, value in enumerate(values)])

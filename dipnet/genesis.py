@@ -1,0 +1,328 @@
+"""genesis.json: what a network agrees on before its first block, and the only protocol constants.
+
+Two rules bind this file. A file says every parameter itself, so that a later program cannot read
+an old network differently. And ``encode`` has one spelling for a network however its file was
+written, so that the digest of it can name the network (specs/bytes.md "Roots").
+
+The text is foreign: size, depth, digits and duplicate keys are refused before a model is built, and
+every refusal is ``Invalid("genesis")`` with the field and what to write there.
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Literal, NoReturn, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from dipnet import crypto
+from dipnet.codec import BIG_MAX, UINT_MAX, to_hex
+from dipnet.errors import Invalid
+
+GENESIS_BYTES_MAX: Final = 4 * 1024 * 1024
+DEPTH_MAX: Final = 8
+DIGITS_MAX: Final = 78  # of 2^256 - 1
+DELEGATES_MAX: Final = 101  # specs/consensus.md 1
+ERRORS_MAX: Final = 5  # told at once
+QUOTE_MAX: Final = 60  # characters of a foreign text that an error repeats
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,31}", re.ASCII)
+_DECIMAL: Final = re.compile(r"0|[1-9][0-9]{0,77}", re.ASCII)
+_HEX_NUMBER: Final = re.compile(r"0x[0-9a-fA-F]{1,64}", re.ASCII)
+# A whole string (an open one runs to the end: linear in any case), or a bracket outside of one.
+_NESTING: Final = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
+
+
+# --- the kinds of values
+
+
+def _amount(value: Any) -> Any:
+    """wei as an integer, a decimal string or a hex string (JavaScript's numbers end at 2^53)."""
+    if isinstance(value, str):
+        if _DECIMAL.fullmatch(value):
+            return int(value)
+        if _HEX_NUMBER.fullmatch(value):
+            return int(value, 16)
+        raise ValueError('write an amount of wei as "1000" or "0x3e8"')
+    return value
+
+
+def _address(value: Any) -> Any:
+    if isinstance(value, bytes) and len(value) == 20:
+        return value
+    if not (isinstance(value, str) and re.fullmatch(r"0x[0-9a-fA-F]{40}", value, re.ASCII)):
+        raise ValueError("write an address as 0x and 40 hex digits")
+    address = bytes.fromhex(value[2:])
+    letters = value[2:]
+    if letters not in (letters.lower(), letters.upper()) and value != crypto.checksum(address):
+        # EIP-55: mixed case is a checksum
+        raise ValueError(f"the address has a typing error, or write it in lower case ({value})")
+    return address
+
+
+def _public_key(value: Any) -> Any:
+    if isinstance(value, bytes) and len(value) == 33:
+        return value
+    if not (isinstance(value, str) and re.fullmatch(r"0x[0-9a-fA-F]{66}", value, re.ASCII)):
+        raise ValueError("write a compressed public key as 0x and 66 hex digits")
+    return bytes.fromhex(value[2:])
+
+
+def _name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise ValueError("write 1 to 32 letters, digits, spaces, dots, hyphens or underscores")
+    return value
+
+
+def _array(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _balances(value: Any) -> Any:
+    """Addresses become bytes here, because two spellings of one must not become one entry."""
+    if not isinstance(value, Mapping):
+        raise ValueError("write an object of addresses and amounts")
+    balances: dict[bytes, Any] = {}
+    for key, given in value.items():
+        try:
+            address = _address(key)
+            amount = _amount(given)
+        except ValueError as error:
+            raise ValueError(f"{_quoted(key)}: {error}") from None
+        if type(amount) is not int or not 0 <= amount <= BIG_MAX:
+            raise ValueError(f"{_quoted(key)}: write an amount of wei from 0 to 2^256 - 1")
+        if address in balances:
+            raise ValueError(f"{_quoted(key)}: this address is there twice; keep one")
+        balances[address] = amount
+    return {address: balances[address] for address in sorted(balances)}
+
+
+Address = Annotated[bytes, BeforeValidator(_address)]
+PublicKey = Annotated[bytes, BeforeValidator(_public_key)]
+Name = Annotated[str, AfterValidator(_name)]
+Price = Annotated[int, BeforeValidator(_amount), Field(ge=0, le=UINT_MAX)]
+# With the supply below 2^255, 2^64 blocks of this reward leave every balance below 2^256.
+Reward = Annotated[int, BeforeValidator(_amount), Field(ge=0, lt=2**191)]
+Balances = Annotated[
+    Mapping[bytes, int], BeforeValidator(_balances), AfterValidator(MappingProxyType)
+]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+class Delegate(_Model):
+    """Who may produce blocks. ``address`` is that of ``public_key`` (33 bytes, compressed)."""
+
+    name: Name
+    address: Address
+    public_key: PublicKey
+
+    @model_validator(mode="after")
+    def _key_matches(self) -> Self:
+        try:
+            address = crypto.address(self.public_key)
+        except ValueError:
+            raise ValueError("public_key is not a point of secp256k1; export it again") from None
+        if address != self.address:
+            raise ValueError(f"address must be that of public_key: {crypto.checksum(address)}")
+        return self
+
+
+class Genesis(_Model):
+    """Every parameter of the protocol. Times are milliseconds, amounts wei, sizes bytes.
+
+    The defaults (specs/bytes.md) are for whoever makes a network; ``decode`` accepts none of them
+    silently. Build from untrusted fields with ``checked``; the constructor raises pydantic's error.
+    """
+
+    chain_id: int = Field(ge=1, lt=2**32)
+    time_ms: int = Field(ge=0, lt=2**53)
+    slot_ms: int = Field(default=1_000, ge=100, le=60_000)
+    epoch_slots: int = Field(default=3_600, ge=1, le=10_000_000)
+    delegates: Annotated[tuple[Delegate, ...], BeforeValidator(_array)] = Field(
+        min_length=1, max_length=DELEGATES_MAX
+    )
+    delegates_active: int = Field(default=21, ge=1, le=DELEGATES_MAX)
+    delegates_standby: int = Field(default=5, ge=0, le=DELEGATES_MAX)
+    backoff_slots: int = Field(default=64, ge=1, le=10_000_000)
+    gas_limit: int = Field(default=400_000_000, ge=21_000, le=10**12)
+    elasticity: int = Field(default=2, ge=1, le=1_000)
+    base_fee_initial: Price = 1_000_000_000
+    base_fee_floor: Price = 1_000_000
+    base_fee_change_denominator: int = Field(default=8, ge=1, le=1_000_000)
+    # At least: one transaction of the greatest size, with room for the header and a certificate.
+    block_bytes_max: int = Field(default=8 * 1024 * 1024, ge=256 * 1024, le=64 * 1024 * 1024)
+    pool_txs_max: int = Field(default=50_000, ge=1, le=10_000_000)
+    pool_account_txs_max: int = Field(default=16_384, ge=1, le=10_000_000)
+    pool_replacement_percent: int = Field(default=10, ge=1, le=1_000)
+    block_reward: Reward = 2 * 10**18
+    dag_window_blocks: int = Field(default=86_400, ge=1, le=100_000_000)
+    dag_anchor_vertices_max: int = Field(default=10_000, ge=1, le=1_000_000)
+    dag_anchor_bytes_max: int = Field(default=8 * 1024 * 1024, ge=65_536, le=64 * 1024 * 1024)
+    dag_frontier_max: int = Field(default=4_096, ge=1, le=65_536)
+    dag_max_age: int = Field(default=200, ge=1, le=1_000_000)
+    dag_max_parent_age: int = Field(default=60, ge=1, le=1_000_000)
+    dag_admission_age: int = Field(default=20, ge=1, le=1_000_000)
+    registration: Literal["open", "closed"] = "open"
+    undo_blocks_max: int = Field(default=1_024, ge=1, le=1_000_000)
+    overlays_max: int = Field(default=128, ge=1, le=10_000)
+    balances: Balances
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> Self:
+        """What one field says about another."""
+        for field in ("name", "address", "public_key"):
+            values = [getattr(delegate, field) for delegate in self.delegates]
+            if len(values) != len({*values}):
+                raise ValueError(f"delegates: two have the same {field}; change one")
+        rules = (
+            (self.delegates_active <= len(self.delegates),
+             "delegates_active: more than there are delegates; lower it or add delegates"),
+            (self.delegates_active + self.delegates_standby <= DELEGATES_MAX,
+             f"delegates_standby: with delegates_active more than {DELEGATES_MAX}; lower it"),
+            (self.base_fee_floor <= self.base_fee_initial,
+             "base_fee_initial: below base_fee_floor; raise it"),
+            (self.elasticity * 21_000 <= self.gas_limit,
+             "elasticity: gas_limit / elasticity does not hold one payment; lower it"),
+            (self.dag_max_parent_age <= self.dag_max_age,
+             "dag_max_parent_age: above dag_max_age; lower it"),
+            (self.dag_admission_age <= self.dag_max_age,
+             "dag_admission_age: above dag_max_age; lower it"),
+            (self.supply() < 2**255, "balances: their sum reaches 2^255; lower them"),
+        )  # fmt: skip
+        for holds, fault in rules:
+            if not holds:
+                raise ValueError(fault)
+        return self
+
+    def supply(self) -> int:
+        """The sum of all balances before the first block."""
+        return sum(self.balances.values())
+
+    @classmethod
+    def checked(cls, fields: Mapping[str, Any]) -> Self:
+        """The model of ``fields``; ``Invalid("genesis")`` names each wrong one and its remedy."""
+        try:
+            return cls.model_validate(dict(fields))
+        except ValidationError as error:
+            told = error.errors(include_url=False)[:ERRORS_MAX]
+            raise Invalid("genesis", "; ".join(_told(one) for one in told)) from None
+
+    @classmethod
+    def decode(cls, raw: bytes) -> Self:
+        """The network that the JSON file ``raw`` describes in full; ``Invalid("genesis")``."""
+        fields = _parse(raw)
+        if not isinstance(fields, dict):
+            raise Invalid("genesis", "write one JSON object")
+        for name in fields:
+            if name not in cls.model_fields:
+                raise Invalid("genesis", _unknown(name, cls))
+        for name, field in cls.model_fields.items():
+            if name not in fields:
+                usual = "" if field.is_required() else f" (usual value: {field.default})"
+                raise Invalid("genesis", f"{name}: missing; add it{usual}")
+        return cls.checked(fields)
+
+    def encode(self) -> bytes:
+        """The one file of this network: fields in order, balances by address, amounts decimal."""
+        fields: dict[str, Any] = {name: getattr(self, name) for name in type(self).model_fields}
+        for name in ("base_fee_initial", "base_fee_floor", "block_reward"):
+            fields[name] = str(fields[name])
+        fields["delegates"] = [
+            {
+                "name": delegate.name,
+                "address": crypto.checksum(delegate.address),
+                "public_key": to_hex(delegate.public_key),
+            }
+            for delegate in self.delegates
+        ]
+        fields["balances"] = {
+            crypto.checksum(address): str(amount) for address, amount in self.balances.items()
+        }
+        return json.dumps(fields, indent=2).encode() + b"\n"
+
+
+# --- strict JSON
+
+
+def _parse(raw: bytes) -> Any:
+    """JSON of bounded size, depth and digits, without floats, constants or duplicate keys."""
+    if len(raw) > GENESIS_BYTES_MAX:
+        raise Invalid("genesis", f"{len(raw)} bytes where {GENESIS_BYTES_MAX} are allowed")
+    try:
+        text = raw.decode()
+        depth = 0
+        for token in _NESTING.finditer(text):
+            depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
+            if depth > DEPTH_MAX:
+                raise Invalid("genesis", f"nested deeper than {DEPTH_MAX}")
+        return json.loads(
+            text,
+            parse_float=_no_float,
+            parse_constant=_no_float,
+            parse_int=_integer,
+            object_pairs_hook=_object,
+        )
+    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are ones
+        raise Invalid("genesis", f"not JSON: {error}") from None
+
+
+def _no_float(text: str) -> NoReturn:
+    raise Invalid("genesis", f"{_quoted(text)}: write an integer, without point or exponent")
+
+
+def _integer(text: str) -> int:
+    if len(text) > DIGITS_MAX:  # converting takes quadratic time
+        raise Invalid("genesis", f"{_quoted(text)}: a number of more than {DIGITS_MAX} digits")
+    return int(text)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in fields:
+            raise Invalid("genesis", f"{_quoted(name)}: there twice; keep one")
+        fields[name] = value
+    return fields
+
+
+# --- the words of a refusal
+
+
+def _told(error: Any) -> str:
+    """One of pydantic's errors as ``field: what is wrong``."""
+    place = ".".join(_quoted(part) for part in error["loc"])
+    if error["type"] == "missing":
+        return f"{place}: missing; add it"
+    if error["type"] == "extra_forbidden":
+        return _unknown(place, Genesis if len(error["loc"]) == 1 else Delegate)
+    if error["type"] == "value_error":
+        fault = str(error["ctx"]["error"])
+        return f"{place}: {fault}" if place else fault
+    return f"{place}: {error['msg'].removeprefix('Input ')}; correct it"
+
+
+def _unknown(place: str, model: type[_Model]) -> str:
+    name = _quoted(place.rpartition(".")[2])
+    near = difflib.get_close_matches(name, list(model.model_fields), 1)
+    return f"{_quoted(place)}: no such field; " + (
+        f"did you mean {near[0]}?" if near else "remove it"
+    )
+
+
+def _quoted(text: object) -> str:
+    """A foreign text short and printable."""
+    short = str(text)[: QUOTE_MAX + 1].encode("ascii", "backslashreplace").decode()
+    return "".join(c if c.isprintable() else "?" for c in short)[:QUOTE_MAX]

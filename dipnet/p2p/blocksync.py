@@ -1,0 +1,195 @@
+"""Catching up with blocks: whom to ask, from where, and when to stop believing.
+
+Rules that bind this file (DESIGN 7; CometBFT CVE-2025-24371: a peer that lowers its height must
+not leave us waiting):
+* What to do is computed afresh from the claims of now: nothing waits for a height once claimed.
+* One request a peer, PEERS_ASKED_MAX peers, no two that claim the same head. Each request ends
+  within REQUEST_MS_MAX, each delivery within IMPORT_MS_MAX.
+* A peer is believed as long as it delivers: blocks that are new, or for STALE_ANSWERS_MAX answers
+  higher ones of a branch that we store already. After TRIES_MAX failures in a row it is left
+  alone for PAUSE_MS. Silence may be the network's fault, so only answers that lead nowhere are
+  called lies.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from dipnet.errors import Invalid
+from dipnet.p2p.gossip import Outgoing
+from dipnet.p2p.messages import LOCATOR_MAX, Blocks, GetBlocks, Status, encode
+
+BLOCKS_MAX: Final = 128  # of one request
+PEERS_ASKED_MAX: Final = 3
+REQUEST_MS_MAX: Final = 10_000
+IMPORT_MS_MAX: Final = 60_000
+GRACE_MS: Final = 1_000  # one block ahead is most often on its way by gossip
+TRIES_MAX: Final = 3
+STALE_ANSWERS_MAX: Final = 64  # in a row that only climb a branch stored here
+PAUSE_MS: Final = 15_000
+NOWHERE: Final = (0, b"")
+
+
+@dataclass(slots=True)
+class _Peer:
+    """One peer's claim and how it keeps it."""
+
+    height: int
+    head: bytes
+    since_ms: int  # when it first claimed this head
+    called: bool = False  # sent a block whose parent we lack: ask whatever it claims
+    request: int = 0  # in flight, 0 = none
+    promised: int = 0  # height claimed when it was asked
+    more: bool = False  # its last answer said so
+    busy_until_ms: int = 0  # request or import running
+    cursor: tuple[int, bytes] = NOWHERE  # last block delivered: there the next locator starts
+    stale: int = 0  # answers since the last fresh block
+    tries: int = 0
+    paused_until_ms: int = 0
+
+    def ahead(self, now_ms: int, our_height: int) -> bool:
+        """Whether it is worth asking."""
+        if self.called or self.height > our_height + 1:
+            return True
+        return self.height == our_height + 1 and now_ms >= self.since_ms + GRACE_MS
+
+
+class BlockSync:
+    """The catching up of one node. Peers are known from their first status to ``forget``."""
+
+    def __init__(self) -> None:
+        self._peers: dict[str, _Peer] = {}
+        self._last_request = 0
+
+    def on_status(self, now_ms: int, peer: str, status: Status) -> None:
+        """What the peer claims now; a lower claim replaces a higher one."""
+        known = self._peers.get(peer)
+        if known is None:
+            self._peers[peer] = _Peer(status.head_height, status.head_hash, now_ms)
+        elif (known.height, known.head) != (status.head_height, status.head_hash):
+            known.height, known.head = status.head_height, status.head_hash
+            known.since_ms = now_ms
+
+    def on_unknown_parent(self, peer: str) -> None:
+        """The peer sent a block whose parent we lack: it can give the ancestors."""
+        if peer in self._peers:
+            self._peers[peer].called = True
+
+    def requests(
+        self, now_ms: int, our_height: int, hash_at: Callable[[int], bytes]
+    ) -> list[Outgoing]:
+        """What to ask now. ``hash_at`` gives the canonical block of a height 0..our_height."""
+        busy = [peer for peer in self._peers.values() if now_ms < peer.busy_until_ms]
+        heads = {peer.head for peer in busy}
+        out: list[Outgoing] = []
+        for name in self._by_claim(now_ms, our_height):
+            peer = self._peers[name]
+            if len(busy) >= PEERS_ASKED_MAX:
+                break
+            if peer.head in heads:
+                continue
+            self._last_request += 1
+            peer.request, peer.promised = self._last_request, peer.height
+            peer.busy_until_ms = now_ms + REQUEST_MS_MAX
+            marks = locator(our_height, hash_at, peer.cursor[1])
+            out.append((name, "sync", encode(GetBlocks(peer.request, marks, BLOCKS_MAX))))
+            busy.append(peer)
+            heads.add(peer.head)
+        return out
+
+    def on_blocks(self, now_ms: int, peer: str, blocks: Blocks) -> tuple[bytes, ...] | None:
+        """The blocks to import, perhaps none; report with ``on_imported``.
+
+        None for an answer that comes too late; ``Invalid`` for one that nobody asked for.
+        """
+        known = self._peers.get(peer)
+        if not 0 < blocks.request <= self._last_request:
+            raise Invalid("peer_message", "blocks that nobody asked for")
+        if known is None or known.request != blocks.request:
+            return None
+        if len(blocks.raws) > BLOCKS_MAX:
+            raise Invalid("peer_message", f"{len(blocks.raws)} blocks, {BLOCKS_MAX} asked for")
+        known.request = 0
+        known.more = blocks.more
+        known.called = known.called and blocks.more
+        known.busy_until_ms = now_ms + IMPORT_MS_MAX
+        return blocks.raws
+
+    def on_imported(
+        self, now_ms: int, peer: str, our_height: int, fresh: int, last: tuple[int, bytes]
+    ) -> list[str]:
+        """The outcome of a delivery; offences.
+
+        ``fresh`` blocks were new and valid, on whatever branch; ``last`` is height and hash of the
+        last one that is stored now, new or not; (0, b"") when there is none.
+        """
+        known = self._peers.get(peer)
+        if known is None:
+            return []
+        known.busy_until_ms = now_ms
+        climbed = known.more and last[0] > known.cursor[0] and known.stale < STALE_ANSWERS_MAX
+        known.cursor = last if known.more else NOWHERE
+        if fresh:
+            known.tries = known.stale = 0
+            return []
+        known.stale += 1
+        if climbed:
+            return []
+        if our_height >= known.promised:  # others were faster: the answer is no lie
+            return []
+        return ["useless", "lying"] if self._fail(now_ms, known) else ["useless"]
+
+    def on_tick(self, now_ms: int) -> list[str]:
+        """Peers whose request is overdue; the next ``requests`` asks others first."""
+        silent = [
+            name
+            for name, peer in self._peers.items()
+            if peer.request and peer.busy_until_ms <= now_ms
+        ]
+        for name in silent:
+            self._fail(now_ms, self._peers[name])
+        return silent
+
+    def syncing(self, now_ms: int) -> bool:
+        """Whether a request or an import is running."""
+        return any(now_ms < peer.busy_until_ms for peer in self._peers.values())
+
+    def forget(self, peer: str) -> None:
+        """The peer is gone: release all that it took."""
+        self._peers.pop(peer, None)
+
+    def _by_claim(self, now_ms: int, our_height: int) -> list[str]:
+        """Peers worth asking now, those that never failed and claim most first."""
+        free = [
+            name
+            for name, peer in self._peers.items()
+            if peer.busy_until_ms <= now_ms
+            and peer.paused_until_ms <= now_ms
+            and peer.ahead(now_ms, our_height)
+        ]
+        return sorted(free, key=lambda n: (self._peers[n].tries, -self._peers[n].height, n))
+
+    def _fail(self, now_ms: int, peer: _Peer) -> bool:
+        """Count a failure; whether that was one too many."""
+        peer.request = 0
+        peer.busy_until_ms = now_ms
+        peer.cursor = NOWHERE
+        peer.tries += 1
+        if peer.tries < TRIES_MAX:
+            return False
+        peer.tries, peer.stale, peer.called = 0, 0, False
+        peer.paused_until_ms = now_ms + PAUSE_MS
+        return True
+
+
+def locator(height: int, hash_at: Callable[[int], bytes], cursor: bytes) -> tuple[bytes, ...]:
+    """Where we stand: ``cursor`` if any, then the canonical chain exponentially back to genesis."""
+    marks = [cursor] if cursor else []
+    step = 1
+    while height > 0 and len(marks) < LOCATOR_MAX - 1:
+        marks.append(hash_at(height))
+        if len(marks) > 8:
+            step *= 2
+        height -= step
+    marks.append(hash_at(0))
+    return tuple(marks)

@@ -1,0 +1,345 @@
+"""The flood: who has seen what, what is wanted from whom, and what leaves next.
+
+Rules that bind this file (DESIGN 7):
+* Blocks up to PUSH_BYTES_MAX are pushed whole to peers that have not been seen to have them;
+  larger ones, transactions and vertices are announced by id and fetched.
+* One peer at a time is asked for an id. It has FETCH_MS_MAX; then the next that announced it.
+  When nobody is left the id is forgotten: the next tips bring it back.
+* Nothing is sent at once. ``flush`` gives the batches, lane by lane (votes, blocks, transactions,
+  vertices), so that a flood of readings never stands before a block.
+* All that one peer can make us remember is bounded and released by ``forget``.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from dipnet.p2p.messages import (
+    IDS_MAX,
+    ITEMS_MAX,
+    Announce,
+    Fetch,
+    Items,
+    Lane,
+    Tips,
+    Vertices,
+    encode,
+)
+
+FETCH_MS_MAX: Final = 2_000
+OFFERS_MAX: Final = 5_000  # ids that one peer announced and we still want (Bitcoin Core's number)
+IN_FLIGHT_MAX: Final = 1_024  # ids asked of one peer at a time
+ANNOUNCERS_MAX: Final = 8  # peers remembered as next to ask for one id
+PUSH_BYTES_MAX: Final = 1 << 20
+BATCH_BYTES_MAX: Final = 256 << 10  # of one frame of answers, unless one item is larger
+ANSWER_BYTES_MAX: Final = 8 << 20  # of answers queued for one peer between two flushes
+ID_BYTES: Final = 34  # an id on the wire
+# Ids of one generation; two are kept. What falls out is at worst announced twice.
+SEEN_MAX: Final = {Lane.VOTE: 1_024, Lane.BLOCK: 128, Lane.TX: 4_096, Lane.VERTEX: 8_192}
+
+Outgoing: TypeAlias = tuple[str, str, bytes]
+"""Peer, protocol, frame: the arguments of ``Send``."""
+
+Have: TypeAlias = Callable[[bytes], bool]
+"""Whether the item of an id is here, or is being verified."""
+
+_Key: TypeAlias = tuple[Lane, bytes]
+
+
+class Seen:
+    """Ids that a peer has or was told of: the last ``most`` to twice ``most`` of them."""
+
+    __slots__ = ("_most", "_new", "_old")
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._new: set[bytes] = set()
+        self._old: set[bytes] = set()
+
+    def __contains__(self, id_: bytes) -> bool:
+        return id_ in self._new or id_ in self._old
+
+    def __len__(self) -> int:
+        return len(self._new) + len(self._old)
+
+    def add(self, id_: bytes) -> None:
+        """Remember ``id_``; the older generation goes when the newer is full."""
+        if len(self._new) >= self._most:
+            self._old, self._new = self._new, set()
+        self._new.add(id_)
+
+
+@dataclass(slots=True)
+class _Want:
+    """One id that we lack. ``asked`` is empty while every announcer has its hands full."""
+
+    asked: str = ""
+    deadline_ms: int = 0
+    others: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Peer:
+    """What one peer costs us: its filters, its offers, its outbox."""
+
+    seen: dict[Lane, Seen] = field(
+        default_factory=lambda: {lane: Seen(most) for lane, most in SEEN_MAX.items()}
+    )
+    offers: dict[_Key, None] = field(default_factory=dict)
+    waiting: dict[_Key, None] = field(default_factory=dict)  # of offers: to ask when room is
+    in_flight: int = 0
+    answer_bytes: int = 0
+    frames: dict[Lane, list[bytes]] = field(default_factory=lambda: {lane: [] for lane in Lane})
+    fetch: dict[Lane, list[bytes]] = field(default_factory=lambda: {lane: [] for lane in Lane})
+    tell: dict[Lane, list[bytes]] = field(default_factory=lambda: {lane: [] for lane in Lane})
+
+
+class Gossip:
+    """The flood of one node. A peer takes part from ``join`` to ``forget``; others are ignored."""
+
+    def __init__(self) -> None:
+        self._peers: dict[str, _Peer] = {}
+        self._wants: dict[_Key, _Want] = {}
+        self._asked: dict[_Key, _Want] = {}  # those of _wants that are in flight, by deadline
+        self._queued_bytes = 0
+
+    @property
+    def queued_bytes(self) -> int:
+        """What waits for ``flush``, about: flush early when it is much."""
+        return self._queued_bytes
+
+    def join(self, peer: str) -> None:
+        """The peer has said hello."""
+        self._peers.setdefault(peer, _Peer())
+
+    def forget(self, now_ms: int, peer: str) -> None:
+        """The peer is gone: release all that it took, ask others for what it owed."""
+        gone = self._peers.pop(peer, None)
+        if gone is None:
+            return
+        for key in gone.offers:
+            want = self._wants[key]
+            if want.asked == peer:
+                self._ask_another(now_ms, key, want)
+            else:
+                want.others.remove(peer)
+                if not want.asked and not want.others:
+                    del self._wants[key]
+
+    # --- what we have
+
+    def announce(self, lane: Lane, ids: Iterable[bytes], except_peer: str = "") -> None:
+        """Tell every peer that is not known to have them."""
+        chosen = list(ids)
+        for name, peer in self._peers.items():
+            if name == except_peer:
+                continue
+            seen, tell = peer.seen[lane], peer.tell[lane]
+            news = [id_ for id_ in chosen if id_ not in seen]
+            tell.extend(news)
+            self._queued_bytes += ID_BYTES * len(news)
+            for id_ in news:
+                seen.add(id_)
+
+    def push(self, lane: Lane, id_: bytes, raw: bytes, except_peer: str = "") -> None:
+        """Send a whole item to every peer that is not known to have it; announce a large one."""
+        if len(raw) > PUSH_BYTES_MAX:
+            self.announce(lane, (id_,), except_peer)
+            return
+        frame = encode(Items(lane, (raw,)))
+        for name, peer in self._peers.items():
+            if name != except_peer and id_ not in peer.seen[lane]:
+                peer.seen[lane].add(id_)
+                self._queue(peer, lane, frame)
+
+    def tips(self, ids: Sequence[bytes]) -> None:
+        """Tell every peer the newest IDS_MAX tips of our DAG: each slot, whoever has seen them."""
+        if ids:
+            frame = encode(Tips(tuple(ids[-IDS_MAX:])))
+            for peer in self._peers.values():
+                self._queue(peer, Lane.VERTEX, frame)
+
+    def answer(self, peer: str, lane: Lane, raws: Iterable[bytes]) -> int:
+        """Queue the answer to a Fetch, read lazily up to ANSWER_BYTES_MAX; its bytes."""
+        to = self._peers.get(peer)
+        if to is None:
+            return 0
+        before = to.answer_bytes
+        for frame in _answers(lane, _within(raws, ANSWER_BYTES_MAX - before)):
+            to.answer_bytes += len(frame)
+            self._queue(to, lane, frame)
+        return to.answer_bytes - before
+
+    def flush(self) -> list[Outgoing]:
+        """All that waits, as frames: votes of all peers, then blocks, transactions, vertices."""
+        out: list[Outgoing] = []
+        for lane in Lane:
+            for name, peer in self._peers.items():
+                out += [(name, "gossip", frame) for frame in _drain(lane, peer)]
+        for peer in self._peers.values():
+            peer.answer_bytes = 0
+        self._queued_bytes = 0
+        return out
+
+    # --- what we want
+
+    def on_announce(
+        self,
+        now_ms: int,
+        peer: str,
+        lane: Lane,
+        ids: Iterable[bytes],
+        have: Callable[[bytes], bool],
+    ) -> None:
+        """``peer`` has ``ids`` (Announce, Tips, parents of what it sent): queue the fetches."""
+        offerer = self._peers.get(peer)
+        if offerer is None:
+            return
+        seen = offerer.seen[lane]
+        for id_ in ids:
+            seen.add(id_)
+            key = (lane, id_)
+            if key in offerer.offers or len(offerer.offers) >= OFFERS_MAX or have(id_):
+                continue
+            want = self._wants.setdefault(key, _Want())
+            if len(want.others) >= ANNOUNCERS_MAX:
+                continue
+            offerer.offers[key] = None
+            if not want.asked and offerer.in_flight < IN_FLIGHT_MAX:
+                self._ask(now_ms, key, want, peer)
+                continue
+            want.others.append(peer)
+            if not want.asked:
+                offerer.waiting[key] = None
+
+    def on_items(self, now_ms: int, peer: str, lane: Lane, ids: Iterable[bytes]) -> None:
+        """``ids`` came from ``peer`` and are good: nobody else need send them."""
+        sender = self._peers.get(peer)
+        freed: dict[str, None] = {}
+        for id_ in ids:
+            if sender is not None:
+                sender.seen[lane].add(id_)
+            key = (lane, id_)
+            want = self._wants.pop(key, None)
+            if want is None:
+                continue
+            for name in want.others:
+                self._release(name, key)
+            if want.asked:
+                freed[want.asked] = None
+                self._release(want.asked, key)
+                self._peers[want.asked].in_flight -= 1
+                del self._asked[key]
+        for name in freed:
+            self._ask_waiting(now_ms, name)
+
+    def on_refused(self, now_ms: int, peer: str, lane: Lane, ids: Iterable[bytes]) -> None:
+        """What ``peer`` sent as ``ids`` was not good, or it has not got them: ask the next."""
+        for id_ in ids:
+            want = self._wants.get((lane, id_))
+            if want is not None and want.asked == peer:
+                self._give_up(now_ms, (lane, id_), want)
+        self._ask_waiting(now_ms, peer)
+
+    def on_tick(self, now_ms: int) -> dict[str, int]:
+        """Ask others for what is overdue; how many ids each silent peer owed."""
+        silent: dict[str, int] = {}
+        while self._asked:
+            key, want = next(iter(self._asked.items()))
+            if want.deadline_ms > now_ms:
+                break
+            silent[want.asked] = silent.get(want.asked, 0) + 1
+            self._give_up(now_ms, key, want)
+        for name in silent:
+            self._ask_waiting(now_ms, name)
+        return silent
+
+    def wanted(self) -> int:
+        """How many ids we lack and know of."""
+        return len(self._wants)
+
+    def _ask(self, now_ms: int, key: _Key, want: _Want, peer: str) -> None:
+        asked = self._peers[peer]
+        want.asked = peer
+        want.deadline_ms = now_ms + FETCH_MS_MAX
+        self._asked[key] = want  # time does not run backwards: ordered by deadline
+        asked.in_flight += 1
+        asked.fetch[key[0]].append(key[1])
+        self._queued_bytes += ID_BYTES
+
+    def _give_up(self, now_ms: int, key: _Key, want: _Want) -> None:
+        """The asked peer failed."""
+        self._release(want.asked, key)
+        self._peers[want.asked].in_flight -= 1
+        self._ask_another(now_ms, key, want)
+
+    def _ask_another(self, now_ms: int, key: _Key, want: _Want) -> None:
+        del self._asked[key]
+        want.asked = ""
+        for name in want.others:
+            if self._peers[name].in_flight < IN_FLIGHT_MAX:
+                want.others.remove(name)
+                self._ask(now_ms, key, want, name)
+                return
+            self._peers[name].waiting[key] = None
+        if not want.others:
+            del self._wants[key]
+
+    def _ask_waiting(self, now_ms: int, peer: str) -> None:
+        """The peer has room again: ask it for what it offered and nobody was asked for."""
+        asked = self._peers.get(peer)
+        while asked is not None and asked.waiting and asked.in_flight < IN_FLIGHT_MAX:
+            key = next(iter(asked.waiting))
+            del asked.waiting[key]
+            want = self._wants[key]
+            if not want.asked:
+                want.others.remove(peer)
+                self._ask(now_ms, key, want, peer)
+
+    def _release(self, peer: str, key: _Key) -> None:
+        offerer = self._peers[peer]
+        del offerer.offers[key]
+        offerer.waiting.pop(key, None)
+
+    def _queue(self, peer: _Peer, lane: Lane, frame: bytes) -> None:
+        peer.frames[lane].append(frame)
+        self._queued_bytes += len(frame)
+
+
+def _within(raws: Iterable[bytes], bytes_max: int) -> Iterator[bytes]:
+    """The first of ``raws`` that fit; one is read to see that it does not."""
+    for raw in raws:
+        bytes_max -= len(raw)
+        if bytes_max < 0:
+            return
+        yield raw
+
+
+def _answers(lane: Lane, raws: Iterable[bytes]) -> Iterator[bytes]:
+    """Frames of about BATCH_BYTES_MAX that hold ``raws``."""
+    batch: list[bytes] = []
+    size = 0
+    for raw in raws:
+        if batch and (size + len(raw) > BATCH_BYTES_MAX or len(batch) == ITEMS_MAX):
+            yield _frame(lane, batch)
+            batch, size = [], 0
+        batch.append(raw)
+        size += len(raw)
+    if batch:
+        yield _frame(lane, batch)
+
+
+def _frame(lane: Lane, raws: list[bytes]) -> bytes:
+    if lane is Lane.VERTEX:
+        return encode(Vertices(len(raws), b"".join(raws)))
+    return encode(Items(lane, tuple(raws)))
+
+
+def _drain(lane: Lane, peer: _Peer) -> Iterator[bytes]:
+    """Frames of one lane for one peer: answers and pushes, then fetches, then announcements."""
+    yield from peer.frames[lane]
+    for ids, message in ((peer.fetch[lane], Fetch), (peer.tell[lane], Announce)):
+        for at in range(0, len(ids), IDS_MAX):
+            yield encode(message(lane, tuple(ids[at : at + IDS_MAX])))
+        ids.clear()
+    peer.frames[lane].clear()

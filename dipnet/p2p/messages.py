@@ -1,0 +1,328 @@
+"""Every message that crosses the wire: one row of a table each, bounded and canonical.
+
+Rules that bind this file (DESIGN 7, specs/bytes.md "Records"):
+* A message is the record ``[1, kind, field, ...]``; its row names the class, the protocol and the
+  shape of each field. Whatever else arrives is ``Invalid("peer_message")``.
+* Length is refused before parsing, counts while parsing. Blocks, transactions and vertices stay
+  opaque bytes here and their ids 32 bytes: this room is blind to what they mean.
+* Text from a peer is short and printable ASCII, because it ends in logs and in JSON.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from enum import IntEnum
+from typing import Any, Final, NamedTuple
+
+from dipnet.codec import TEXT, UINT, Bin, Many, Record, Shape, Uint, pack, unpack
+from dipnet.errors import Invalid
+
+ADDRESS_BYTES_MAX: Final = 256
+ADDRESSES_MAX: Final = 64  # of one Peers message
+CAPABILITIES_MAX: Final = 16
+LISTEN_MAX: Final = 8
+IDS_MAX: Final = 4096  # of one Announce, Fetch or Tips
+LOCATOR_MAX: Final = 64  # hashes or ids, exponentially back: 2^64 records need no more
+ITEMS_MAX: Final = 4096  # of one Items, Blocks or Vertices
+ITEM_BYTES_MAX: Final = 9 << 20  # a block body of 8 MiB with its certificate and frontier
+FRAME_BYTES_MAX: Final[dict[str, int]] = {
+    "hello": 8 << 10,
+    "gossip": 10 << 20,
+    "sync": 10 << 20,
+    "peers": 32 << 10,
+}
+
+
+class Lane(IntEnum):
+    """What gossip carries, in the order in which it leaves (DESIGN 7: votes first).
+
+    ``VOTE`` is reserved: no message carries it yet.
+    """
+
+    VOTE = 0
+    BLOCK = 1
+    TX = 2
+    VERTEX = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """First message of both sides. ``nonce`` (8 bytes) is ours alone: its echo is a self-dial."""
+
+    version: str
+    chain_id: int
+    genesis_hash: bytes
+    capabilities: tuple[str, ...]
+    head_height: int
+    head_hash: bytes
+    final_height: int
+    dag_count: int
+    listen: tuple[str, ...]
+    nonce: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Where the sender stands; sent each slot."""
+
+    head_height: int
+    head_hash: bytes
+    final_height: int
+    dag_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """The sender has these ids."""
+
+    lane: Lane
+    ids: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """The sender wants these ids."""
+
+    lane: Lane
+    ids: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """Whole blocks or transactions."""
+
+    lane: Lane
+    raws: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Vertices:
+    """``count`` whole vertices, concatenated: one native call parses them."""
+
+    count: int
+    wire: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Tips:
+    """Tips of the sender's DAG, each slot: what heals a lost announcement (DESIGN 6)."""
+
+    ids: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GetBlocks:
+    """Ask for at most ``count`` blocks after the first of ``locator`` on the receiver's chain."""
+
+    request: int
+    locator: tuple[bytes, ...]
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """Answer to GetBlocks in ascending height; ``more``: there are others above."""
+
+    request: int
+    raws: tuple[bytes, ...]
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LocateVertices:
+    """Which is the first of ``ids`` (newest first) that the receiver has?"""
+
+    request: int
+    ids: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """Answer to LocateVertices: its ordinal in the sender's own log; 0 when none is known."""
+
+    request: int
+    ordinal: int
+
+
+@dataclass(frozen=True, slots=True)
+class GetVertices:
+    """Ask for at most ``count`` vertices of the receiver's log from ``start`` on."""
+
+    request: int
+    start: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class VertexRange:
+    """Answer to GetVertices: ``next`` is the ordinal to go on with, ``end``: the log ends there."""
+
+    request: int
+    next: int
+    end: bool
+    wire: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class GetPeers:
+    """Ask for addresses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peers:
+    """Answer to GetPeers."""
+
+    addresses: tuple[str, ...]
+
+
+Message = (
+    Hello
+    | Status
+    | Announce
+    | Fetch
+    | Items
+    | Vertices
+    | Tips
+    | GetBlocks
+    | Blocks
+    | LocateVertices
+    | Located
+    | GetVertices
+    | VertexRange
+    | GetPeers
+    | Peers
+)
+
+
+class _Field(NamedTuple):
+    """The shape that the codec checks, then the meaning that only this room knows."""
+
+    shape: Shape
+    read: Callable[[Any], Any]
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _text(value: bytes) -> str:
+    text = value.decode()  # UTF-8 was checked by the shape
+    if not (text.isascii() and text.isprintable()):
+        raise Invalid("peer_message", "text is not printable ASCII")
+    return text
+
+
+def _texts(values: list[bytes]) -> tuple[str, ...]:
+    return tuple(_text(value) for value in values)
+
+
+def _lane_of(*allowed: Lane) -> Callable[[int], Lane]:
+    by_number = {int(lane): lane for lane in allowed}
+
+    def read(value: int) -> Lane:
+        if value not in by_number:
+            raise Invalid("peer_message", f"lane {value} does not carry this")
+        return by_number[value]
+
+    return read
+
+
+_NUMBER = _Field(UINT, _same)
+_HASH = _Field(Bin(32), _same)
+_FLAG = _Field(Uint(1), bool)
+_ANY_LANE = _Field(UINT, _lane_of(Lane.BLOCK, Lane.TX, Lane.VERTEX))
+_ITEM_LANE = _Field(UINT, _lane_of(Lane.BLOCK, Lane.TX))
+_IDS = _Field(Many(Bin(32), IDS_MAX), tuple)
+_LOCATOR = _Field(Many(Bin(32), LOCATOR_MAX), tuple)
+_RAWS = _Field(Many(Bin(1, ITEM_BYTES_MAX), ITEMS_MAX), tuple)
+_WIRE = _Field(Bin(0, FRAME_BYTES_MAX["sync"]), _same)
+
+# protocol -> kind -> (class, its fields in wire order)
+_TABLE: Final[dict[str, dict[int, tuple[type[Any], tuple[_Field, ...]]]]] = {
+    "hello": {
+        0: (
+            Hello,
+            (
+                _Field(TEXT(64), _text),
+                _NUMBER,
+                _HASH,
+                _Field(Many(TEXT(32), CAPABILITIES_MAX), _texts),
+                _NUMBER,
+                _HASH,
+                _NUMBER,
+                _NUMBER,
+                _Field(Many(TEXT(ADDRESS_BYTES_MAX), LISTEN_MAX), _texts),
+                _Field(Bin(8), _same),
+            ),
+        ),
+        1: (Status, (_NUMBER, _HASH, _NUMBER, _NUMBER)),
+    },
+    "gossip": {
+        0: (Announce, (_ANY_LANE, _IDS)),
+        1: (Fetch, (_ANY_LANE, _IDS)),
+        2: (Items, (_ITEM_LANE, _RAWS)),
+        3: (Vertices, (_NUMBER, _WIRE)),
+        4: (Tips, (_IDS,)),
+    },
+    "sync": {
+        0: (GetBlocks, (_NUMBER, _LOCATOR, _NUMBER)),
+        1: (Blocks, (_NUMBER, _RAWS, _FLAG)),
+        2: (LocateVertices, (_NUMBER, _LOCATOR)),
+        3: (Located, (_NUMBER, _NUMBER)),
+        4: (GetVertices, (_NUMBER, _NUMBER, _NUMBER)),
+        5: (VertexRange, (_NUMBER, _NUMBER, _FLAG, _WIRE)),
+    },
+    "peers": {
+        0: (GetPeers, ()),
+        1: (Peers, (_Field(Many(TEXT(ADDRESS_BYTES_MAX), ADDRESSES_MAX), _texts),)),
+    },
+}
+_SHAPES: Final = {
+    protocol: {kind: (1, kind, *(field.shape for field in row)) for kind, (_, row) in kinds.items()}
+    for protocol, kinds in _TABLE.items()
+}
+_KIND_OF: Final = {
+    cls: (protocol, kind, tuple(field.name for field in fields(cls)))
+    for protocol, kinds in _TABLE.items()
+    for kind, (cls, _) in kinds.items()
+}
+_KIND_AT: Final = 2  # array header, version, kind: one byte each in canonical msgpack
+
+
+def protocol_of(message: Message) -> str:
+    """The protocol whose stream carries this message."""
+    return _KIND_OF[type(message)][0]
+
+
+def encode(message: Message) -> bytes:
+    """The bytes of a message. Limits are the caller's: what it builds is its own."""
+    _, kind, names = _KIND_OF[type(message)]
+    return pack([1, kind, *(_plain(getattr(message, name)) for name in names)])
+
+
+def decode(protocol: str, data: bytes) -> Message:
+    """The message in ``data``; ``Invalid("peer_message")`` for any other bytes."""
+    if len(data) > FRAME_BYTES_MAX.get(protocol, 0):
+        raise Invalid("peer_message", f"{len(data)} bytes are too many for {protocol}")
+    kind = data[_KIND_AT] if len(data) > _KIND_AT else -1
+    shape = _SHAPES.get(protocol, {}).get(kind)
+    if shape is None:
+        raise Invalid("peer_message", f"{protocol} has no kind {kind}")
+    try:
+        values = unpack(data, shape, FRAME_BYTES_MAX[protocol])
+    except Invalid as refused:
+        raise Invalid("peer_message", str(refused)) from None
+    cls, row = _TABLE[protocol][kind]
+    message: Message = cls(
+        *(field.read(value) for field, value in zip(row, values[2:], strict=True))
+    )
+    return message
+
+
+def _plain(value: int | bytes | str | Sequence[bytes | str]) -> Record:
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, int):  # Lane and bool too
+        return int(value)
+    if isinstance(value, str):
+        return value.encode()
+    return [_plain(part) for part in value]

@@ -1,0 +1,167 @@
+"""What a peer has done to us: points, bans, and how many bytes it may still send.
+
+Rules that bind this file (DESIGN 7, research on reth, gossipsub 1.1 and Bitcoin Core):
+* An offence is a row of OFFENCES. At SCORE_MIN the peer id and its site (IPv4 address, IPv6 /64)
+  are banned for an hour, doubling with each ban up to a day. Points heal with time, integers only.
+* A score survives the connection, else reconnecting would wash it; the past is bounded.
+* Soft faults (rate, silence) weigh little: many honest minutes make up for them.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from dipnet.errors import Invalid
+from dipnet.p2p.address import is_loopback, site
+
+SCORE_MIN: Final = -100
+RECOVER_MS: Final = 10_000  # for one point
+OFFENCES: Final[dict[str, int]] = {
+    "malformed": -100,  # bytes that no message has
+    "invalid_block": -50,
+    "lying": -30,  # sync answers that led nowhere, too many
+    "network": -20,  # another chain or genesis: somebody's mistake, mostly
+    "bad_signature": -20,  # per item
+    "invalid_item": -10,  # a transaction or vertex that breaks a rule, per item
+    "useless": -10,  # a sync answer that led nowhere
+    "late_hello": -10,
+    "unasked": -5,  # an answer to no question, a second hello: right form, wrong time
+    "silent": -1,  # did not answer in time
+    "rate": -1,  # a message over the byte limit
+}
+BAN_MS_MIN: Final = 3_600_000
+BAN_MS_MAX: Final = 86_400_000
+BANS_MAX: Final = 10_000
+PAST_MAX: Final = 10_000  # scores of peers that are gone
+RATE_BYTES_PER_S: Final = 32 << 20
+BURST_BYTES: Final = 64 << 20
+MESSAGE_BYTES: Final = 512  # what a message costs beside its own bytes
+
+
+@dataclass(slots=True)
+class _Score:
+    points: int
+    at_ms: int
+
+    def settle(self, now_ms: int) -> int:
+        """Heal up to now; the points."""
+        healed = max(0, now_ms - self.at_ms) // RECOVER_MS
+        self.points = min(0, self.points + healed)
+        self.at_ms += healed * RECOVER_MS
+        return self.points
+
+
+@dataclass(slots=True)
+class _Ban:
+    until_ms: int
+    times: int
+
+
+@dataclass(slots=True)
+class Bucket:
+    """A token bucket of bytes: may go below zero by one message, then waits. Thousandths inside."""
+
+    rate: int
+    burst: int
+    level: int
+    at_ms: int
+
+    def open(self, now_ms: int) -> bool:
+        """Whether anything may pass now."""
+        elapsed = max(0, now_ms - self.at_ms)
+        self.at_ms += elapsed
+        self.level = min(self.burst * 1000, self.level + elapsed * self.rate)
+        return self.level > 0
+
+    def take(self, size: int) -> None:
+        """``size`` bytes have passed."""
+        self.level -= size * 1000
+
+
+class Scores:
+    """Points, bans and byte buckets of all peers.
+
+    ``local`` is for test networks: loopback is never banned as a site.
+    """
+
+    def __init__(self, local: bool, rate: int = RATE_BYTES_PER_S, burst: int = BURST_BYTES) -> None:
+        self._local = local
+        self._rate = rate
+        self._burst = burst
+        self._scores: dict[str, _Score] = {}
+        self._past: dict[str, _Score] = {}
+        self._bans: dict[str, _Ban] = {}
+        self._received: dict[str, Bucket] = {}
+        self._served: dict[str, Bucket] = {}
+
+    def on_connected(self, now_ms: int, peer: str) -> None:
+        """Give the peer its buckets, and the score that it left with."""
+        self._scores[peer] = self._past.pop(peer, _Score(0, now_ms))
+        self._received[peer] = Bucket(self._rate, self._burst, self._burst * 1000, now_ms)
+        self._served[peer] = Bucket(self._rate, self._burst, self._burst * 1000, now_ms)
+
+    def forget(self, now_ms: int, peer: str) -> None:
+        """The peer is gone: release all but a bad score."""
+        self._received.pop(peer, None)
+        self._served.pop(peer, None)
+        score = self._scores.pop(peer, None)
+        if score is not None and score.settle(now_ms) < 0:
+            self._remember(peer, score)
+
+    def on_received(self, now_ms: int, peer: str, size: int) -> None:
+        """Charge a message of ``size`` bytes; ``Invalid("peer_limit")``: ignore it (``rate``)."""
+        bucket = self._received.get(peer)
+        if bucket is None or not bucket.open(now_ms):
+            raise Invalid("peer_limit", "too many bytes in too short a time")
+        bucket.take(size + MESSAGE_BYTES)
+
+    def may_serve(self, now_ms: int, peer: str) -> bool:
+        """Whether the peer's questions may be answered now: a question is small, answers large."""
+        bucket = self._served.get(peer)
+        return bucket is not None and bucket.open(now_ms)
+
+    def on_served(self, peer: str, size: int) -> None:
+        """An answer of ``size`` bytes was sent."""
+        bucket = self._served.get(peer)
+        if bucket is not None:
+            bucket.take(size + MESSAGE_BYTES)
+
+    def offend(self, now_ms: int, peer: str, host: str, offence: str, times: int = 1) -> bool:
+        """Take the points of ``offence``; True: the peer is banned now, drop it.
+
+        A peer that left before it was judged is judged all the same; ``host`` may then be "".
+        """
+        score = self._scores.get(peer) or self._remember(peer, _Score(0, now_ms))
+        score.settle(now_ms)
+        score.points += OFFENCES[offence] * times
+        if score.points > SCORE_MIN:
+            return False
+        score.points = 0  # the ban stands for them now
+        self._ban(now_ms, peer)
+        if host and not (self._local and is_loopback(host)):
+            self._ban(now_ms, site(host))
+        return True
+
+    def score(self, now_ms: int, peer: str) -> int:
+        """Points of a connected peer, 0 or less."""
+        score = self._scores.get(peer)
+        return score.settle(now_ms) if score is not None else 0
+
+    def banned(self, now_ms: int, peer: str, host: str) -> bool:
+        """Whether the peer, or its site, is banned now: neither accept nor dial it."""
+        return any(
+            key in self._bans and now_ms < self._bans[key].until_ms for key in (peer, site(host))
+        )
+
+    def _remember(self, peer: str, score: _Score) -> _Score:
+        kept = self._past.setdefault(peer, score)
+        if len(self._past) > PAST_MAX:
+            del self._past[next(iter(self._past))]
+        return kept
+
+    def _ban(self, now_ms: int, key: str) -> None:
+        before = self._bans.pop(key, _Ban(now_ms, 0))
+        forgiven = now_ms >= before.until_ms + BAN_MS_MAX
+        times = 0 if forgiven else before.times
+        self._bans[key] = _Ban(now_ms + min(BAN_MS_MIN << times, BAN_MS_MAX), min(times + 1, 5))
+        if len(self._bans) > BANS_MAX:  # ordered by when they were given: the oldest goes
+            del self._bans[next(iter(self._bans))]

@@ -1,0 +1,96 @@
+"""Places for connections: how many, and how many from one corner of the network.
+
+Rules that bind this file (DESIGN 7, go-ethereum's and Bitcoin Core's numbers): PEERS_MAX in all, of
+which OUTBOUND_RESERVED are never given to those that call us; few from one address and one
+subnet. ``local`` is for test networks: loopback is exempt.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from dipnet.errors import Invalid
+from dipnet.p2p.address import is_loopback, parse, site, subnet
+
+PEERS_MAX: Final = 50
+OUTBOUND_RESERVED: Final = 17  # at least a third
+PEERS_PER_SITE_MAX: Final = 2
+PEERS_PER_SUBNET_MAX: Final = 10
+CALL_AGAIN_MS: Final = 30_000  # one inbound connection a site in this time
+CALLERS_MAX: Final = 4_096
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One connection and the networks that it comes from."""
+
+    host: str
+    site: str
+    subnet: str
+    outbound: bool
+
+
+class Slots:
+    """The connections of one node, by peer."""
+
+    def __init__(self, local: bool) -> None:
+        self._local = local
+        self._links: dict[str, Link] = {}
+        self._called_ms: dict[str, int] = {}  # site -> when it last got in, oldest first
+
+    def admit(self, now_ms: int, peer: str, address: str) -> None:
+        """Let an inbound connection in, else ``Invalid("peer_limit")``. Then ``on_connected``."""
+        host = parse(address).host
+        if peer in self._links:
+            raise Invalid("peer_limit", "connected already")
+        inbound = len(self._links) - self.outbound()
+        if len(self._links) >= PEERS_MAX or inbound >= PEERS_MAX - OUTBOUND_RESERVED:
+            raise Invalid("peer_limit", "all inbound places are taken")
+        if self._exempt(host):
+            return
+        if not self.room_for(host):
+            raise Invalid("peer_limit", "too many connections from this network")
+        last_ms = self._called_ms.get(site(host))
+        if last_ms is not None and now_ms < last_ms + CALL_AGAIN_MS:
+            raise Invalid("peer_limit", "calling again too soon")
+        self._called_ms.pop(site(host), None)
+        self._called_ms[site(host)] = now_ms
+        if len(self._called_ms) > CALLERS_MAX:
+            del self._called_ms[next(iter(self._called_ms))]
+
+    def on_connected(self, peer: str, address: str, outbound: bool) -> None:
+        """A connection stands."""
+        host = parse(address).host
+        self._links[peer] = Link(host, site(host), subnet(host), outbound)
+
+    def forget(self, peer: str) -> None:
+        """The connection is gone."""
+        self._links.pop(peer, None)
+
+    def room_for(self, host: str) -> bool:
+        """Whether one more connection with this address and subnet is within the limits."""
+        if self._exempt(host):
+            return True
+        near, around = site(host), subnet(host)
+        links = self._links.values()
+        return (
+            sum(link.site == near for link in links) < PEERS_PER_SITE_MAX
+            and sum(link.subnet == around for link in links) < PEERS_PER_SUBNET_MAX
+        )
+
+    def host(self, peer: str) -> str:
+        """Where the connected ``peer`` is; "" when it is not connected."""
+        link = self._links.get(peer)
+        return link.host if link is not None else ""
+
+    def outbound(self) -> int:
+        """Connections that we made."""
+        return sum(link.outbound for link in self._links.values())
+
+    def __contains__(self, peer: str) -> bool:
+        return peer in self._links
+
+    def __len__(self) -> int:
+        return len(self._links)
+
+    def _exempt(self, host: str) -> bool:
+        return self._local and is_loopback(host)

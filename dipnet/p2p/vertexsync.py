@@ -1,0 +1,164 @@
+"""Catching up with vertices: walk the log of one peer from where it parts from ours.
+
+Rules that bind this file (DESIGN 6 and 7):
+* A speed-up, not the proof: tips and the fetch of missing parents make DAGs equal; this spares
+  them a walk of a thousand steps after a long absence. So nothing of it is kept over a restart.
+* One peer at a time. Logs have the same vertices in another order, so a walk begins MARGIN
+  before the newest vertex that both have, found by ids sampled exponentially back.
+* Every request ends within ANSWER_MS_MAX, at most INSERTS_MAX ranges wait for insertion, and a
+  walk that brings nothing new for STALE_RANGES_MAX ranges is over.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from dipnet.errors import Invalid
+from dipnet.p2p.gossip import Outgoing
+from dipnet.p2p.messages import (
+    LOCATOR_MAX,
+    GetVertices,
+    Located,
+    LocateVertices,
+    VertexRange,
+    encode,
+)
+
+VERTICES_MAX: Final = 2_048  # of one request
+MARGIN: Final = 256  # ordinals walked again, because two logs differ in order
+INSERTS_MAX: Final = 2
+STALE_RANGES_MAX: Final = 64
+ANSWER_MS_MAX: Final = 5_000
+INSERT_MS_MAX: Final = 60_000
+TRIES_MAX: Final = 3
+BEHIND_MAX: Final = 1_000  # vertices that gossip is trusted to bring
+REST_MS: Final = 10_000  # between two walks of one peer's log
+
+
+@dataclass(slots=True)
+class _Walk:
+    """The walk of one peer's log. ``request`` 0: nothing in flight."""
+
+    locating: bool = True
+    request: int = 0
+    start: int = 0
+    deadline_ms: int = 0
+    inserting: int = 0
+    stale: int = 0
+
+
+class VertexSync:
+    """The catching up of one node with the DAGs of its peers."""
+
+    def __init__(self) -> None:
+        self._queue: dict[str, int] = {}  # peer -> tries, in turn
+        self._walks: dict[str, _Walk] = {}  # at most one
+        self._rested_ms: dict[str, int] = {}  # peer -> when it may be walked again
+        self._last_request = 0
+
+    def want(self, peer: str) -> None:
+        """Walk the peer's log when its turn comes: at hello."""
+        if peer not in self._walks:
+            self._queue.setdefault(peer, 0)
+
+    def on_status(self, now_ms: int, peer: str, dag_count: int, our_count: int) -> None:
+        """Walk again when the peer is far ahead."""
+        if dag_count > our_count + BEHIND_MAX:
+            self.on_behind(now_ms, peer)
+
+    def on_behind(self, now_ms: int, peer: str) -> None:
+        """The peer's tips have come and we lack their past: walk again, unless just done."""
+        if now_ms >= self._rested_ms.get(peer, 0):
+            self.want(peer)
+
+    def requests(self, now_ms: int, sample: Callable[[], Sequence[bytes]]) -> list[Outgoing]:
+        """What to ask now. ``sample`` gives ids of our log, newest first, exponentially back."""
+        while self._queue or self._walks:
+            if not self._walks:
+                self._walks[next(iter(self._queue))] = _Walk()
+            ((peer, walk),) = self._walks.items()
+            if walk.request or walk.inserting >= INSERTS_MAX:
+                return []
+            ids = tuple(sample()[:LOCATOR_MAX]) if walk.locating else ()
+            walk.locating = bool(ids)  # an empty log parts at the start
+            self._last_request += 1
+            walk.request = self._last_request
+            walk.deadline_ms = now_ms + ANSWER_MS_MAX
+            if walk.locating:
+                return [(peer, "sync", encode(LocateVertices(walk.request, ids)))]
+            ask = GetVertices(walk.request, walk.start, VERTICES_MAX)
+            return [(peer, "sync", encode(ask))]
+        return []
+
+    def on_located(self, peer: str, located: Located) -> None:
+        """Where the peer's log parts from ours. Ignored when late; ``Invalid``: nobody asked."""
+        walk = self._answered(peer, located.request, locating=True)
+        if walk is None:
+            return
+        walk.locating = False
+        walk.start = max(0, located.ordinal - MARGIN)
+
+    def on_range(self, now_ms: int, peer: str, answer: VertexRange) -> bytes:
+        """Vertices to insert, perhaps none; report with ``on_inserted``.
+
+        Empty when late; ``Invalid`` when nobody asked or the range leads nowhere.
+        """
+        walk = self._answered(peer, answer.request, locating=False)
+        if walk is None:
+            return b""
+        if answer.next < walk.start or (answer.next == walk.start and not answer.end):
+            raise Invalid("peer_message", f"range of {walk.start} goes on at {answer.next}")
+        walk.start = answer.next
+        walk.inserting += 1
+        walk.deadline_ms = now_ms + INSERT_MS_MAX
+        if answer.end:
+            self._finish(now_ms, peer)
+        return answer.wire
+
+    def on_inserted(self, now_ms: int, peer: str, fresh: int) -> None:
+        """A range was inserted, ``fresh`` of its vertices were new."""
+        walk = self._walks.get(peer)
+        if walk is None or not walk.inserting:
+            return
+        walk.inserting -= 1
+        walk.stale = 0 if fresh else walk.stale + 1
+        if walk.stale >= STALE_RANGES_MAX:
+            self._finish(now_ms, peer)
+
+    def on_tick(self, now_ms: int) -> list[str]:
+        """The silent peer, if any; its turn comes again after the others'."""
+        silent = []
+        for peer, walk in list(self._walks.items()):
+            if now_ms < walk.deadline_ms:
+                continue
+            if walk.request:
+                silent.append(peer)
+                del self._walks[peer]
+                tries = self._queue.pop(peer) + 1
+                if tries < TRIES_MAX:
+                    self._queue[peer] = tries
+            else:
+                walk.inserting = 0
+        return silent
+
+    def forget(self, peer: str) -> None:
+        """The peer is gone: release all that it took."""
+        self._queue.pop(peer, None)
+        self._walks.pop(peer, None)
+        self._rested_ms.pop(peer, None)
+
+    def _answered(self, peer: str, request: int, locating: bool) -> _Walk | None:
+        if not 0 < request <= self._last_request:
+            raise Invalid("peer_message", "an answer that nobody asked for")
+        walk = self._walks.get(peer)
+        if walk is None or walk.request != request:
+            return None
+        if walk.locating is not locating:
+            raise Invalid("peer_message", "an answer of another kind")
+        walk.request = 0
+        return walk
+
+    def _finish(self, now_ms: int, peer: str) -> None:
+        del self._walks[peer]
+        self._queue.pop(peer, None)
+        self._rested_ms[peer] = now_ms + REST_MS

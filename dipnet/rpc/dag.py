@@ -1,0 +1,227 @@
+"""The ``dag_`` methods: signed readings in, vertices out (shapes: specs/dag.md, settled points)."""
+
+import secrets
+from collections.abc import Sequence
+from itertools import takewhile
+from typing import Final
+
+from dipnet.codec import to_hex
+from dipnet.crypto import checksum
+from dipnet.dag.graph import RANGE_MAX
+from dipnet.dag.senml import Reading, resolve
+from dipnet.dag.vertex import (
+    FLAG_ENCRYPTED,
+    FLAG_SALTED,
+    PARENTS_MAX,
+    PAYLOAD_SENML,
+    SALT_BYTES,
+    Vertex,
+)
+from dipnet.errors import Invalid
+from dipnet.rpc.backend import Accepted, Backend
+from dipnet.rpc.method import Method, Param
+from dipnet.rpc.params import ADDRESS, HASH, RAW_ITEMS, SEQ, TOPIC, between
+from dipnet.rpc.views import View
+
+PARENTS_DEFAULT: Final = 4
+RANGE_BYTES_MAX: Final = 2 << 20
+REF_HASH_BYTES: Final = 8
+READINGS_SHOWN_MAX: Final = 256
+INTEGER_MAX: Final = 2**63
+
+
+def vertex_view(vertex: Vertex, status: str) -> View:
+    """Every field by name; bytes as 0x hex, numbers as numbers."""
+    view: View = {
+        "id": to_hex(vertex.id),
+        "status": status,
+        "anchorHeight": None,
+        "chainId": vertex.chain_id,
+        "issuer": checksum(vertex.issuer),
+        "seq": vertex.seq,
+        "prev": to_hex(vertex.prev),
+        "parents": [to_hex(parent) for parent in vertex.parents],
+        "topic": to_hex(vertex.topic),
+        "timestampMs": vertex.timestamp_ms,
+        "refHeight": vertex.ref_height,
+        "refHash": to_hex(vertex.ref_hash),
+        "flags": vertex.flags,
+        "payloadType": vertex.payload_type,
+        "payloadHash": to_hex(vertex.payload_hash),
+        "payload": to_hex(vertex.payload),
+        "extra": to_hex(vertex.extra),
+        "signature": to_hex(vertex.signature),
+    }
+    if vertex.payload_type == PAYLOAD_SENML and not vertex.flags & FLAG_ENCRYPTED:
+        view["readings"] = _readings(vertex)
+    return view
+
+
+def _readings(vertex: Vertex) -> list[View] | None:
+    """The payload for people; None where it is not the SenML that it says it is."""
+    clear = vertex.payload[SALT_BYTES:] if vertex.flags & FLAG_SALTED else vertex.payload
+    try:
+        resolved = resolve(clear, vertex.timestamp_ms / 1000)
+    except Invalid:  # the device's business: the vertex stands whatever its payload says
+        return None
+    return [_reading(reading) for reading in resolved[:READINGS_SHOWN_MAX]]
+
+
+def _reading(reading: Reading) -> View:
+    value: object = reading.value
+    if isinstance(value, bytes):
+        value = to_hex(value)
+    view: View = {
+        "name": reading.name,
+        "unit": reading.unit,
+        "time": _number(reading.time),
+        "value": _number(value),
+    }
+    return view if reading.sum is None else view | {"sum": _number(reading.sum)}
+
+
+def _number(value: object) -> object:
+    """Sums of 64-bit integers may be longer; JSON's readers take those as fractions anyway."""
+    return float(value) if isinstance(value, int) and abs(value) >= INTEGER_MAX else value
+
+
+def submitted(results: Sequence[Accepted | Invalid]) -> list[View]:
+    """One object for each vertex, in order."""
+    return [
+        {
+            "error": {
+                "code": result.refusal.rpc,
+                "message": str(result),
+                "data": {"code": result.code, "remedy": result.refusal.remedy},
+            }
+        }
+        if isinstance(result, Invalid)
+        else {"id": to_hex(result[0]), "status": result[1]}
+        for result in results
+    ]
+
+
+def template(backend: Backend, issuer: bytes, k: int) -> View:
+    final = backend.chain.final
+    # The choice among equal tips is nobody's to foresee.
+    made = backend.dag.template(issuer, k, final.height, secrets.randbits(64))
+    return {
+        "chainId": backend.genesis.chain_id,
+        "refHeight": final.height,
+        "refHash": to_hex(final.hash[:REF_HASH_BYTES]),
+        "parents": [to_hex(parent) for parent in made.parents],
+        "seq": made.seq,
+        "prev": to_hex(made.prev),
+        "timestampMs": backend.now_ms(),
+    }
+
+
+def get(backend: Backend, vertex_id: bytes) -> View | None:
+    vertex = backend.dag.get(vertex_id)
+    return None if vertex is None else vertex_view(vertex, "accepted")
+
+
+def status(backend: Backend, vertex_id: bytes) -> str:
+    if backend.dag.has(vertex_id):
+        return "accepted"
+    return "pending" if backend.dag.is_pending(vertex_id) else "unknown"
+
+
+def latest(backend: Backend, issuer: bytes, topic: bytes | None) -> View | None:
+    vertex = backend.dag.latest(issuer, topic)
+    return None if vertex is None else vertex_view(vertex, "accepted")
+
+
+def by_seq(backend: Backend, issuer: bytes, seq_from: int, count: int) -> list[View]:
+    found = backend.dag.range(issuer, seq_from, count)
+    size = 0
+
+    def fits(vertex: Vertex) -> bool:
+        nonlocal size
+        size += len(vertex.raw)
+        # Two vertices of one seq are never parted, or the next page would lack one.
+        return size <= RANGE_BYTES_MAX or vertex.seq == found[0].seq
+
+    return [vertex_view(vertex, "accepted") for vertex in takewhile(fits, found)]
+
+
+def stats(backend: Backend) -> View:
+    return dict(backend.dag.stats())
+
+
+_ISSUER: Final = Param("issuer", ADDRESS)
+_ID: Final = Param("id", HASH)
+
+METHODS: Final = (
+    Method(
+        "dag_submit",
+        (Param("vertices", RAW_ITEMS),),
+        submitted,
+        'array, one object for each vertex: id and status ("accepted", "pending" or "known"), or '
+        "error",
+        "Offer signed vertices (envelope, signature, payload). A pending one waits for its "
+        "parents. Neighbours in a batch are taken in together.",
+        (
+            "vertex_form",
+            "vertex_chain",
+            "vertex_parents",
+            "vertex_age",
+            "vertex_ref",
+            "vertex_signature",
+            "vertex_payload",
+            "vertex_orphan",
+            "oversized",
+            "limit",
+            "busy",
+            "disk",
+            "stopping",
+            "syncing",
+        ),
+        way="vertices",
+    ),
+    Method(
+        "dag_template",
+        (_ISSUER, Param("k", between(1, PARENTS_MAX), PARENTS_DEFAULT)),
+        template,
+        "object of chainId, refHeight, refHash (8 bytes), parents, seq, prev, timestampMs",
+        "All that a device needs from the network to build its next vertex.",
+        ("limit",),
+    ),
+    Method(
+        "dag_get",
+        (_ID,),
+        get,
+        "vertex, or null",
+        "A vertex, every field by name; `readings` where its payload is SenML.",
+    ),
+    Method(
+        "dag_status",
+        (_ID,),
+        status,
+        '"accepted", "pending" (waits for parents) or "unknown"',
+        "Where a vertex stands.",
+    ),
+    Method(
+        "dag_latest",
+        (_ISSUER, Param("topic", TOPIC, None)),
+        latest,
+        "vertex, or null",
+        "The issuer's vertex of greatest seq, on a topic or on any.",
+    ),
+    Method(
+        "dag_range",
+        (_ISSUER, Param("seqFrom", SEQ), Param("n", between(1, RANGE_MAX), RANGE_MAX)),
+        by_seq,
+        "array of vertices, by seq",
+        f"Up to n of the issuer's vertices from a seq on; fewer when they pass {RANGE_BYTES_MAX} "
+        "bytes. Go on from the last seq + 1 until the array is empty.",
+    ),
+    Method(
+        "dag_stats",
+        (),
+        stats,
+        "object of counts: vertices, tips, edges, issuers, streams, graphBytes, orphans, "
+        "orphanBytes",
+        "The DAG of this node in numbers.",
+    ),
+)

@@ -1,0 +1,267 @@
+"""Ethereum's methods (execution-apis), as far as a chain of payments has an answer to them."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from dipnet.codec import to_hex
+from dipnet.errors import Invalid
+from dipnet.rpc import gas, lookup
+from dipnet.rpc.backend import Accepted, Backend
+from dipnet.rpc.method import Method, Param
+from dipnet.rpc.params import (
+    ADDRESS,
+    BLOCK,
+    BLOCK_NUMBER,
+    CALL,
+    FLAG,
+    HASH,
+    PERCENTILES,
+    RAW_ITEM,
+    BlockRef,
+    ByHash,
+    between,
+)
+from dipnet.rpc.status import client_version
+from dipnet.rpc.views import (
+    View,
+    block_view,
+    pending_view,
+    quantity,
+    receipt_view,
+    receipt_views,
+    tx_view,
+)
+
+
+def web3_client_version(backend: Backend) -> str:
+    return client_version()
+
+
+def net_version(backend: Backend) -> str:
+    return str(backend.genesis.chain_id)
+
+
+def net_peer_count(backend: Backend) -> str:
+    return quantity(len(backend.peers()))
+
+
+def chain_id(backend: Backend) -> str:
+    return quantity(backend.genesis.chain_id)
+
+
+def syncing(backend: Backend) -> object:
+    progress = backend.syncing()
+    if progress is None:
+        return False
+    current, highest = progress
+    return {
+        "startingBlock": "0x0",
+        "currentBlock": quantity(current),
+        "highestBlock": quantity(highest),
+    }
+
+
+def accounts(backend: Backend) -> list[str]:
+    return []
+
+
+def block_number(backend: Backend) -> str:
+    return quantity(backend.chain.head.height)
+
+
+def get_balance(backend: Backend, address: bytes, ref: BlockRef) -> str:
+    return quantity(lookup.account(backend, address, ref).balance)
+
+
+def get_transaction_count(backend: Backend, address: bytes, ref: BlockRef) -> str:
+    nonce = lookup.account(backend, address, ref).nonce
+    if ref == "pending":
+        nonce = backend.pool.pending_nonce(address, nonce)
+    return quantity(nonce)
+
+
+def get_code(backend: Backend, address: bytes, ref: BlockRef) -> str:
+    return to_hex(lookup.code(backend, address, ref))
+
+
+def get_block_by_number(backend: Backend, ref: BlockRef, full: bool) -> View | None:
+    if ref == "pending":
+        head = backend.chain.head
+        base_fee = gas.base_fee_after(backend, head)
+        return pending_view(head, base_fee, head.timestamp_ms + backend.genesis.slot_ms)
+    header = lookup.find(backend, ref)
+    return None if header is None else block_view(lookup.block(backend, header), full)
+
+
+def get_block_by_hash(backend: Backend, block_hash: bytes, full: bool) -> View | None:
+    return get_block_by_number(backend, ByHash(block_hash, False), full)
+
+
+def get_transaction(backend: Backend, tx_hash: bytes) -> View | None:
+    waiting = backend.pool.get(tx_hash)
+    if waiting is not None:
+        return tx_view(waiting, None, 0)
+    place = lookup.place(backend, tx_hash)
+    if place is None:
+        return None
+    block, index = place
+    return tx_view(block.txs[index], block.header, index)
+
+
+def get_receipt(backend: Backend, tx_hash: bytes) -> View | None:
+    place = lookup.place(backend, tx_hash)
+    if place is None:
+        return None
+    block, index = place
+    receipts = lookup.receipts(backend, block.header)
+    before = sum(len(receipt.logs) for receipt in receipts[:index])
+    return receipt_view(block, receipts, index, before)
+
+
+def get_block_receipts(backend: Backend, ref: BlockRef) -> list[View] | None:
+    header = lookup.find(backend, ref)
+    if header is None:
+        return None
+    return receipt_views(lookup.block(backend, header), lookup.receipts(backend, header))
+
+
+def sent(results: Sequence[Accepted | Invalid]) -> str:
+    result = results[0]
+    if isinstance(result, Invalid):
+        raise result
+    return to_hex(result[0])
+
+
+_AT: Final = Param("block", BLOCK, "latest")
+_POOL_ERRORS: Final = (
+    "tx_form", "tx_type", "chain_id", "unprotected", "sender", "nonce_low", "nonce_max", "funds",
+    "intrinsic_gas", "floor_gas", "block_gas", "gas_cap", "fee_cap_low", "tip_above_cap",
+    "underpriced", "replacement", "known", "pool_full", "account_full", "no_vm", "initcode", "rlp",
+    "busy", "disk", "stopping", "syncing",
+)  # fmt: skip
+
+METHODS: Final = (
+    Method(
+        "web3_clientVersion", (), web3_client_version, "string", "Name and version of this node."
+    ),
+    Method("net_version", (), net_version, "string", "The chain id in decimal."),
+    Method("net_peerCount", (), net_peer_count, "quantity", "Number of connected peers."),
+    Method("eth_chainId", (), chain_id, "quantity", "The chain id that transactions sign."),
+    Method(
+        "eth_syncing",
+        (),
+        syncing,
+        "false, or object of startingBlock, currentBlock, highestBlock",
+        "Whether the node is still catching up.",
+    ),
+    Method("eth_accounts", (), accounts, "empty array", "The node holds no user's key."),
+    Method("eth_blockNumber", (), block_number, "quantity", "Height of the head."),
+    Method(
+        "eth_getBalance",
+        (Param("address", ADDRESS), _AT),
+        get_balance,
+        "quantity, wei",
+        "Balance of an account.",
+        ("not_found", "not_canonical", "no_state"),
+    ),
+    Method(
+        "eth_getTransactionCount",
+        (Param("address", ADDRESS), _AT),
+        get_transaction_count,
+        "quantity",
+        "Next nonce of an account; with `pending`, the one after its waiting transactions.",
+        ("not_found", "not_canonical", "no_state"),
+    ),
+    Method(
+        "eth_getCode",
+        (Param("address", ADDRESS), _AT),
+        get_code,
+        "bytes",
+        "Code of an account, `0x` when it has none.",
+        ("not_found", "not_canonical", "no_state"),
+    ),
+    Method(
+        "eth_gasPrice",
+        (),
+        gas.gas_price,
+        "quantity, wei for a unit of gas",
+        "The next block's base fee with the suggested tip.",
+    ),
+    Method(
+        "eth_maxPriorityFeePerGas",
+        (),
+        gas.max_priority_fee,
+        "quantity, wei for a unit of gas",
+        f"The suggested tip: the {gas.SAMPLE_PERCENTILE}th percentile of the lowest "
+        f"{gas.SAMPLE_TIPS_PER_BLOCK} tips of each of the last {gas.SAMPLE_BLOCKS} blocks, "
+        f"{gas.TIP_IDLE_WEI} wei when those were empty.",
+    ),
+    Method(
+        "eth_feeHistory",
+        (
+            Param("blockCount", between(0, 2**63 - 1)),
+            Param("newestBlock", BLOCK_NUMBER),
+            Param("rewardPercentiles", PERCENTILES, ()),
+        ),
+        gas.fee_history,
+        "object of oldestBlock, baseFeePerGas, gasUsedRatio, reward and the blob fields (zero)",
+        f"Fees of up to {gas.HISTORY_BLOCKS_MAX} blocks, {gas.REWARD_BLOCKS_MAX} with percentiles; "
+        "more is cut, as `oldestBlock` shows.",
+        ("not_found",),
+    ),
+    Method(
+        "eth_estimateGas",
+        (Param("transaction", CALL), _AT),
+        gas.estimate_gas,
+        "quantity",
+        "Gas that a payment needs. Funds are checked when a value or a price is given.",
+        ("no_vm", "funds", "fee_cap_low", "tip_above_cap", "allowance", "not_found", "no_state"),
+    ),
+    Method(
+        "eth_sendRawTransaction",
+        (Param("transaction", RAW_ITEM),),
+        sent,
+        "hash, 32 bytes",
+        "Offer a signed transaction. Neighbours in a batch are taken in together.",
+        _POOL_ERRORS,
+        way="txs",
+    ),
+    Method(
+        "eth_getTransactionByHash",
+        (Param("hash", HASH),),
+        get_transaction,
+        "transaction, or null",
+        "A transaction on the chain, or a waiting one (`blockHash` null).",
+    ),
+    Method(
+        "eth_getTransactionReceipt",
+        (Param("hash", HASH),),
+        get_receipt,
+        "receipt, or null while it waits",
+        "What came of a transaction.",
+    ),
+    Method(
+        "eth_getBlockByNumber",
+        (Param("block", BLOCK_NUMBER), Param("full", FLAG, False)),
+        get_block_by_number,
+        "block, or null",
+        "A block; its transactions as hashes, or whole when `full`. Beside Ethereum's fields: "
+        "slot, epoch, proposer, timestampMs, dagRoot, dagCount. `finalized` and `safe` are "
+        "advisory (see `dipnet_status`).",
+    ),
+    Method(
+        "eth_getBlockByHash",
+        (Param("hash", HASH), Param("full", FLAG, False)),
+        get_block_by_hash,
+        "block, or null",
+        "The same by hash.",
+    ),
+    Method(
+        "eth_getBlockReceipts",
+        (Param("block", BLOCK),),
+        get_block_receipts,
+        "array of receipts, or null",
+        "All receipts of a block.",
+        ("not_canonical",),
+    ),
+)

@@ -1,0 +1,208 @@
+"""JSON-RPC 2.0: bytes of a request to bytes of an answer, over any transport.
+
+A batch is answered in order. Neighbouring submissions of one sort in a batch become one
+``Backend.submit``, which is what makes a thousand payments a second cheap. Whatever a caller sends
+ends in a result or in an error of the table in ``dipnet.errors``; what is neither is our bug: it is
+handed to ``Backend.failed`` and answered with -32603.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Final, Protocol
+
+import msgspec
+
+from dipnet.errors import Invalid
+from dipnet.rpc import bounds
+from dipnet.rpc.backend import Backend
+from dipnet.rpc.method import Method, Way
+
+BATCH_ITEMS_MAX: Final = 1000
+RESPONSE_BYTES_MAX: Final = 10 << 20
+METHOD_CHARS_MAX: Final = 64
+ID_CHARS_MAX: Final = 256
+TURN_MS: Final = 10  # a batch gives the loop back after this long
+
+_encode: Final = msgspec.json.Encoder().encode
+_OPEN: Final = b'{"jsonrpc":"2.0","id":'
+_NO_ID: Final = b"null"
+OTHER: Final = "other"
+
+
+class Session(Protocol):
+    """The caller's WebSocket, as far as methods may touch it."""
+
+    def open(self, topic: str, option: object) -> str: ...
+    def close(self, subscription: str) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request that passed every check of form. ``id`` is JSON; empty for a notification."""
+
+    id: bytes
+    method: Method
+    args: list[object]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """One request that failed them: its finished answer, empty for a notification."""
+
+    answer: bytes
+
+
+def error_body(error: Invalid, id_json: bytes = _NO_ID) -> bytes:
+    """A JSON-RPC error object: Ethereum's number and text, our code and remedy in ``data``."""
+    row = error.refusal
+    message = str(error)
+    if error.code == "method":  # go-ethereum's text names the method in its middle
+        message = f"the method {error.detail} does not exist/is not available"
+    data = {"code": error.code, "remedy": row.remedy}
+    body = _encode({"code": row.rpc, "message": message, "data": data})
+    return b'%b%b,"error":%b}' % (_OPEN, id_json, body)
+
+
+def result_body(result: object, id_json: bytes) -> bytes:
+    """A JSON-RPC result object."""
+    return b'%b%b,"result":%b}' % (_OPEN, id_json, _encode(result))
+
+
+class Rpc:
+    """The table of methods over one backend. ``requests`` counts (method, error code or "")."""
+
+    def __init__(self, backend: Backend, methods: dict[str, Method]) -> None:
+        self.backend = backend
+        self.methods = methods
+        self.requests: Counter[tuple[str, str]] = Counter()
+
+    async def answer(self, raw: bytes, session: Session | None = None) -> bytes:
+        """The answer to one request or batch; empty when it was notifications only."""
+        try:
+            request = bounds.load(raw)
+        except Invalid as error:
+            return self._refuse(error)
+        if not isinstance(request, list):
+            return b"".join(await self._run([request], session))
+        if not request:
+            return self._refuse(Invalid("request", "empty batch"))
+        if len(request) > BATCH_ITEMS_MAX:
+            return self._refuse(Invalid("limit", f"batch of more than {BATCH_ITEMS_MAX} requests"))
+        answers = [body for body in await self._run(request, session) if body]
+        return b"[%b]" % b",".join(answers) if answers else b""
+
+    def _refuse(self, error: Invalid, method: str = OTHER, id_json: bytes = _NO_ID) -> bytes:
+        self.requests[method, error.code] += 1
+        return error_body(error, id_json)
+
+    def _check(self, request: object) -> Call | Refused:
+        """Form of one request, its method and its arguments."""
+        id_json, method = _NO_ID, OTHER
+        try:
+            if not isinstance(request, dict):
+                raise Invalid("request", "not an object")
+            id_json = _id(request)
+            name = request.get("method")
+            if request.get("jsonrpc") != "2.0" or not isinstance(name, str):
+                raise Invalid("request", 'want "jsonrpc": "2.0" and a method')
+            found = self.methods.get(name)
+            if found is None:
+                raise Invalid("method", name[:METHOD_CHARS_MAX])
+            method = found.name
+            return Call(id_json, found, found.arguments(request.get("params")))
+        except Invalid as error:
+            if error.code == "request" and not id_json:
+                id_json = _NO_ID  # what has no form is no notification either
+            body = self._refuse(error, method, id_json)
+            return Refused(body if id_json else b"")
+
+    async def _run(self, requests: Sequence[object], session: Session | None) -> list[bytes]:
+        """Answer in order; submissions that stand together are made together."""
+        answers: list[bytes] = []
+        room = RESPONSE_BYTES_MAX
+        turn_ends = asyncio.get_running_loop().time() + TURN_MS / 1000
+        for way, group in groupby(map(self._check, requests), _way):
+            for item in await self._submit(way, list(group)) if way else group:
+                answer = item if isinstance(item, bytes) else self._read(item, session, room)
+                answers.append(answer)
+                room -= len(answer)
+                if asyncio.get_running_loop().time() > turn_ends:
+                    await asyncio.sleep(0)
+                    turn_ends = asyncio.get_running_loop().time() + TURN_MS / 1000
+        return answers
+
+    def _read(self, call: Call | Refused, session: Session | None, room: int) -> bytes:
+        """Answer a call that reads, with at most ``room`` bytes."""
+        if isinstance(call, Refused):
+            return call.answer
+        method = call.method
+        try:
+            if room <= 0:
+                raise Invalid("limit", f"response too large (over {RESPONSE_BYTES_MAX} bytes)")
+            if method.way == "session" and session is None:
+                raise Invalid("subscription")
+            body = result_body(
+                method.answer(session if method.way == "session" else self.backend, *call.args),
+                call.id,
+            )
+            if len(body) > room:
+                raise Invalid("limit", f"response too large (over {RESPONSE_BYTES_MAX} bytes)")
+            self.requests[method.name, ""] += 1
+        except Invalid as error:
+            body = self._refuse(error, method.name, call.id)
+        except Exception as error:
+            self.backend.failed(error)
+            body = self._refuse(Invalid("internal"), method.name, call.id)
+        return body if call.id else b""
+
+    async def _submit(self, way: Way, calls: Sequence[Call | Refused]) -> list[bytes]:
+        """Answer neighbouring submissions of one sort through one ``Backend.submit``."""
+        made = [call for call in calls if isinstance(call, Call)]
+        items = [item for call in made for item in _items(call)]
+        try:
+            results = await self.backend.submit("txs" if way == "txs" else "vertices", items)
+        except Invalid as error:
+            results = [error] * len(items)
+        except Exception as error:
+            self.backend.failed(error)
+            results = [Invalid("internal")] * len(items)
+        answers, start = [], 0
+        for call in made:
+            end = start + len(_items(call))
+            try:
+                body = result_body(call.method.answer(results[start:end]), call.id)
+                self.requests[call.method.name, ""] += 1
+            except Invalid as error:
+                body = self._refuse(error, call.method.name, call.id)
+            answers.append(body if call.id else b"")
+            start = end
+        return answers
+
+
+def _id(request: dict[str, object]) -> bytes:
+    """The request's id as JSON, empty for a notification."""
+    if "id" not in request:
+        return b""
+    value = request["id"]
+    if value is None:
+        return _NO_ID
+    if type(value) is int and -(1 << 63) <= value < 1 << 63:
+        return b"%d" % value
+    if isinstance(value, str) and len(value) <= ID_CHARS_MAX:
+        return _encode(value)
+    raise Invalid("request", "want an id that is a string, an integer of 64 bits or null")
+
+
+def _way(call: Call | Refused) -> Way | None:
+    """The sort of submission, or None for what is answered alone."""
+    way = call.method.way if isinstance(call, Call) else "read"
+    return way if way in ("txs", "vertices") else None
+
+
+def _items(call: Call) -> tuple[bytes, ...]:
+    items = call.args[0]
+    assert isinstance(items, tuple)
+    return items

@@ -1,0 +1,201 @@
+"""The listening socket: uvicorn inside the daemon's loop, with the timeouts it does not have.
+
+A client that is slow to send its headers, or slow to read its answer, loses its connection; past
+``CONNECTIONS_MAX`` a new one is turned away at once, so that sockets and memory stay bounded.
+"""
+
+import asyncio
+import contextlib
+import errno
+import socket
+from collections.abc import Iterator
+from typing import Final
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from dipnet.errors import Invalid
+from dipnet.rpc.bounds import BODY_BYTES_MAX
+
+CONNECTIONS_MAX: Final = 100
+HEADERS_S: Final = 10
+IDLE_S: Final = 60
+DRAIN_S: Final = 30
+STOP_S: Final = 1
+HEAD_BYTES_MAX: Final = 64 << 10
+PING_S: Final = 20
+MESSAGES_WAITING_MAX: Final = 8
+_TURNED_AWAY: Final = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\n\r\n"
+_HEAD_TOO_LARGE: Final = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n\r\n"
+)
+
+
+class _Deadline:
+    """One deadline at a time on a connection; past it the transport is aborted."""
+
+    _timer: asyncio.TimerHandle | None = None
+    loop: asyncio.AbstractEventLoop
+    transport: asyncio.Transport
+
+    def _expect(self, seconds: int) -> None:
+        self._relax()
+        self._timer = self.loop.call_later(seconds, self._cut)
+
+    def _relax(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _cut(self) -> None:
+        self.transport.abort()
+
+
+class Connection(_Deadline, HttpToolsProtocol):
+    """uvicorn's HTTP connection, with bounds on headers and on unread answers."""
+
+    _head_bytes = 0  # of headers not complete yet; -1 between headers and the next message
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > CONNECTIONS_MAX:
+            transport.write(_TURNED_AWAY)
+            transport.close()
+            return
+        self._expect(HEADERS_S)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._head_bytes >= 0:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
+                self.transport.write(_HEAD_TOO_LARGE)
+                self.transport.close()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._head_bytes = 0
+        self._expect(HEADERS_S)
+
+    def on_headers_complete(self) -> None:
+        self._head_bytes = -1
+        self._relax()
+        super().on_headers_complete()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._expect(DRAIN_S)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._relax()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._relax()
+        super().connection_lost(exc)
+
+
+class Socket(_Deadline, WebSocketsSansIOProtocol):
+    """uvicorn's WebSocket, cut when its peer leaves what it was sent unread."""
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._expect(DRAIN_S)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._relax()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._relax()
+        super().connection_lost(exc)
+
+
+class _Embedded(uvicorn.Server):
+    """Leaves the signals to the daemon, and says when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class Listener:
+    """A server that listens. ``port`` is the real one, also when 0 was asked for."""
+
+    def __init__(self, server: uvicorn.Server, task: asyncio.Task[None], port: int) -> None:
+        self.port = port
+        self._server = server
+        self._task = task
+
+    async def stop(self) -> None:
+        """Refuse new connections, let running requests end for ``STOP_S``, cut the rest."""
+        self._server.should_exit = True
+        await self._task
+        for connection in list(self._server.server_state.connections):
+            connection.transport.abort()
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+        bound.listen(CONNECTIONS_MAX)  # here, so that two programs cannot both believe they have it
+    except OSError as error:
+        bound.close()
+        if error.errno == errno.EADDRINUSE:
+            raise Invalid(
+                "config",
+                f"port {port} is busy on {host}; stop the program that has it, or choose another "
+                "with --rpc-port",
+            ) from error
+        raise Invalid("config", f"cannot listen on {host} port {port}: {error.strerror}") from error
+    bound.setblocking(False)
+    return bound
+
+
+async def serve(app: ASGIApp, host: str, port: int) -> Listener:
+    """Listen for ``app`` in the running loop; port 0 takes a free one.
+
+    ``Invalid("config")`` when the address cannot be had.
+    """
+    bound = _bind(host, port)
+    server = _Embedded(
+        uvicorn.Config(
+            app,
+            loop="none",
+            http=Connection,
+            ws=Socket,
+            ws_max_size=BODY_BYTES_MAX,
+            ws_max_queue=MESSAGES_WAITING_MAX,
+            ws_ping_interval=PING_S,
+            ws_ping_timeout=PING_S,
+            ws_per_message_deflate=False,  # no bombs: what is bounded is what is sent
+            lifespan="off",
+            log_config=None,
+            log_level="critical",  # garbage from outside is no news; our bugs go to Backend.failed
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=IDLE_S,
+            timeout_graceful_shutdown=STOP_S,
+        )
+    )
+    task = asyncio.create_task(server.serve([bound]))
+    listening = asyncio.create_task(server.listening.wait())
+    await asyncio.wait((task, listening), return_when=asyncio.FIRST_COMPLETED)
+    listening.cancel()
+    if task.done():  # it never listened: say why
+        task.result()
+    return Listener(server, task, bound.getsockname()[1])

@@ -1,0 +1,115 @@
+"""One WebSocket: requests in order, and what its subscriptions bring, without one stalling another.
+
+A client that leaves its notifications unread is cut with a reason instead of filling memory.
+"""
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from dipnet.errors import Invalid
+from dipnet.rpc.feed import TOPICS, Feed, Topic
+from dipnet.rpc.jsonrpc import Rpc
+
+SUBSCRIPTIONS_MAX: Final = 64
+SEND_S: Final = 30
+REASON_CHARS_MAX: Final = 120  # RFC 6455 5.5: a close frame has 125 bytes
+TOO_SLOW: Final = 1013  # RFC 6455 registry: try again later
+View = Callable[[object, object], object]
+"""(item, option) to what the subscriber sees; None keeps it from him."""
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class Live:
+    """A connected client. Implements ``jsonrpc.Session`` for ``eth_subscribe``."""
+
+    def __init__(self, rpc: Rpc, socket: WebSocket, views: dict[Topic, View]) -> None:
+        self._rpc = rpc
+        self._socket = socket
+        self._views = views
+        self._names = (f"0x{number:x}" for number in itertools.count(1))
+        self._feeds: dict[str, tuple[Feed, object]] = {}
+        self._unstarted: list[str] = []
+        self._pumps: dict[str, asyncio.Task[None]] = {}
+        self._sending = asyncio.Lock()
+        self._over = False
+
+    def open(self, topic: str, option: object) -> str:
+        """Subscribe; notifications start after the answer that names the subscription."""
+        if topic not in TOPICS:
+            raise Invalid("params", f"no {topic!r} subscription; there are {', '.join(TOPICS)}")
+        if len(self._feeds) >= SUBSCRIPTIONS_MAX:
+            raise Invalid("limit", f"more than {SUBSCRIPTIONS_MAX} subscriptions")
+        name = next(self._names)
+        self._feeds[name] = self._rpc.backend.subscribe(topic), option
+        self._unstarted.append(name)
+        return name
+
+    def close(self, subscription: str) -> bool:
+        """Unsubscribe; ``Invalid("not_found")`` when there is none of that name."""
+        if subscription not in self._feeds:
+            raise Invalid("not_found", "subscription not found")
+        self._feeds.pop(subscription)[0].close()
+        pump = self._pumps.pop(subscription, None)
+        if pump is not None:
+            pump.cancel()
+        return True
+
+    async def run(self) -> None:
+        """Serve until the client leaves or is cut."""
+        try:
+            await self._socket.accept()
+            while True:
+                message = await self._socket.receive()
+                if message["type"] == "websocket.disconnect":
+                    return
+                raw = message.get("bytes") or (message.get("text") or "").encode()
+                answer = await self._rpc.answer(raw, self)
+                if answer:
+                    await self._send(answer)
+                for name in self._unstarted:
+                    if name in self._feeds:
+                        self._pumps[name] = asyncio.create_task(self._pump(name))
+                self._unstarted.clear()
+        except (WebSocketDisconnect, TimeoutError):
+            return
+        finally:
+            for name in list(self._feeds):
+                self.close(name)
+
+    async def _pump(self, name: str) -> None:
+        feed, option = self._feeds[name]
+        view = self._views[feed.topic]
+        try:
+            while True:
+                shown = view(await feed.next(), option)
+                if shown is not None:
+                    params = {"subscription": name, "result": shown}
+                    await self._send(
+                        _encode({"jsonrpc": "2.0", "method": "eth_subscription", "params": params})
+                    )
+        except Invalid as error:
+            await self._cut(str(error))
+        except (WebSocketDisconnect, TimeoutError):
+            return
+        except Exception as error:
+            self._rpc.backend.failed(error)
+
+    async def _send(self, body: bytes) -> None:
+        async with self._sending, asyncio.timeout(SEND_S):
+            if self._over:  # another pump closed it meanwhile
+                raise WebSocketDisconnect(TOO_SLOW)
+            await self._socket.send_text(body.decode())
+
+    async def _cut(self, reason: str) -> None:
+        async with self._sending:
+            if not self._over:
+                self._over = True
+                with contextlib.suppress(WebSocketDisconnect):
+                    await self._socket.close(TOO_SLOW, reason[:REASON_CHARS_MAX])

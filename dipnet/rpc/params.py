@@ -1,0 +1,298 @@
+"""The kinds of parameters: JSON values into ours, each bounded, each refusal a sentence.
+
+Strict as go-ethereum's hexutil is: quantities carry 0x and no leading zero, data has whole bytes.
+Our own methods take plain JSON integers as well.
+"""
+
+import binascii
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from dipnet.errors import Invalid
+from dipnet.rpc.method import Kind
+
+TAGS: Final = ("latest", "pending", "earliest", "safe", "finalized")
+HEX_DIGITS_256: Final = 64
+ACCESS_LIST_ITEMS_MAX: Final = 1024
+PERCENTILES_MAX: Final = 100
+_HEX: Final = frozenset("0123456789abcdefABCDEF")
+
+
+@dataclass(frozen=True, slots=True)
+class ByHash:
+    """A block named by its hash (EIP-1898); ``canonical``: refuse it when it left the chain."""
+
+    hash: bytes
+    canonical: bool
+
+
+BlockRef = str | int | ByHash
+"""A tag of ``TAGS``, a height, or a hash."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallRequest:
+    """What ``eth_estimateGas`` is asked about. Prices and gas are None when left to the node."""
+
+    sender: bytes
+    to: bytes
+    gas: int | None
+    max_fee: int | None
+    max_priority_fee: int | None
+    value: int
+    data: bytes
+    nonce: int | None
+    access_list: tuple[tuple[bytes, tuple[bytes, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class VertexFilter:
+    """What a ``dagVertices`` subscriber wants: empty bytes mean any."""
+
+    issuer: bytes
+    topic: bytes
+
+
+def _shown(value: object) -> str:
+    return f"{type(value).__name__} {str(value)[:40]!r}"
+
+
+def read_data(value: object, size: int | None = None) -> bytes:
+    """0x-prefixed whole bytes, ``size`` of them when given."""
+    if not isinstance(value, str):
+        raise Invalid("params", f"want a hex string, got {_shown(value)}")
+    if value[:2] not in ("0x", "0X"):
+        raise Invalid("params", "hex string without 0x prefix")
+    try:
+        raw = binascii.unhexlify(value[2:])
+    except ValueError:
+        odd = "of odd length" if len(value) % 2 else "with other characters than 0-9a-f"
+        raise Invalid("params", f"hex string {odd}") from None
+    if size is not None and len(raw) != size:
+        raise Invalid("params", f"want {size} bytes, got {len(raw)}")
+    return raw
+
+
+def read_quantity(value: object, bits: int = 64) -> int:
+    """A canonical 0x quantity below 2^bits (texts of go-ethereum's hexutil)."""
+    if not isinstance(value, str):
+        raise Invalid("params", f"want a hex quantity, got {_shown(value)}")
+    digits = value[2:]
+    if value[:2] not in ("0x", "0X"):
+        raise Invalid("params", "hex string without 0x prefix")
+    if not digits:
+        raise Invalid("params", 'hex string "0x"')
+    if len(digits) > HEX_DIGITS_256:
+        raise Invalid("params", f"hex number > {bits} bits")
+    if not _HEX.issuperset(digits):
+        raise Invalid("params", "hex number with other characters than 0-9a-f")
+    if digits[0] == "0" and len(digits) > 1:
+        raise Invalid("params", "hex number with leading zero digits")
+    number = int(digits, 16)
+    if number >> bits:
+        raise Invalid("params", f"hex number > {bits} bits")
+    return number
+
+
+def read_count(value: object, low: int, high: int) -> int:
+    """An integer of [low, high], as a JSON number or a quantity."""
+    number = value if type(value) is int else read_quantity(value)
+    if not low <= number <= high:
+        raise Invalid("params", f"want a number from {low} to {high}")
+    return number
+
+
+def _count(low: int, high: int) -> Callable[[object], object]:
+    return lambda value: read_count(value, low, high)
+
+
+def _bytes(size: int) -> Callable[[object], object]:
+    return lambda value: read_data(value, size)
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise Invalid("params", f"want true or false, got {_shown(value)}")
+    return value
+
+
+def _members(value: object, known: Mapping[str, object]) -> dict[str, object]:
+    """An object with none but ``known`` members."""
+    if not isinstance(value, dict):
+        raise Invalid("params", f"want an object, got {_shown(value)}")
+    for name in value:
+        if name not in known:
+            near = difflib.get_close_matches(name[:64], known, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise Invalid("params", f"unknown member {name[:64]!r}{hint}")
+    return value
+
+
+def _block(value: object) -> BlockRef:
+    if isinstance(value, dict):  # EIP-1898
+        members = _members(
+            value, dict.fromkeys(("blockNumber", "blockHash", "requireCanonical"), True)
+        )
+        canonical = _flag(members.get("requireCanonical", False))
+        if ("blockHash" in members) == ("blockNumber" in members):
+            raise Invalid("params", "want one of blockHash and blockNumber")
+        if "blockHash" in members:
+            return ByHash(read_data(members["blockHash"], 32), canonical)
+        return _block_number(members["blockNumber"])
+    return _block_number(value)
+
+
+def _block_number(value: object) -> str | int:
+    if isinstance(value, str) and not value.startswith(("0x", "0X")):
+        if value not in TAGS:
+            near = difflib.get_close_matches(value[:64], TAGS, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise Invalid("params", f"unknown block tag {value[:64]!r}{hint}")
+        return value
+    return read_quantity(value, 63)
+
+
+def _percentiles(value: object) -> tuple[float, ...]:
+    if not isinstance(value, list) or len(value) > PERCENTILES_MAX:
+        raise Invalid("params", f"want an array of at most {PERCENTILES_MAX} numbers")
+    last = 0.0
+    for number in value:
+        if type(number) not in (int, float) or not last <= number <= 100:
+            raise Invalid("params", "invalid reward percentile: want ascending numbers, 0 to 100")
+        last = float(number)
+    return tuple(value)
+
+
+def _access_list(value: object) -> tuple[tuple[bytes, tuple[bytes, ...]], ...]:
+    if not isinstance(value, list) or len(value) > ACCESS_LIST_ITEMS_MAX:
+        raise Invalid("params", f"want an array of at most {ACCESS_LIST_ITEMS_MAX} entries")
+    entries = []
+    for item in value:
+        members = _members(item, {"address": 0, "storageKeys": 0})
+        keys = members.get("storageKeys")
+        if not isinstance(keys, list):
+            raise Invalid("params", "want storageKeys in every entry")
+        entry = (read_data(members.get("address"), 20), tuple(read_data(key, 32) for key in keys))
+        entries.append(entry)
+    return tuple(entries)
+
+
+def _wei(value: object) -> int:
+    return read_quantity(value, 256)
+
+
+_CALL_MEMBERS: Final[dict[str, Callable[[object], object]]] = {
+    "from": _bytes(20),
+    "to": _bytes(20),
+    "gas": read_quantity,
+    "gasPrice": _wei,
+    "maxFeePerGas": _wei,
+    "maxPriorityFeePerGas": _wei,
+    "value": _wei,
+    "data": read_data,
+    "input": read_data,
+    "nonce": read_quantity,
+    "accessList": _access_list,
+    "chainId": _wei,
+    "type": read_quantity,
+}
+
+
+def _call(value: object) -> CallRequest:
+    got: dict[str, object] = {}
+    for name, member in _members(value, _CALL_MEMBERS).items():
+        if member is None:
+            continue
+        try:
+            got[name] = _CALL_MEMBERS[name](member)
+        except Invalid as error:
+            raise Invalid("params", f"{name}: {error.detail}") from None
+    if got.get("data", got.get("input")) != got.get("input", got.get("data")):
+        raise Invalid("params", 'both "data" and "input" are set and not equal; use "input"')
+    if "gasPrice" in got and ("maxFeePerGas" in got or "maxPriorityFeePerGas" in got):
+        raise Invalid("params", "both gasPrice and (maxFeePerGas or maxPriorityFeePerGas) given")
+
+    def integer(name: str) -> int | None:
+        number = got.get(name)
+        return number if isinstance(number, int) else None
+
+    def octets(*names: str) -> bytes:
+        return next((v for n in names if isinstance(v := got.get(n), bytes)), b"")
+
+    listed = got.get("accessList")
+    return CallRequest(
+        sender=octets("from") or bytes(20),  # geth: the zero address when nobody is named
+        to=octets("to"),
+        gas=integer("gas"),
+        max_fee=integer("gasPrice" if "gasPrice" in got else "maxFeePerGas"),
+        max_priority_fee=integer("gasPrice" if "gasPrice" in got else "maxPriorityFeePerGas"),
+        value=integer("value") or 0,
+        data=octets("input", "data"),
+        nonce=integer("nonce"),
+        access_list=listed if isinstance(listed, tuple) else (),
+    )
+
+
+def _raw_items(value: object) -> tuple[bytes, ...]:
+    if not isinstance(value, list) or not value:
+        raise Invalid("params", "want an array of one or more hex strings")
+    return tuple(read_data(item) for item in value)
+
+
+def _topic(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise Invalid("params", f"want the name of a subscription, got {_shown(value)}")
+    return value[:64]
+
+
+def _vertex_filter(value: object) -> VertexFilter:
+    members = _members(value, {"issuer": 0, "topic": 0})
+    issuer, topic = members.get("issuer"), members.get("topic")
+    return VertexFilter(
+        b"" if issuer is None else read_data(issuer, 20),
+        b"" if topic is None else read_data(topic, 16),
+    )
+
+
+def _subscription(value: object) -> str:
+    if not isinstance(value, str):
+        raise Invalid("params", f"want the id of a subscription, got {_shown(value)}")
+    return value
+
+
+ADDRESS: Final = Kind("ADDRESS", "20 bytes as 0x hex, any letter case", _bytes(20))
+HASH: Final = Kind("HASH", "32 bytes as 0x hex", _bytes(32))
+RAW_ITEM: Final = Kind("RAW", "signed bytes as 0x hex", lambda value: (read_data(value),))
+RAW_ITEMS: Final = Kind("RAW[]", "array of signed bytes as 0x hex", _raw_items)
+BLOCK: Final = Kind(
+    "BLOCK",
+    "latest, pending, earliest, safe, finalized, a 0x height, or an EIP-1898 object",
+    _block,
+)
+BLOCK_NUMBER: Final = Kind(
+    "NUMBER", "latest, pending, earliest, safe, finalized or a 0x height", _block_number
+)
+FLAG: Final = Kind("BOOL", "true or false", _flag)
+CALL: Final = Kind(
+    "CALL",
+    "object of from, to, gas, gasPrice or maxFeePerGas and maxPriorityFeePerGas, value, input "
+    "(or data), nonce, accessList, all optional",
+    _call,
+)
+PERCENTILES: Final = Kind(
+    "PERCENTILES", f"array of at most {PERCENTILES_MAX} ascending numbers 0..100", _percentiles
+)
+TOPIC: Final = Kind("TOPIC", "16 bytes as 0x hex: SHA-256 of the topic's name, cut", _bytes(16))
+SEQ: Final = Kind("SEQ", "an issuer's sequence number, number or quantity", _count(0, 2**64 - 1))
+STREAM: Final = Kind("STREAM", "newHeads, newPendingTransactions or dagVertices", _topic)
+VERTEX_FILTER: Final = Kind(
+    "FILTER", "object of issuer (ADDRESS) and topic (TOPIC), both optional", _vertex_filter
+)
+SUBSCRIPTION: Final = Kind("SUBSCRIPTION", "what eth_subscribe answered", _subscription)
+
+
+def between(low: int, high: int) -> Kind:
+    """A number of [low, high]."""
+    return Kind("COUNT", f"a number or quantity from {low} to {high}", _count(low, high))

@@ -1,0 +1,168 @@
+"""Blocks, transactions and receipts as Ethereum's JSON, which web3.py, ethers and viem read.
+
+Ethereum's fields carry 0x quantities. Fields of our own (slot, epoch, proposer, timestampMs,
+dagRoot, dagCount) stand beside them as plain numbers and 0x bytes. ``extraData`` is empty, so that
+no proof-of-authority middleware is needed. The block hash is keccak256 of our own header record.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from dipnet.codec import to_hex
+from dipnet.consensus.block import Block, Header
+from dipnet.tx import DYNAMIC_FEE, LEGACY, Tx
+from dipnet.vm.receipt import Receipt, bloom
+
+View = dict[str, object]
+
+NO_UNCLES: Final = "0x1dcc4de8dec75d7aab85b567b6ccd41ad312451b948a7413f0a142fd40d49347"
+_HASH_ZERO: Final = to_hex(bytes(32))
+_NONCE_ZERO: Final = to_hex(bytes(8))
+
+
+def quantity(number: int) -> str:
+    """Ethereum's 0x form of an integer."""
+    return hex(number)
+
+
+def header_view(header: Header) -> View:
+    """The header's fields; also what ``newHeads`` notifies."""
+    return {
+        "number": quantity(header.height),
+        "hash": to_hex(header.hash),
+        "parentHash": to_hex(header.parent),
+        "sha3Uncles": NO_UNCLES,
+        "miner": to_hex(header.proposer),
+        "stateRoot": to_hex(header.state_root),
+        "transactionsRoot": to_hex(header.tx_root),
+        "receiptsRoot": to_hex(header.receipt_root),
+        "logsBloom": to_hex(header.logs_bloom),
+        "difficulty": "0x0",
+        "extraData": "0x",
+        "gasLimit": quantity(header.gas_limit),
+        "gasUsed": quantity(header.gas_used),
+        "timestamp": quantity(header.timestamp_ms // 1000),
+        "baseFeePerGas": quantity(header.base_fee),
+        "mixHash": _HASH_ZERO,
+        "nonce": _NONCE_ZERO,
+        "slot": header.slot,
+        "epoch": header.epoch,
+        "proposer": to_hex(header.proposer),
+        "timestampMs": header.timestamp_ms,
+        "dagRoot": to_hex(header.dag_root),
+        "dagCount": header.dag_count,
+    }
+
+
+def block_view(block: Block, full: bool) -> View:
+    """A block with its transactions' hashes, or with the transactions themselves."""
+    txs: list[object]
+    if full:
+        txs = [tx_view(tx, block.header, index) for index, tx in enumerate(block.txs)]
+    else:
+        txs = [to_hex(tx.hash) for tx in block.txs]
+    return header_view(block.header) | {
+        "size": quantity(len(block.raw)),
+        "totalDifficulty": "0x0",
+        "uncles": [],
+        "transactions": txs,
+    }
+
+
+def pending_view(head: Header, base_fee: int, timestamp_ms: int) -> View:
+    """The block that would come next, of which nobody knows who makes it or what is in it."""
+    return header_view(head) | {
+        "number": quantity(head.height + 1),
+        "hash": None,
+        "parentHash": to_hex(head.hash),
+        "miner": None,
+        "logsBloom": None,
+        "nonce": None,
+        "gasUsed": "0x0",
+        "timestamp": quantity(timestamp_ms // 1000),
+        "baseFeePerGas": quantity(base_fee),
+        "size": "0x0",
+        "totalDifficulty": "0x0",
+        "uncles": [],
+        "transactions": [],
+        "slot": None,
+        "proposer": None,
+        "timestampMs": timestamp_ms,
+    }
+
+
+def tx_view(tx: Tx, header: Header | None, index: int) -> View:
+    """A transaction, in the block of ``header`` at ``index``, or waiting when there is none."""
+    price = tx.max_fee if header is None else tx.effective_price(header.base_fee)
+    view: View = {
+        "blockHash": None if header is None else to_hex(header.hash),
+        "blockNumber": None if header is None else quantity(header.height),
+        "transactionIndex": None if header is None else quantity(index),
+        "hash": to_hex(tx.hash),
+        "type": quantity(tx.type),
+        "from": to_hex(tx.sender),
+        "to": to_hex(tx.to) if tx.to else None,
+        "nonce": quantity(tx.nonce),
+        "value": quantity(tx.value),
+        "gas": quantity(tx.gas),
+        "gasPrice": quantity(price),
+        "input": to_hex(tx.data),
+        "v": quantity(tx.v),
+        "r": quantity(tx.r),
+        "s": quantity(tx.s),
+    }
+    if tx.chain_id is not None:
+        view["chainId"] = quantity(tx.chain_id)
+    if tx.type != LEGACY:
+        view["yParity"] = quantity(tx.v)
+        view["accessList"] = [
+            {"address": to_hex(address), "storageKeys": [to_hex(key) for key in keys]}
+            for address, keys in tx.access_list
+        ]
+    if tx.type == DYNAMIC_FEE:
+        view["maxFeePerGas"] = quantity(tx.max_fee)
+        view["maxPriorityFeePerGas"] = quantity(tx.max_priority_fee)
+    return view
+
+
+def receipt_view(block: Block, receipts: Sequence[Receipt], index: int, log_index: int) -> View:
+    """The receipt of the transaction at ``index``; its logs count on from ``log_index``."""
+    header, tx, receipt = block.header, block.txs[index], receipts[index]
+    place = {
+        "blockHash": to_hex(header.hash),
+        "blockNumber": quantity(header.height),
+        "transactionHash": to_hex(tx.hash),
+        "transactionIndex": quantity(index),
+    }
+    logs = [
+        place
+        | {
+            "logIndex": quantity(log_index + at),
+            "address": to_hex(log.address),
+            "topics": [to_hex(topic) for topic in log.topics],
+            "data": to_hex(log.data),
+            "removed": False,
+        }
+        for at, log in enumerate(receipt.logs)
+    ]
+    return place | {
+        "from": to_hex(tx.sender),
+        "to": to_hex(tx.to) if tx.to else None,
+        "contractAddress": None,
+        "cumulativeGasUsed": quantity(receipt.cumulative_gas),
+        "gasUsed": quantity(receipt.gas_used),
+        "effectiveGasPrice": quantity(tx.effective_price(header.base_fee)),
+        "logs": logs,
+        "logsBloom": to_hex(bloom(receipt.logs)),
+        "status": quantity(receipt.status),
+        "type": quantity(tx.type),
+    }
+
+
+def receipt_views(block: Block, receipts: Sequence[Receipt]) -> list[View]:
+    """The receipts of a whole block."""
+    views, log_index = [], 0
+    for index, receipt in enumerate(receipts):
+        views.append(receipt_view(block, receipts, index, log_index))
+        log_index += len(receipt.logs)
+    return views

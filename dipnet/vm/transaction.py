@@ -1,0 +1,118 @@
+"""What a transaction costs, when it may run, and its execution (rules of Osaka).
+
+``tx.decode`` has already seen to form, chain id, sender, the last nonce (EIP-2681) and the tip's
+place below the cap (EIP-1559). There is no EVM yet: a call is a transfer of value whatever stands
+at the address, code and precompiles (0x01..0x11, 0x0100) included, and a creation is refused.
+
+The order of the checks and their texts are those of go-ethereum's transaction pool, so that the
+pool, which judges by ``check`` as well, refuses as wallets expect.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from dipnet.errors import Invalid
+from dipnet.state import EMPTY_CODE_HASH, Journal
+from dipnet.tx import Tx
+from dipnet.vm.receipt import Receipt
+
+TX_GAS: Final = 21_000
+CREATION_GAS: Final = 32_000  # EIP-2
+TOKEN_GAS: Final = 4  # EIP-2028: a zero byte is one token of data, any other is four
+TOKENS_PER_BYTE: Final = 4
+FLOOR_TOKEN_GAS: Final = 10  # EIP-7623
+ACCESS_ADDRESS_GAS: Final = 2_400  # EIP-2930
+ACCESS_SLOT_GAS: Final = 1_900
+INITCODE_WORD_GAS: Final = 2  # EIP-3860
+INITCODE_BYTES_MAX: Final = 49_152
+TX_GAS_MAX: Final = 2**24  # EIP-7825
+DELEGATION: Final = b"\xef\x01\x00"  # EIP-7702: the account's code names another's
+DELEGATION_BYTES: Final = 23
+
+
+@dataclass(frozen=True, slots=True)
+class Env:
+    """The block around a transaction; fees in wei a unit of gas."""
+
+    chain_id: int
+    height: int
+    timestamp_s: int
+    proposer: bytes
+    base_fee: int
+    gas_limit: int
+    slot: int
+
+
+def _tokens(tx: Tx) -> int:
+    zeros = tx.data.count(0)
+    return zeros + TOKENS_PER_BYTE * (len(tx.data) - zeros)
+
+
+def intrinsic_gas(tx: Tx) -> int:
+    """What is paid before anything runs."""
+    gas = TX_GAS + TOKEN_GAS * _tokens(tx)
+    if not tx.to:
+        gas += CREATION_GAS + INITCODE_WORD_GAS * ((len(tx.data) + 31) // 32)
+    for _, slots in tx.access_list:
+        gas += ACCESS_ADDRESS_GAS + ACCESS_SLOT_GAS * len(slots)
+    return gas
+
+
+def floor_gas(tx: Tx) -> int:
+    """What is paid at the least, however little runs. # EIP-7623"""
+    return TX_GAS + FLOOR_TOKEN_GAS * _tokens(tx)
+
+
+def check(tx: Tx, env: Env, nonce: int, balance: int) -> None:
+    """Raises the ``Invalid`` for which ``tx`` may not run in an empty block of ``env``.
+
+    ``nonce`` and ``balance`` (wei) are the sender's. The pool, which lets nonces wait and knows no
+    base fee, gives the transaction's own nonce where it is higher and a base fee of 0.
+    """
+    if not tx.to and len(tx.data) > INITCODE_BYTES_MAX:
+        raise Invalid("initcode", f"code size {len(tx.data)}, limit {INITCODE_BYTES_MAX}")
+    if tx.gas > TX_GAS_MAX:
+        raise Invalid("gas_cap", f"cap {TX_GAS_MAX}, tx {tx.gas}")
+    if tx.gas > env.gas_limit:
+        raise Invalid("block_gas", f"tx gas {tx.gas}, block gas limit {env.gas_limit}")
+    if tx.max_fee < env.base_fee:
+        raise Invalid("fee_cap_low", f"maxFeePerGas {tx.max_fee}, baseFee {env.base_fee}")
+    intrinsic, floor = intrinsic_gas(tx), floor_gas(tx)
+    if tx.gas < intrinsic:
+        raise Invalid("intrinsic_gas", f"gas {tx.gas}, minimum needed {intrinsic}")
+    if tx.gas < floor:
+        raise Invalid("floor_gas", f"gas {tx.gas}, minimum needed {floor}")
+    if tx.nonce < nonce:
+        raise Invalid("nonce_low", f"next nonce {nonce}, tx nonce {tx.nonce}")
+    if tx.nonce > nonce:
+        raise Invalid("nonce_high", f"tx nonce {tx.nonce}, gapped nonce {nonce}")
+    cost = tx.gas * tx.max_fee + tx.value
+    if balance < cost:
+        raise Invalid("funds", f"balance {balance}, tx cost {cost}, overshot {cost - balance}")
+    if not tx.to:
+        raise Invalid("no_vm")
+
+
+def apply_tx(journal: Journal, env: Env, tx: Tx, cumulative_gas: int) -> Receipt:
+    """Runs ``tx`` as the next of a block in which ``cumulative_gas`` is used already.
+
+    Raises ``Invalid`` and leaves the journal as it was where the transaction may not stand there.
+    The base fee of the gas is burned, the tip goes to the proposer. # EIP-1559
+    """
+    sender = journal.account(tx.sender)
+    if sender.code_hash != EMPTY_CODE_HASH and not _is_delegation(journal.code(tx.sender)):
+        raise Invalid("sender_code", f"address 0x{tx.sender.hex()}")  # EIP-3607
+    check(tx, env, sender.nonce, sender.balance)
+    if cumulative_gas + tx.gas > env.gas_limit:
+        left = env.gas_limit - cumulative_gas
+        raise Invalid("block_gas", f"tx gas {tx.gas}, {left} left in the block")
+    gas_used = max(intrinsic_gas(tx), floor_gas(tx))
+    journal.set_nonce(tx.sender, tx.nonce + 1)
+    journal.sub_balance(tx.sender, gas_used * tx.effective_price(env.base_fee) + tx.value)
+    journal.add_balance(tx.to, tx.value)
+    journal.add_balance(env.proposer, gas_used * tx.effective_tip(env.base_fee))
+    return Receipt(tx.type, 1, cumulative_gas + gas_used, gas_used, ())
+
+
+def _is_delegation(code: bytes) -> bool:
+    return len(code) == DELEGATION_BYTES and code.startswith(DELEGATION)

@@ -1,0 +1,219 @@
+"""Networks, transactions and blocks in a line each, for the tests of the chain.
+
+``Net`` is a genesis with known keys. ``Net.child`` makes a valid block on any block of a chain,
+``forged`` the same block with fields changed and signed again by whoever leads its slot.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import pytest
+
+from dipnet.codec import Reader
+from dipnet.consensus import records
+from dipnet.consensus.block import Block, Header, decode_block, fixed_fields, ordered_root, seal
+from dipnet.consensus.chain import Chain
+from dipnet.consensus.execute import Execution
+from dipnet.consensus.rules import chained_fields
+from dipnet.crypto import address, keccak256, public_key, sha256, sign
+from dipnet.errors import Invalid
+from dipnet.genesis import Genesis
+from dipnet.state import KEY_ACCOUNT, KEY_ACCOUNT_NODE, Journal
+from dipnet.tx import Tx, decode, sign_tx
+from tests.memory import Memory
+
+CHAIN_ID = 2018
+TIME_MS = 1_700_000_000_000
+ETHER = 10**18
+LATE_MS = 2**52
+"""A clock for which no block is from the future."""
+
+
+def secret(name: str) -> bytes:
+    """A private key of its own for each name."""
+    return keccak256(name.encode())
+
+
+def address_of(name: str) -> bytes:
+    """The address of ``secret(name)``."""
+    return address(public_key(secret(name)))
+
+
+STATE = (KEY_ACCOUNT, KEY_ACCOUNT_NODE)
+"""Where state is on disk, of accounts without code."""
+
+USERS = tuple(f"user {index}" for index in range(8))
+"""Who has money in every ``Net``."""
+
+
+@dataclass(frozen=True)
+class Net:
+    """A genesis and the secrets of its delegates by address."""
+
+    genesis: Genesis
+    secrets: dict[bytes, bytes]
+
+    @staticmethod
+    def of(delegates: int = 1, users: Sequence[str] = USERS, **parameters: Any) -> "Net":
+        """A network of so many delegates; ``parameters`` are fields of genesis."""
+        names = [f"delegate {index}" for index in range(delegates)]
+        people = [
+            {"name": name, "address": address_of(name), "public_key": public_key(secret(name))}
+            for name in names
+        ]
+        chosen: dict[str, Any] = {
+            "chain_id": CHAIN_ID,
+            "time_ms": TIME_MS,
+            "epoch_slots": 30,
+            "delegates": people,
+            "delegates_active": delegates,
+            "delegates_standby": 0,
+            "balances": {address_of(name): 1_000 * ETHER for name in users},
+        }
+        genesis = Genesis.checked(chosen | parameters)
+        return Net(genesis, {address_of(name): secret(name) for name in names})
+
+    def chain(self) -> tuple[Chain, Memory]:
+        """A fresh chain and its disk."""
+        memory = Memory()
+        memory.apply(Chain.genesis_puts(self.genesis))
+        return Chain(self.genesis, memory), memory
+
+    def signed(self, header: Header, txs: Sequence[Tx] = ()) -> Block:
+        """The block of ``header``, signed by the header's proposer."""
+        return seal(header, txs, sign(header.proposal_digest, self.secrets[header.proposer]))
+
+    def child(self, chain: Chain, parent: bytes, slot: int, txs: Sequence[Tx] = ()) -> Block:
+        """A valid block on a block of ``chain``, by the leader of ``slot``."""
+        above = chain.need(parent)
+        state = chain.state(parent)
+        assert state is not None
+        final = final_of(chain, above)
+        derived = fixed_fields(self.genesis, slot) | chained_fields(
+            self.genesis, chain.genesis_hash, above, final, slot
+        )
+        proposer = chain.schedule.leader(slot)
+        execution = Execution(
+            self.genesis, state, above.state_root, above.height + 1, slot, proposer,
+            derived["base_fee"],
+        )  # fmt: skip
+        for tx in txs:
+            execution.add(tx)
+        header = Header(
+            proposer=proposer,
+            tx_root=ordered_root([tx.raw for tx in txs]),
+            **derived,
+            **execution.finish().fields,
+        )
+        return self.signed(header, txs)
+
+    def forged(self, block: Block, **changes: Any) -> Block:
+        """``block`` with other fields, signed again by the proposer it then names."""
+        return self.signed(with_fields(block.header, **changes), block.txs)
+
+    def decoded(self, block: Block) -> Block:
+        """What a peer makes of the block's bytes."""
+        return decode_block(block.raw, self.genesis)
+
+
+def final_of(chain: Chain, header: Header) -> Header:
+    """Advisory finality from its definition: walk down until enough have built on top."""
+    members = len(chain.schedule.members)
+    if members == 1:
+        return header
+    proposers: set[bytes] = set()
+    while header.height and 3 * len(proposers) <= 2 * members:
+        proposers.add(header.proposer)
+        header = chain.need(header.parent)
+    return header
+
+
+def with_fields(header: Header, **changes: Any) -> Header:
+    """``header`` with other fields."""
+    kept = {one.name: getattr(header, one.name) for one in fields(Header) if one.init}
+    return Header(**(kept | changes))
+
+
+def add(chain: Chain, memory: Memory, *blocks: Block, now_ms: int = LATE_MS) -> None:
+    """Import blocks and write what they give, as a node does."""
+    for block in blocks:
+        memory.apply(chain.on_block(block, now_ms).puts)
+
+
+def transfer(
+    sender: str,
+    nonce: int,
+    to: bytes = b"\x11" * 20,
+    value: int = 1,
+    *,
+    tip: int = 10**9,
+    fee: int = 10**10,
+    gas: int = 21_000,
+    data: bytes = b"",
+) -> Tx:
+    """A signed EIP-1559 payment."""
+    raw = sign_tx(
+        secret(sender), chain_id=CHAIN_ID, nonce=nonce, gas=gas, to=to, value=value, data=data,
+        max_priority_fee=tip, max_fee=fee,
+    )  # fmt: skip
+    return decode(raw, CHAIN_ID)
+
+
+def balance(reader: Reader, who: bytes) -> int:
+    """wei of an account."""
+    return Journal(reader).balance(who)
+
+
+def grow(
+    net: Net, chain: Chain, memory: Memory, slots: Sequence[int], parent: bytes | None = None
+) -> list[Block]:
+    """Empty blocks on ``parent`` (the head) in these slots, imported."""
+    blocks = []
+    for slot in slots:
+        block = net.child(chain, parent or chain.head.hash, slot)
+        add(chain, memory, block)
+        blocks.append(block)
+        parent = block.hash
+    return blocks
+
+
+def refusal(chain: Chain, block: Block, now_ms: int = LATE_MS) -> str:
+    """The code that refuses ``block``; the chain must be as it was."""
+    before = (chain.head, chain.base, chain.final)
+    with pytest.raises(Invalid) as caught:
+        chain.on_block(block, now_ms)
+    assert (chain.head, chain.base, chain.final) == before
+    assert chain.header(block.hash) is None
+    return caught.value.code
+
+
+def state_records(reader: Reader) -> dict[bytes, bytes]:
+    """All accounts and trie nodes."""
+    return {key: value for prefix in STATE for key, value in reader.scan(prefix)}
+
+
+def view(chain: Chain, memory: Memory) -> tuple[Any, ...]:
+    """All that must not depend on how a chain came to where it is."""
+    heights = range(chain.head.height + 1)
+    return (
+        chain.head, chain.base, chain.final,
+        [chain.hash_at(height) for height in heights],
+        state_records(memory),
+        state_records(chain.head_state),
+        dict(memory.scan(records.KEY_HEIGHT)),
+        dict(memory.scan(records.KEY_TX)),
+    )  # fmt: skip
+
+
+def spend(net: Net, chain: Chain, memory: Memory, parent: bytes, slots: list[int], who: str,
+          nonce: int = 0) -> list[Block]:  # fmt: skip
+    """Blocks on ``parent``, each with a payment to an account of its own."""
+    blocks = []
+    for slot in slots:
+        to = sha256(parent)[:20]
+        block = net.child(chain, parent, slot, [transfer(who, nonce, to, 10**15)])
+        add(chain, memory, block)
+        blocks.append(block)
+        parent, nonce = block.hash, nonce + 1
+    return blocks

@@ -1,0 +1,212 @@
+"""Blocks: bytes, hashes, signatures, and every refusal that needs no chain."""
+
+from typing import Any
+
+import pytest
+from coincurve import PublicKey
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dipnet.codec import pack, rlp_encode
+from dipnet.consensus.block import (
+    HASH_ZERO,
+    HEADER_BYTES_MAX,
+    Block,
+    Header,
+    decode_block,
+    decode_header,
+    genesis_block,
+    header_of,
+    ordered_root,
+    seal,
+)
+from dipnet.crypto import keccak256, sign
+from dipnet.errors import Invalid
+from dipnet.state import EMPTY_ROOT, trie_root
+from tests.chain_builder import CHAIN_ID, Net, secret, transfer, with_fields
+
+NET = Net.of()
+CHAIN, _ = NET.chain()
+TXS = [transfer("user 0", 0), transfer("user 1", 0), transfer("user 0", 1)]
+BLOCK = NET.child(CHAIN, CHAIN.genesis_hash, 3, TXS)
+ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+
+
+def refusal(raw: bytes, net: Net = NET) -> str:
+    with pytest.raises(Invalid) as caught:
+        decode_block(raw, net.genesis)
+    return caught.value.code
+
+
+def assembled(block: Block, **parts: Any) -> bytes:
+    """The record of a block with parts of it replaced."""
+    chosen = {
+        "version": 1,
+        "header": block.header.raw,
+        "signature": block.signature,
+        "txs": [tx.raw for tx in block.txs],
+        "certificate": b"",
+        "frontier": [],
+    } | parts
+    return pack(tuple(chosen.values()))
+
+
+def test_a_block_keeps_its_bytes() -> None:
+    decoded = decode_block(BLOCK.raw, NET.genesis)
+    assert decoded == BLOCK
+    assert decoded.raw is BLOCK.raw
+    assert decoded.hash == keccak256(decoded.header.raw) == BLOCK.hash
+    assert decode_header(BLOCK.header.raw) == BLOCK.header == header_of(BLOCK.raw)
+    assert len(BLOCK.header.raw) <= HEADER_BYTES_MAX
+    assert BLOCK.raw == assembled(BLOCK)
+
+
+def test_the_header_is_the_record_of_the_design() -> None:
+    """Field by field against msgpack written by hand."""
+    header = BLOCK.header
+    bin32 = b"\xc4\x20"
+    assert header.raw.startswith(b"\xdc\x00\x19\x01\xcd\x07\xe2" + bin32 + header.parent)
+    assert header.raw.endswith(bin32 + header.dag_root + b"\x00\x00" + bin32 + header.dag_acc)
+    assert header.raw.count(b"\x93" + bin32 + header.justify[0] + b"\x00\x00") == 1
+    record = b"\x95\x01\xcd\x07\xe2\x00\x03" + bin32 + header.hash
+    assert header.proposal_digest == keccak256(b"DIPNET/proposal" + record)
+
+
+def test_roots_are_tries_by_index() -> None:
+    assert ordered_root([]) == EMPTY_ROOT
+    raws = [tx.raw for tx in TXS]
+    pairs = [(rlp_encode(index), raw) for index, raw in enumerate(raws)]
+    assert BLOCK.header.tx_root == ordered_root(raws) == trie_root(pairs)
+    assert ordered_root(raws[::-1]) != ordered_root(raws)
+
+
+def test_genesis_names_every_parameter() -> None:
+    block, puts = genesis_block(NET.genesis)
+    header = block.header
+    assert (header.height, header.slot, header.parent) == (0, 0, HASH_ZERO)
+    assert header.proposer == bytes(20)
+    assert header.timestamp_ms == NET.genesis.time_ms
+    assert header.base_fee == NET.genesis.base_fee_initial
+    assert puts
+    hashes = {block.hash}
+    for changed in (
+        {"slot_ms": 500}, {"epoch_slots": 31}, {"block_reward": 1}, {"undo_blocks_max": 999},
+        {"chain_id": 7}, {"users": ("somebody",)},
+    ):  # fmt: skip
+        hashes.add(genesis_block(Net.of(**changed).genesis)[0].hash)
+    assert len(hashes) == 7
+
+
+FIXED = [
+    ("chain_id", 2019), ("epoch", 1), ("timestamp_ms", BLOCK.header.timestamp_ms + 1),
+    ("gas_limit", 399_999_999), ("cert_root", HASH_ZERO), ("seed_reveal", b"\x01" * 32),
+    ("seed_commitment", b"\x01" * 32), ("dag_root", HASH_ZERO), ("dag_count", 1),
+    ("dag_bytes", 1), ("slot", 4), ("slot", 2**64 - 1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), FIXED, ids=[name for name, _ in FIXED])
+def test_a_field_that_follows_from_the_slot_has_one_value(name: str, value: Any) -> None:
+    assert refusal(NET.forged(BLOCK, **{name: value}).raw) == "block_form"
+
+
+def test_body_and_header_belong_together() -> None:
+    raws = [tx.raw for tx in TXS]
+    assert refusal(assembled(BLOCK, txs=raws[:2])) == "block_root"
+    assert refusal(assembled(BLOCK, txs=raws[::-1])) == "block_root"
+    assert refusal(NET.forged(BLOCK, tx_root=HASH_ZERO).raw) == "block_root"
+    assert refusal(assembled(BLOCK, certificate=b"x")) == "block_root"
+    assert refusal(assembled(BLOCK, frontier=[HASH_ZERO])) == "record"
+
+
+def test_only_the_proposer_signs() -> None:
+    digest, right = BLOCK.header.proposal_digest, BLOCK.signature
+    stranger = sign(digest, secret("stranger"))
+    other_digest = sign(BLOCK.hash, NET.secrets[BLOCK.header.proposer])
+    s = int.from_bytes(right[32:64], "big")
+    high = right[:32] + (ORDER - s).to_bytes(32, "big") + bytes([right[64] ^ 1])
+    key = PublicKey.from_signature_and_message(high, digest, hasher=None)
+    assert key.format() == NET.genesis.delegates[0].public_key, "high s still recovers the key"
+    for signature in (stranger, other_digest, high, bytes(65), b"\xff" * 65):
+        assert refusal(assembled(BLOCK, signature=signature)) == "block_signature"
+    flipped = right[:64] + bytes([right[64] ^ 1])
+    assert refusal(assembled(BLOCK, signature=flipped)) == "block_signature"
+    for size in (0, 64, 66):
+        assert refusal(assembled(BLOCK, signature=bytes(size))) == "record"
+    somebody = with_fields(BLOCK.header, proposer=b"\x22" * 20)
+    assert refusal(seal(somebody, TXS, right).raw) == "block_signature"
+
+
+def test_a_transaction_that_is_none_spoils_the_block() -> None:
+    foreign = Net.of(chain_id=CHAIN_ID + 1)
+    for raw in (b"\x01", b"\xc0", TXS[0].raw + b"\x00"):
+        header = with_fields(BLOCK.header, tx_root=ordered_root([raw]))
+        signature = sign(header.proposal_digest, NET.secrets[header.proposer])
+        bad = assembled(BLOCK, header=header.raw, signature=signature, txs=[raw])
+        assert refusal(bad) == "block_tx"
+    header = with_fields(BLOCK.header, chain_id=CHAIN_ID + 1)
+    assert refusal(foreign.signed(header, TXS).raw, foreign) == "block_tx", "another chain's"
+
+
+def test_bounds() -> None:
+    small = Net.of(gas_limit=21_000 * 3, block_bytes_max=256 * 1024)
+    chain, _ = small.chain()
+    empty = small.child(chain, chain.genesis_hash, 1)
+    raws = [tx.raw for tx in TXS]
+    assert refusal(assembled(empty, txs=[*raws, raws[0]]), small) == "record", "gas for three"
+    filler = b"\x02" * (130 * 1024)
+    assert refusal(assembled(empty, txs=[filler]), small) == "record"
+    filler = b"\x02" * (120 * 1024)
+    exact = assembled(empty, txs=[filler, filler, b"\x02" * 256])
+    longest = b"\x02" * 256 + bytes(small.genesis.block_bytes_max - len(exact))
+    exact = assembled(empty, txs=[filler, filler, longest])
+    assert len(exact) == small.genesis.block_bytes_max
+    assert refusal(exact, small) == "block_root", "read, though it is wrong"
+    assert refusal(assembled(empty, txs=[filler, filler, longest + b"x"]), small) == "oversized"
+    assert refusal(assembled(BLOCK, header=bytes(HEADER_BYTES_MAX + 1))) == "record"
+
+
+def test_versions_and_spellings() -> None:
+    assert refusal(assembled(BLOCK, version=2)) == "record"
+    raw = BLOCK.header.raw
+    newer = raw[:3] + b"\x02" + raw[4:]
+    assert refusal(assembled(BLOCK, header=newer)) == "record"
+    assert refusal(BLOCK.raw + b"\x00") == "record"
+    assert refusal(BLOCK.raw[:-1]) == "record"
+    assert refusal(b"") == "record"
+    # the array of six in its long form
+    assert refusal(b"\xdc\x00\x06" + BLOCK.raw[1:]) == "record"
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_a_block_or_invalid(raw: bytes) -> None:
+    for decode in (lambda: decode_block(raw, NET.genesis), lambda: decode_header(raw),
+                   lambda: header_of(raw)):  # fmt: skip
+        with pytest.raises(Invalid):
+            decode()
+
+
+@settings(max_examples=300)
+@given(st.integers(0, len(BLOCK.raw) - 1), st.integers(1, 255))
+def test_any_changed_byte_is_noticed(at: int, flip: int) -> None:
+    raw = BLOCK.raw[:at] + bytes([BLOCK.raw[at] ^ flip]) + BLOCK.raw[at + 1 :]
+    with pytest.raises(Invalid):
+        decode_block(raw, NET.genesis)
+
+
+UINTS = st.integers(0, 2**64 - 1)
+HASHES = st.binary(min_size=32, max_size=32)
+
+
+@given(
+    st.builds(
+        Header, UINTS, HASHES, UINTS, UINTS, UINTS, UINTS, st.binary(min_size=20, max_size=20),
+        HASHES, HASHES, HASHES, st.binary(min_size=256, max_size=256), UINTS, UINTS,
+        st.integers(0, 2**256 - 1), st.tuples(HASHES, UINTS, UINTS), st.tuples(HASHES, UINTS),
+        HASHES, HASHES, HASHES, HASHES, HASHES, UINTS, UINTS, HASHES,
+    )
+)  # fmt: skip
+def test_headers_come_back(header: Header) -> None:
+    assert decode_header(header.raw) == header
+    assert decode_header(header.raw).hash == header.hash
+    assert len(header.raw) <= HEADER_BYTES_MAX

@@ -1,0 +1,208 @@
+"""Any bytes are one message or ``Invalid("peer_message")``; a message has one encoding."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dipnet.codec import pack
+from dipnet.errors import Invalid
+from dipnet.p2p.messages import (
+    ADDRESSES_MAX,
+    FRAME_BYTES_MAX,
+    IDS_MAX,
+    LOCATOR_MAX,
+    Announce,
+    Blocks,
+    Fetch,
+    GetBlocks,
+    GetPeers,
+    GetVertices,
+    Hello,
+    Items,
+    Lane,
+    Located,
+    LocateVertices,
+    Message,
+    Peers,
+    Status,
+    Tips,
+    VertexRange,
+    Vertices,
+    decode,
+    encode,
+    protocol_of,
+)
+
+HASH = bytes(range(32))
+HELLO = Hello(
+    version="dipnet/0.1.0",
+    chain_id=2018,
+    genesis_hash=HASH,
+    capabilities=("gossip/1", "sync/1"),
+    head_height=7,
+    head_hash=HASH,
+    final_height=5,
+    dag_count=1 << 40,
+    listen=("/ip4/10.0.0.1/tcp/30301",),
+    nonce=b"12345678",
+)
+MESSAGES: list[Message] = [
+    HELLO,
+    Status(7, HASH, 5, 9),
+    Announce(Lane.VERTEX, (HASH, bytes(32))),
+    Fetch(Lane.BLOCK, (HASH,)),
+    Items(Lane.TX, (b"a", b"bc")),
+    Vertices(2, b"two"),
+    Tips((HASH,)),
+    GetBlocks(1, (HASH,), 128),
+    Blocks(1, (b"block",), True),
+    LocateVertices(2, (HASH,)),
+    Located(2, 77),
+    GetVertices(3, 77, 1000),
+    VertexRange(3, 1077, False, b"wire"),
+    GetPeers(),
+    Peers(("/ip4/10.0.0.1/tcp/1/p2p/x",)),
+]
+PROTOCOLS = sorted(FRAME_BYTES_MAX)
+
+ids = st.lists(st.binary(min_size=32, max_size=32), max_size=5).map(tuple)
+uints = st.integers(0, 2**64 - 1)
+texts = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=30)
+raws = st.lists(st.binary(min_size=1, max_size=50), max_size=4).map(tuple)
+hashes = st.binary(min_size=32, max_size=32)
+text_lists = st.lists(texts, max_size=4).map(tuple)
+messages = st.one_of(
+    st.builds(
+        Hello,
+        texts,
+        uints,
+        hashes,
+        text_lists,
+        uints,
+        hashes,
+        uints,
+        uints,
+        text_lists,
+        st.binary(min_size=8, max_size=8),
+    ),
+    st.builds(Status, uints, hashes, uints, uints),
+    st.builds(Announce, st.sampled_from([Lane.BLOCK, Lane.TX, Lane.VERTEX]), ids),
+    st.builds(Fetch, st.sampled_from([Lane.BLOCK, Lane.TX, Lane.VERTEX]), ids),
+    st.builds(Items, st.sampled_from([Lane.BLOCK, Lane.TX]), raws),
+    st.builds(Vertices, uints, st.binary(max_size=99)),
+    st.builds(Tips, ids),
+    st.builds(GetBlocks, uints, ids, uints),
+    st.builds(Blocks, uints, raws, st.booleans()),
+    st.builds(LocateVertices, uints, ids),
+    st.builds(Located, uints, uints),
+    st.builds(GetVertices, uints, uints, uints),
+    st.builds(VertexRange, uints, uints, st.booleans(), st.binary(max_size=99)),
+    st.builds(GetPeers),
+    st.builds(Peers, text_lists),
+)
+
+
+def refused(protocol: str, data: bytes) -> bool:
+    try:
+        message = decode(protocol, data)
+    except Invalid as invalid:
+        return invalid.code == "peer_message" or pytest.fail(invalid.code)
+    assert encode(message) == data
+    assert protocol_of(message) == protocol
+    return False
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda m: type(m).__name__)
+def test_round_trip(message: Message) -> None:
+    data = encode(message)
+    assert decode(protocol_of(message), data) == message
+    hash(message)
+    for protocol in PROTOCOLS:
+        if protocol != protocol_of(message) and not refused(protocol, data):
+            assert decode(protocol, data) != message
+
+
+def test_encoding_is_pinned() -> None:
+    assert encode(GetPeers()).hex() == "920100"
+    assert encode(Fetch(Lane.VERTEX, (HASH,))).hex() == "9401010391c420" + HASH.hex()
+    assert encode(Blocks(1, (b"b",), True)).hex() == "9501010191c4016201"
+
+
+@given(messages)
+def test_every_message_survives(message: Message) -> None:
+    assert decode(protocol_of(message), encode(message)) == message
+
+
+@given(st.sampled_from(PROTOCOLS), st.binary(max_size=200))
+def test_any_bytes(protocol: str, data: bytes) -> None:
+    refused(protocol, data)
+
+
+@settings(max_examples=300)
+@given(messages, st.data())
+def test_mutated_messages(message: Message, data: st.DataObject) -> None:
+    raw = bytearray(encode(message))
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(raw)))
+        match data.draw(st.sampled_from(["flip", "cut", "insert"])):
+            case "flip" if at < len(raw):
+                raw[at] ^= 1 << data.draw(st.integers(0, 7))
+            case "cut":
+                del raw[at:]
+            case _:
+                raw[at:at] = data.draw(st.binary(min_size=1, max_size=4))
+    refused(protocol_of(message), bytes(raw))
+
+
+@pytest.mark.parametrize(
+    ("protocol", "record"),
+    [
+        ("gossip", [1, 0, 0, [HASH]]),  # the vote lane is reserved
+        ("gossip", [1, 0, 4, [HASH]]),
+        ("gossip", [1, 2, 3, [b"vertex"]]),  # vertices travel concatenated
+        ("gossip", [1, 2, 2, [b""]]),
+        ("gossip", [1, 0, 2, [HASH[:31]]]),
+        ("gossip", [1, 4, [HASH] * (IDS_MAX + 1)]),
+        ("gossip", [2, 4, [HASH]]),
+        ("gossip", [1, 9, [HASH]]),
+        ("sync", [1, 0, 1, [HASH] * (LOCATOR_MAX + 1), 1]),
+        ("sync", [1, 1, 1, [], 2]),
+        ("sync", [1, 3, 1]),
+        ("sync", [1, 3, 1, 2, 3]),
+        ("peers", [1, 1, [b"x"] * (ADDRESSES_MAX + 1)]),
+        ("peers", [1, 1, [b"x" * 257]]),
+        ("peers", [1, 1, [b"/ip4/\x1b[2J"]]),
+        ("peers", [1, 1, ["é".encode()]]),
+        ("peers", [1, 1, [b"\xff"]]),
+        ("nobody", [1, 0]),
+    ],
+)
+def test_refused(protocol: str, record: list[object]) -> None:
+    assert refused(protocol, pack(record))
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_length_is_refused_before_parsing(protocol: str) -> None:
+    with pytest.raises(Invalid, match="too many"):
+        decode(protocol, encode(GetPeers()) + bytes(FRAME_BYTES_MAX[protocol]))
+
+
+def test_limits_themselves_are_accepted() -> None:
+    for message in (
+        Tips((HASH,) * IDS_MAX),
+        GetBlocks(1, (HASH,) * LOCATOR_MAX, 1),
+        Peers(("x" * 256,) * ADDRESSES_MAX),
+    ):
+        assert decode(protocol_of(message), encode(message)) == message
+
+
+def test_lying_lengths_cost_nothing() -> None:
+    for data in (
+        bytes.fromhex("93010 4ddffffffff".replace(" ", "")),  # array of 2^32-1
+        bytes.fromhex("940102 02 dcffff".replace(" ", "")),
+        bytes.fromhex("9501010 1 91 c6ffffffff".replace(" ", "")),
+    ):
+        for protocol in PROTOCOLS:
+            assert refused(protocol, data)
+    deep = b"\x93\x01\x04" + b"\x91" * 100_000
+    assert refused("gossip", deep)

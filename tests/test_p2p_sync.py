@@ -1,0 +1,470 @@
+"""Catching up: ends or changes peer, whatever a peer claims or answers."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from dipnet.errors import Invalid
+from dipnet.p2p.blocksync import (
+    BLOCKS_MAX,
+    GRACE_MS,
+    IMPORT_MS_MAX,
+    PAUSE_MS,
+    PEERS_ASKED_MAX,
+    REQUEST_MS_MAX,
+    STALE_ANSWERS_MAX,
+    TRIES_MAX,
+    BlockSync,
+    locator,
+)
+from dipnet.p2p.messages import (
+    LOCATOR_MAX,
+    Blocks,
+    GetBlocks,
+    GetVertices,
+    Located,
+    LocateVertices,
+    Message,
+    Status,
+    VertexRange,
+    decode,
+)
+from dipnet.p2p.serve import ANSWER_BYTES_MAX, serve_blocks, serve_located, serve_vertices
+from dipnet.p2p.vertexsync import (
+    ANSWER_MS_MAX,
+    BEHIND_MAX,
+    INSERT_MS_MAX,
+    INSERTS_MAX,
+    MARGIN,
+    REST_MS,
+    STALE_RANGES_MAX,
+    VERTICES_MAX,
+    VertexSync,
+)
+
+
+def hash_at(height: int) -> bytes:
+    return b"h" + height.to_bytes(31, "big")
+
+
+def status(height: int, branch: bytes = b"h") -> Status:
+    return Status(height, branch + height.to_bytes(31, "big"), 0, 0)
+
+
+def asked(sync: BlockSync, now_ms: int, height: int) -> dict[str, GetBlocks]:
+    out = {}
+    for peer, protocol, frame in sync.requests(now_ms, height, hash_at):
+        message = decode(protocol, frame)
+        assert isinstance(message, GetBlocks)
+        out[peer] = message
+    return out
+
+
+# --- blocks
+
+
+def test_follows_a_higher_peer_until_level() -> None:
+    sync, height, now = BlockSync(), 0, 0
+    chain = [hash_at(h) for h in range(301)]
+    sync.on_status(now, "a", status(300))
+    while requests := asked(sync, now, height):
+        (request,) = requests.values()
+        raw = serve_blocks(request, lambda marks: chain[chain.index(marks[0]) + 1 :])
+        answer = decode("sync", raw)
+        assert isinstance(answer, Blocks)
+        assert asked(sync, now, height) == {}
+        raws = sync.on_blocks(now, "a", answer)
+        assert raws == tuple(chain[height + 1 : height + 1 + BLOCKS_MAX])
+        assert asked(sync, now, height) == {}
+        assert sync.syncing(now)
+        height += len(raws)
+        assert sync.on_imported(now, "a", height, len(raws), (height, chain[height])) == []
+        now += 5
+    assert height == 300
+    assert not sync.syncing(now)
+
+
+@pytest.mark.parametrize(
+    ("claim", "after_ms", "asks"),
+    [
+        (10, 0, False),
+        (9, 9999, False),
+        (11, GRACE_MS - 1, False),
+        (11, GRACE_MS, True),
+        (12, 0, True),
+    ],
+)
+def test_when_to_ask(claim: int, after_ms: int, asks: bool) -> None:
+    sync = BlockSync()
+    sync.on_status(0, "a", status(claim))
+    sync.on_status(after_ms, "a", status(claim))
+    assert bool(asked(sync, after_ms, 10)) is asks
+
+
+def test_unknown_parent_asks_whatever_is_claimed_once() -> None:
+    sync = BlockSync()
+    sync.on_unknown_parent("a")
+    assert asked(sync, 0, 10) == {}
+    sync.on_status(0, "a", status(10, b"x"))
+    sync.on_unknown_parent("a")
+    (request,) = asked(sync, 0, 10).values()
+    sync.on_blocks(1, "a", Blocks(request.request, (b"b",), False))
+    assert sync.on_imported(1, "a", 10, 0, (10, b"x" * 32)) == []
+    assert asked(sync, 2, 10) == {}
+
+
+def test_equal_heads_are_asked_once_and_different_ones_in_parallel() -> None:
+    sync = BlockSync()
+    for peer in "abcdef":
+        sync.on_status(0, peer, status(50))
+    assert list(asked(sync, 0, 10)) == ["a"]
+    for n, peer in enumerate("cdef"):
+        sync.on_status(0, peer, status(60 + n))
+    more = asked(sync, 0, 10)
+    assert list(more) == ["f", "e"]
+    assert len(more) + 1 == PEERS_ASKED_MAX
+
+
+def test_silence_changes_peer() -> None:
+    sync = BlockSync()
+    sync.on_status(0, "a", status(50))
+    sync.on_status(0, "b", status(50))
+    assert list(asked(sync, 0, 10)) == ["a"]
+    assert sync.on_tick(REQUEST_MS_MAX - 1) == []
+    assert sync.on_tick(REQUEST_MS_MAX) == ["a"]
+    assert sync.on_tick(REQUEST_MS_MAX) == []
+    assert list(asked(sync, REQUEST_MS_MAX, 10)) == ["b"]
+
+
+def test_liar_is_left_alone_after_bounded_tries() -> None:
+    """Claims a height, delivers nothing that leads there."""
+    for raws, last in [((), (0, b"")), ((b"known",), (3, hash_at(3)))]:
+        sync, now, offences = BlockSync(), 0, []
+        sync.on_status(0, "liar", status(10**9))
+        while requests := asked(sync, now, 10):
+            sync.on_blocks(now, "liar", Blocks(requests["liar"].request, raws, False))
+            offences += sync.on_imported(now, "liar", 10, 0, last)
+            now += 1
+        assert offences == ["useless"] * TRIES_MAX + ["lying"]
+        assert asked(sync, now + PAUSE_MS - 2, 10) == {}
+        assert list(asked(sync, now + PAUSE_MS, 10)) == ["liar"]
+
+
+@pytest.mark.parametrize("ours", [10, 10_000])
+def test_endless_more_of_known_blocks_ends(ours: int) -> None:
+    """``more`` for ever, one known block at a time: it must climb to be believed, and not long."""
+    sync, now, offences, answers = BlockSync(), 0, [], 0
+    sync.on_status(0, "liar", status(10**9))
+    while requests := asked(sync, now, ours):
+        answers += 1
+        assert answers <= STALE_ANSWERS_MAX + TRIES_MAX
+        sync.on_blocks(now, "liar", Blocks(requests["liar"].request, (b"x",), True))
+        height = min(ours, answers)
+        offences += sync.on_imported(now, "liar", ours, 0, (height, hash_at(height)))
+        now += 1
+    assert offences[-1] == "lying"
+
+
+def test_height_lowered_after_the_claim_ends_the_wait() -> None:
+    """CometBFT CVE-2025-24371: reports X, then a lower Y."""
+    sync = BlockSync()
+    sync.on_status(0, "a", status(1000))
+    assert list(asked(sync, 0, 10)) == ["a"]
+    sync.on_status(1, "a", status(5))
+    assert sync.on_tick(REQUEST_MS_MAX) == ["a"]
+    assert asked(sync, REQUEST_MS_MAX, 10) == {}
+    assert not sync.syncing(REQUEST_MS_MAX)
+    sync.on_status(REQUEST_MS_MAX, "b", status(20))
+    assert list(asked(sync, REQUEST_MS_MAX, 10)) == ["b"]
+
+
+def test_liar_and_honest_together() -> None:
+    """The highest claim is a lie, changed each slot; the honest peer still brings us home."""
+    sync, height, now = BlockSync(), 0, 0
+    chain = [hash_at(h) for h in range(1001)]
+    while height < 1000:
+        assert now < 60_000
+        sync.on_status(now, "liar", status(10**6 + now))
+        sync.on_status(now, "good", status(1000))
+        for peer, request in asked(sync, now, height).items():
+            if peer == "good":
+                after = chain[chain.index(request.locator[0]) + 1 :]
+                answer = decode("sync", serve_blocks(request, lambda _, after=after: after))
+                assert isinstance(answer, Blocks)
+                height += len(sync.on_blocks(now, peer, answer) or ())
+                sync.on_imported(now, peer, height, len(answer.raws), (height, chain[height]))
+        sync.on_tick(now)
+        now += 100
+
+
+def test_side_branch_longer_than_one_answer() -> None:
+    """The next locator starts at what was delivered, not at our own chain."""
+    sync = BlockSync()
+    branch = [b"s" + n.to_bytes(31, "big") for n in range(300)]
+    sync.on_status(0, "a", status(299, b"s"))
+    request = asked(sync, 0, 200)["a"]
+    assert request.locator[0] == hash_at(200)
+    sync.on_blocks(0, "a", Blocks(request.request, tuple(branch[:128]), True))
+    assert sync.on_imported(0, "a", 200, 128, (127, branch[127])) == []
+    request = asked(sync, 1, 200)["a"]
+    assert request.locator[:2] == (branch[127], hash_at(200))
+    # also when all of them were stored before
+    sync.on_blocks(1, "a", Blocks(request.request, tuple(branch[128:256]), True))
+    assert sync.on_imported(1, "a", 200, 0, (255, branch[255])) == []
+    assert asked(sync, 2, 200)["a"].locator[0] == branch[255]
+
+
+def test_overtaken_by_gossip_is_no_lie() -> None:
+    sync = BlockSync()
+    sync.on_status(0, "a", status(12))
+    request = asked(sync, 0, 10)["a"]
+    sync.on_blocks(1, "a", Blocks(request.request, (b"x",), False))
+    sync.on_status(1, "a", status(13))
+    assert sync.on_imported(1, "a", 12, 0, (12, hash_at(12))) == []
+
+
+def test_answers_out_of_turn() -> None:
+    sync = BlockSync()
+    sync.on_status(0, "a", status(50))
+    sync.on_status(0, "b", status(50))
+    for number in (0, 1):
+        with pytest.raises(Invalid, match="nobody asked"):
+            sync.on_blocks(0, "a", Blocks(number, (), False))
+    request = asked(sync, 0, 10)["a"]
+    assert sync.on_blocks(0, "b", Blocks(request.request, (b"x",), False)) is None
+    with pytest.raises(Invalid, match="asked for"):
+        sync.on_blocks(0, "a", Blocks(request.request, (b"x",) * (BLOCKS_MAX + 1), False))
+    sync.on_tick(REQUEST_MS_MAX)
+    assert sync.on_blocks(REQUEST_MS_MAX, "a", Blocks(request.request, (b"x",), False)) is None
+    assert sync.on_imported(0, "stranger", 0, 0, (0, b"")) == []
+
+
+def test_import_that_is_never_reported_does_not_hang() -> None:
+    sync = BlockSync()
+    sync.on_status(0, "a", status(50))
+    request = asked(sync, 0, 10)["a"]
+    sync.on_blocks(0, "a", Blocks(request.request, (b"x",), False))
+    assert asked(sync, IMPORT_MS_MAX - 1, 10) == {}
+    assert sync.on_tick(IMPORT_MS_MAX) == []
+    assert list(asked(sync, IMPORT_MS_MAX, 10)) == ["a"]
+
+
+def test_block_sync_forgets() -> None:
+    sync = BlockSync()
+    sync.on_status(0, "a", status(50))
+    asked(sync, 0, 10)
+    sync.forget("a")
+    assert sync._peers == {}
+    assert not sync.syncing(0)
+
+
+@pytest.mark.parametrize("height", [0, 1, 7, 8, 9, 1000, 10**9, 2**63])
+def test_locator(height: int) -> None:
+    marks = locator(height, hash_at, b"c" * 32)
+    assert marks[0] == b"c" * 32
+    assert marks[-1] == hash_at(0)
+    assert len(marks) <= LOCATOR_MAX
+    heights = [int.from_bytes(mark[1:], "big") for mark in marks[1:]]
+    assert heights[0] == height
+    assert heights == sorted(set(heights), reverse=True)
+    assert all(
+        2 * (height - b) + 16 >= height - a for a, b in zip(heights[1:-1], heights, strict=False)
+    )
+
+
+# --- vertices
+
+
+def ask(sync: VertexSync, now_ms: int, sample: list[bytes] | None = None) -> tuple[str, Message]:
+    ((peer, protocol, frame),) = sync.requests(now_ms, lambda: sample or [])
+    return peer, decode(protocol, frame)
+
+
+def vertex(number: int) -> bytes:
+    return number.to_bytes(32, "big")
+
+
+def test_walks_from_where_the_logs_part() -> None:
+    sync, theirs = VertexSync(), [vertex(n) for n in range(10_000)]
+    sync.want("a")
+    ours = [vertex(n) for n in (20_000, 19_000, 5_000, 3)]
+    _, locate = ask(sync, 0, ours)
+    assert isinstance(locate, LocateVertices)
+    index = {id_: n for n, id_ in enumerate(theirs)}
+    located = decode("sync", serve_located(locate, index.get))
+    assert located == Located(locate.request, 5_000)
+    assert isinstance(located, Located)
+    sync.on_located("a", located)
+    got = b""
+    for now in range(1, 100):
+        if not sync.requests(now, lambda: []):
+            break
+        (request,) = [GetVertices(now + 1, len(got) // 32 + 5_000 - MARGIN, VERTICES_MAX)]
+        raw = serve_vertices(
+            request, lambda start: ((n, theirs[n]) for n in range(start, len(theirs)))
+        )
+        answer = decode("sync", raw)
+        assert isinstance(answer, VertexRange)
+        got += sync.on_range(now, "a", answer)
+        sync.on_inserted(now, "a", 1)
+    assert got == b"".join(theirs[5_000 - MARGIN :])
+    assert not sync._walks
+    assert not sync._queue
+
+
+def test_empty_log_starts_at_the_start() -> None:
+    sync = VertexSync()
+    assert sync.requests(0, lambda: []) == []
+    sync.want("a")
+    assert ask(sync, 0) == ("a", GetVertices(1, 0, VERTICES_MAX))
+    assert sync.on_range(1, "a", VertexRange(1, 0, True, b"")) == b""
+    assert sync.requests(2, lambda: []) == []
+
+
+def test_one_peer_at_a_time_and_silence_changes_peer() -> None:
+    sync = VertexSync()
+    for peer in "ab":
+        sync.want(peer)
+    assert ask(sync, 0)[0] == "a"
+    assert sync.requests(1, lambda: []) == []
+    assert sync.on_tick(ANSWER_MS_MAX - 1) == []
+    assert sync.on_tick(ANSWER_MS_MAX) == ["a"]
+    assert ask(sync, ANSWER_MS_MAX)[0] == "b"
+    # all silent: it ends
+    turns, now = ["a", "b"], ANSWER_MS_MAX
+    for _ in range(20):
+        now += ANSWER_MS_MAX
+        sync.on_tick(now)
+        turns += [peer for peer, _, _ in sync.requests(now, lambda: [])]
+    assert turns == ["a", "b"] * TRIES_MAX
+    assert not sync._queue
+
+
+def test_insertion_holds_the_walk_back() -> None:
+    sync = VertexSync()
+    sync.want("a")
+    for turn in range(INSERTS_MAX):
+        ask(sync, turn)
+        sync.on_range(turn, "a", VertexRange(turn + 1, turn + 1, False, b"v"))
+    assert sync.requests(9, lambda: []) == []
+    sync.on_inserted(9, "a", 1)
+    assert ask(sync, 9)[1] == GetVertices(INSERTS_MAX + 1, INSERTS_MAX, VERTICES_MAX)
+    sync.on_range(9, "a", VertexRange(INSERTS_MAX + 1, 99, False, b"v"))
+    assert sync.requests(10, lambda: []) == []
+    assert sync.on_tick(9 + INSERT_MS_MAX) == []  # our own delay is nobody's offence
+    assert ask(sync, 9 + INSERT_MS_MAX)[0] == "a"
+
+
+def test_log_without_end_or_news_is_left() -> None:
+    sync, now = VertexSync(), 0
+    sync.want("liar")
+    while sync.requests(now, lambda: []):
+        now += 1
+        assert now <= STALE_RANGES_MAX
+        sync.on_range(now, "liar", VertexRange(now, now * VERTICES_MAX, False, b"old"))
+        sync.on_inserted(now, "liar", 0)
+    assert now == STALE_RANGES_MAX
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "ok"),
+    [(299, True, False), (300, False, False), (300, True, True), (301, False, True)],
+)
+def test_ranges_must_lead_on(start: int, end: bool, ok: bool) -> None:
+    sync = VertexSync()
+    sync.want("a")
+    ask(sync, 0, [vertex(1)])
+    sync.on_located("a", Located(1, 300 + MARGIN))
+    assert ask(sync, 0)[1] == GetVertices(2, 300, VERTICES_MAX)
+    if ok:
+        assert sync.on_range(0, "a", VertexRange(2, start, end, b"v")) == b"v"
+    else:
+        with pytest.raises(Invalid, match="goes on at"):
+            sync.on_range(0, "a", VertexRange(2, start, end, b"v"))
+
+
+def test_vertex_answers_out_of_turn() -> None:
+    sync = VertexSync()
+    with pytest.raises(Invalid, match="nobody asked"):
+        sync.on_range(0, "a", VertexRange(1, 1, False, b""))
+    sync.want("a")
+    ask(sync, 0)
+    with pytest.raises(Invalid, match="another kind"):
+        sync.on_located("a", Located(1, 1))
+    sync.on_located("b", Located(1, 1))
+    assert sync.on_range(0, "b", VertexRange(1, 1, False, b"v")) == b""
+    sync.on_tick(ANSWER_MS_MAX)
+    assert sync.on_range(0, "a", VertexRange(1, 1, False, b"v")) == b""
+    sync.on_inserted(0, "a", 1)
+
+
+def test_far_behind_walks_again_after_a_rest() -> None:
+    sync = VertexSync()
+    sync.on_status(0, "a", BEHIND_MAX + 5, 5)
+    assert sync.requests(0, lambda: []) == []
+    sync.on_status(0, "a", BEHIND_MAX + 6, 5)
+    ask(sync, 0)
+    sync.on_range(0, "a", VertexRange(1, 0, True, b""))
+    sync.on_status(REST_MS - 1, "a", 10**9, 5)
+    assert sync.requests(REST_MS - 1, lambda: []) == []
+    sync.on_status(REST_MS, "a", 10**9, 5)
+    assert ask(sync, REST_MS)[0] == "a"
+    sync.on_range(REST_MS, "a", VertexRange(2, 0, True, b""))
+    sync.on_behind(2 * REST_MS - 1, "a")
+    assert sync.requests(2 * REST_MS - 1, lambda: []) == []
+    sync.on_behind(2 * REST_MS, "a")
+    assert ask(sync, 2 * REST_MS)[0] == "a"
+    sync.forget("a")
+    assert (sync._queue, sync._walks, sync._rested_ms) == ({}, {}, {})
+    sync.on_inserted(0, "a", 1)
+
+
+# --- serving
+
+
+def test_served_blocks_are_bounded() -> None:
+    read = 0
+
+    def endless(size: int) -> Iterator[bytes]:
+        nonlocal read
+        while True:
+            read += 1
+            yield bytes(size)
+
+    def served(count: int, size: int) -> Blocks:
+        answer = decode("sync", serve_blocks(GetBlocks(1, (), count), lambda _: endless(size)))
+        assert isinstance(answer, Blocks)
+        assert answer.more
+        return answer
+
+    assert len(served(2**64 - 1, 1).raws) == BLOCKS_MAX
+    assert len(served(0, 1).raws) == 1
+    read = 0
+    assert len(served(128, ANSWER_BYTES_MAX // 3).raws) == 3
+    assert read == 4
+    assert len(served(128, ANSWER_BYTES_MAX + 1).raws) == 1
+    assert decode("sync", serve_blocks(GetBlocks(7, (), 1), lambda _: [])) == Blocks(7, (), False)
+
+
+def test_served_vertices_are_bounded() -> None:
+    def log(size: int, end: int) -> VertexRange:
+        raw = serve_vertices(
+            GetVertices(1, 10, 2**64 - 1),
+            lambda start: ((2 * n, bytes(size)) for n in range(start, end)),
+        )
+        answer = decode("sync", raw)
+        assert isinstance(answer, VertexRange)
+        return answer
+
+    full = log(1, 10**9)
+    assert (len(full.wire), full.end) == (VERTICES_MAX, False)
+    assert full.next == 2 * (10 + VERTICES_MAX - 1) + 1
+    assert len(log(ANSWER_BYTES_MAX // 2, 10**9).wire) == ANSWER_BYTES_MAX
+    assert len(log(ANSWER_BYTES_MAX + 9, 10**9).wire) == ANSWER_BYTES_MAX + 9
+    assert log(1, 10) == VertexRange(1, 10, True, b"")
+    assert log(1, 12) == VertexRange(1, 23, True, bytes(2))
+
+
+def test_unknown_ids_are_located_nowhere() -> None:
+    raw = serve_located(LocateVertices(4, (vertex(1),)), lambda _: None)
+    assert decode("sync", raw) == Located(4, 0)
