@@ -5,8 +5,8 @@ clock, no disk but its ``Reader``, and no randomness but its seed, so that the s
 it ships. What is expensive and pure (decoding, signatures) is asked for with ``Verify`` and done by
 ``Node.check`` on any thread.
 
-The three ways through it: a payment, ``Submitted`` or gossip -> ``_on_txs`` -> pool -> a block;
-a vertex, ``Submitted`` or gossip -> ``_on_vertices`` -> the graph -> ``Write``; a block, ``Woke`` at
+The three ways through it: a payment, ``Submitted`` or gossip -> ``_on_txs`` -> pool -> a block; a
+vertex, ``Submitted`` or gossip -> ``_on_vertices`` -> the graph -> ``Write``; a block, ``Woke`` at
 our slot -> ``_propose`` -> ``Signed`` -> ``_import``, which is also where a peer's block arrives.
 """
 
