@@ -308,7 +308,9 @@ class Node:
             self._judged(check, [batch])
             self._reply(check, [batch] * check.count)
             return
-        # The seam of admission: quota and age are judged here, before anything is kept.
+        # The seam of admission: quota and age are judged here, before anything is kept. A wrong
+        # recovery hint was corrected and is charged to nobody: a relay that knows the key cannot
+        # see it (specs/dag.md; the batch equation will).
         inserted = self.dag.insert(batch)
         if inserted.puts:
             self._write(inserted.puts)
@@ -317,8 +319,6 @@ class Node:
             arrived = [batch.id(i) for i, s in enumerate(inserted.statuses) if s != REFUSED]
             self.links.gossip.on_items(self._now_ms, peer, Lane.VERTEX, arrived)
             self.links.offered(self._now_ms, peer, Lane.VERTEX, inserted.missing)
-            if corrected := len(batch.corrections()):
-                self.links.offend(self._now_ms, peer, "wrong_hint", "recovery ids", corrected)
             if check.incoming.asked:
                 fresh = len(inserted.accepted)
                 self.links.vertices.on_inserted(self._now_ms, peer, fresh)
