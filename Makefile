@@ -14,12 +14,13 @@ $(VENV)/ready: requirements.lock pyproject.toml
 	@echo "== making $(VENV) from requirements.lock"
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --upgrade pip
-	$(PY) -m pip install --quiet --require-hashes -r requirements.lock
+	$(PY) -m pip install --quiet --require-hashes --no-deps -r requirements.lock
 	@touch $@
 
 $(VENV)/built: $(VENV)/ready pyproject.toml $(wildcard native/*.c native/*.h native/*.pyx)
 	@echo "== building dipnet._native"
-	$(PY) -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@PYTHONWARNINGS=ignore $(PY) -m pip install --quiet --no-deps --no-build-isolation --editable . \
+	  2> $(VENV)/build.log || { cat $(VENV)/build.log; exit 1; }
 	@touch $@
 
 native: $(VENV)/built ## build the native doors
@@ -52,9 +53,10 @@ fuzz: ## FUZZ_SECONDS=n seconds of libFuzzer for each decoder; needs clang
 	@$(MAKE) --no-print-directory -C native fuzz FUZZ_SECONDS=$(FUZZ_SECONDS)
 
 lock: $(VENV)/ready ## write requirements.lock anew from pyproject.toml
-	$(PY) -m pip install --quiet pip-tools
-	$(PY) -m piptools compile --quiet --strip-extras --generate-hashes --allow-unsafe \
-	  --extra dev --no-header --output-file requirements.lock pyproject.toml
+	$(PY) -m pip install --quiet uv
+	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --no-header --no-annotate --extra dev --override requirements.overrides \
+	  --output-file requirements.lock pyproject.toml
 
 clean: ## remove everything that can be made again
 	rm -rf $(VENV) build *.egg-info dipnet/_native/*.so native/*_door.c native/build

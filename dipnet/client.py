@@ -35,7 +35,9 @@ class Client:
             host, port = None, None
         if host is None or parts.scheme not in ("http", "https") or parts.username is not None:
             raise Invalid("config", f"url {url[:QUOTE_MAX]!r}: write it as {URL_DEFAULT}")
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        kind = (
+            http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        )
         self.url = url
         self._path = parts.path or "/"
         self._connection = kind(host, port, timeout=timeout_s)

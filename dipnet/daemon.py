@@ -334,7 +334,7 @@ class Daemon:
             self._fail(EXIT_BUG, f"a bug: {error!r}")
 
     async def submit(self, kind: str, items: Sequence[bytes]) -> Sequence[Accepted | Invalid]:
-        """Hands raw transactions or vertices to the node; one result an item, durable where said."""
+        """Hands raw transactions or vertices to the node; one result an item, once durable."""
         if self._low_disk is not None:
             raise Invalid("disk", self._low_disk)
         if len(self._replies) >= SUBMITS_MAX:

@@ -32,6 +32,8 @@ from dipnet.errors import Invalid
 from dipnet.outbox import HEAD_NONE, IN_MEMORY, Head, Outbox, Signed, Unsigned
 
 PARENTS: Final = 4
+RETRY_FIRST_S: Final = 0.5
+RETRY_MAX_S: Final = 10.0
 SEQ_MAX: Final = 2**63 - 1  # of an SQLite integer
 BATCH: Final = 500
 VERTEX_BYTES_SPARE: Final = 512  # of a vertex around its payload
@@ -256,6 +258,28 @@ def submit(client: Client, wires: Sequence[bytes]) -> list[Invalid | None]:
     if not isinstance(answers, list) or len(answers) != len(wires):
         raise Invalid("remote", "with another number of results than vertices")
     return [_verdict(answer) for answer in answers]
+
+
+def patiently(
+    work: Callable[[], object], say: Callable[[str], None], sleep: Callable[[float], None]
+) -> None:
+    """Does ``work`` again until it ends without a failure that passes by waiting."""
+    delay_s, told = RETRY_FIRST_S, ""
+    while True:
+        try:
+            work()
+        except Invalid as error:
+            if error.code not in PASSING:
+                raise
+            if str(error) != told:
+                told = str(error)
+                say(f"waiting: {told}; trying again, nothing is lost")
+            sleep(delay_s)
+            delay_s = min(2 * delay_s, RETRY_MAX_S)
+        else:
+            if told:
+                say("the node answers again")
+            return
 
 
 def _verdict(answer: Any) -> Invalid | None:

@@ -185,7 +185,14 @@ def decrypt(raw: bytes, password: bytes, where: str = "the keystore") -> bytes:
         iv, ciphertext = _hex(box["cipherparams"]["iv"], 16), _hex(box["ciphertext"], 32)
         mac = _hex(box["mac"], 32)
         derived = _derive(str(box["kdf"]), box["kdfparams"], password)
-    except (KeyError, TypeError, AttributeError, ArithmeticError, ValueError, RecursionError) as error:
+    except (
+        KeyError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        ValueError,
+        RecursionError,
+    ) as error:
         fault = f"{error} is missing" if isinstance(error, KeyError) else str(error)[:120]
         raise Invalid("key", f"{where} is no keystore: {fault}") from None
     if not hmac.compare_digest(keccak256(derived[16:32] + ciphertext), mac):
@@ -209,9 +216,7 @@ def keystore_address(raw: bytes) -> bytes | None:
         return None
 
 
-def add_keystore(
-    directory: Path, secret: bytes, password: bytes, scrypt_n: int = SCRYPT_N
-) -> Path:
+def add_keystore(directory: Path, secret: bytes, password: bytes, scrypt_n: int = SCRYPT_N) -> Path:
     """Writes a keystore under the name that geth would give it; the path."""
     account = address_of(secret)
     if account in list_keystores(directory):

@@ -76,7 +76,8 @@ class Link:
     outbound: bool
     mux: Mux
     mailbox: Mailbox
-    scope: trio.CancelScope
+    place: trio.CancelScope  # among the strangers, until it is chosen
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     born: float = field(default_factory=trio.current_time)
     chosen: trio.Event = field(default_factory=trio.Event)
     flushed: trio.Event = field(default_factory=trio.Event)
@@ -124,7 +125,7 @@ class Host:
         self._limits = limits
         self._put = put
         self._links: dict[str, Link] = {}  # chosen ones, by peer
-        self._handshakes: dict[trio.CancelScope, None] = {}  # inbound, oldest first
+        self._strangers: dict[trio.CancelScope, None] = {}  # inbound, not chosen; oldest first
         self._listens: list[tuple[str, int]] = []
         self._nobody = Mailbox("", limits)  # for events that are of no connection
         self._dialling: set[str] = set()
@@ -195,61 +196,69 @@ class Host:
         await self._connection(stream, f"/{family}/{host}/tcp/{port}", None)
 
     async def _dial(self, address: str) -> None:
-        peer = ""
         try:
             host, port, peer = parse_address(address)
-            if not peer:
-                raise Invalid("config", f"address {address} names no peer")
-            if peer == self.id.to_base58():
-                raise Invalid("config", f"address {address} is our own")
-            if peer in self._links or peer in self._dialling:
-                raise Invalid("peer_limit", "one connection a peer")
+            reason = self._no_dial(peer)
+        except Invalid as error:
+            reason = str(error)
+        if not reason:
             self._dialling.add(peer)
-            try:
-                with trio.fail_after(self._limits.dial_s):
-                    stream = await trio.open_tcp_stream(host, port)
-                reason = await self._connection(stream, address, ID.from_base58(peer))
-            finally:
+            reason = await self._dial_to(host, port, peer, address)
+            if reason:  # else it became a link, which has removed it
                 self._dialling.remove(peer)
-        except (Invalid, OSError, UnicodeError, trio.TooSlowError) as error:
-            reason = why(error)
+                reason = "already connected" if peer in self._links else reason
         if reason:
-            reason = "already connected" if peer in self._links else reason
             self._put(DialFailed(address, reason), self._nobody)
+
+    def _no_dial(self, peer: str) -> str:
+        if not peer:
+            return "the address names no peer"
+        if peer == self.id.to_base58():
+            return "the address is our own"
+        if peer in self._links:
+            return "already connected"
+        return "already dialling" if peer in self._dialling else ""
+
+    async def _dial_to(self, host: str, port: int, peer: str, address: str) -> str:
+        try:
+            with trio.fail_after(self._limits.dial_s):
+                stream = await trio.open_tcp_stream(host, port)
+        except (OSError, UnicodeError, trio.TooSlowError) as error:
+            return why(error)
+        return await self._connection(stream, address, ID.from_base58(peer))
 
     async def _connection(self, stream: trio.SocketStream, address: str, to: ID | None) -> str:
         """Owns a socket to its end. Says why no ``Connected`` came of it, "" if one did."""
+        place = trio.CancelScope()
         try:
-            with trio.move_on_after(self._limits.handshake_s) as scope:
+            with place:
                 if to is None:
-                    self._admit(scope)
-                mux = await upgrade(Socket(stream, to is not None), self._noise, to)
-            if scope.cancelled_caught:
-                return "the handshake took too long"
-            self._handshakes.pop(scope, None)
-            peer = mux.peer_id
-            if to is None:
-                address = f"{address}/p2p/{peer.to_base58()}"
-            mailbox = Mailbox(peer.to_base58(), self._limits)
-            link = Link(peer, address, to is not None, mux, mailbox, trio.CancelScope())
-            with link.scope:
-                await self._live(link)
-            self._forget(link, link.reason)
-            return "" if link.chosen.is_set() else link.reason
+                    self._admit(place)
+                with trio.fail_after(self._limits.handshake_s):
+                    mux = await upgrade(Socket(stream, to is not None), self._noise, to)
+                if to is None:
+                    address = f"{address}/p2p/{mux.peer_id.to_base58()}"
+                mailbox = Mailbox(mux.peer_id.to_base58(), self._limits)
+                link = Link(mux.peer_id, address, to is not None, mux, mailbox, place)
+                with link.scope:
+                    await self._live(link)
+                self._forget(link, link.reason)
+                return "" if link.chosen.is_set() else link.reason
         except Exception as error:  # a stranger's bytes make py-libp2p raise anything
             log.debug("connection %s ended", address, exc_info=True)
             return why(error)
         finally:
-            self._handshakes.pop(scope, None)
+            self._strangers.pop(place, None)
             await trio.aclose_forcefully(stream)
+        return "made room for a newer stranger"
 
-    def _admit(self, scope: trio.CancelScope) -> None:
-        """Silent strangers lose their place to the next one: an honest handshake is short."""
-        while len(self._handshakes) >= self._limits.handshakes_max:
-            oldest = next(iter(self._handshakes))
-            del self._handshakes[oldest]
+    def _admit(self, place: trio.CancelScope) -> None:
+        """The stranger who dallied longest loses its place: an honest handshake is short."""
+        while len(self._strangers) >= self._limits.strangers_max:
+            oldest = next(iter(self._strangers))
+            del self._strangers[oldest]
             oldest.cancel()
-        self._handshakes[scope] = None
+        self._strangers[place] = None
 
     async def _live(self, link: Link) -> None:
         async with trio.open_nursery() as nursery:
@@ -294,6 +303,10 @@ class Host:
             return link.end("the node is busy")
         self._links[peer] = link
         link.chosen.set()
+        if link.outbound:
+            self._dialling.remove(peer)
+        else:
+            self._strangers.pop(link.place, None)
         return None
 
     def _forget(self, link: Link, reason: str) -> None:

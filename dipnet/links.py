@@ -19,6 +19,7 @@ from dipnet.p2p import messages as m
 from dipnet.p2p.address import parse as parse_address
 from dipnet.p2p.blocksync import BlockSync
 from dipnet.p2p.book import KEY_PEER, AddressBook
+from dipnet.p2p.exchange import Exchange
 from dipnet.p2p.gossip import Gossip
 from dipnet.p2p.hello import Hellos
 from dipnet.p2p.messages import Lane
@@ -119,6 +120,7 @@ class Links:
         self.gossip = Gossip()
         self.blocks = BlockSync()
         self.vertices = VertexSync()
+        self.exchange = Exchange()
         self.slots = Slots(local)
         self.scores = Scores(local)
         self._view = view
@@ -180,6 +182,7 @@ class Links:
         self.hellos.forget(peer)
         self.scores.forget(now_ms, peer)
         self.slots.forget(peer)
+        self.exchange.forget(peer)
 
     def on_dial_failed(self, now_ms: int, address: str) -> None:
         """Nobody, or somebody else, answered at the address."""
@@ -188,14 +191,14 @@ class Links:
     def _on_hello(self, now_ms: int, peer: str, hello: m.Hello) -> None:
         self.hellos.on_hello(peer, hello)
         address, outbound = self._addressed[peer]
-        if outbound:
+        if outbound:  # reached, and one of us
             self._write(self._book.on_connected(now_ms, address))
         self._book.learn(peer, self.slots.host(peer), hello.listen)
         self.gossip.join(peer)
         self.vertices.want(peer)
         standing = self.hellos.standing()[peer]
         self.blocks.on_status(now_ms, peer, standing)
-        self._out.append(Send(peer, "peers", m.encode(m.GetPeers())))
+        self.exchange.join(now_ms, peer)
 
     # --- what peers send
 
@@ -204,11 +207,17 @@ class Links:
         try:
             self.scores.on_received(now_ms, peer, len(data))
             message = m.decode(protocol, data)
-            if not (isinstance(message, m.Hello) or self.hellos.greeted(peer)):
-                return None  # streams overtake one another: what precedes the hello is ignored
-            incoming = self._on[type(message)](now_ms, peer, message)
         except Invalid as refused:
             self.offend(now_ms, peer, OFFENCE_OF[refused.code], str(refused))
+            return None
+        if not (isinstance(message, m.Hello) or self.hellos.greeted(peer)):
+            return None  # streams overtake one another: what precedes the hello is ignored
+        try:
+            incoming = self._on[type(message)](now_ms, peer, message)
+        except Invalid as refused:  # well-formed, but nobody asked for it, or it is not of us
+            unasked = refused.code == "peer_message"
+            offence = "unasked" if unasked else OFFENCE_OF[refused.code]
+            self.offend(now_ms, peer, offence, str(refused))
             return None
         if incoming is not None:
             waiting = self._unjudged.get(peer, 0)
@@ -221,8 +230,12 @@ class Links:
     def offend(self, now_ms: int, peer: str, offence: str, reason: str, times: int = 1) -> None:
         """Charge an offence; a banned peer is dropped with the reason."""
         banned = self.scores.offend(now_ms, peer, self.slots.host(peer), offence, times)
-        if banned or offence in ("malformed", "network"):
-            self._out.append(Drop(peer, reason))
+        if not banned and offence != "network":
+            return
+        address, outbound = self._addressed.get(peer, ("", False))
+        if outbound:  # reached, and none of us: do not dial it again at once
+            self._write(self._book.on_failed(now_ms, address))
+        self._out.append(Drop(peer, reason))
 
     def on_judged(self, now_ms: int, incoming: Incoming, refused: Iterable[Invalid]) -> None:
         """What ``incoming`` was worth: its refusals are charged to the peer that sent them."""
@@ -308,12 +321,14 @@ class Links:
     # --- addresses
 
     def _on_get_peers(self, now_ms: int, peer: str, _request: m.GetPeers) -> None:
+        self.exchange.on_get_peers(now_ms, peer)
         if self.scores.may_serve(now_ms, peer):
             answer = m.encode(m.Peers(self._book.tell(self.slots, self._seed)))
             self.scores.on_served(peer, len(answer))
             self._out.append(Send(peer, "peers", answer))
 
     def _on_peers(self, _now_ms: int, peer: str, peers: m.Peers) -> None:
+        self.exchange.on_peers(peer)
         self._book.learn(peer, self.slots.host(peer), peers.addresses)
 
     # --- time
@@ -324,7 +339,11 @@ class Links:
         for peer in self.hellos.standing():
             self._out.append(Send(peer, "hello", status))
             self.offered(now_ms, peer, Lane.VERTEX, wanted)
+            if wanted:
+                self.vertices.on_behind(now_ms, peer)
         self.gossip.tips(tips)
+        ask = m.encode(m.GetPeers())
+        self._out += [Send(peer, "peers", ask) for peer in self.exchange.to_ask(now_ms)]
         dials = self._book.to_dial(now_ms, self.slots, self._seed ^ now_ms)
         self._out += [Dial(address) for address in dials]
 

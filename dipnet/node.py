@@ -5,8 +5,8 @@ clock, no disk but its ``Reader``, and no randomness but its seed, so that the s
 it ships. What is expensive and pure (decoding, signatures) is asked for with ``Verify`` and done by
 ``Node.check`` on any thread.
 
-The three ways through it: a payment, ``Submitted`` or gossip -> ``_on_txs`` -> pool -> a block;
-a vertex, ``Submitted`` or gossip -> ``_on_vertices`` -> the graph -> ``Write``; a block, ``Woke`` at
+The three ways through it: a payment, ``Submitted`` or gossip -> ``_on_txs`` -> pool -> a block; a
+vertex, ``Submitted`` or gossip -> ``_on_vertices`` -> the graph -> ``Write``; a block, ``Woke`` at
 our slot -> ``_propose`` -> ``Signed`` -> ``_import``, which is also where a peer's block arrives.
 """
 
@@ -323,7 +323,9 @@ class Node:
             self._judged(check, [batch])
             self._reply(check, [batch] * check.count)
             return
-        # The seam of admission: quota and age are judged here, before anything is kept.
+        # The seam of admission: quota and age are judged here, before anything is kept. A wrong
+        # recovery hint was corrected and is charged to nobody: a relay that knows the key cannot
+        # see it (specs/dag.md; the batch equation will).
         inserted = self.dag.insert(batch)
         if inserted.puts:
             self._write(inserted.puts)
@@ -332,8 +334,6 @@ class Node:
             arrived = [batch.id(i) for i, s in enumerate(inserted.statuses) if s != REFUSED]
             self.links.gossip.on_items(self.steady_ms, peer, Lane.VERTEX, arrived)
             self.links.offered(self.steady_ms, peer, Lane.VERTEX, inserted.missing)
-            if corrected := len(batch.corrections()):
-                self.links.offend(self.steady_ms, peer, "wrong_hint", "recovery ids", corrected)
             if check.incoming.asked:
                 fresh = len(inserted.accepted)
                 self.links.vertices.on_inserted(self.steady_ms, peer, fresh)

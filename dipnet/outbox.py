@@ -144,7 +144,7 @@ class Outbox:
         return str(self._one("SELECT about FROM state"))
 
     def unsigned(self, count_max: int, bytes_max: int) -> list[Unsigned]:
-        """The next readings to sign, in order, with payloads of ``bytes_max`` in all, at least one."""
+        """The next readings to sign, with payloads of ``bytes_max`` in all, at least one."""
         rows = self._rows(
             "SELECT topic, payload, type, number FROM reading WHERE wire IS NULL "
             "ORDER BY number LIMIT ?",

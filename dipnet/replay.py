@@ -15,15 +15,12 @@ from pathlib import Path
 from typing import Final
 
 from dipnet import series
-from dipnet.dag import senml
 from dipnet.dag.vertex import PAYLOAD_SENML, topic_of
-from dipnet.device import BATCH, PASSING, Device
+from dipnet.device import BATCH, Device, patiently
 from dipnet.errors import Invalid
 from dipnet.outbox import NO_SOURCE, Unsigned
 
 CHUNK_BYTES: Final = 1 << 20
-RETRY_FIRST_S: Final = 0.5
-RETRY_MAX_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +64,7 @@ def replay(
     node's refusals that do not pass by waiting. Whatever it raises, calling again goes on.
     """
     started_s = time.monotonic()
-    senml.encode([senml.Reading(columns.name, series.MS_FROM - 1, 0, columns.unit)])
+    series.check(path, columns)
     outbox = device.outbox
     describe(device, path, columns, topic)
     skipped = 0
@@ -93,28 +90,6 @@ def replay(
         patiently(lambda: device.flush(on_settled), watcher.say, sleep)
     seconds = time.monotonic() - started_s
     return Replayed(outbox.settled - before, skipped, outbox.settled, seconds)
-
-
-def patiently(
-    work: Callable[[], object], say: Callable[[str], None], sleep: Callable[[float], None]
-) -> None:
-    """Does ``work`` again until it ends without a failure that passes by waiting."""
-    delay_s, told = RETRY_FIRST_S, ""
-    while True:
-        try:
-            work()
-        except Invalid as error:
-            if error.code not in PASSING:
-                raise
-            if str(error) != told:
-                told = str(error)
-                say(f"waiting: {told}; trying again, nothing is lost")
-            sleep(delay_s)
-            delay_s = min(2 * delay_s, RETRY_MAX_S)
-        else:
-            if told:
-                say("the node answers again")
-            return
 
 
 def describe(device: Device, path: Path, columns: series.Columns, topic: str) -> None:

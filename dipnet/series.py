@@ -9,10 +9,11 @@ import difflib
 import math
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Any, Final, TextIO
 
 from dipnet.dag import senml
 from dipnet.errors import Invalid
@@ -56,36 +57,53 @@ def rows(
     ``on_bad`` gets the ``Invalid("series")`` of a row that is none and may raise it. Faults of the
     file as a whole are raised.
     """
-    previous = csv.field_size_limit(FIELD_CHARS_MAX)
+    with _opened(path) as file:
+        reader, time_at, value_at = _begin(file, path, columns)
+        try:
+            for fields in reader:
+                if reader.line_num <= after or not fields:
+                    continue
+                try:
+                    yield _row(reader.line_num, fields, time_at, value_at, columns)
+                except Invalid as bad:
+                    on_bad(bad)
+        except csv.Error as error:
+            raise Invalid("series", f"{path}, line {reader.line_num}: {error}") from None
+
+
+def check(path: Path, columns: Columns) -> None:
+    """Raises ``Invalid("series")`` unless the file has the columns, and they make a reading."""
+    try:
+        senml.encode([senml.Reading(columns.name, senml.RELATIVE_BELOW, 0, columns.unit)])
+    except Invalid as error:
+        raise Invalid("series", f"{error}; correct --name or --unit") from None
+    with _opened(path) as file:
+        _begin(file, path, columns)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[TextIO]:
+    """The file as text; what its bytes do wrong is ``Invalid("series")``."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            yield from _rows(file, path, columns, after, on_bad)
+            yield file
     except OSError as error:
         raise Invalid("series", f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise Invalid("series", f"{path} is not UTF-8 ({error.reason}); convert it") from None
-    finally:
-        csv.field_size_limit(previous)
 
 
-def _rows(
-    file: TextIO, path: Path, columns: Columns, after: int, on_bad: Callable[[Invalid], None]
-) -> Iterator[Row]:
+def _begin(file: TextIO, path: Path, columns: Columns) -> tuple[Any, int, int]:
+    """A reader of the csv module behind the header, and where in a row the two columns are."""
+    csv.field_size_limit(FIELD_CHARS_MAX)
     reader = csv.reader(_lines(file, path), delimiter=columns.delimiter)
     try:
         header = next(reader, [])
-        time_at, value_at = (
-            _column(header, name, path, columns.delimiter) for name in (columns.time, columns.value)
-        )
-        for fields in reader:
-            if reader.line_num <= after or not fields:
-                continue
-            try:
-                yield _row(reader.line_num, fields, time_at, value_at, columns)
-            except Invalid as bad:
-                on_bad(bad)
     except csv.Error as error:
-        raise Invalid("series", f"{path}, line {reader.line_num}: {error}") from None
+        raise Invalid("series", f"{path}, line 1: {error}") from None
+    wanted = (columns.time, columns.value)
+    time_at, value_at = (_column(header, name, path, columns.delimiter) for name in wanted)
+    return reader, time_at, value_at
 
 
 def _lines(file: TextIO, path: Path) -> Iterator[str]:
@@ -94,9 +112,7 @@ def _lines(file: TextIO, path: Path) -> Iterator[str]:
     while line := file.readline(LINE_CHARS_MAX + 1):
         number += 1
         if len(line) > LINE_CHARS_MAX:
-            raise Invalid(
-                "series", f"{path}, line {number}: more than {LINE_CHARS_MAX} characters"
-            )
+            raise Invalid("series", f"{path}, line {number}: more than {LINE_CHARS_MAX} characters")
         yield line
 
 
@@ -129,7 +145,7 @@ def _row(number: int, fields: list[str], time_at: int, value_at: int, columns: C
     except ValueError as error:
         raise Invalid("series", f"row {number}: {error}; correct it, or --skip-bad") from None
     except Invalid as error:
-        raise Invalid("series", f"row {number}: {error}; correct --name or --unit") from None
+        raise Invalid("series", f"row {number}: {error}") from None
 
 
 def parse_time(text: str) -> senml.Number:

@@ -7,11 +7,10 @@ neither colour nor a moving line, and with ``--json`` stdout holds JSON only.
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Annotated, Any, Final, Self
 
-import click
 import typer
 from rich.console import Console
 from rich.progress import (
@@ -22,7 +21,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
+from rich.text import Text
 from typer.core import TyperGroup
 
 from dipnet.client import URL_DEFAULT
@@ -32,6 +31,8 @@ EXIT_USAGE: Final = 2
 EXIT_STORAGE: Final = 70
 EXIT_INTERRUPTED: Final = 130
 PLAIN_EVERY_S: Final = 5.0
+SELF_EXPLAINED: Final = frozenset(("config", "genesis", "key", "params", "series"))
+"""Codes whose details say what to do; the others get the remedy of the table."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")]
 Url = Annotated[str, typer.Option("--url", envvar="DIPNET_URL", help="JSON-RPC of a node.")]
@@ -51,11 +52,12 @@ def err() -> Console:
 class Group(TyperGroup):
     """A program's commands; expected failures become a sentence and an exit code."""
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except Invalid as error:
-            say_error(f"{error} ({error.refusal.remedy})")
+            remedy = "" if error.code in SELF_EXPLAINED else f" ({error.refusal.remedy})"
+            say_error(f"{error}{remedy}")
             raise typer.Exit(EXIT_USAGE) from None
         except Corrupt as error:
             say_error(str(error))
@@ -103,22 +105,24 @@ def show_json(value: object) -> None:
 
 def show_fields(fields: Mapping[str, object]) -> None:
     """Names and values under one another."""
-    table = Table.grid(padding=(0, 2))
+    width = max(map(len, fields), default=0)
     for name, value in fields.items():
-        table.add_row(f"[bold]{name}[/]", _cell(value))
-    out().print(table)
+        line = Text(name.ljust(width), style="bold")
+        out().print(line.append(f"  {printable(str(value))}", style="not bold"))
 
 
-def show_rows(titles: list[str], rows: list[list[object]]) -> None:
-    """A table."""
-    table = Table(*titles, box=None, pad_edge=False, header_style="bold")
-    for row in rows:
-        table.add_row(*map(_cell, row))
-    out().print(table)
+def show_rows(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table. Lines are as long as they must be: half an address is of no use."""
+    cells = [[printable(str(value)) for value in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(titles, *cells, strict=True)]
+    out().print(Text(_line(titles, widths), style="bold"))
+    for row in cells:
+        out().print(Text(_line(row, widths)))
 
 
-def _cell(value: object) -> str:
-    return printable(str(value)).replace("[", "\\[")
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    padded = [cell.ljust(width) for cell, width in zip(cells, widths, strict=True)]
+    return "  ".join(padded).rstrip()
 
 
 class Meter:
@@ -149,7 +153,10 @@ class Meter:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
     ) -> None:
         if self._bar is not None:
             self._bar.stop()

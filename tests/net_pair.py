@@ -9,7 +9,8 @@ import asyncio
 import sys
 
 from dipnet.effects import Connected, Received
-from dipnet.net import Event, Net
+from dipnet.mailbox import Event
+from dipnet.net import Net
 
 
 async def run(secret: bytes, mode: str) -> None:

@@ -241,10 +241,15 @@ def test_the_order_of_arrival_does_not_matter(seed: int, shape: tuple[int, int])
     assert chain.final == final_of(chain, chain.head)
 
 
+SMALL = st.sampled_from([(1, 1, 2), (4, 2, 4), (7, 4, 12), (1, 12, 12)])
+
+
 @settings(max_examples=10)
-@given(st.integers(0, 10**6), st.sampled_from([(1, 12), (4, 2), (7, 4)]))
-def test_a_restart_at_any_point_changes_nothing(seed: int, shape: tuple[int, int]) -> None:
-    net = Net.of(shape[0], overlays_max=shape[1], undo_blocks_max=12, epoch_slots=9)
+@given(st.integers(0, 10**6), SMALL)
+def test_a_restart_at_any_point_changes_nothing(seed: int, shape: tuple[int, int, int]) -> None:
+    """Under windows so small that branches die, in part or whole, all the time."""
+    delegates, overlays_max, undo_blocks_max = shape
+    net = Net.of(delegates, overlays_max=overlays_max, undo_blocks_max=undo_blocks_max)
     blocks, _, _ = branches(net, seed)
     live, memory = net.chain()
     for block in blocks:
@@ -312,6 +317,22 @@ def test_a_reorg_below_the_base_and_back() -> None:
     back = spend(net, chain, memory, left[-1].hash, [17, 18], "user 0", 3)
     assert chain.head == back[-1].header
     assert balance(memory, address_of("user 1")) == 1_000 * ETHER
+
+
+def test_a_branch_whose_root_leaves_the_chain() -> None:
+    """What is remembered of a branch since its fork is void when the fork moves down."""
+    net = Net.of(7)
+    chain, memory = net.chain()
+    root = chain.head.hash
+    trunk = spend(net, chain, memory, root, [1, 2, 3], "user 0")
+    side = spend(net, chain, memory, trunk[0].hash, [11, 12], "user 1")
+    assert chain.head == trunk[-1].header
+    rival = grow(net, chain, memory, range(20, 24), root)
+    assert chain.head == rival[-1].header
+    more = spend(net, chain, memory, side[-1].hash, [31, 32], "user 0", 1)
+    assert chain.head == more[-1].header
+    assert chain.account(address_of("user 0")).nonce == 3
+    assert chain.account(address_of("user 1")).nonce == 2
 
 
 def test_a_transaction_in_both_branches_keeps_its_place() -> None:

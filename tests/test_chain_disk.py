@@ -22,6 +22,8 @@ def test_below_the_undo_window_nothing_forks() -> None:
     # the base is at 6, the window reaches down to 3
     assert refusal(chain, old) == "block_old"
     assert refusal(chain, deep) == "block_old"
+    orphan = net.forged(old, parent=b"\x01" * 32)
+    assert refusal(chain, orphan) == "block_old", "its ancestors need not be asked for"
     assert chain.state(blocks[2].hash) is not None
     assert chain.state(blocks[1].hash) is None
     assert refusal(chain, net.child(chain, blocks[2].hash, 3)) == "block_slot"
@@ -37,6 +39,23 @@ def test_below_the_undo_window_nothing_forks() -> None:
     kept = [key for prefix in (records.KEY_DELTA, records.KEY_UNDO)
             for key, _ in memory.scan(prefix)]  # fmt: skip
     assert len(kept) == 4 + 4
+
+
+def test_a_dead_branch_of_which_a_part_is_gone() -> None:
+    """Its first block is pruned, its second has a late slot and stays for a while."""
+    net = Net.of(overlays_max=1, undo_blocks_max=3)
+    chain, memory = net.chain()
+    blocks = grow(net, chain, memory, range(1, 5))
+    first, second = grow(net, chain, memory, [5, 99], blocks[0].hash)
+    third = net.child(chain, second.hash, 100)
+    grow(net, chain, memory, range(6, 12), blocks[-1].hash)
+    assert chain.header(first.hash) is None
+    assert chain.header(second.hash) == second.header
+    for one in (chain, Chain(net.genesis, memory)):
+        assert one.state(second.hash) is None
+        higher = net.forged(third, height=chain.head.height + 1)
+        assert refusal(one, higher) == "block_old"
+        assert refusal(one, third) == "block_old"
 
 
 def test_the_floor_of_the_window_never_sinks() -> None:

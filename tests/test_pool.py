@@ -95,7 +95,7 @@ def test_refusals_have_the_texts_of_ethereum() -> None:
     poor = refusal(pool, tx(2, 0, value=1), balance=FEE * 21_000)
     assert str(poor).startswith("insufficient funds for gas * price + value: balance ")
     assert refusal(pool, replace(tx(2, 0), gas=20_999)).code == "intrinsic_gas"
-    assert refusal(pool, replace(tx(2, 0), to=b"")).code == "no_vm"
+    assert refusal(pool, replace(tx(2, 0), to=b"", gas=60_000)).code == "no_vm"
     floor = Net.of().genesis.base_fee_floor
     assert refusal(pool, tx(2, 0, tip=0, fee=floor - 1)).code == "underpriced"
     assert refusal(pool, replace(tx(2, 0), gas=2**24 + 1)).code == "gas_cap"
@@ -142,6 +142,12 @@ def test_picks_go_by_effective_tip_then_arrival_in_nonce_order() -> None:
         tx(2, 0, tip=9), tx(1, 0, tip=5), tx(1, 1, tip=50), tx(3, 0, tip=5),
         tx(4, 0, tip=900, fee=10**7),
     ]  # fmt: skip
+
+
+def test_a_cap_below_the_base_fee_ends_an_account() -> None:
+    pool = made()
+    put(pool, tx(1, 0), tx(1, 1, fee=10**7), tx(1, 2), tx(2, 0, tip=1))
+    assert picked(pool, base_fee=10**7 + 1) == [tx(1, 0), tx(2, 0, tip=1)]
 
 
 def test_a_skipped_account_stays_out() -> None:
@@ -212,6 +218,15 @@ def test_a_cheap_one_in_front_makes_those_behind_it_cheap() -> None:
     assert tx(1, 0, tip=1).hash not in pool
 
 
+def test_a_low_cap_in_front_counts_like_a_low_tip() -> None:
+    pool = made(pool_txs_max=3)
+    base_fee = 10**8
+    put(pool, tx(1, 0, tip=9, fee=base_fee + 1), tx(1, 1, tip=9), tx(2, 0, tip=5),
+        base_fee=base_fee)  # fmt: skip
+    put(pool, tx(3, 0, tip=4), base_fee=base_fee)
+    assert tx(1, 1, tip=9).hash not in pool
+
+
 def test_what_no_block_takes_now_is_worth_least() -> None:
     """A great tip under a cap below the base fee is bait."""
     pool = made(pool_txs_max=2)
@@ -237,6 +252,24 @@ def test_bytes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert held(pool) == {tx(3, 0, tip=8).hash, tx(4, 0, tip=9).hash}
     grown = replace(tx(4, 0, tip=20, fee=2 * FEE), raw=bytes(900))
     assert refusal(pool, grown).code == "pool_full"
+    queued = made()
+    put(queued, tx(1, 5, tip=5, size=600))
+    assert refusal(queued, tx(1, 5, tip=9, fee=2 * FEE, size=1_100)).code == "pool_full"
+
+
+def test_a_ranking_follows_replacements_and_additions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranked entries that became stale evict nothing, and nothing twice."""
+    pool = made(pool_txs_max=2)
+    put(pool, tx(1, 0, tip=1), tx(2, 0, tip=5))
+    assert refusal(pool, tx(3, 0, tip=1)).code == "underpriced"
+    put(pool, tx(1, 0, tip=9, fee=2 * FEE), tx(4, 0, tip=6))
+    assert held(pool) == {tx(1, 0, tip=9, fee=2 * FEE).hash, tx(4, 0, tip=6).hash}
+    monkeypatch.setattr(pool_module, "POOL_BYTES_MAX", 1_000)
+    pool = made()
+    put(pool, tx(1, 0, tip=1, size=200), tx(2, 0, tip=2, size=200), tx(3, 0, tip=9, size=200))
+    assert refusal(pool, tx(4, 0, tip=0, size=900)).code == "underpriced"
+    put(pool, tx(1, 1, tip=7, size=200), tx(4, 0, tip=8, size=700))
+    assert held(pool) == {tx(3, 0, tip=9).hash, tx(4, 0, tip=8).hash}
 
 
 # --- following the chain
@@ -361,6 +394,64 @@ def model_order(pool: Pool, base_fee: int) -> list[Tx]:
         )
         order.append(best.pop(0).tx)
     return order
+
+
+ADDS = st.lists(
+    st.tuples(st.integers(1, 6), st.integers(0, 9), st.integers(0, 9), st.sampled_from([50, 300])),
+    max_size=60,
+)
+
+
+@settings(max_examples=150)
+@given(ADDS, st.integers(2, 9), st.sampled_from([600, 10_000]), st.integers(0, 40))
+def test_evictions_are_those_of_a_model(
+    adds: list[tuple[int, int, int, int]], most: int, bytes_most: int, turn: int
+) -> None:
+    """Only additions at the ends of accounts; the model looks at everything each time."""
+    pool = made(pool_txs_max=most)
+    lines: dict[int, list[Tx]] = {who: [] for who in range(1, 7)}
+    arrivals: list[bytes] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pool_module, "POOL_BYTES_MAX", bytes_most)
+        for step, (who, tip, cap, size) in enumerate(adds):
+            base_fee = 10**7 + (3 if step >= turn else 0)
+            one = tx(who, len(lines[who]), tip, 10**7 + cap, value=step, size=size)
+            after = model_add(lines, arrivals, one, who, base_fee, most, bytes_most)
+            taken = True
+            try:
+                pool.add(one, 0, RICH, base_fee)
+            except Invalid:
+                taken = False
+            assert taken == (after is not None)
+            if after is not None:
+                lines = after
+                arrivals.append(one.hash)
+            check_bookkeeping(pool)
+            assert held(pool) == {kept.hash for line in lines.values() for kept in line}
+
+
+def model_add(
+    lines: dict[int, list[Tx]], arrivals: list[bytes], new: Tx, who: int, base_fee: int,
+    most: int, bytes_most: int,
+) -> dict[int, list[Tx]] | None:  # fmt: skip
+    """The accounts after ``new``, or None where it is refused."""
+
+    def worth(line: list[Tx]) -> int:
+        return min(one.effective_tip(base_fee) for one in line)
+
+    after = {owner: list(line) for owner, line in lines.items()}
+    while True:
+        kept = [one for line in after.values() for one in line]
+        if len(kept) < most and sum(len(one.raw) for one in (*kept, new)) <= bytes_most:
+            after[who].append(new)
+            return after
+        ends = [line for line in after.values() if line]
+        if not ends:
+            return None
+        victim = min(ends, key=lambda line: (worth(line), -arrivals.index(line[-1].hash)))
+        if worth(victim) >= worth([*lines[who], new]):
+            return None
+        victim.pop()
 
 
 def test_of_a_crowd_the_best_stay() -> None:

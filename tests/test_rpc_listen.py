@@ -253,6 +253,45 @@ def test_subscriptions_are_bounded_and_known_by_name() -> None:
     with_node(run)
 
 
+def test_who_was_cut_may_go_on_talking(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "WAITING_ITEMS_MAX", 1)
+
+    async def run(node: Node, listener: Listener) -> None:
+        for _ in range(5):
+            async with connect(url(listener)) as client:
+                await call(client, "eth_subscribe", "newHeads")
+                await call(client, "eth_subscribe", "newHeads")
+                await client.send(CALL)
+                for _ in range(3):
+                    node.produce()
+                with pytest.raises(ConnectionClosed):
+                    await read_to_the_end(client)
+        assert node.feeds.listeners("newHeads") == 0
+
+    with_node(run)
+
+
+def test_a_client_that_vanishes_is_no_bug() -> None:
+    async def run(node: Node, listener: Listener) -> None:
+        for subscribed in (False, True):
+            client = await connect(url(listener))
+            if subscribed:
+                await call(client, "eth_subscribe", "newHeads")
+            await client.send(CALL)
+            client.transport.abort()
+            node.produce()
+        for sent in (WHOLE, HEAD + b"Content-Length: 10\r\n\r\n{", WHOLE[:-3]):
+            _, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+            writer.write(sent)
+            await writer.drain()
+            writer.transport.abort()
+        while node.feeds.listeners("newHeads"):
+            node.produce()
+            assert b'"result"' in await answer_to(listener, WHOLE)
+
+    with_node(run)
+
+
 def test_a_subscriber_that_does_not_read_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed, "WAITING_ITEMS_MAX", 3)
 

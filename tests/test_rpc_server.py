@@ -69,7 +69,10 @@ def test_foreign_hosts(host: str) -> None:
     for path in ("/", "/metrics", "/livez", "/nowhere"):
         response = ask("GET", path, headers={"host": host})
         assert (response.status_code, code(response)) == (403, "host")
-    assert ask(headers={"host": host}, access=Access(hosts=("*",))).status_code == 415
+    for method, path, status in (("POST", "/", 415), ("GET", "/nowhere", 404), ("PUT", "/", 405)):
+        headers = {"host": host}
+        response = ask(method, path, headers=headers, access=Access(hosts=("*",)))
+        assert (response.status_code, code(response)) == (status, "http")
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,15 @@ from typing import Any
 
 import pytest
 
-from dipnet.consensus import rules
+from dipnet.consensus import execute, rules
 from dipnet.consensus.block import HASH_ZERO, Block, ordered_root
 from dipnet.consensus.chain import Chain
 from dipnet.consensus.schedule import genesis_set, set_digest, slot_start_ms
 from dipnet.crypto import sha256
+from dipnet.state import Journal
+from dipnet.tx import Tx
+from dipnet.vm.receipt import Receipt
+from dipnet.vm.transaction import Env, apply_tx
 from tests.chain_builder import ETHER, LATE_MS, Net, add, grow, refusal, transfer, with_fields
 from tests.memory import Memory
 
@@ -125,3 +129,21 @@ def test_a_slot_has_few_blocks() -> None:
     assert refusal(chain, twins[-1]) == "block_limit"
     assert refusal(Chain(NET.genesis, memory), twins[-1]) == "block_limit"
     add(chain, memory, twins[0])
+
+
+def test_transactions_see_the_block_around_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def watched(journal: Journal, env: Env, tx: Tx, gas: int) -> Receipt:
+        seen.append((env, gas))
+        return apply_tx(journal, env, tx, gas)
+
+    monkeypatch.setattr(execute, "apply_tx", watched)
+    Chain(NET.genesis, Memory(RULED_MEMORY)).on_block(VALID, LATE_MS)
+    header = VALID.header
+    env = Env(
+        header.chain_id, header.height, header.timestamp_ms // 1000, header.proposer,
+        header.base_fee, header.gas_limit, header.slot,
+    )  # fmt: skip
+    assert seen == [(env, 0), (env, 21_000)]
+    assert env.timestamp_s == 1_700_000_031

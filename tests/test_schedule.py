@@ -3,9 +3,11 @@
 import hashlib
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dipnet.consensus import schedule
 from dipnet.consensus.schedule import (
     Schedule,
     epoch_of,
@@ -54,6 +56,13 @@ def test_shuffle_is_a_permutation_that_its_text_reproduces(seed: bytes, size: in
     assert list(order) == expected
 
 
+def test_a_word_past_the_last_multiple_is_thrown_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """2^64 - 1 is a multiple of three: for three choices it is the one word that is unfair."""
+    blocks = [b"\xff" * 8 + (5).to_bytes(8, "big") + bytes(16)]
+    monkeypatch.setattr(schedule, "keccak256", lambda _: blocks.pop())
+    assert shuffle(MEMBERS[:3], bytes(32)) == (MEMBERS[1], MEMBERS[0], MEMBERS[2])
+
+
 def test_shuffle_favours_nobody() -> None:
     """Each of the 24 orders of four in 2,400 seeds: 100 expected, 5 standard deviations allowed."""
     seeds = (hashlib.sha256(str(index).encode()).digest() for index in range(2_400))
@@ -63,24 +72,24 @@ def test_shuffle_favours_nobody() -> None:
 
 
 def test_each_leads_in_turn_and_epochs_differ() -> None:
-    schedule = Schedule(NET.genesis, b"\x01" * 32)
-    assert schedule.members == tuple(sorted(NET.secrets))
+    leads = Schedule(NET.genesis, b"\x01" * 32)
+    assert leads.members == tuple(sorted(NET.secrets))
     for epoch in range(4):
-        order = schedule.order(epoch)
-        leaders = [schedule.leader(epoch * 7 + index) for index in range(7)]
+        order = leads.order(epoch)
+        leaders = [leads.leader(epoch * 7 + index) for index in range(7)]
         assert leaders == [order[(epoch * 7 + index) % 5] for index in range(7)]
         assert set(leaders) == set(NET.secrets)
-    assert len({schedule.order(epoch) for epoch in range(8)}) > 1
+    assert len({leads.order(epoch) for epoch in range(8)}) > 1
     other = Schedule(NET.genesis, b"\x02" * 32)
-    assert [other.order(e) for e in range(8)] != [schedule.order(e) for e in range(8)]
+    assert [other.order(e) for e in range(8)] != [leads.order(e) for e in range(8)]
 
 
 def test_only_active_delegates_lead() -> None:
     net = Net.of(5, delegates_active=3)
     first = {delegate.address for delegate in net.genesis.delegates[:3]}
-    schedule = Schedule(net.genesis, b"\x01" * 32)
-    assert set(schedule.members) == first
-    assert {schedule.leader(slot) for slot in range(100)} == first
+    leads = Schedule(net.genesis, b"\x01" * 32)
+    assert set(leads.members) == first
+    assert {leads.leader(slot) for slot in range(100)} == first
 
 
 def test_the_set_digest_is_that_of_its_record() -> None:

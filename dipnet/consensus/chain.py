@@ -80,7 +80,7 @@ class Chain(StoredBlocks):
         delta = Delta((0,) * len(genesis_set(genesis)), {})
         return puts | {
             records.KEY_BLOCK + block.hash: block.raw,
-            records.KEY_RECEIPTS + block.hash: records.pack_receipts([]),
+            records.KEY_RECEIPTS + block.hash: records.pack_receipts([], []),
             slot_prefix(0) + block.hash: records.pack_delta(delta),
             height_key(0): block.hash,
             records.KEY_HEAD: records.pack_head(block.hash, block.hash),
@@ -151,7 +151,7 @@ class Chain(StoredBlocks):
     def state(self, block_hash: bytes) -> Reader | None:
         """State after a block; None when we do not have it or it is out of reach."""
         header = self.header(block_hash)
-        if header is None or self._fork(header).height < self._edge():
+        if header is None or not self._in_reach(header):
             return None
         return self._view(header)
 
@@ -182,9 +182,10 @@ class Chain(StoredBlocks):
             return Imported({}, False, self.head, (), ())
         parent = self._admit(header, now_ms)
         link, receipts = self._execute(block, parent)
+        senders = [tx.sender for tx in block.txs]
         puts: Puts = {
             records.KEY_BLOCK + header.hash: block.raw,
-            records.KEY_RECEIPTS + header.hash: records.pack_receipts(receipts),
+            records.KEY_RECEIPTS + header.hash: records.pack_receipts(receipts, senders),
             slot_prefix(header.slot) + header.hash: records.pack_delta(link.delta),
         }
         if not rules.better(header, self.head):
@@ -208,7 +209,7 @@ class Chain(StoredBlocks):
             raise Invalid("block_parent", header.parent.hex())
         if header.slot <= parent.slot:
             raise Invalid("block_slot", f"{header.slot} after {parent.slot}")
-        if self._fork(parent).height < self._edge():
+        if not self._in_reach(parent):
             raise Invalid("block_old", "forks below the undo window")
         if sum(1 for _ in self._reader.scan(slot_prefix(header.slot))) >= rules.SLOT_BLOCKS_MAX:
             raise Invalid("block_limit", f"slot {header.slot}")
@@ -253,9 +254,8 @@ class Chain(StoredBlocks):
         branch.reverse()
         fork = branch[0].header.height - 1
         final = self._final(link)
-        lag = self._genesis.overlays_max
-        # The undo window bounds how far the base can go down after a reorg.
-        target = max(final.height, head.height - lag, self._edge())
+        # A function of the new head alone. In the window, for overlays_max <= undo_blocks_max.
+        target = max(final.height, head.height - self._genesis.overlays_max)
         spine, moves = moved(self._reader, self._spine, fork, branch, target, self.link)
         puts |= moves
         applied = [self.need_block(one.header.hash) for one in branch[:-1]] + [block]
@@ -312,11 +312,17 @@ class Chain(StoredBlocks):
     def _canonical(self, block_hash: bytes) -> bool:
         return self.hash_at(self.need(block_hash).height) == block_hash
 
-    def _fork(self, header: Header) -> Header:
-        """The newest canonical block among ``header`` and its ancestors."""
+    def _in_reach(self, header: Header) -> bool:
+        """Whether the newest canonical ancestor of ``header``, or itself, is in the undo window.
+
+        A branch that forks below it loses its blocks by their slots, the lower ones first.
+        """
         while self.hash_at(header.height) != header.hash:
-            header = self.need(header.parent)
-        return header
+            parent = self.header(header.parent)
+            if parent is None:
+                return False
+            header = parent
+        return header.height >= self._edge()
 
     def _final(self, link: Link) -> Header:
         """The advisory-final block of the chain that ends with ``link``."""

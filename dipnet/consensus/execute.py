@@ -10,7 +10,6 @@ from typing import Any
 from dipnet.codec import Puts, Reader
 from dipnet.consensus.block import ordered_root
 from dipnet.consensus.schedule import slot_start_ms
-from dipnet.errors import Invalid
 from dipnet.genesis import Genesis
 from dipnet.state import Journal
 from dipnet.tx import Tx
@@ -57,12 +56,7 @@ class Execution:
 
     def add(self, tx: Tx) -> None:
         """Run ``tx``. On ``Invalid`` the state is as if it had never been tried."""
-        mark = self._journal.snapshot()
-        try:
-            receipt = apply_tx(self._journal, self._env, tx, self.gas_used)
-        except Invalid:
-            self._journal.rollback(mark)
-            raise
+        receipt = apply_tx(self._journal, self._env, tx, self.gas_used)
         self.gas_used = receipt.cumulative_gas
         self._receipts.append(receipt)
 

@@ -25,7 +25,6 @@ OFFENCES: Final[dict[str, int]] = {
     "useless": -10,  # a sync answer that led nowhere
     "late_hello": -10,
     "unasked": -5,  # an answer to no question, a second hello: right form, wrong time
-    "wrong_hint": -1,  # a vertex whose recovery id had to be corrected (DESIGN 6)
     "silent": -1,  # did not answer in time
     "rate": -1,  # a message over the byte limit
 }

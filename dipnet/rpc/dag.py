@@ -173,6 +173,7 @@ METHODS: Final = (
             "oversized",
             "limit",
             "busy",
+            "disk",
             "stopping",
             "syncing",
         ),

@@ -134,10 +134,10 @@ def sent(results: Sequence[Accepted | Invalid]) -> str:
 
 _AT: Final = Param("block", BLOCK, "latest")
 _POOL_ERRORS: Final = (
-    "tx_form", "tx_type", "chain_id", "unprotected", "sender", "nonce_low", "nonce_high", "funds",
+    "tx_form", "tx_type", "chain_id", "unprotected", "sender", "nonce_low", "nonce_max", "funds",
     "intrinsic_gas", "floor_gas", "block_gas", "gas_cap", "fee_cap_low", "tip_above_cap",
-    "underpriced", "replacement", "known", "pool_full", "account_full", "no_vm", "oversized", "rlp",
-    "busy", "stopping", "syncing",
+    "underpriced", "replacement", "known", "pool_full", "account_full", "no_vm", "initcode", "rlp",
+    "busy", "disk", "stopping", "syncing",
 )  # fmt: skip
 
 METHODS: Final = (

@@ -4,6 +4,7 @@ A client that leaves its notifications unread is cut with a reason instead of fi
 """
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import Callable
 from typing import Final
@@ -17,6 +18,7 @@ from dipnet.rpc.jsonrpc import Rpc
 
 SUBSCRIPTIONS_MAX: Final = 64
 SEND_S: Final = 30
+REASON_CHARS_MAX: Final = 120  # RFC 6455 5.5: a close frame has 125 bytes
 TOO_SLOW: Final = 1013  # RFC 6455 registry: try again later
 View = Callable[[object, object], object]
 """(item, option) to what the subscriber sees; None keeps it from him."""
@@ -36,6 +38,7 @@ class Live:
         self._unstarted: list[str] = []
         self._pumps: dict[str, asyncio.Task[None]] = {}
         self._sending = asyncio.Lock()
+        self._over = False
 
     def open(self, topic: str, option: object) -> str:
         """Subscribe; notifications start after the answer that names the subscription."""
@@ -61,6 +64,7 @@ class Live:
     async def run(self) -> None:
         """Serve until the client leaves or is cut."""
         try:
+            await self._socket.accept()
             while True:
                 message = await self._socket.receive()
                 if message["type"] == "websocket.disconnect":
@@ -91,7 +95,7 @@ class Live:
                         _encode({"jsonrpc": "2.0", "method": "eth_subscription", "params": params})
                     )
         except Invalid as error:
-            await self._socket.close(TOO_SLOW, str(error)[:120])
+            await self._cut(str(error))
         except (WebSocketDisconnect, TimeoutError):
             return
         except Exception as error:
@@ -99,4 +103,13 @@ class Live:
 
     async def _send(self, body: bytes) -> None:
         async with self._sending, asyncio.timeout(SEND_S):
+            if self._over:  # another pump closed it meanwhile
+                raise WebSocketDisconnect(TOO_SLOW)
             await self._socket.send_text(body.decode())
+
+    async def _cut(self, reason: str) -> None:
+        async with self._sending:
+            if not self._over:
+                self._over = True
+                with contextlib.suppress(WebSocketDisconnect):
+                    await self._socket.close(TOO_SLOW, reason[:REASON_CHARS_MAX])

@@ -34,6 +34,11 @@ one of the configured hosts; a WebSocket's `Origin` the host itself or one of th
 origins; there is no CORS unless origins are configured.
 """
 
+ANYWHERE: Final = (
+    "parse", "request", "method", "params", "limit", "internal", "host", "origin", "http",
+)  # fmt: skip
+"""Codes that belong to no method: form, transport, and our own bugs."""
+
 
 def _kinds() -> list[Kind]:
     used = {param.kind.name: param.kind for method in METHODS.values() for param in method.params}
@@ -68,8 +73,11 @@ def render() -> str:
         for method in methods:
             lines += _method(method)
     lines += ["## Errors\n", "| code | number | text | remedy |", "|---|---|---|---|"]
+    named = {code for method in METHODS.values() for code in method.errors} | set(ANYWHERE)
     lines += [
-        f"| `{code}` | {row.rpc} | {row.text} | {row.remedy} |" for code, row in REFUSALS.items()
+        f"| `{code}` | {row.rpc} | {row.text} | {row.remedy} |"
+        for code, row in REFUSALS.items()
+        if code in named
     ]
     return "\n".join(lines) + "\n"
 

@@ -148,7 +148,6 @@ class Doors:
 
     async def live(self, socket: WebSocket) -> None:
         """WebSocket /"""
-        await socket.accept()
         await Live(self.rpc, socket, live_views.VIEWS).run()
 
     async def livez(self, request: Request) -> Response:
@@ -181,7 +180,7 @@ class Doors:
 async def _no_such_door(request: Request, error: Exception) -> Response:
     """404 and 405, in the form of every other refusal."""
     assert isinstance(error, HTTPException)
-    detail = f"{request.method} {request.url.path[:64]}"
+    detail = f"{request.method} {request.scope['path'][:64]}"
     return _refusal(error.status_code, Invalid("http", detail))
 
 
@@ -197,7 +196,7 @@ def application(backend: Backend, access: Access) -> Starlette:
             allow_headers=["content-type"],
         )
         middleware.append(cors)
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/", doors.call, methods=["POST"]),
             Route("/", doors.about, methods=["GET"]),
@@ -209,3 +208,5 @@ def application(backend: Backend, access: Access) -> Starlette:
         middleware=middleware,
         exception_handlers={404: _no_such_door, 405: _no_such_door, Exception: doors.bug},
     )
+    app.router.redirect_slashes = False  # a redirect would repeat the Host header to its sender
+    return app
