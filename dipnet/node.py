@@ -193,7 +193,6 @@ class Node:
         """The time for deadlines, which never goes back: now, and all that it was set back by."""
         return self._now_ms + self._set_back_ms
 
-
     def _on_woke(self, _event: Woke) -> None:
         self._wake_ms = 0
         slot = slot_at(self.genesis, self._now_ms)
@@ -399,7 +398,7 @@ class Node:
     def status(self) -> Status:
         """Where we stand."""
         head, final = self.chain.head, self.chain.final
-        return Status(head.height, head.hash, final.height, len(self.dag))
+        return Status(head.height, head.hash, final.height, len(self.dag), self.dag.sum)
 
     def has(self, lane: Lane, id_: bytes) -> bool:
         """Whether the item is here, or settled."""

@@ -112,7 +112,9 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--seed", type=int, help="this seed alone, with all that it says")
     cores = os.cpu_count() or 2
-    parser.add_argument("--jobs", type=int, default=max(1, cores // 2), help="processes a hash seed")
+    parser.add_argument(
+        "--jobs", type=int, default=max(1, cores // 2), help="processes a hash seed"
+    )
     options = parser.parse_args()
     alone = options.seed is not None
     first, count = (options.seed, 1) if alone else (options.first, options.seeds)
@@ -124,8 +126,9 @@ def main() -> int:
         print(f"seed {seed}: a process ended before it did; {replay(seed)}")
     rate = totals.virtual_ms / 1000 / wall / (jobs * len(HASH_SEEDS))
     print(
-        f"{totals.seeds} seeds, each under {len(HASH_SEEDS)} hash seeds: {totals.broken} violations, "
-        f"{totals.unequal} unequal traces; {totals.events:,} events in {wall:.0f} s, "
+        f"{totals.seeds} seeds, each under {len(HASH_SEEDS)} hash seeds: "
+        f"{totals.broken} violations, {totals.unequal} unequal traces; "
+        f"{totals.events:,} events in {wall:.0f} s, "
         f"{rate:.0f} virtual seconds a wall second and core"
     )
     return 1 if totals.failed else 0
