@@ -320,6 +320,10 @@ class Links:
         most = max((one.head_height for one in self.hellos.standing().values()), default=0)
         return (ours, most) if most > ours and self.blocks.syncing(now_ms) else None
 
+    def catching_up(self, now_ms: int) -> bool:
+        """Whether to wait with what should stand on the best head: blocks are coming."""
+        return self.syncing(now_ms) is not None and self.blocks.advancing(now_ms)
+
     # --- addresses
 
     def _on_get_peers(self, now_ms: int, peer: str, _request: m.GetPeers) -> None:

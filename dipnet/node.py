@@ -230,7 +230,7 @@ class Node:
         if self._proposer is None or chain.schedule.leader(slot) != self._proposer:
             return
         late = self._now_ms - slot_start_ms(self.genesis, slot)
-        if late * PROPOSE_SHARE > self.genesis.slot_ms or self.links.syncing(self.steady_ms):
+        if late * PROPOSE_SHARE > self.genesis.slot_ms or self.links.catching_up(self.steady_ms):
             return
         if slot <= max(self._proposed_slot, chain.head.slot):
             return

@@ -28,6 +28,7 @@ TRIES_MAX: Final = 3
 STALE_ANSWERS_MAX: Final = 64  # in a row that only climb a branch stored here
 PAUSE_MS: Final = 15_000
 EARLY_MS: Final = 1_000  # after blocks from the future
+STALL_MS: Final = 10_000  # without a fresh block nobody is held up any more
 NOWHERE: Final = (0, b"")
 
 
@@ -61,6 +62,7 @@ class BlockSync:
     def __init__(self) -> None:
         self._peers: dict[str, _Peer] = {}
         self._last_request = 0
+        self._advanced_ms: int | None = None  # last fresh block, at first the first request
 
     def on_status(self, now_ms: int, peer: str, status: Status) -> None:
         """What the peer claims now; a lower claim replaces a higher one."""
@@ -92,6 +94,8 @@ class BlockSync:
                 break
             if peer.head in heads:
                 continue
+            if self._advanced_ms is None:
+                self._advanced_ms = now_ms
             self._last_request += 1
             peer.request, peer.promised = self._last_request, peer.height
             peer.busy_until_ms = now_ms + REQUEST_MS_MAX
@@ -144,6 +148,7 @@ class BlockSync:
             known.cursor, known.paused_until_ms = NOWHERE, now_ms + EARLY_MS
         if fresh:
             known.tries = known.stale = 0
+            self._advanced_ms = now_ms
         if fresh or early:
             return []
         known.stale += 1
@@ -167,6 +172,14 @@ class BlockSync:
     def syncing(self, now_ms: int) -> bool:
         """Whether a request or an import is running."""
         return any(now_ms < peer.busy_until_ms for peer in self._peers.values())
+
+    def advancing(self, now_ms: int) -> bool:
+        """Whether blocks are coming that are worth waiting for.
+
+        Claims alone are not: whoever says to be far ahead and sends nothing holds nobody up.
+        """
+        began_ms = self._advanced_ms
+        return began_ms is not None and self.syncing(now_ms) and now_ms < began_ms + STALL_MS
 
     def forget(self, peer: str) -> None:
         """The peer is gone: release all that it took."""
