@@ -307,11 +307,11 @@ class Daemon:
 
     def peers(self) -> Sequence[dict[str, object]]:
         """Connected peers that said hello."""
-        return self.node.links.peers(self.now_ms())
+        return self.node.links.peers(self.node.steady_ms)
 
     def syncing(self) -> tuple[int, int] | None:
         """(our height, highest height claimed) while catching up."""
-        return self.node.links.syncing(self.now_ms())
+        return self.node.links.syncing(self.node.steady_ms)
 
     def health(self) -> dict[str, str | None]:
         """Each component's complaint."""
