@@ -122,6 +122,9 @@ def test_keys_are_imported(tmp_path: Path, password: Path) -> None:
         "keys", "import", made["file"], "--keystore", tmp_path / "two", "--password-file", password
     )
     assert copy["address"] == RICH
+    keys.write_private(tmp_path / "words", keys.DEV_MNEMONIC.encode() + b"\n")
+    third = told("keys", "import", tmp_path / "words", "--account", 3, *more)
+    assert third["address"] == checksum(keys.address_of(keys.DEV_SECRETS[3]))
     (tmp_path / "plain").chmod(0o644)
     assert "chmod 600" in refused("keys", "import", tmp_path / "plain", *more)
 
