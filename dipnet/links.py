@@ -305,11 +305,11 @@ class Links:
         return Incoming("wire", peer, (wire,), asked=True) if wire else None
 
     def on_blocks_imported(
-        self, now_ms: int, peer: str, fresh: int, last: tuple[int, bytes]
+        self, now_ms: int, peer: str, fresh: int, last: tuple[int, bytes], early: bool
     ) -> None:
         """The outcome of blocks that we asked for; see ``BlockSync.on_imported``."""
         ours = self._view.status().head_height
-        for offence in self.blocks.on_imported(now_ms, peer, ours, fresh, last):
+        for offence in self.blocks.on_imported(now_ms, peer, ours, fresh, last, early):
             self.offend(now_ms, peer, offence, "blocks that lead nowhere")
 
     def syncing(self, now_ms: int) -> tuple[int, int] | None:

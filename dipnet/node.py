@@ -370,7 +370,8 @@ class Node:
                 break
         self._judged(check, refused)
         if check.incoming is not None and check.incoming.asked:
-            self.links.on_blocks_imported(self.steady_ms, check.peer, fresh, last)
+            early = any(refusal.code == "block_future" for refusal in refused)
+            self.links.on_blocks_imported(self.steady_ms, check.peer, fresh, last, early)
 
     def _import(self, block: Block, peer: str) -> bool:
         """The one way of a block onto the chain, ours or a peer's; whether it was new."""

@@ -27,6 +27,7 @@ GRACE_MS: Final = 1_000  # one block ahead is most often on its way by gossip
 TRIES_MAX: Final = 3
 STALE_ANSWERS_MAX: Final = 64  # in a row that only climb a branch stored here
 PAUSE_MS: Final = 15_000
+EARLY_MS: Final = 1_000  # after blocks from the future
 NOWHERE: Final = (0, b"")
 
 
@@ -79,10 +80,13 @@ class BlockSync:
         self, now_ms: int, our_height: int, hash_at: Callable[[int], bytes]
     ) -> list[Outgoing]:
         """What to ask now. ``hash_at`` gives the canonical block of a height 0..our_height."""
+        out: list[Outgoing] = []
+        names = self._by_claim(now_ms, our_height)
+        if not names:
+            return out
         busy = [peer for peer in self._peers.values() if now_ms < peer.busy_until_ms]
         heads = {peer.head for peer in busy}
-        out: list[Outgoing] = []
-        for name in self._by_claim(now_ms, our_height):
+        for name in names:
             peer = self._peers[name]
             if len(busy) >= PEERS_ASKED_MAX:
                 break
@@ -116,12 +120,19 @@ class BlockSync:
         return blocks.raws
 
     def on_imported(
-        self, now_ms: int, peer: str, our_height: int, fresh: int, last: tuple[int, bytes]
+        self,
+        now_ms: int,
+        peer: str,
+        our_height: int,
+        fresh: int,
+        last: tuple[int, bytes],
+        early: bool = False,
     ) -> list[str]:
         """The outcome of a delivery; offences.
 
         ``fresh`` blocks were new and valid, on whatever branch; ``last`` is height and hash of the
-        last one that is stored now, new or not; (0, b"") when there is none.
+        last one that is stored now, new or not; (0, b"") when there is none. ``early``: it ended
+        with a block from the future; one clock is wrong, maybe ours, which is no offence of his.
         """
         known = self._peers.get(peer)
         if known is None:
@@ -129,8 +140,11 @@ class BlockSync:
         known.busy_until_ms = now_ms
         climbed = known.more and last[0] > known.cursor[0] and known.stale < STALE_ANSWERS_MAX
         known.cursor = last if known.more else NOWHERE
+        if early:
+            known.cursor, known.paused_until_ms = NOWHERE, now_ms + EARLY_MS
         if fresh:
             known.tries = known.stale = 0
+        if fresh or early:
             return []
         known.stale += 1
         if climbed:
