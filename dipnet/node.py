@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from dipnet.codec import Puts, Reader
-from dipnet.consensus.block import Block, decode_block
+from dipnet.consensus.block import Block, decode_block, header_of
 from dipnet.consensus.chain import Chain
 from dipnet.consensus.pool import Pool
 from dipnet.consensus.produce import Draft, build
@@ -121,11 +121,13 @@ class Node:
         self._slot = -1
         self._wake_ms = 0
         self._now_ms = 0
+        # Time for deadlines: as the clock, but it stands still where the clock is set back.
+        self._steady_ms = 0
         self._out: list[Effect] = []
         self._on: dict[type, Callable[[Any], None]] = {
             Connected: self._on_connected,
-            Disconnected: lambda e: self.links.on_disconnected(self._now_ms, e.peer),
-            DialFailed: lambda e: self.links.on_dial_failed(self._now_ms, e.address),
+            Disconnected: lambda e: self.links.on_disconnected(self._steady_ms, e.peer),
+            DialFailed: lambda e: self.links.on_dial_failed(self._steady_ms, e.address),
             Received: self._on_received,
             Submitted: self._on_submitted,
             Verified: self._on_verified,
@@ -134,6 +136,7 @@ class Node:
         }
         self._on_result: dict[str, Callable[[Check, Any], None]] = {
             "txs": self._on_txs,
+            "relayed": self._on_txs,
             "vertices": self._on_vertices,
             "wire": self._on_vertices,
             "blocks": self._on_blocks,
@@ -146,11 +149,15 @@ class Node:
         return self.step(now_ms, Woke())
 
     def step(self, now_ms: int, event: Event) -> list[Effect]:
-        """What follows from ``event`` at Unix time ``now_ms``, in the order to be done."""
+        """What follows from ``event`` at Unix time ``now_ms``, in the order to be done.
+
+        ``now_ms`` may jump, back too: slots follow it, deadlines do not (``_steady_ms``).
+        """
+        self._steady_ms += max(0, now_ms - self._now_ms)
         self._now_ms = now_ms
         self._fresh.clear()
         self._on[type(event)](event)
-        self._out += self.links.drain(now_ms)
+        self._out += self.links.drain(self._steady_ms)
         self._ask_to_wake()
         out, self._out = self._out, []
         return out
@@ -158,7 +165,7 @@ class Node:
     def check(self, kind: str, items: Sequence[bytes]) -> object:
         """The pure and costly part of judging ``items``; any thread. Refusals are values."""
         match kind:
-            case "txs":
+            case "txs" | "relayed":
                 return decode_batch(items, self.genesis.chain_id)
             case "vertices":
                 return self._checked(vertex.check_each, items)
@@ -177,7 +184,7 @@ class Node:
 
     def _check_block(self, raw: bytes) -> Block | Invalid:
         try:
-            return decode_block(raw, self.genesis)
+            return decode_block(raw, self.genesis, self.chain.schedule.leader)
         except Invalid as refused:
             return refused
 
@@ -186,20 +193,21 @@ class Node:
     def _on_woke(self, _event: Woke) -> None:
         self._wake_ms = 0
         slot = slot_at(self.genesis, self._now_ms)
-        if slot > self._slot:
+        if slot != self._slot:  # lower where the clock was set back
             self._slot = slot
             self._on_slot(slot)
-        self.links.on_tick(self._now_ms)
+        self.links.on_tick(self._steady_ms)
 
     def _on_slot(self, slot: int) -> None:
         self._propose(slot)
         tips = self.dag.tips(TIPS_MAX, self._draw())
-        self.links.on_slot(self._now_ms, tips, self.dag.wanted())
+        self.links.on_slot(self._steady_ms, tips, self.dag.wanted())
 
     def _ask_to_wake(self) -> None:
         """One wake-up at a time: the next slot, or sooner when something waits to be sent."""
         next_slot = slot_start_ms(self.genesis, max(self._slot, 0) + 1)
-        at_ms = min(next_slot, self.links.next_ms(self._now_ms))
+        wait_ms = self.links.next_ms(self._steady_ms) - self._steady_ms
+        at_ms = min(next_slot, self._now_ms + wait_ms)
         if self._wake_ms == 0 or at_ms < self._wake_ms:
             self._wake_ms = at_ms
             self._out.append(Wake(at_ms))
@@ -220,7 +228,7 @@ class Node:
         if self._proposer is None or chain.schedule.leader(slot) != self._proposer:
             return
         late = self._now_ms - slot_start_ms(self.genesis, slot)
-        if late * PROPOSE_SHARE > self.genesis.slot_ms or self.links.syncing(self._now_ms):
+        if late * PROPOSE_SHARE > self.genesis.slot_ms or self.links.syncing(self._steady_ms):
             return
         if slot <= max(self._proposed_slot, chain.head.slot):
             return
@@ -237,18 +245,37 @@ class Node:
 
     def _on_signed(self, event: Signed) -> None:
         draft = self._drafts.pop(event.ticket, None)
-        if draft is not None:
+        if draft is None:
+            return
+        try:
             self._import(draft.sealed(event.signature), peer="")
+        except Invalid as refused:  # the clock or the chain has moved on since it was drafted
+            log.warning("our block of slot %d is of no use: %s", draft.header.slot, refused)
 
     # --- what comes in
 
     def _on_connected(self, event: Connected) -> None:
-        self.links.on_connected(self._now_ms, event.peer, event.address, event.outbound)
+        self.links.on_connected(self._steady_ms, event.peer, event.address, event.outbound)
 
     def _on_received(self, event: Received) -> None:
-        incoming = self.links.on_received(self._now_ms, event.peer, event.protocol, event.data)
+        incoming = self.links.on_received(self._steady_ms, event.peer, event.protocol, event.data)
         if incoming is not None:
-            self._verify(incoming.kind, incoming.items, Check(0, 0, incoming))
+            check = Check(0, 0, incoming)
+            if incoming.kind == "blocks" and not incoming.asked and self._known(incoming):
+                self._judged(check, [])
+            else:
+                self._verify(incoming.kind, incoming.items, check)
+
+    def _known(self, incoming: Incoming) -> bool:
+        """Whether all these blocks are here: every neighbour pushes each, one is judged."""
+        try:
+            ids = [header_of(raw).hash for raw in incoming.items]
+        except Invalid:
+            return False
+        if not all(self.has(Lane.BLOCK, id_) for id_ in ids):
+            return False
+        self.links.gossip.on_items(self._steady_ms, incoming.peer, Lane.BLOCK, ids)
+        return True
 
     def _on_submitted(self, event: Submitted) -> None:
         self._verify(event.kind, event.items, Check(event.ticket, len(event.items), None))
@@ -264,7 +291,7 @@ class Node:
 
     def _judged(self, check: Check, refused: Iterable[Invalid]) -> None:
         if check.incoming is not None:
-            self.links.on_judged(self._now_ms, check.incoming, refused)
+            self.links.on_judged(self._steady_ms, check.incoming, refused)
 
     def _reply(self, check: Check, results: Iterable[tuple[bytes, str] | Invalid]) -> None:
         if check.incoming is None:
@@ -282,7 +309,7 @@ class Node:
         fresh = [tx for tx, it in zip(txs, results, strict=True) if not isinstance(it, Invalid)]
         if check.incoming is not None:
             well_formed = [tx.hash for tx in txs if isinstance(tx, Tx)]
-            self.links.gossip.on_items(self._now_ms, check.peer, Lane.TX, well_formed)
+            self.links.gossip.on_items(self._steady_ms, check.peer, Lane.TX, well_formed)
         self._judged(check, refused)
         if fresh:
             hashes = [tx.hash for tx in fresh if isinstance(tx, Tx)]
@@ -317,11 +344,11 @@ class Node:
         peer = check.peer
         if check.incoming is not None:
             arrived = [batch.id(i) for i, s in enumerate(inserted.statuses) if s != REFUSED]
-            self.links.gossip.on_items(self._now_ms, peer, Lane.VERTEX, arrived)
-            self.links.offered(self._now_ms, peer, Lane.VERTEX, inserted.missing)
+            self.links.gossip.on_items(self._steady_ms, peer, Lane.VERTEX, arrived)
+            self.links.offered(self._steady_ms, peer, Lane.VERTEX, inserted.missing)
             if check.incoming.asked:
                 fresh = len(inserted.accepted)
-                self.links.vertices.on_inserted(self._now_ms, peer, fresh)
+                self.links.vertices.on_inserted(self._steady_ms, peer, fresh)
         self._judged(check, [reason for _, reason in inserted.refused])
         if inserted.accepted:
             self.links.gossip.announce(Lane.VERTEX, inserted.accepted, except_peer=peer)
@@ -355,12 +382,12 @@ class Node:
                 break
         self._judged(check, refused)
         if check.incoming is not None and check.incoming.asked:
-            self.links.on_blocks_imported(self._now_ms, check.peer, fresh, last)
+            self.links.on_blocks_imported(self._steady_ms, check.peer, fresh, last)
 
     def _import(self, block: Block, peer: str) -> bool:
         """The one way of a block onto the chain, ours or a peer's; whether it was new."""
         imported = self.chain.on_block(block, self._now_ms)
-        self.links.gossip.on_items(self._now_ms, peer, Lane.BLOCK, [block.hash])
+        self.links.gossip.on_items(self._steady_ms, peer, Lane.BLOCK, [block.hash])
         if not imported.puts:
             return False
         self._write(imported.puts)
