@@ -112,7 +112,9 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--seed", type=int, help="this seed alone, with all that it says")
     cores = os.cpu_count() or 2
-    parser.add_argument("--jobs", type=int, default=max(1, cores // 2), help="processes a hash seed")
+    parser.add_argument(
+        "--jobs", type=int, default=max(1, cores // 2), help="processes a hash seed"
+    )
     options = parser.parse_args()
     alone = options.seed is not None
     first, count = (options.seed, 1) if alone else (options.first, options.seeds)
