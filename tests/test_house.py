@@ -20,7 +20,7 @@ FLOORS = {
     "consensus": 3, "dag": 3, "p2p": 3,
     "effects": 4, "links": 4, "node": 4,
     "store": 5, "mailbox": 5, "libp2p_link": 5, "libp2p_host": 5, "net": 5, "rpc": 5,
-    "config": 5, "metrics": 5, "keys": 5, "client": 5, "outbox": 5, "series": 5,
+    "config": 5, "metrics": 5, "keys": 5, "client": 5, "outbox": 5, "series": 5, "mnemonic": 5,
     "daemon": 6, "networks": 6,
     "terminal": 7, "device": 7, "replay": 7, "simulate": 7, "tail": 7, "testnet": 7,
     "cli_device": 7, "cli": 7, "dipnetd": 7,

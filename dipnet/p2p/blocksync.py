@@ -9,6 +9,8 @@ not leave us waiting):
   higher ones of a branch that we store already. After TRIES_MAX failures in a row it is left
   alone for PAUSE_MS. Silence may be the network's fault, so only answers that lead nowhere are
   called lies.
+* A claim alone keeps no delegate from producing: ``syncing`` speaks of peers that deliver and
+  once, for BELIEF_MS, of the first that is asked.
 """
 
 from collections.abc import Callable
@@ -28,7 +30,7 @@ TRIES_MAX: Final = 3
 STALE_ANSWERS_MAX: Final = 64  # in a row that only climb a branch stored here
 PAUSE_MS: Final = 15_000
 EARLY_MS: Final = 1_000  # after blocks from the future
-STALL_MS: Final = 10_000  # without a fresh block nobody is held up any more
+BELIEF_MS: Final = 10_000  # after fresh blocks of a peer there are more where they came from
 NOWHERE: Final = (0, b"")
 
 
@@ -48,6 +50,7 @@ class _Peer:
     stale: int = 0  # answers since the last fresh block
     tries: int = 0
     paused_until_ms: int = 0
+    believed_until_ms: int = 0
 
     def ahead(self, now_ms: int, our_height: int) -> bool:
         """Whether it is worth asking."""
@@ -62,7 +65,7 @@ class BlockSync:
     def __init__(self) -> None:
         self._peers: dict[str, _Peer] = {}
         self._last_request = 0
-        self._advanced_ms: int | None = None  # last fresh block, at first the first request
+        self._credulous = True  # until somebody was asked: after a start we are behind, mostly
 
     def on_status(self, now_ms: int, peer: str, status: Status) -> None:
         """What the peer claims now; a lower claim replaces a higher one."""
@@ -94,11 +97,11 @@ class BlockSync:
                 break
             if peer.head in heads:
                 continue
-            if self._advanced_ms is None:
-                self._advanced_ms = now_ms
             self._last_request += 1
             peer.request, peer.promised = self._last_request, peer.height
             peer.busy_until_ms = now_ms + REQUEST_MS_MAX
+            if self._credulous:
+                peer.believed_until_ms, self._credulous = now_ms + BELIEF_MS, False
             marks = locator(our_height, hash_at, peer.cursor[1])
             out.append((name, "sync", encode(GetBlocks(peer.request, marks, BLOCKS_MAX))))
             busy.append(peer)
@@ -148,7 +151,7 @@ class BlockSync:
             known.cursor, known.paused_until_ms = NOWHERE, now_ms + EARLY_MS
         if fresh:
             known.tries = known.stale = 0
-            self._advanced_ms = now_ms
+            known.believed_until_ms = now_ms + BELIEF_MS
         if fresh or early:
             return []
         known.stale += 1
@@ -170,16 +173,11 @@ class BlockSync:
         return silent
 
     def syncing(self, now_ms: int) -> bool:
-        """Whether a request or an import is running."""
-        return any(now_ms < peer.busy_until_ms for peer in self._peers.values())
-
-    def advancing(self, now_ms: int) -> bool:
-        """Whether blocks are coming that are worth waiting for.
-
-        Claims alone are not: whoever says to be far ahead and sends nothing holds nobody up.
-        """
-        began_ms = self._advanced_ms
-        return began_ms is not None and self.syncing(now_ms) and now_ms < began_ms + STALL_MS
+        """Whether a request to, or an import of, a peer that is believed is running."""
+        return any(
+            now_ms < min(peer.busy_until_ms, peer.believed_until_ms)
+            for peer in self._peers.values()
+        )
 
     def forget(self, peer: str) -> None:
         """The peer is gone: release all that it took."""
