@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from benchmarks import bench_dag_ingest
+from benchmarks import bench_dag_ingest, bench_tips
 from benchmarks.harness import FULL, QUICK, Figure, Scale
 from benchmarks.report import bars, circumstances, markdown, table
 
@@ -15,6 +15,7 @@ Benchmark = Callable[[Scale, Callable[[str], None]], list[Figure]]
 
 BENCHMARKS: Final[dict[str, Benchmark]] = {
     "dag_ingest": bench_dag_ingest.run,
+    "tips": bench_tips.run,
 }
 
 

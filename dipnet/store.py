@@ -174,6 +174,7 @@ def _open(path: Path) -> plyvel.DB:
             write_buffer_size=WRITE_BUFFER_BYTES,
             lru_cache_size=CACHE_BYTES,
             max_open_files=FILES_MAX,
+            compression=None,  # hashes and signatures: ADR 30
         )
     except plyvel.CorruptionError as error:
         raise Corrupt(f"the database in {path} is damaged: {error}; {REMEDY}") from error

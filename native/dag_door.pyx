@@ -94,6 +94,7 @@ cdef extern from "graph.h" nogil:
         dip_issuer *issuers
         dip_topic *topics
         uint32_t count, tips_count, edges_count, issuers_count, topics_count
+        uint32_t towers_count
         uint32_t capacity, edges_capacity, issuers_capacity, topics_capacity
         dip_slots by_id, by_issuer, by_topic
         uint64_t seed
@@ -102,6 +103,7 @@ cdef extern from "graph.h" nogil:
         DIP_INSERT_ACCEPTED
         DIP_INSERT_MISSING
     uint32_t DIP_NONE
+    int DIP_LEVELS_MAX
     void dip_slots_clear(dip_slots *)
     void dip_slots_move(dip_slots *, const dip_slots *)
     size_t dip_slots_limit(unsigned)
@@ -110,6 +112,7 @@ cdef extern from "graph.h" nogil:
                                 uint8_t *, uint8_t *)
     uint32_t dip_graph_find(const dip_graph *, const uint8_t *)
     uint32_t dip_graph_latest(const dip_graph *, const uint8_t *, const uint8_t *)
+    size_t dip_graph_range(const dip_graph *, const uint8_t *, uint64_t, uint32_t *, size_t)
     int dip_graph_nameable(const dip_graph *, uint32_t, uint32_t)
     unsigned dip_graph_select(dip_graph *, unsigned, uint32_t, uint64_t, uint32_t *)
 
@@ -353,9 +356,9 @@ cdef class Graph:
         return 0
 
     cdef int reserve(self, size_t count) except -1:
-        cdef size_t edges = count * DIP_PARENTS_MAX
+        cdef size_t edges = count * (DIP_PARENTS_MAX + DIP_LEVELS_MAX)
         cdef dip_graph *g = &self.g
-        if dip_graph_fits(g, count, edges):
+        if dip_graph_fits(g, count, count * DIP_PARENTS_MAX):
             return 0
         if g.count + count >= DIP_NONE or g.edges_count + edges >= DIP_NONE:
             raise MemoryError
@@ -398,8 +401,7 @@ cdef class Graph:
         finally:
             free(missing)
 
-    def insert_batch(self, Batch batch not None, bytes key_vertex not None,
-                     bytes key_issuer not None):
+    def insert_batch(self, Batch batch not None, bytes key_vertex not None):
         """Statuses, ids of the accepted in order, (index, missing parents) and store records."""
         cdef uint8_t *missing = <uint8_t *>malloc(batch.count + 1)
         cdef uint64_t ordinal = self.g.count
@@ -422,8 +424,7 @@ cdef class Graph:
                 dip_vertex_parse(batch.wire_bytes + item.start, item.size, &v)
                 if status[i] == DIP_INSERT_ACCEPTED:
                     accepted.append(take(item.id, 32))
-                    add_records(puts, batch.wire_bytes + item.start, &v, ordinal, key_vertex,
-                                key_issuer)
+                    add_record(puts, batch.wire_bytes + item.start, &v, ordinal, key_vertex)
                     ordinal += 1
                 else:
                     waiting.append((i, [take(v.parents + 32 * j, 32)
@@ -461,6 +462,14 @@ cdef class Graph:
         if topic is not None:
             on = sized(topic, 16)
         return signed(dip_graph_latest(&self.g, sized(issuer, 20), on))
+
+    def range(self, bytes issuer not None, uint64_t seq_from, size_t count):
+        """Ordinals of up to 256 vertices of the issuer from a seq on, by seq, then by arrival."""
+        cdef uint32_t found[256]
+        if count > 256:
+            raise ValueError(count)
+        count = dip_graph_range(&self.g, sized(issuer, 20), seq_from, found, count)
+        return [found[i] for i in range(count)]
 
     def nameable(self, Py_ssize_t ordinal, uint32_t final_height):
         return bool(dip_graph_nameable(&self.g, self.node(ordinal).ref_height, final_height))
@@ -501,7 +510,46 @@ cdef class Graph:
                 + g.edges_count * sizeof(uint32_t) + g.issuers_count * sizeof(dip_issuer)
                 + g.topics_count * 24 + (sizeof(uint64_t) << g.by_id.bits)
                 + (sizeof(uint64_t) << g.by_issuer.bits) + (sizeof(uint64_t) << g.by_topic.bits))
-        return g.count, g.tips_count, g.edges_count, g.issuers_count, g.topics_count, size
+        edges = g.edges_count - g.towers_count
+        return g.count, g.tips_count, edges, g.issuers_count, g.topics_count, size
+
+
+cdef class Chase:
+    """The limit that look-ups are held against: reads of memory that each wait for the one before.
+
+    A random cycle through all cache lines of ``size`` bytes (Sattolo 1986).
+    """
+
+    cdef uint64_t *lines
+    cdef size_t count, at
+
+    def __cinit__(self, size_t size, uint64_t seed):
+        cdef size_t i, j, each = CACHE_LINE // sizeof(uint64_t)
+        cdef uint64_t held
+        self.count = max(size // CACHE_LINE, <size_t>2)
+        self.lines = <uint64_t *>malloc(self.count * CACHE_LINE)
+        if self.lines == NULL:
+            raise MemoryError
+        for i in range(self.count):
+            self.lines[i * each] = i
+        for i in range(self.count - 1, 0, -1):
+            seed = seed * <uint64_t>6364136223846793005 + <uint64_t>1442695040888963407
+            j = (seed >> 33) % i
+            held = self.lines[i * each]
+            self.lines[i * each] = self.lines[j * each]
+            self.lines[j * each] = held
+
+    def run(self, uint64_t reads):
+        """Where so many steps lead."""
+        cdef size_t at = self.at, each = CACHE_LINE // sizeof(uint64_t)
+        with nogil:
+            for _ in range(reads):
+                at = self.lines[at * each]
+        self.at = at
+        return at
+
+    def __dealloc__(self):
+        free(self.lines)
 
 
 cdef void *more(void *block, size_t size) except NULL:
@@ -519,16 +567,11 @@ cdef object signed(uint32_t ordinal):
     return -1 if ordinal == DIP_NONE else ordinal
 
 
-cdef int add_records(dict puts, const uint8_t *wire, const dip_vertex *v, uint64_t ordinal,
-                     bytes key_vertex, bytes key_issuer) except -1:
-    """key_vertex + ordinal 8 -> wire; key_issuer + issuer 20 + seq 8 + ordinal 8 -> topic."""
-    cdef uint8_t key[37]
+cdef int add_record(dict puts, const uint8_t *wire, const dip_vertex *v, uint64_t ordinal,
+                    bytes key_vertex) except -1:
+    """key_vertex + ordinal 8 -> wire."""
+    cdef uint8_t key[9]
     key[0] = <uint8_t>key_vertex[0]
     put_be64(key + 1, ordinal)
     puts[take(key, 9)] = take(wire, v.size)
-    key[0] = <uint8_t>key_issuer[0]
-    memcpy(key + 1, v.issuer, 20)
-    put_be64(key + 21, v.seq)
-    put_be64(key + 29, ordinal)
-    puts[take(key, 37)] = take(v.topic, 16)
     return 0

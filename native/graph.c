@@ -103,6 +103,7 @@ static uint32_t find_topic(const dip_graph *g, uint64_t hash, uint32_t issuer,
 int dip_graph_fits(const dip_graph *g, size_t count, size_t edges) {
     size_t ids = dip_slots_limit(g->by_id.bits), topics = dip_slots_limit(g->by_topic.bits);
     size_t issuers = dip_slots_limit(g->by_issuer.bits);
+    edges += count * DIP_LEVELS_MAX;
     return count <= g->capacity - g->count && edges <= g->edges_capacity - g->edges_count &&
            count <= g->issuers_capacity - g->issuers_count &&
            count <= g->topics_capacity - g->topics_count && g->count + count <= ids &&
@@ -132,11 +133,48 @@ static uint32_t enter_issuer(dip_graph *g, const uint8_t *address, uint32_t ordi
         issuer = g->issuers_count++;
         memcpy(g->issuers[issuer].address, address, 20);
         g->issuers[issuer].head = ordinal;
+        memset(g->issuers[issuer].first, 0xff, sizeof g->issuers[issuer].first);
+        memset(g->issuers[issuer].last, 0xff, sizeof g->issuers[issuer].last);
         slots_add(&g->by_issuer, hash, issuer);
     } else if (g->nodes[ordinal].seq > g->nodes[g->issuers[issuer].head].seq) {
         g->issuers[issuer].head = ordinal;
     }
     return issuer;
+}
+
+/* The links of a vertex, or of the front when ordinal is DIP_NONE. */
+static inline uint32_t *tower(const dip_graph *g, dip_issuer *issuer, uint32_t ordinal) {
+    if (ordinal == DIP_NONE)
+        return issuer->first;
+    return &g->edges[g->nodes[ordinal].edges + g->nodes[ordinal].parents_count];
+}
+
+/* Enters a vertex into its issuer's order, after those of equal seq. A device counts upwards, so
+ * nearly always that is the end, and nothing is searched. Peers do not know the hash: they cannot
+ * choose how high towers are. */
+static void enter_order(dip_graph *g, uint32_t ordinal, uint64_t hash) {
+    dip_node *node = &g->nodes[ordinal];
+    dip_issuer *issuer = &g->issuers[node->issuer];
+    uint32_t newest = issuer->last[0], at = DIP_NONE;
+    unsigned zeros = (unsigned)__builtin_ctzll(hash | 1ull << (2 * DIP_LEVELS_MAX - 2));
+    int ends = newest == DIP_NONE || g->nodes[newest].seq <= node->seq;
+    node->levels = (uint8_t)(1 + zeros / 2);
+    g->edges_count += node->levels;
+    g->towers_count += node->levels;
+    uint32_t *own = tower(g, issuer, ordinal);
+    for (unsigned level = ends ? node->levels : DIP_LEVELS_MAX; level-- > 0;) {
+        uint32_t *link = &tower(g, issuer, ends ? issuer->last[level] : at)[level];
+        while (!ends && *link != DIP_NONE && g->nodes[*link].seq <= node->seq) {
+            at = *link;
+            link = &tower(g, issuer, at)[level];
+        }
+        if (level >= node->levels)
+            continue;
+        own[level] = *link;
+        *link = ordinal;
+        if (own[level] == DIP_NONE)
+            issuer->last[level] = ordinal;
+    }
 }
 
 static void enter_topic(dip_graph *g, uint32_t issuer, const uint8_t *topic, uint32_t ordinal) {
@@ -195,6 +233,7 @@ static void attach(dip_graph *g, const uint8_t id[32], uint64_t hash, const dip_
     node->height = height + 1;
     node->ref_height = v->ref_height;
     node->issuer = enter_issuer(g, v->issuer, ordinal);
+    enter_order(g, ordinal, hash);
     enter_topic(g, node->issuer, v->topic, ordinal);
     slots_add(&g->by_id, hash, ordinal);
     tip_add(g, ordinal);
@@ -254,6 +293,19 @@ uint32_t dip_graph_latest(const dip_graph *g, const uint8_t issuer[20], const ui
         return index == DIP_NONE ? DIP_NONE : g->issuers[index].head;
     uint32_t found = find_topic(g, hash_topic(g, index, topic), index, topic);
     return found == DIP_NONE ? DIP_NONE : g->topics[found].head;
+}
+
+size_t dip_graph_range(const dip_graph *g, const uint8_t address[20], uint64_t seq_from,
+                       uint32_t *ordinals, size_t count) {
+    uint32_t index = find_issuer(g, hash_id(g, address), address), at = DIP_NONE, next = DIP_NONE;
+    size_t found = 0;
+    for (unsigned level = DIP_LEVELS_MAX; index != DIP_NONE && level-- > 0;)
+        while ((next = tower(g, &g->issuers[index], at)[level]) != DIP_NONE &&
+               g->nodes[next].seq < seq_from)
+            at = next;
+    for (; found < count && next != DIP_NONE; next = tower(g, NULL, next)[0])
+        ordinals[found++] = next;
+    return found;
 }
 
 unsigned dip_graph_select(dip_graph *g, unsigned k, uint32_t final_height, uint64_t seed,

@@ -1,7 +1,8 @@
 /* The DAG in memory: who names whom, heights, tips, and the newest vertex of each issuer and topic.
  *
  * A vertex is a dense ordinal in the order of insertion, parents before children; bodies are on
- * disk. 64 bytes a node, 4 an edge, about 11 in the index by id; nothing costs O(tips) or O(cone).
+ * disk. 64 bytes a node, 4 an edge, about 11 in the index by id and 5 in its issuer's order; nothing
+ * costs O(tips) or O(cone).
  * The memory is the caller's: it sees to it that dip_graph_fits before it inserts. */
 #ifndef DIP_GRAPH_H
 #define DIP_GRAPH_H
@@ -12,6 +13,7 @@
 #include "vertex.h"
 
 #define DIP_NONE UINT32_MAX
+#define DIP_LEVELS_MAX 12 /* of an issuer's order: towers grow by one in four, 4^12 vertices */
 #define DIP_SWEEP_MAX 1024 /* draws of one selection, those that hit an expired tip among them */
 
 typedef struct { /* one cache line */
@@ -20,15 +22,20 @@ typedef struct { /* one cache line */
     uint32_t height;     /* 1 + the greatest height of the parents, 1 without any */
     uint32_t ref_height;
     uint32_t issuer;     /* index in issuers */
-    uint32_t edges;      /* the parents' ordinals begin here in edges */
+    uint32_t edges;      /* the parents' ordinals begin here in edges, the tower follows them */
     uint32_t tip;        /* position in tips, or DIP_NONE */
     uint8_t parents_count;
-    uint8_t unused[3];
+    uint8_t levels;      /* of the tower: the issuer's next vertex by (seq, ordinal) on each */
+    uint8_t unused[2];
 } dip_node;
 
 typedef struct { uint32_t ordinal, ref_height; } dip_tip;
 /* head: the vertex of greatest seq; of two with one seq, the first that came. */
-typedef struct { uint8_t address[20]; uint32_t head; } dip_issuer;
+typedef struct {
+    uint8_t address[20];
+    uint32_t head;
+    uint32_t first[DIP_LEVELS_MAX], last[DIP_LEVELS_MAX]; /* of its order; a skip list (Pugh 1990) */
+} dip_issuer;
 typedef struct { uint8_t topic[16]; uint32_t issuer, head; } dip_topic;
 
 /* Open addressing: the upper half of a slot is the upper half of the entry's hash, from whose
@@ -42,6 +49,7 @@ typedef struct {
     dip_issuer *issuers;
     dip_topic *topics;
     uint32_t count, tips_count, edges_count, issuers_count, topics_count;
+    uint32_t towers_count; /* entries of edges that are no edges */
     uint32_t capacity, edges_capacity, issuers_capacity, topics_capacity; /* tips: capacity too */
     dip_slots by_id, by_issuer, by_topic;
     uint64_t seed; /* unknown to peers, or they choose which slots collide */
@@ -81,6 +89,10 @@ uint32_t dip_graph_find(const dip_graph *graph, const uint8_t id[32]);
 
 /* The newest vertex of the issuer (topic NULL) or of the issuer on a topic, or DIP_NONE. */
 uint32_t dip_graph_latest(const dip_graph *graph, const uint8_t issuer[20], const uint8_t *topic);
+
+/* The issuer's vertices with seq >= seq_from, by seq, then by ordinal: up to count. Their number. */
+size_t dip_graph_range(const dip_graph *graph, const uint8_t issuer[20], uint64_t seq_from,
+                       uint32_t *ordinals, size_t count);
 
 /* 1 iff a vertex stamped final_height may name a vertex of ref_height as its parent. */
 int dip_graph_nameable(const dip_graph *graph, uint32_t ref_height, uint32_t final_height);

@@ -40,11 +40,11 @@ static void table(dip_slots *slots, unsigned bits) {
 static void room(dip_graph *g, uint32_t capacity, unsigned bits) {
     g->nodes = realloc(g->nodes, capacity * sizeof *g->nodes);
     g->tips = realloc(g->tips, capacity * sizeof *g->tips);
-    g->edges = realloc(g->edges, capacity * DIP_PARENTS_MAX * sizeof *g->edges);
+    g->edges_capacity = capacity * (DIP_PARENTS_MAX + DIP_LEVELS_MAX);
+    g->edges = realloc(g->edges, g->edges_capacity * sizeof *g->edges);
     g->issuers = realloc(g->issuers, capacity * sizeof *g->issuers);
     g->topics = realloc(g->topics, capacity * sizeof *g->topics);
     g->capacity = g->issuers_capacity = g->topics_capacity = capacity;
-    g->edges_capacity = capacity * DIP_PARENTS_MAX;
     table(&g->by_id, bits), table(&g->by_issuer, bits), table(&g->by_topic, bits);
 }
 
@@ -63,7 +63,7 @@ static void invent(uint32_t i) {
         memset(m->id, 0xcc, 8);
     memset(m->issuer, (int)below(ISSUERS), 20);
     memset(m->topic, (int)below(5), 16);
-    m->seq = below(500);
+    m->seq = below(2) ? i / 8 : below(500); /* as devices count, and out of any order */
     m->k = i ? below(DIP_PARENTS_MAX + 1) : 0;
     m->ref_height = i / 10;
     for (uint32_t p = 0; p < m->k; p++) {
@@ -114,6 +114,30 @@ static void test_newest(const dip_graph *g, const uint8_t *topic) {
     }
 }
 
+static int by_seq(const void *one, const void *other) {
+    const model *a = *(model *const *)one, *b = *(model *const *)other;
+    return a->seq != b->seq ? (a->seq < b->seq ? -1 : 1) : (a < b ? -1 : a > b);
+}
+
+static void test_range(const dip_graph *g) {
+    static model *mine[VERTICES];
+    uint32_t ordinals[VERTICES];
+    for (int round = 0; round < 1000; round++) {
+        uint64_t from = below(2) ? below(500) : 0;
+        size_t most = below(2) ? below(5) : VERTICES, count = 0;
+        uint8_t address[20];
+        memset(address, (int)below(ISSUERS + 1), 20);
+        for (uint32_t i = 0; i < VERTICES; i++)
+            if (world[i].stands && world[i].issuer[0] == address[0] && world[i].seq >= from)
+                mine[count++] = &world[i];
+        qsort(mine, count, sizeof *mine, by_seq);
+        size_t found = dip_graph_range(g, address, from, ordinals, most);
+        assert(found == (count < most ? count : most));
+        for (size_t at = 0; at < found; at++)
+            assert(ordinals[at] == mine[at]->ordinal);
+    }
+}
+
 static void test_select(dip_graph *g, uint32_t final_height) {
     uint32_t eligible = 0, chosen[DIP_PARENTS_MAX];
     for (uint32_t i = 0; i < VERTICES; i++)
@@ -140,7 +164,7 @@ int main(void) {
     unsigned bits = 3;
     uint8_t missing;
     room(&g, 6, bits);
-    assert(dip_graph_fits(&g, 6, 48) && !dip_graph_fits(&g, 7, 0) && !dip_graph_fits(&g, 1, 49));
+    assert(dip_graph_fits(&g, 6, 48) && !dip_graph_fits(&g, 7, 0) && !dip_graph_fits(&g, 6, 49));
     for (uint32_t i = 0; i < VERTICES; i++) {
         invent(i);
         judge(i);
@@ -166,6 +190,7 @@ int main(void) {
         assert(dip_graph_find(&g, world[i].id) == (world[i].stands ? world[i].ordinal : DIP_NONE));
     }
     assert(tips == g.tips_count && tips > 10 && g.count > 100);
+    test_range(&g);
     test_newest(&g, NULL);
     for (uint8_t topic = 0; topic < 6; topic++)
         test_newest(&g, (uint8_t[16]){topic, topic, topic, topic, topic, topic, topic, topic, topic,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dipnet._native import dag as native
 from dipnet.crypto import address, public_key
 from dipnet.dag import graph, vertex
-from dipnet.dag.graph import KEY_ISSUER, KEY_VERTEX, Dag, Inserted
+from dipnet.dag.graph import KEY_VERTEX, Dag, Inserted
 from dipnet.dag.vertex import ID_ZERO, topic_of
 from dipnet.errors import Corrupt, Invalid
 from tests import dag_twin
@@ -163,12 +163,7 @@ def test_records_on_disk() -> None:
     wires = draw("p1@1#1 p2@1#2", sign=False)
     node.insert(wires["p2"])
     done = node.insert(wires["p1"])
-    assert done.puts == {
-        KEY_VERTEX + (1).to_bytes(8, "big"): wires["p1"],
-        KEY_ISSUER + secret("p")[:20] + (1).to_bytes(8, "big") + (1).to_bytes(8, "big"): topic_of(
-            "t"
-        ),
-    }
+    assert done.puts == {KEY_VERTEX + (1).to_bytes(8, "big"): wires["p1"]}
 
 
 def test_a_template_is_accepted_and_chains() -> None:

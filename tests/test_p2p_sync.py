@@ -6,6 +6,7 @@ import pytest
 
 from dipnet.errors import Invalid
 from dipnet.p2p.blocksync import (
+    BELIEF_MS,
     BLOCKS_MAX,
     GRACE_MS,
     IMPORT_MS_MAX,
@@ -82,6 +83,25 @@ def test_follows_a_higher_peer_until_level() -> None:
         now += 5
     assert height == 300
     assert not sync.syncing(now)
+
+
+def test_only_the_first_claim_and_those_who_deliver_are_believed() -> None:
+    sync = BlockSync()
+    sync.on_status(0, "liar", status(2**60))
+    assert asked(sync, 0, 5)
+    assert sync.syncing(BELIEF_MS - 1)
+    assert not sync.syncing(BELIEF_MS)
+    sync.forget("liar")
+    sync.on_status(1, "liar again", status(2**60, b"x"))
+    assert asked(sync, 1, 5)
+    assert not sync.syncing(1)
+    sync.on_status(2, "honest", status(200))
+    number = asked(sync, 2, 5)["honest"].request
+    assert sync.on_blocks(3, "honest", Blocks(number, (b"6",), True)) == (b"6",)
+    sync.on_imported(4, "honest", 6, 1, (6, hash_at(6)))
+    assert "honest" in asked(sync, 5, 6)
+    assert sync.syncing(5)
+    assert not sync.syncing(4 + BELIEF_MS)
 
 
 @pytest.mark.parametrize(

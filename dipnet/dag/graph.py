@@ -23,8 +23,6 @@ from dipnet.errors import Corrupt, Invalid
 
 KEY_VERTEX: Final = b"V"
 """+ ordinal 8 -> wire bytes."""
-KEY_ISSUER: Final = b"D"
-"""+ issuer 20 + seq 8 + ordinal 8 -> topic 16."""
 
 RANGE_MAX: Final = 256
 TIPS_MAX: Final = 256
@@ -120,9 +118,7 @@ class Dag:
     def insert(self, batch: Batch) -> Inserted:
         """Attach what was judged good, keep what waits for parents, release who waited for it."""
         first = len(self)
-        raw_statuses, accepted, waiting, puts = self._graph.insert_batch(
-            batch, KEY_VERTEX, KEY_ISSUER
-        )
+        raw_statuses, accepted, waiting, puts = self._graph.insert_batch(batch, KEY_VERTEX)
         statuses = bytearray(raw_statuses)
         doomed = {batch.id(i): None for i, status in enumerate(statuses) if status == REFUSED}
         fresh: list[bytes] = []
@@ -154,7 +150,7 @@ class Dag:
             ready = [wire for id in accepted[at:] for wire in self._orphans.release(id)]
             at = len(accepted)
             batch = check_items(ready, self._chain_id, None, THREADS)
-            statuses, released, _, more = self._graph.insert_batch(batch, KEY_VERTEX, KEY_ISSUER)
+            statuses, released, _, more = self._graph.insert_batch(batch, KEY_VERTEX)
             accepted += released
             puts.update(more)
             for index, status in enumerate(statuses):
@@ -210,13 +206,8 @@ class Dag:
         """The issuer's vertices with seq >= ``seq_from``, by seq, then by arrival."""
         if not 0 <= seq_from <= SEQ_MAX or not 1 <= count_max <= RANGE_MAX:
             raise Invalid("params", f"seq is a u64, n is 1 to {RANGE_MAX}")
-        prefix = KEY_ISSUER + issuer
-        found: list[Vertex] = []
-        for key, _ in self._reader.scan(prefix, prefix + seq_from.to_bytes(8, "big")):
-            found.append(decode(self.wire(int.from_bytes(key[-8:], "big"))))
-            if len(found) == count_max:
-                break
-        return tuple(found)
+        found = self._graph.range(issuer, seq_from, count_max)
+        return tuple(decode(self.wire(ordinal)) for ordinal in found)
 
     def wires(self, ordinal: int, count_max: int, bytes_max: int) -> tuple[bytes, int]:
         """A batch for a peer that has all before ``ordinal``, and the ordinal to go on with.
