@@ -119,16 +119,16 @@ def read_file(path: Path) -> dict[str, object]:
         raise Invalid("config", f"{path} is not TOML: {str(error)[:200]}") from None
     for name in found:
         if name not in Config.model_fields:
-            raise Invalid("config", f"{path}: {unknown(name, Config.model_fields)}")
+            raise Invalid("config", f"{path}: {unknown(name)}")
     for name in PATHS:
         if isinstance(text := found.get(name), str):
             found[name] = path.parent / Path(text).expanduser()
     return found
 
 
-def unknown(name: str, known: Mapping[str, object]) -> str:
-    """What to say about a name that is not among the known ones."""
-    near = difflib.get_close_matches(name[:QUOTE_MAX], known, 1)
+def unknown(name: str) -> str:
+    """What to say about a name that no setting has."""
+    near = difflib.get_close_matches(name[:QUOTE_MAX], Config.model_fields, 1)
     hint = f"did you mean {near[0]}?" if near else "remove it"
     return f"no setting {name[:QUOTE_MAX]!r}; {hint}"
 
@@ -163,8 +163,11 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, object]:
         if name in OTHER_ENV:
             continue
         if name != name.upper() or name.lower() not in Config.model_fields:
-            known = {ENV_PREFIX + field.upper(): 0 for field in Config.model_fields}
-            raise Invalid("config", f"environment: {unknown(variable, known)}")
+            raise Invalid(
+                "config",
+                f"{variable[:QUOTE_MAX]} in the environment: {unknown(name.lower())} (write names "
+                f"in capitals behind {ENV_PREFIX})",
+            )
         name = name.lower()
         found[name] = [part for part in text.split(",") if part] if name in LISTS else text
     return found

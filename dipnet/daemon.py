@@ -307,11 +307,11 @@ class Daemon:
 
     def peers(self) -> Sequence[dict[str, object]]:
         """Connected peers that said hello."""
-        return self.node.links.peers(self.now_ms())
+        return self.node.links.peers(self.node.steady_ms)
 
     def syncing(self) -> tuple[int, int] | None:
         """(our height, highest height claimed) while catching up."""
-        return self.node.links.syncing(self.now_ms())
+        return self.node.links.syncing(self.node.steady_ms)
 
     def health(self) -> dict[str, str | None]:
         """Each component's complaint."""
@@ -334,7 +334,7 @@ class Daemon:
             self._fail(EXIT_BUG, f"a bug: {error!r}")
 
     async def submit(self, kind: str, items: Sequence[bytes]) -> Sequence[Accepted | Invalid]:
-        """Hands raw transactions or vertices to the node; one result an item, durable where said."""
+        """Hands raw transactions or vertices to the node; one result an item, once durable."""
         if self._low_disk is not None:
             raise Invalid("disk", self._low_disk)
         if len(self._replies) >= SUBMITS_MAX:

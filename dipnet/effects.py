@@ -64,7 +64,7 @@ class Submitted:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """The outcome of a ``Verify``: what its check returned, see ``node.CHECKS``."""
+    """The outcome of a ``Verify``: what ``Node.check`` returned."""
 
     ticket: int
     result: object
@@ -133,7 +133,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Verify:
-    """Run the pure check ``node.CHECKS[kind]`` over ``items``, off the loop; ``Verified`` follows."""
+    """Run the pure ``Node.check(kind, items)`` off the loop; ``Verified`` follows."""
 
     ticket: int
     kind: str

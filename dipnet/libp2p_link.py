@@ -44,6 +44,8 @@ READ_BYTES: Final = 256 << 10  # asked of the kernel at once
 NEGOTIATION_BYTES_MAX: Final = 1024  # of one multistream-select message
 WINDOW_BYTES: Final = 1 << 20  # Yamux credit of a stream that carries frames
 MUX_BYTES_MAX: Final = 4 << 20  # unread in all streams of a connection; honest peers: 4 windows
+CREDIT_PAUSE_S: Final = 0.0005
+CREDIT_PAUSE_S_MAX: Final = 0.01  # what Yamux itself would always wait
 # A Yamux frame of 65,507 bytes fills one Noise message of 65,519; one byte more makes two of it.
 PIECE_BYTES_MAX: Final = 65_507
 
@@ -219,6 +221,10 @@ class Stream(ReadWriteCloser):
 
     async def write(self, data: bytes) -> None:
         """Sends ``data`` of at most ``PIECE_BYTES_MAX`` bytes; waits for the peer's credit."""
+        pause_s = CREDIT_PAUSE_S
+        while self._stream.send_window < len(data) and not self._stream.send_closed:
+            await trio.sleep(pause_s)  # Yamux tells nobody of new credit
+            pause_s = min(2 * pause_s, CREDIT_PAUSE_S_MAX)
         await self._stream.write(data)
 
     async def close(self) -> None:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Final
 
 from dipnet.effects import PROTOCOLS, Connected, DialFailed, Disconnected, Received
+from dipnet.p2p.messages import FRAME_BYTES_MAX
 
 BATCH_BYTES_MAX: Final = 1 << 20  # frames taken at once
 
@@ -23,9 +24,7 @@ class Limits:
     """Bounds of the peer layer. Seconds are those of trio's clock."""
 
     frame_bytes_max: Mapping[str, int] = field(
-        default_factory=lambda: MappingProxyType(
-            {"hello": 64 << 10, "gossip": 10 << 20, "sync": 10 << 20, "peers": 64 << 10}
-        )
+        default_factory=lambda: MappingProxyType(FRAME_BYTES_MAX)
     )
     outbox_bytes_max: int = 16 << 20  # waiting for one peer and protocol
     outbox_frames_max: int = 8192

@@ -5,8 +5,8 @@ clock, no disk but its ``Reader``, and no randomness but its seed, so that the s
 it ships. What is expensive and pure (decoding, signatures) is asked for with ``Verify`` and done by
 ``Node.check`` on any thread.
 
-The three ways through it: a payment, ``Submitted`` or gossip -> ``_on_txs`` -> pool -> a block;
-a vertex, ``Submitted`` or gossip -> ``_on_vertices`` -> the graph -> ``Write``; a block, ``Woke`` at
+The three ways through it: a payment, ``Submitted`` or gossip -> ``_on_txs`` -> pool -> a block; a
+vertex, ``Submitted`` or gossip -> ``_on_vertices`` -> the graph -> ``Write``; a block, ``Woke`` at
 our slot -> ``_propose`` -> ``Signed`` -> ``_import``, which is also where a peer's block arrives.
 """
 
@@ -121,13 +121,12 @@ class Node:
         self._slot = -1
         self._wake_ms = 0
         self._now_ms = 0
-        # Time for deadlines: as the clock, but it stands still where the clock is set back.
-        self._steady_ms = 0
+        self._set_back_ms = 0
         self._out: list[Effect] = []
         self._on: dict[type, Callable[[Any], None]] = {
             Connected: self._on_connected,
-            Disconnected: lambda e: self.links.on_disconnected(self._steady_ms, e.peer),
-            DialFailed: lambda e: self.links.on_dial_failed(self._steady_ms, e.address),
+            Disconnected: lambda e: self.links.on_disconnected(self.steady_ms, e.peer),
+            DialFailed: lambda e: self.links.on_dial_failed(self.steady_ms, e.address),
             Received: self._on_received,
             Submitted: self._on_submitted,
             Verified: self._on_verified,
@@ -146,18 +145,18 @@ class Node:
 
     def start(self, now_ms: int) -> list[Effect]:
         """What a node does first; call once."""
+        # A disk that is new, or put back, does not know what was signed in the slot that runs.
+        self._proposed_slot = max(self._proposed_slot, slot_at(self.genesis, now_ms))
         return self.step(now_ms, Woke())
 
     def step(self, now_ms: int, event: Event) -> list[Effect]:
-        """What follows from ``event`` at Unix time ``now_ms``, in the order to be done.
-
-        ``now_ms`` may jump, back too: slots follow it, deadlines do not (``_steady_ms``).
-        """
-        self._steady_ms += max(0, now_ms - self._now_ms)
+        """What follows from ``event`` at Unix time ``now_ms``, in the order to be done."""
+        if now_ms < self._now_ms:  # the clock was set back: deadlines count on without a jump
+            self._set_back_ms += self._now_ms - now_ms
         self._now_ms = now_ms
         self._fresh.clear()
         self._on[type(event)](event)
-        self._out += self.links.drain(self._steady_ms)
+        self._out += self.links.drain(self.steady_ms)
         self._ask_to_wake()
         out, self._out = self._out, []
         return out
@@ -190,24 +189,29 @@ class Node:
 
     # --- time
 
+    @property
+    def steady_ms(self) -> int:
+        """The time for deadlines, which never goes back: now, and all that it was set back by."""
+        return self._now_ms + self._set_back_ms
+
+
     def _on_woke(self, _event: Woke) -> None:
         self._wake_ms = 0
         slot = slot_at(self.genesis, self._now_ms)
-        if slot != self._slot:  # lower where the clock was set back
+        if slot != self._slot:  # it goes back with the clock
             self._slot = slot
             self._on_slot(slot)
-        self.links.on_tick(self._steady_ms)
+        self.links.on_tick(self.steady_ms)
 
     def _on_slot(self, slot: int) -> None:
         self._propose(slot)
         tips = self.dag.tips(TIPS_MAX, self._draw())
-        self.links.on_slot(self._steady_ms, tips, self.dag.wanted())
+        self.links.on_slot(self.steady_ms, tips, self.dag.wanted())
 
     def _ask_to_wake(self) -> None:
         """One wake-up at a time: the next slot, or sooner when something waits to be sent."""
         next_slot = slot_start_ms(self.genesis, max(self._slot, 0) + 1)
-        wait_ms = self.links.next_ms(self._steady_ms) - self._steady_ms
-        at_ms = min(next_slot, self._now_ms + wait_ms)
+        at_ms = min(next_slot, self.links.next_ms(self.steady_ms) - self._set_back_ms)
         if self._wake_ms == 0 or at_ms < self._wake_ms:
             self._wake_ms = at_ms
             self._out.append(Wake(at_ms))
@@ -228,7 +232,7 @@ class Node:
         if self._proposer is None or chain.schedule.leader(slot) != self._proposer:
             return
         late = self._now_ms - slot_start_ms(self.genesis, slot)
-        if late * PROPOSE_SHARE > self.genesis.slot_ms or self.links.syncing(self._steady_ms):
+        if late * PROPOSE_SHARE > self.genesis.slot_ms or self.links.syncing(self.steady_ms):
             return
         if slot <= max(self._proposed_slot, chain.head.slot):
             return
@@ -249,16 +253,16 @@ class Node:
             return
         try:
             self._import(draft.sealed(event.signature), peer="")
-        except Invalid as refused:  # the clock or the chain has moved on since it was drafted
-            log.warning("our block of slot %d is of no use: %s", draft.header.slot, refused)
+        except Invalid as refused:  # our clock was set back meanwhile, or the chain went on
+            log.warning("our own block for slot %d is refused: %s", draft.header.slot, refused)
 
     # --- what comes in
 
     def _on_connected(self, event: Connected) -> None:
-        self.links.on_connected(self._steady_ms, event.peer, event.address, event.outbound)
+        self.links.on_connected(self.steady_ms, event.peer, event.address, event.outbound)
 
     def _on_received(self, event: Received) -> None:
-        incoming = self.links.on_received(self._steady_ms, event.peer, event.protocol, event.data)
+        incoming = self.links.on_received(self.steady_ms, event.peer, event.protocol, event.data)
         if incoming is not None:
             check = Check(0, 0, incoming)
             if incoming.kind == "blocks" and not incoming.asked and self._known(incoming):
@@ -274,7 +278,7 @@ class Node:
             return False
         if not all(self.has(Lane.BLOCK, id_) for id_ in ids):
             return False
-        self.links.gossip.on_items(self._steady_ms, incoming.peer, Lane.BLOCK, ids)
+        self.links.gossip.on_items(self.steady_ms, incoming.peer, Lane.BLOCK, ids)
         return True
 
     def _on_submitted(self, event: Submitted) -> None:
@@ -291,7 +295,7 @@ class Node:
 
     def _judged(self, check: Check, refused: Iterable[Invalid]) -> None:
         if check.incoming is not None:
-            self.links.on_judged(self._steady_ms, check.incoming, refused)
+            self.links.on_judged(self.steady_ms, check.incoming, refused)
 
     def _reply(self, check: Check, results: Iterable[tuple[bytes, str] | Invalid]) -> None:
         if check.incoming is None:
@@ -309,7 +313,7 @@ class Node:
         fresh = [tx for tx, it in zip(txs, results, strict=True) if not isinstance(it, Invalid)]
         if check.incoming is not None:
             well_formed = [tx.hash for tx in txs if isinstance(tx, Tx)]
-            self.links.gossip.on_items(self._steady_ms, check.peer, Lane.TX, well_formed)
+            self.links.gossip.on_items(self.steady_ms, check.peer, Lane.TX, well_formed)
         self._judged(check, refused)
         if fresh:
             hashes = [tx.hash for tx in fresh if isinstance(tx, Tx)]
@@ -344,11 +348,11 @@ class Node:
         peer = check.peer
         if check.incoming is not None:
             arrived = [batch.id(i) for i, s in enumerate(inserted.statuses) if s != REFUSED]
-            self.links.gossip.on_items(self._steady_ms, peer, Lane.VERTEX, arrived)
-            self.links.offered(self._steady_ms, peer, Lane.VERTEX, inserted.missing)
+            self.links.gossip.on_items(self.steady_ms, peer, Lane.VERTEX, arrived)
+            self.links.offered(self.steady_ms, peer, Lane.VERTEX, inserted.missing)
             if check.incoming.asked:
                 fresh = len(inserted.accepted)
-                self.links.vertices.on_inserted(self._steady_ms, peer, fresh)
+                self.links.vertices.on_inserted(self.steady_ms, peer, fresh)
         self._judged(check, [reason for _, reason in inserted.refused])
         if inserted.accepted:
             self.links.gossip.announce(Lane.VERTEX, inserted.accepted, except_peer=peer)
@@ -382,12 +386,12 @@ class Node:
                 break
         self._judged(check, refused)
         if check.incoming is not None and check.incoming.asked:
-            self.links.on_blocks_imported(self._steady_ms, check.peer, fresh, last)
+            self.links.on_blocks_imported(self.steady_ms, check.peer, fresh, last)
 
     def _import(self, block: Block, peer: str) -> bool:
         """The one way of a block onto the chain, ours or a peer's; whether it was new."""
         imported = self.chain.on_block(block, self._now_ms)
-        self.links.gossip.on_items(self._steady_ms, peer, Lane.BLOCK, [block.hash])
+        self.links.gossip.on_items(self.steady_ms, peer, Lane.BLOCK, [block.hash])
         if not imported.puts:
             return False
         self._write(imported.puts)

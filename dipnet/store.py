@@ -1,4 +1,4 @@
-"""The records of a node on disk: LevelDB behind reads that see what is staged, and one synced batch.
+"""The records of a node on disk: LevelDB, reads that see what is staged, one synced batch.
 
 Rules of this file (DESIGN 8): LevelDB acknowledges synced writes after a failed append and loses
 them on reopening, so the first error of any kind latches: every later call raises ``Corrupt``, and
@@ -33,8 +33,8 @@ class Store:
     """A ``Reader`` over LevelDB with staged writes in front.
 
     ``stage`` makes a write visible to reads at once; ``start`` runs a thread that joins all staged
-    writes into one synced batch and then calls ``on_durable(count)`` from that thread, ``count`` being how many calls of ``stage``
-    since ``start`` are durable.
+    writes into one synced batch and then calls ``on_durable(count)`` from that thread, ``count``
+    being how many calls of ``stage`` since ``start`` are durable.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,7 +43,8 @@ class Store:
         self._db = _open(path)
         self._staged: Puts = {}
         self._writing: Puts = {}
-        self._count = 0
+        self._count = 0  # calls of stage
+        self._durable = 0  # of them, when the thread runs
         self._dead: str | None = None
         self._change = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -128,20 +129,22 @@ class Store:
         """Commits in a thread of its own from now on; both callbacks run in that thread."""
 
         def run() -> None:
-            before = done = self._count
+            before = self._durable = self._count
             try:
-                while True:
-                    with self._change:
-                        self._change.wait_for(lambda: self._count != done or self._dead)
-                    if self._dead:
-                        return
-                    done = self.commit()
-                    on_durable(done - before)
+                while self._wait_for_work():
+                    self._durable = self.commit()
+                    on_durable(self._durable - before)
             except Corrupt as failure:
                 on_failure(str(failure))
 
         self._thread = threading.Thread(target=run, name="dipnet-store", daemon=True)
         self._thread.start()
+
+    def _wait_for_work(self) -> bool:
+        """Until something is staged; False when the store is closed or dead."""
+        with self._change:
+            self._change.wait_for(lambda: self._count != self._durable or self._dead)
+        return not self._dead
 
     def close(self) -> None:
         """Ends the thread and releases the lock; what is staged and not durable is dropped."""

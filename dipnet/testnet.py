@@ -207,7 +207,7 @@ class Supervisor:
                 )
                 if self._restart:
                     self._due[place.name] = time.monotonic() + RESTART_S
-            if self._due.get(place.name, time.monotonic()) < time.monotonic():
+            if place.name in self._due and self._due[place.name] <= time.monotonic():
                 del self._due[place.name]
                 self._start(place)
                 self._record()
@@ -259,7 +259,7 @@ class Supervisor:
         at = head["hash"]
         while at != shown and len(lines) < (BLOCKS_SHOWN_MAX if shown else 1):
             block = client.call("eth_getBlockByHash", at, False)
-            if block is None:
+            if block is None or block["number"] == "0x0":
                 break
             lines.append(
                 f"{place.name}: block {int(block['number'], 16)} {at[2:10]} "

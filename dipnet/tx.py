@@ -120,6 +120,11 @@ def decode_batch(raws: Sequence[bytes], chain_id: int | None) -> list[Tx | Inval
     return txs
 
 
+def decode_known(raw: bytes, chain_id: int | None, sender: bytes) -> Tx:
+    """A transaction of our own disk, whose sender (address) was recovered before it got there."""
+    return _form(raw, chain_id).tx(sender=sender)
+
+
 def sign_tx(
     secret: bytes,
     *,

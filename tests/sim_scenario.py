@@ -1,37 +1,25 @@
-"""One seed of the simulator: a network under load and faults, healed, then held to its promises.
-
-The invariants (issue of the node, DESIGN 2): after healing all heads, states and DAGs are equal; no
-money is made or lost but by reward and base fee; nothing that a client was told is accepted is
-lost; no delegate signed two blocks for one slot.
-"""
+"""One seed of the simulator: a network under load and faults, healed, then held to its promises."""
 
 import random
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 from dipnet import crypto
-from dipnet.consensus.block import header_of
-from dipnet.consensus.records import KEY_BLOCK
-from dipnet.dag.vertex import Draft, sign_vertex, topic_of
-from dipnet.effects import Event
-from dipnet.errors import Invalid
 from dipnet.genesis import Genesis
-from dipnet.node import Node
-from dipnet.state import supply
-from dipnet.tx import sign_tx
 from tests.sim import Faults, Host, World
+from tests.sim_checks import violations
+from tests.sim_hostile import Hostile
+from tests.sim_load import PAY_MS, READ_MS, WRONG_MS, Device, Ledger, Mischief, Payer, secret
+from tests.sim_mix import Mix
 
 BALANCE = 10**21
-FAULT_MS = 40_000
-HEAL_MS = 60_000
-PAY_MS = (50, 800)
-READ_MS = (50, 400)
-RESEND_MS = 3_000
 ACCOUNTS, DEVICES = 5, 4
-
-
-def secret(name: str) -> bytes:
-    return crypto.keccak256(name.encode())
+HOSTILE_PERCENT = 30
+DOWN_MS = (10, 8_000)
+WIPED_DOWN_MS = (2_000, 8_000)
+CUT_MS = (1_000, 12_000)
+SETTLE_MS = 700  # the reckoning is this long after a slot began: its block has arrived
 
 
 def network(delegates: int) -> tuple[Genesis, list[bytes], list[bytes]]:
@@ -64,228 +52,178 @@ class Outcome:
     """What one seed did."""
 
     seed: int
-    trace: str
-    events: int
-    virtual_ms: int
-    height: int
-    vertices: int
-    payments: int
+    mix: str = ""
+    trace: str = ""
+    events: int = 0
+    virtual_ms: int = 0
+    height: int = 0
+    vertices: int = 0
+    payments: int = 0
     violations: list[str] = field(default_factory=list)
 
 
-class Device:
-    """A device that keeps what it signed until a node says that it has it."""
-
-    def __init__(self, run: "Run", number: int) -> None:
-        self.run = run
-        self.secret = secret(f"device {number}")
-        self.address = crypto.address(crypto.public_key(self.secret))
-        self.topic = topic_of(f"sensor {number}")
-        self.seq = 0
-        self.prev = bytes(32)
-        self.ref = (0, run.genesis_hash)
-        self.wire = b""
-
-    def read(self) -> None:
-        """The next reading, or the last one again while nobody has confirmed it."""
-        run = self.run
-        host = run.some_host()
-        if host is None or host.node is None:
-            return run.world.after(READ_MS, self.read)
-        if not self.wire:
-            self.wire = self._signed(host.node)
-        wire, world = self.wire, run.world
-
-        def replied(results: tuple[object, ...]) -> None:
-            (result,) = results
-            if isinstance(result, Invalid):
-                run.outcome.violations.append(f"honest vertex refused: {result}")
-            elif self.wire == wire:
-                run.kept[result[0]] = None  # type: ignore[index]
-                self.wire, self.prev = b"", result[0]  # type: ignore[index]
-
-        world.submit(host.index, "vertices", (wire,), replied)
-        world.after((RESEND_MS, RESEND_MS) if run.busy(host) else READ_MS, self.read)
-        return None
-
-    def _signed(self, node: Node) -> bytes:
-        self.seq += 1
-        final = node.chain.final
-        if final.height > self.ref[0]:  # never behind what its own last vertex named
-            self.ref = (final.height, final.hash)
-        template = node.dag.template(self.address, 4, self.ref[0], self.seq)
-        parents = [p for p in template.parents if node.dag.get(p).ref_height <= self.ref[0]]  # type: ignore[union-attr]
-        draft = Draft(
-            chain_id=self.run.genesis.chain_id,
-            ref_height=self.ref[0],
-            ref_hash=self.ref[1][:8],
-            seq=self.seq,
-            prev=self.prev,
-            timestamp_ms=self.run.world.now_ms,
-            topic=self.topic,
-            payload=self.seq.to_bytes(4, "big"),
-            parents=tuple(parents),
-        )
-        return sign_vertex(self.secret, draft)
-
-
 class Run:
-    """One seed."""
+    """One network from its start to its reckoning."""
 
-    def __init__(self, seed: int, delegates: int = 4) -> None:
+    def __init__(self, seed: int, mix: Mix | None = None) -> None:
         self.rng = random.Random(seed)
-        self.genesis, keys, self.payers = network(delegates)
-        self.world = World(self.genesis, keys, seed, Faults.draw(self.rng))
-        self.outcome = Outcome(seed, "", 0, 0, 0, 0, 0)
-        self.kept: dict[bytes, None] = {}  # vertices that a client was told are here
-        self.paid: dict[bytes, tuple[int, int, bytes, int]] = {}  # hash: host, life, sender, nonce
-        for index in range(delegates):
-            self.world.start(index)
-        first = self.world.hosts[0].node
-        assert first is not None
-        self.genesis_hash = first.chain.genesis_hash
+        self.mix = mix or Mix.draw(self.rng)
+        self.genesis, keys, self.payers = network(self.mix.delegates)
+        hosts: list[tuple[bytes, bytes | None]] = [(key, key) for key in keys]
+        for number in range(self.mix.observers):
+            hosts.append((secret(f"observer {number}"), None))
+        if self.mix.twin:
+            hosts[-1] = (hosts[-1][0], keys[0])
+        self.world = World(self.genesis, hosts, seed, replace(self.mix.faults))
+        self.ledger = Ledger()
+        self.loaded = True
+        self.wiped = False
+        self.liar = self.world.hosts[-2] if self.mix.hostile else None
+
+    @property
+    def honest(self) -> list[Host]:
+        """All hosts but the hostile one."""
+        return [host for host in self.world.hosts if host is not self.liar]
+
+    def some_host(self) -> Host | None:
+        """An honest node that is up, while there is load."""
+        up = [host for host in self.honest if host.node is not None]
+        return self.rng.choice(up) if up and self.loaded else None
 
     def go(self) -> Outcome:
         """Load and faults, then peace, then the reckoning."""
-        world, start = self.world, self.genesis.time_ms
+        world, mix, start = self.world, self.mix, self.genesis.time_ms
+        self._start_hosts()
+        self._start_load()
+        self._plan_disasters(start + mix.fault_ms)
+        world.run(start + mix.fault_ms)
+        self._make_peace()
+        world.run(start + mix.fault_ms + mix.heal_ms // 2)
+        self.loaded = False
+        world.run(start + mix.fault_ms + mix.heal_ms + SETTLE_MS)
+        return self._reckon()
+
+    # --- the acts
+
+    def _start_hosts(self) -> None:
+        world, mix = self.world, self.mix
+        for host in world.hosts:
+            host.skew_ms = self.rng.randint(-mix.skew_ms, mix.skew_ms)
+        world.hosts[0].skew_ms += mix.far_ms
+        world.hosts[1].lag_ms = mix.lag_ms
+        if self.liar is not None:
+            seed, only_lies = self.rng.getrandbits(64), mix.hostile == "liar"
+            self.liar.rewriter = Hostile(self.genesis, seed, HOSTILE_PERCENT, only_lies)
+        on_time = world.hosts[:-1] if mix.late_ms else world.hosts
+        for host in on_time:
+            world.start(host.index)
+        if mix.late_ms:
+            world.at(world.now_ms + mix.late_ms, lambda: self._restart(len(world.hosts) - 1))
+
+    def _start_load(self) -> None:
+        genesis_hash = next(self.world.alive()).node.chain.genesis_hash  # type: ignore[union-attr]
         for key in self.payers:
-            world.after(PAY_MS, lambda key=key: self._pay(key))  # type: ignore[misc]
+            self.world.after(PAY_MS, Payer(self, key).pay)
         for number in range(DEVICES):
-            world.after(READ_MS, Device(self, number).read)
-        self._plan_faults(start + FAULT_MS)
-        world.run(start + FAULT_MS)
+            self.world.after(READ_MS, Device(self, genesis_hash, number).read)
+        if self.mix.wrong:
+            self.world.after(WRONG_MS, Mischief(self, self.payers[0]).send)
+
+    def _plan_disasters(self, until_ms: int) -> None:
+        at = self.world.now_ms + self.rng.randint(*self.mix.every_ms)
+        strikes: dict[str, Callable[[], None]] = {
+            "crash": self._crash,
+            "disk": self._disk,
+            "wipe": self._wipe,
+            "partition": self._partition,
+            "one_way": lambda: self._partition(one_way=True),
+            "break_link": self._break_link,
+        }
+        while self.mix.disasters and at < until_ms:
+            self.world.at(at, strikes[self.rng.choice(self.mix.disasters)])
+            at += self.rng.randint(*self.mix.every_ms)
+
+    def _make_peace(self) -> None:
+        world = self.world
         world.faults = Faults()
         world.heal()
+        world.hosts[0].skew_ms -= self.mix.far_ms
+        world.hosts[1].lag_ms = 0
         for host in world.hosts:
-            if host.node is None:
-                world.start(host.index)
-        world.run(start + FAULT_MS + HEAL_MS // 2)
-        self.loaded = False
-        world.run(start + FAULT_MS + HEAL_MS)
-        self._reckon()
-        return self.outcome
+            host.disk.failing = False
+            self._restart(host.index)
 
-    loaded = True
+    # --- disasters
 
-    def some_host(self) -> Host | None:
+    def _up(self) -> Host | None:
         up = list(self.world.alive())
-        return self.rng.choice(up) if up and self.loaded else None
-
-    def busy(self, host: Host) -> bool:
-        return bool(host.barrier.staged - host.durable)
-
-    # --- load
-
-    def _pay(self, key: bytes) -> None:
-        self.world.after(PAY_MS, lambda: self._pay(key))
-        host = self.some_host()
-        if host is None or host.node is None:
-            return
-        node, life = host.node, host.life
-        sender = crypto.address(crypto.public_key(key))
-        nonce = node.pool.pending_nonce(sender, node.chain.account(sender).nonce)
-        raw = sign_tx(
-            key,
-            type=2,
-            chain_id=self.genesis.chain_id,
-            nonce=nonce,
-            max_priority_fee=self.rng.randrange(1, 10**9),
-            max_fee=10**11,
-            gas=21_000,
-            to=crypto.keccak256(bytes([self.rng.randrange(256)]))[12:],
-            value=self.rng.randrange(10**15),
-        )
-
-        def replied(results: tuple[object, ...]) -> None:
-            (result,) = results
-            if not isinstance(result, Invalid):
-                self.paid[result[0]] = (host.index, life, sender, nonce)  # type: ignore[index]
-
-        self.world.submit(host.index, "txs", (raw,), replied)
-
-    # --- faults
-
-    def _plan_faults(self, until_ms: int) -> None:
-        """A swarm: each seed has its own mix of crashes and partitions."""
-        rng, world = self.rng, self.world
-        kinds: list[Callable[[], None]] = rng.choice(
-            ([], [self._crash], [self._partition], [self._crash, self._partition])
-        )
-        at = world.now_ms + rng.randrange(1000, 6000)
-        while kinds and at < until_ms:
-            world.at(at, rng.choice(kinds))
-            at += rng.randrange(500, 12_000)
+        return self.rng.choice(up) if up else None
 
     def _crash(self) -> None:
-        up = [host.index for host in self.world.alive()]
-        if up:
-            index = self.rng.choice(up)
-            self.world.crash(index)
-            self.world.after((10, 8000), lambda: self._restart(index))
+        if (host := self._up()) is not None:
+            self._take_down(host, DOWN_MS)
+
+    def _wipe(self) -> None:
+        """At most one disk is lost: somebody must still have what it alone had acknowledged."""
+        host = self._up()
+        if host is not None and not self.wiped:
+            self.wiped = True
+            self.ledger.wiped(host.index)
+            self._take_down(host, WIPED_DOWN_MS, wipe=True)
+
+    def _take_down(self, host: Host, span: tuple[int, int], wipe: bool = False) -> None:
+        self.world.crash(host.index, wipe)
+        self.world.after(span, lambda: self._restart(host.index))
+
+    def _disk(self) -> None:
+        """The next write fails; the process ends with it and is started again."""
+        if (host := self._up()) is not None:
+            host.disk.failing = True
+            self.world.after(DOWN_MS, lambda: self._restart(host.index))
 
     def _restart(self, index: int) -> None:
         if self.world.hosts[index].node is None:
             self.world.start(index)
 
-    def _partition(self) -> None:
+    def _partition(self, one_way: bool = False) -> None:
         count = len(self.world.hosts)
-        self.world.partition(set(self.rng.sample(range(count), self.rng.randrange(1, count))))
-        self.world.after((1000, 12_000), self.world.heal)
+        group = set(self.rng.sample(range(count), self.rng.randrange(1, count)))
+        self.world.partition(group, one_way)
+        self.world.after(CUT_MS, self.world.heal)
+
+    def _break_link(self) -> None:
+        if self.world.links:
+            self.world.disconnect(self.rng.choice(sorted(self.world.links)), "reset")
 
     # --- the reckoning
 
-    def _reckon(self) -> None:
-        world, outcome = self.world, self.outcome
-        nodes = [host.node for host in world.hosts if host.node is not None]
-        outcome.violations += self._violations(nodes)
-        chain = nodes[0].chain
-        outcome.trace, outcome.events = world.trace, world.events
-        outcome.virtual_ms = world.now_ms - self.genesis.time_ms
-        outcome.height, outcome.vertices = chain.head.height, len(nodes[0].dag)
-        outcome.payments = len(self.paid)
-
-    def _violations(self, nodes: list[Node]) -> Iterator[str]:
-        chain = nodes[0].chain
-        if len({node.chain.head.hash for node in nodes}) != 1:
-            yield f"heads differ: {[(n.chain.head.height, n.chain.head.slot) for n in nodes]}"
-        ids = [{node.dag.id_at(i) for i in range(len(node.dag))} for node in nodes]
-        if any(one != ids[0] for one in ids):
-            yield f"DAGs differ: {[len(one) for one in ids]}, of all {len(set().union(*ids))}"
-        for vertex_id in self.kept:
-            if not all(vertex_id in one for one in ids):
-                yield f"acknowledged vertex {vertex_id.hex()} is lost"
-        for node in nodes:
-            expected = self._expected_supply(node)
-            if supply(node.chain.head_state) != expected:
-                yield f"supply is {supply(node.chain.head_state)}, expected {expected}"
-        lives = {host.index: host.life for host in self.world.hosts}
-        for tx_hash, (index, life, sender, nonce) in self.paid.items():
-            gone = chain.account(sender).nonce <= nonce and tx_hash not in nodes[index].pool
-            if life == lives[index] and gone:
-                yield f"acknowledged payment {tx_hash.hex()} is lost"
-        yield from self._double_proposals()
-
-    def _expected_supply(self, node: Node) -> int:
-        total = self.genesis.supply()
-        for height in range(1, node.chain.head.height + 1):
-            header = node.chain.header(node.block_hash_at(height))
-            assert header is not None
-            total += self.genesis.block_reward - header.gas_used * header.base_fee
-        return total
-
-    def _double_proposals(self) -> Iterator[str]:
-        seen: dict[tuple[bytes, int], bytes] = {}
-        for host in self.world.hosts:
-            for _, raw in host.disk.view.scan(KEY_BLOCK):
-                header = header_of(raw)
-                known = seen.setdefault((header.proposer, header.slot), header.hash)
-                if known != header.hash:
-                    yield f"two blocks of one proposer for slot {header.slot}"
+    def _reckon(self) -> Outcome:
+        world = self.world
+        signers = {host.proposer: None for host in self.honest if host.proposer}
+        if self.mix.twin:
+            del signers[world.hosts[0].proposer]
+        node = self.honest[0].node
+        assert node is not None
+        return Outcome(
+            seed=0,
+            mix=str(self.mix),
+            trace=world.trace,
+            events=world.events,
+            virtual_ms=world.now_ms - self.genesis.time_ms,
+            height=node.chain.head.height,
+            vertices=len(node.dag),
+            payments=len(self.ledger.payments),
+            violations=list(violations(world, self.ledger, self.honest, signers)),
+        )
 
 
-def run_seed(seed: int) -> Outcome:
-    """The outcome of one seed; the same in every process."""
-    return Run(seed).go()
-
-
-__all__ = ["Event", "Outcome", "Run", "run_seed"]
+def run_seed(seed: int, mix: Mix | None = None) -> Outcome:
+    """The outcome of one seed, the same in every process; a bug met on the way is a violation."""
+    run = Run(seed, mix)
+    try:
+        outcome = run.go()
+    except Exception:
+        outcome = Outcome(0, str(run.mix), run.world.trace, run.world.events)
+        outcome.violations.append(traceback.format_exc())
+    outcome.seed = seed
+    return outcome

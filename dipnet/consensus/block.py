@@ -18,7 +18,7 @@ from dipnet.crypto import ADDRESS_ZERO, keccak256, recover, sha256
 from dipnet.errors import Invalid
 from dipnet.genesis import Genesis
 from dipnet.state import Journal, trie_root
-from dipnet.tx import TX_BYTES_MAX, Tx, decode_batch
+from dipnet.tx import TX_BYTES_MAX, Tx, decode_batch, decode_known
 
 HEADER_VERSION: Final = 1
 BLOCK_VERSION: Final = 1
@@ -148,6 +148,20 @@ def decode_block(
             raise Invalid("block_tx", f"transaction {index}: {tx}")
         txs.append(tx)
     return Block(header, signature, tuple(txs), certificate, tuple(frontier), raw)
+
+
+def stored_block(raw: bytes, genesis: Genesis, senders: Sequence[bytes]) -> Block:
+    """The block in ``raw``, which was judged and stored with its senders: recovers nothing.
+
+    Raises ``Invalid`` when the bytes are not those of a block with so many transactions.
+    """
+    header_raw, signature, tx_raws, certificate, frontier = _unpack_block(raw, genesis)
+    header = decode_header(header_raw)
+    if header.tx_root != ordered_root(tx_raws) or len(senders) != len(tx_raws):
+        raise Invalid("block_root", "tx_root")
+    pairs = zip(tx_raws, senders, strict=True)
+    txs = tuple(decode_known(tx_raw, genesis.chain_id, sender) for tx_raw, sender in pairs)
+    return Block(header, signature, txs, certificate, tuple(frontier), raw)
 
 
 def seal(header: Header, txs: Sequence[Tx], signature: bytes) -> Block:

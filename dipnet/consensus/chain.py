@@ -80,7 +80,7 @@ class Chain(StoredBlocks):
         delta = Delta((0,) * len(genesis_set(genesis)), {})
         return puts | {
             records.KEY_BLOCK + block.hash: block.raw,
-            records.KEY_RECEIPTS + block.hash: records.pack_receipts([]),
+            records.KEY_RECEIPTS + block.hash: records.pack_receipts([], []),
             slot_prefix(0) + block.hash: records.pack_delta(delta),
             height_key(0): block.hash,
             records.KEY_HEAD: records.pack_head(block.hash, block.hash),
@@ -182,9 +182,10 @@ class Chain(StoredBlocks):
             return Imported({}, False, self.head, (), ())
         parent = self._admit(header, now_ms)
         link, receipts = self._execute(block, parent)
+        senders = [tx.sender for tx in block.txs]
         puts: Puts = {
             records.KEY_BLOCK + header.hash: block.raw,
-            records.KEY_RECEIPTS + header.hash: records.pack_receipts(receipts),
+            records.KEY_RECEIPTS + header.hash: records.pack_receipts(receipts, senders),
             slot_prefix(header.slot) + header.hash: records.pack_delta(link.delta),
         }
         if not rules.better(header, self.head):

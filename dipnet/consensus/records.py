@@ -19,7 +19,7 @@ KEY_BLOCK = b"B"
 KEY_HEIGHT = b"H"
 """+ height (8) -> hash, of the canonical chain."""
 KEY_RECEIPTS = b"R"
-"""+ hash -> the receipts of the block."""
+"""+ hash -> the receipts of the block and the senders of its transactions."""
 KEY_TX = b"T"
 """+ transaction hash -> block hash (32), index (4), of the canonical chain."""
 KEY_DELTA = b"d"
@@ -35,7 +35,7 @@ _VERSION: Final = 1
 _RECORD_BYTES_MAX: Final = 2**31  # our own bytes: a bound for the decoder, not for an attacker
 _ITEMS_MAX: Final = 2**24
 _HEAD: Final = (_VERSION, Bin(32), Bin(32))
-_RECEIPTS: Final = (_VERSION, Many(Bin(1, 2**24), _ITEMS_MAX))
+_RECEIPTS: Final = (_VERSION, Many(Bin(1, 2**24), _ITEMS_MAX), Many(Bin(20), _ITEMS_MAX))
 _PROPOSED: Final = (_VERSION, UINT)
 _PUTS: Final = (Many(Bin(1, 4096), _ITEMS_MAX), Many(Bin(0, 2**24), _ITEMS_MAX))
 _UNDO: Final = (_VERSION, *_PUTS)
@@ -76,12 +76,12 @@ def unpack_head(raw: bytes | None) -> tuple[bytes, bytes]:
     return head, base
 
 
-def pack_receipts(receipts: list[bytes]) -> bytes:
-    """The record under ``KEY_RECEIPTS``, of encoded receipts."""
-    return pack((_VERSION, receipts))
+def pack_receipts(receipts: list[bytes], senders: list[bytes]) -> bytes:
+    """The record under ``KEY_RECEIPTS``: encoded receipts and the addresses that paid for them."""
+    return pack((_VERSION, receipts, senders))
 
 
-def unpack_receipts(raw: bytes, what: str) -> tuple[Receipt, ...]:
+def unpack_receipts(raw: bytes | None, what: str) -> tuple[Receipt, ...]:
     """The receipts of a block; ``what`` names it in the text of ``Corrupt``."""
     receipts: list[Receipt] = []
     gas = 0
@@ -92,6 +92,12 @@ def unpack_receipts(raw: bytes, what: str) -> tuple[Receipt, ...]:
             raise Corrupt(f"{what} are damaged ({refused}): {REMEDY}") from None
         gas = receipts[-1].cumulative_gas
     return tuple(receipts)
+
+
+def unpack_senders(raw: bytes | None, what: str) -> list[bytes]:
+    """The senders of a block's transactions, from the same record."""
+    senders: list[bytes] = read(raw, _RECEIPTS, what)[1]
+    return senders
 
 
 def pack_tx_place(block_hash: bytes, index: int) -> bytes:

@@ -8,7 +8,7 @@ from typing import Final
 
 from dipnet.codec import Reader
 from dipnet.consensus import records
-from dipnet.consensus.block import Block, Header, decode_block, header_of, seal
+from dipnet.consensus.block import Block, Header, header_of, seal, stored_block
 from dipnet.consensus.overlays import Link, Recent
 from dipnet.errors import Corrupt, Invalid
 from dipnet.genesis import Genesis
@@ -60,7 +60,7 @@ class StoredBlocks:
             if header.height == 0:
                 return seal(header, (), b"")  # nobody signs genesis
             try:
-                block = decode_block(raw, self._genesis)
+                block = stored_block(raw, self._genesis, self._senders(block_hash))
             except Invalid as refused:
                 raise _damaged(block_hash, str(refused)) from None
             self._blocks.put(block_hash, block)
@@ -69,8 +69,11 @@ class StoredBlocks:
     def receipts(self, block_hash: bytes) -> tuple[Receipt, ...] | None:
         """The receipts of a block that we have."""
         raw = self._reader.get(records.KEY_RECEIPTS + block_hash)
-        what = f"the receipts of block {block_hash.hex()}"
-        return None if raw is None else records.unpack_receipts(raw, what)
+        return None if raw is None else records.unpack_receipts(raw, _receipts_of(block_hash))
+
+    def _senders(self, block_hash: bytes) -> list[bytes]:
+        raw = self._reader.get(records.KEY_RECEIPTS + block_hash)
+        return records.unpack_senders(raw, _receipts_of(block_hash))
 
     def transaction(self, tx_hash: bytes) -> tuple[bytes, int] | None:
         """Hash of the canonical block that holds the transaction, and its index there."""
@@ -116,3 +119,7 @@ class StoredBlocks:
 
 def _damaged(block_hash: bytes, why: str) -> Corrupt:
     return Corrupt(f"block {block_hash.hex()} is damaged ({why}): {records.REMEDY}")
+
+
+def _receipts_of(block_hash: bytes) -> str:
+    return f"the receipts of block {block_hash.hex()}"

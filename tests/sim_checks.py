@@ -1,0 +1,134 @@
+"""What a network is held to once it was left in peace: every sentence here is a promise.
+
+All honest nodes have one head, one state and one DAG; a restart changes nothing of it; no money is
+made or lost but by reward and base fee; nothing that a client was told is accepted is lost;
+nothing that must be refused was kept; no honest delegate signed two blocks for one slot; the
+indices and the pool say what the chain says; the chain goes on at the rate of its live delegates.
+"""
+
+from collections.abc import Iterator
+
+from dipnet.codec import Reader
+from dipnet.consensus.block import header_of
+from dipnet.consensus.records import KEY_BLOCK, KEY_TX
+from dipnet.crypto import keccak256
+from dipnet.genesis import Genesis
+from dipnet.node import Node
+from dipnet.state import KEY_ACCOUNT, supply, trie_root
+from tests.sim import Host, World
+from tests.sim_load import Ledger
+
+LIVE_SLOTS = 20  # the last ones, looked at for liveness
+LIVE_PERCENT = 70  # of the slots whose leader is up and honest
+
+
+def violations(
+    world: World, ledger: Ledger, honest: list[Host], signers: dict[bytes, None]
+) -> Iterator[str]:
+    """Every promise that is broken. ``signers``: delegates that must sign each slot once."""
+    nodes = [host.node for host in honest if host.node is not None]
+    yield from ledger.violations
+    yield from _agreement(nodes)
+    yield from _vertices(nodes, ledger)
+    for host in honest:
+        yield from _one_node(world, host)
+    yield from _payments(world, ledger, nodes)
+    yield from _double_proposals(honest, signers)
+    yield from _liveness(world, nodes[0], signers)
+
+
+def _agreement(nodes: list[Node]) -> Iterator[str]:
+    if len({node.chain.head.hash for node in nodes}) != 1:
+        yield f"heads differ: {[(n.chain.head.height, n.chain.head.slot) for n in nodes]}"
+    roots = {node.chain.head.hash: _state_root(node.chain.head_state) for node in nodes}
+    for node in nodes:
+        if roots[node.chain.head.hash] != node.chain.head.state_root:
+            yield f"the state of block {node.chain.head.height} is not what its header says"
+
+
+def _state_root(state: Reader) -> bytes:
+    """From the flat records alone, through a trie that is made anew."""
+    accounts = state.scan(KEY_ACCOUNT)
+    return trie_root([(keccak256(key[1:]), raw) for key, raw in accounts])
+
+
+def _vertices(nodes: list[Node], ledger: Ledger) -> Iterator[str]:
+    ids = [{node.dag.id_at(i) for i in range(len(node.dag))} for node in nodes]
+    if any(one != ids[0] for one in ids):
+        yield f"DAGs differ: {[len(one) for one in ids]}, of all {len(set().union(*ids))}"
+    for vertex_id, hosts in ledger.vertices.items():
+        if hosts and not all(vertex_id in one for one in ids):
+            yield f"acknowledged vertex {vertex_id.hex()} is lost"
+    for vertex_id in ledger.never:
+        if any(vertex_id in one for one in ids):
+            yield f"vertex {vertex_id.hex()} should have been refused"
+
+
+def _one_node(world: World, host: Host) -> Iterator[str]:
+    node, name = host.node, f"node {host.index}"
+    if node is None:
+        yield f"{name} is not up"
+        return
+    chain = node.chain
+    expected = _expected_supply(world.genesis, node)
+    if supply(chain.head_state) != expected:
+        yield f"{name}: supply is {supply(chain.head_state)}, expected {expected}"
+    indexed = {key[1:]: None for key, _ in host.disk.view.scan(KEY_TX)}
+    for height in range(1, chain.head.height + 1):
+        block = chain.block(node.block_hash_at(height))
+        assert block is not None
+        for index, tx in enumerate(block.txs):
+            if indexed.pop(tx.hash, 0) == 0 or chain.transaction(tx.hash) != (block.hash, index):
+                yield f"{name}: transaction {tx.hash.hex()} of block {height} is not indexed"
+    for tx_hash in indexed:
+        yield f"{name}: transaction {tx_hash.hex()} is indexed and in no block"
+    for tx in node.pool._txs.values():
+        if tx.nonce < chain.account(tx.sender).nonce:
+            yield f"{name}: transaction {tx.hash.hex()} is in the pool and in the chain"
+    again = world.load(host, seed=1)
+    if again.chain.head.hash != chain.head.hash or again.chain.final.hash != chain.final.hash:
+        yield f"{name}: a restart changes its head or its final block"
+    if len(again.dag) != len(node.dag):
+        yield f"{name}: a restart changes its DAG"
+
+
+def _expected_supply(genesis: Genesis, node: Node) -> int:
+    total = genesis.supply()
+    for height in range(1, node.chain.head.height + 1):
+        header = node.chain.header(node.block_hash_at(height))
+        assert header is not None
+        total += genesis.block_reward - header.gas_used * header.base_fee
+    return total
+
+
+def _payments(world: World, ledger: Ledger, nodes: list[Node]) -> Iterator[str]:
+    """A pool is not on disk: its promise ends with its process."""
+    chain = nodes[0].chain
+    for tx_hash, (index, life, sender, nonce) in ledger.payments.items():
+        host = world.hosts[index]
+        if host.life != life or host.node is None:
+            continue
+        if chain.account(sender).nonce <= nonce and tx_hash not in host.node.pool:
+            yield f"acknowledged payment {tx_hash.hex()} is lost"
+
+
+def _double_proposals(honest: list[Host], signers: dict[bytes, None]) -> Iterator[str]:
+    seen: dict[tuple[bytes, int], bytes] = {}
+    for host in honest:
+        for _, raw in host.disk.view.scan(KEY_BLOCK):
+            header = header_of(raw)
+            known = seen.setdefault((header.proposer, header.slot), header.hash)
+            if header.proposer in signers and known != header.hash:
+                yield f"two blocks of one proposer for slot {header.slot}"
+
+
+def _liveness(world: World, node: Node, signers: dict[bytes, None]) -> Iterator[str]:
+    """Delegates that are up and left in peace propose in nearly all of their slots."""
+    last = (world.now_ms - world.genesis.time_ms) // world.genesis.slot_ms
+    slots = range(last - LIVE_SLOTS, last)
+    chain = node.chain
+    headers = [chain.header(node.block_hash_at(h)) for h in range(1, chain.head.height + 1)]
+    made = sum(header is not None and header.slot in slots for header in headers)
+    due = sum(chain.schedule.leader(slot) in signers for slot in slots)
+    if made * 100 < due * LIVE_PERCENT:
+        yield f"{made} blocks in {LIVE_SLOTS} slots of peace, {due} were due"
