@@ -279,7 +279,9 @@ class Links:
     def _on_status(self, now_ms: int, peer: str, status: m.Status) -> None:
         self.hellos.on_status(peer, status)
         self.blocks.on_status(now_ms, peer, status)
-        self.vertices.on_status(now_ms, peer, status.dag_count, self._view.status().dag_count)
+        ours = self._view.status()
+        self.vertices.on_status(now_ms, peer, status.dag_count, ours.dag_count)
+        self.vertices.on_compared(now_ms, peer, status.dag_sum == ours.dag_sum)
 
     def _on_announce(self, now_ms: int, peer: str, announce: m.Announce) -> None:
         self._charge(peer, announce.lane, announce.ids)

@@ -413,7 +413,7 @@ class Node:
     def status(self) -> Status:
         """Where we stand."""
         head, final = self.chain.head, self.chain.final
-        return Status(head.height, head.hash, final.height, len(self.dag))
+        return Status(head.height, head.hash, final.height, len(self.dag), self.dag.sum)
 
     def has(self, lane: Lane, id_: bytes) -> bool:
         """Whether the item is here, or settled."""

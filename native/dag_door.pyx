@@ -99,6 +99,7 @@ cdef extern from "graph.h" nogil:
         dip_slots by_id, by_issuer, by_topic
         uint64_t seed
         uint32_t max_parent_age
+        uint64_t sum
     ctypedef enum dip_inserted:
         DIP_INSERT_ACCEPTED
         DIP_INSERT_MISSING
@@ -502,6 +503,10 @@ cdef class Graph:
         cdef size_t all_of_them = self.g.tips_count
         return [self.g.tips[(start + i) % all_of_them].ordinal
                 for i in range(min(count, all_of_them))]
+
+    def sum(self):
+        """Of the first 8 bytes of every id, modulo 2^64."""
+        return self.g.sum
 
     def counts(self):
         """Vertices, tips, edges, issuers, pairs of issuer and topic, bytes in use."""

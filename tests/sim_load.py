@@ -232,7 +232,7 @@ class Mischief:
         return (
             "txs",
             payment(self.run, self.payer, self._nonce(node), to=b"", gas=100_000),
-            ("no_vm",),
+            ("no_vm", "nonce_low"),
         )
 
     def blob(self, _node: Node) -> Wrong:
@@ -248,11 +248,11 @@ class Mischief:
 
     def cheap(self, node: Node) -> Wrong:
         raw = payment(self.run, self.payer, self._nonce(node), max_fee=0, max_priority_fee=0)
-        return "txs", raw, ("underpriced",)
+        return "txs", raw, ("underpriced", "nonce_low")
 
     def little_gas(self, node: Node) -> Wrong:
         raw = payment(self.run, self.payer, self._nonce(node), gas=20_999)
-        return "txs", raw, ("intrinsic_gas",)
+        return "txs", raw, ("intrinsic_gas", "nonce_low")
 
     def _nonce(self, node: Node) -> int:
         return node.chain.account(crypto.address(crypto.public_key(self.payer))).nonce

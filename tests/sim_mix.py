@@ -1,7 +1,7 @@
 """Swarm: each seed draws its own mix of hosts, link faults, clocks, disasters and liars."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tests.sim import Faults
 
@@ -17,7 +17,7 @@ class Mix:
     delegates: int = 4
     observers: int = 0
     """Hosts that follow and propose nothing."""
-    faults: Faults = Faults()
+    faults: Faults = field(default_factory=Faults)
     disasters: tuple[str, ...] = ()
     """Of ``DISASTERS``, those that strike this network."""
     every_ms: tuple[int, int] = (500, 12_000)

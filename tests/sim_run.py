@@ -126,8 +126,9 @@ def main() -> int:
         print(f"seed {seed}: a process ended before it did; {replay(seed)}")
     rate = totals.virtual_ms / 1000 / wall / (jobs * len(HASH_SEEDS))
     print(
-        f"{totals.seeds} seeds, each under {len(HASH_SEEDS)} hash seeds: {totals.broken} violations, "
-        f"{totals.unequal} unequal traces; {totals.events:,} events in {wall:.0f} s, "
+        f"{totals.seeds} seeds, each under {len(HASH_SEEDS)} hash seeds: "
+        f"{totals.broken} violations, {totals.unequal} unequal traces; "
+        f"{totals.events:,} events in {wall:.0f} s, "
         f"{rate:.0f} virtual seconds a wall second and core"
     )
     return 1 if totals.failed else 0

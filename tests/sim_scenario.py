@@ -70,8 +70,7 @@ class Run:
         self.mix = mix or Mix.draw(self.rng)
         self.genesis, keys, self.payers = network(self.mix.delegates)
         hosts: list[tuple[bytes, bytes | None]] = [(key, key) for key in keys]
-        for number in range(self.mix.observers):
-            hosts.append((secret(f"observer {number}"), None))
+        hosts += [(secret(f"observer {i}"), None) for i in range(self.mix.observers)]
         if self.mix.twin:
             hosts[-1] = (hosts[-1][0], keys[0])
         self.world = World(self.genesis, hosts, seed, replace(self.mix.faults))

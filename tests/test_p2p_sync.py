@@ -33,12 +33,14 @@ from dipnet.p2p.messages import (
 from dipnet.p2p.serve import ANSWER_BYTES_MAX, serve_blocks, serve_located, serve_vertices
 from dipnet.p2p.vertexsync import (
     ANSWER_MS_MAX,
+    AUDIT_MS,
     BEHIND_MAX,
     INSERT_MS_MAX,
     INSERTS_MAX,
     MARGIN,
     REST_MS,
     STALE_RANGES_MAX,
+    UNEQUAL_MS,
     VERTICES_MAX,
     VertexSync,
 )
@@ -49,7 +51,7 @@ def hash_at(height: int) -> bytes:
 
 
 def status(height: int, branch: bytes = b"h") -> Status:
-    return Status(height, branch + height.to_bytes(31, "big"), 0, 0)
+    return Status(height, branch + height.to_bytes(31, "big"), 0, 0, 0)
 
 
 def asked(sync: BlockSync, now_ms: int, height: int) -> dict[str, GetBlocks]:
@@ -488,3 +490,57 @@ def test_served_vertices_are_bounded() -> None:
 def test_unknown_ids_are_located_nowhere() -> None:
     raw = serve_located(LocateVertices(4, (vertex(1),)), lambda _: None)
     assert decode("sync", raw) == Located(4, 0)
+
+
+def audited(sync: VertexSync, now_ms: int, ordinal: int, next_: int) -> tuple[int, int]:
+    """(start, count) that the audit now asks of "a", whose log parts from ours at ``ordinal``."""
+    _, message = ask(sync, now_ms, [vertex(1)])
+    assert isinstance(message, LocateVertices)
+    sync.on_located("a", Located(message.request, ordinal))
+    _, message = ask(sync, now_ms)
+    assert isinstance(message, GetVertices)
+    answer = VertexRange(message.request, next_ or message.start + message.count, not next_, b"v")
+    sync.on_range(now_ms, "a", answer)
+    sync.on_inserted(now_ms, "a", 0)
+    return message.start, message.count
+
+
+def test_long_difference_is_audited_section_by_section() -> None:
+    sync, now, ordinal = VertexSync(), 0, 5_000
+    sync.on_compared(now, "a", equal=False)
+    sync.on_compared(UNEQUAL_MS - 1, "a", equal=False)
+    assert not sync.requests(UNEQUAL_MS - 1, lambda: [vertex(1)])
+    seen, now = [], UNEQUAL_MS
+    for section in (MARGIN, 3 * MARGIN, 12 * MARGIN, 48 * MARGIN):
+        sync.on_compared(now, "a", equal=False)
+        seen.append(audited(sync, now, ordinal, 0)[0])
+        now += max(REST_MS, AUDIT_MS * section)
+        sync.on_compared(now - 1, "a", equal=False)
+        assert not sync.requests(now - 1, lambda: [vertex(1)])
+    # four times as deep each time, to the bottom, then from the end again
+    assert seen == [ordinal - MARGIN, ordinal - 4 * MARGIN, ordinal - 16 * MARGIN, 0]
+    sync.on_compared(now, "a", equal=False)
+    assert audited(sync, now, ordinal, 0)[0] == ordinal - MARGIN
+
+
+def test_audit_ends_where_the_last_one_began() -> None:
+    sync = VertexSync()
+    for now in (0, UNEQUAL_MS):
+        sync.on_compared(now, "a", equal=False)
+    audited(sync, UNEQUAL_MS, 5_000, 0)
+    now = UNEQUAL_MS + REST_MS
+    sync.on_compared(now, "a", equal=False)
+    assert audited(sync, now, 5_000, 5_000 - MARGIN) == (5_000 - 4 * MARGIN, 3 * MARGIN)
+    assert not sync._walks
+
+
+def test_equal_logs_are_not_audited() -> None:
+    sync = VertexSync()
+    sync.on_compared(0, "a", equal=False)
+    sync.on_compared(UNEQUAL_MS - 1, "a", equal=True)
+    sync.on_compared(UNEQUAL_MS, "a", equal=False)
+    assert not sync.requests(UNEQUAL_MS, lambda: [vertex(1)])
+    sync.on_compared(2 * UNEQUAL_MS, "a", equal=False)
+    assert sync.requests(2 * UNEQUAL_MS, lambda: [vertex(1)])
+    sync.forget("a")
+    assert (sync._queue, sync._walks, sync._doubts) == ({}, {}, {})
