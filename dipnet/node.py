@@ -194,7 +194,6 @@ class Node:
         """The time for deadlines, which never goes back: now, and all that it was set back by."""
         return self._now_ms + self._set_back_ms
 
-
     def _on_woke(self, _event: Woke) -> None:
         self._wake_ms = 0
         slot = slot_at(self.genesis, self._now_ms)
