@@ -245,6 +245,34 @@ async def test_a_full_inbox_makes_the_peer_wait_and_loses_nothing() -> None:
 
 
 @run
+async def test_who_floods_delays_another_by_an_event() -> None:
+    async with nodes(3) as (hub, loud, quiet):
+        await connect(loud, hub)
+        await connect(quiet, hub)
+        hub.net.pause()
+        for n in range(1000):
+            assert loud.net.send(hub.id, "gossip", b"noise %d" % n)
+
+        def waiting(node: Node) -> int:
+            return len(hub.net._inbox.get(node.id, ()))
+
+        async def all_wait() -> bool:
+            return waiting(loud) == 1000
+
+        await hub.poll(all_wait)
+        assert quiet.net.send(hub.id, "gossip", b"a block")
+
+        async def both_wait() -> bool:
+            return waiting(quiet) == 1
+
+        await hub.poll(both_wait)
+        hub.net.resume()
+        await hub.until(Received, 1001)
+        order = [event.peer for event in hub.seen(Received)]
+        assert order.index(quiet.id) <= 1
+
+
+@run
 async def test_a_peer_that_never_reads_is_dropped() -> None:
     limits = Limits(inbox_peer_bytes_max=1, write_s=0.5)
     async with nodes(2, limits=limits) as (a, b):

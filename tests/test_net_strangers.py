@@ -163,7 +163,8 @@ async def test_writing_past_the_window_ends_the_connection() -> None:
         attack = asyncio.create_task(rude(a, script))
 
         async def ended() -> bool:
-            return any(isinstance(event, Disconnected) for event, _, _ in list(a.net._inbox))
+            waiting = [one for queue in list(a.net._inbox.values()) for one, _, _ in list(queue)]
+            return any(isinstance(event, Disconnected) for event in waiting)
 
         await a.poll(ended)
         a.net.resume()
@@ -197,6 +198,20 @@ async def test_streams_of_other_protocols_are_declined_and_bounded() -> None:
         await stranger(a, declined)
         assert (await a.until(Disconnected)).reason == "connection closed"
         await rude(a, hoard)
+
+
+@run
+async def test_a_second_stream_of_a_protocol_ends_the_connection() -> None:
+    """Or one peer would take every place for large frames."""
+    async with nodes(1) as (a,):
+
+        async def script(mux: Mux) -> None:
+            for _ in range(2):
+                await open_stream(mux, "/dipnet/sync/1")
+            await closed(mux)
+
+        await rude(a, script)
+        assert "two streams of sync" in (await a.until(Disconnected)).reason
 
 
 @run

@@ -33,8 +33,8 @@ from dipnet.links import UNJUDGED_MAX
 from dipnet.node import Node, first_puts
 from dipnet.p2p import messages as m
 from dipnet.p2p.blocksync import BELIEF_MS
-from dipnet.p2p.vertexsync import TRIES_MAX
 from dipnet.p2p.messages import Lane
+from dipnet.p2p.vertexsync import TRIES_MAX
 from dipnet.tx import sign_tx
 from tests.memory import Memory
 from tests.sim import peer_id
