@@ -1,8 +1,8 @@
 """Insert and tip selection of the native graph at 10^4, 10^5 and 10^6 vertices that are all tips.
 
 The worst case: parents drawn from everything there is, so that nothing is in the cache. Beside
-them stands what the machine takes for one read of memory that waits for the one before, over as
-many bytes as the graph has, and the same rules in plain Python dicts.
+them stands what the machine takes for one read of memory that waits for the one before, over
+64 MiB, and the same rules in plain Python dicts.
 """
 
 import random
@@ -23,7 +23,7 @@ READS: Final = {"full": 2_000_000, "quick": 200_000, "tiny": 1_000}
 CHAIN_ID: Final = 2018
 PARENTS: Final = 4
 INSERT_BATCH: Final = 1_000
-NODE_BYTES: Final = 64
+CHASE_BYTES: Final = 64 << 20  # far beyond the caches of one core
 SEED: Final = 2018
 AT_SEQ: Final = 40  # native/vertex.c
 UNSIGNED: Final = bytes(65)
@@ -32,15 +32,16 @@ UNSIGNED: Final = bytes(65)
 def run(scale: Scale, say: Callable[[str], None]) -> list[Figure]:
     """Nanoseconds an operation."""
     rows: list[Row] = []
+    chase = Chase(CHASE_BYTES, SEED)
     for count in TIPS[scale.name]:
         say(f"  filling graphs of {count:,} tips")
         graph, growing, python = _filled(count), _filled(count), _python_filled(count)
         numbers = _Numbers(count)
         inserts = min(INSERTS[scale.name], count // 10)
-        latency = partial(_latency, Chase(NODE_BYTES * count, SEED), READS[scale.name])
+        latency = partial(_latency, chase, READS[scale.name])
         what = f"{count:,} tips"
         reading = "a read of memory"
-        last = count == TIPS["full"][-1]
+        last = count == TIPS[scale.name][-1]
         rows += [
             Row(
                 f"insert, 4 parents, {what}", "ns",
@@ -121,7 +122,7 @@ def _wires(numbers: _Numbers, parents: list[tuple[bytes, ...]]) -> bytes:
         numbers.next += 1
         if chosen:
             whole[-32 * len(chosen) :] = b"".join(sorted(chosen))
-        out += (whole, UNSIGNED)
+        out += (bytes(whole), UNSIGNED)
     return b"".join(out)
 
 
@@ -161,9 +162,7 @@ def _latency(chase: Chase, reads: int) -> Raw:
 def _insert(graph: Graph, numbers: _Numbers, count: int) -> Run:
     random_ = random.Random(numbers.next)
     known = len(graph)
-    parents = [
-        tuple(map(graph.id, random_.sample(range(known), PARENTS))) for _ in range(count)
-    ]
+    parents = [tuple(map(graph.id, random_.sample(range(known), PARENTS))) for _ in range(count)]
     batches = _batches(numbers, parents, INSERT_BATCH)
     with clocked() as clock:
         for batch in batches:

@@ -120,7 +120,9 @@ class Figure:
     @property
     def limit(self) -> float | None:
         return self.middle(
-            lambda one: (one.before.value + one.after.value) / 2 if one.before and one.after else None
+            lambda one: (
+                (one.before.value + one.after.value) / 2 if one.before and one.after else None
+            )
         )
 
     @property

@@ -1,36 +1,37 @@
-"""A development network to measure: genesis with known keys, a daemon in this process or its own.
-
-``python -m benchmarks.network DIRECTORY`` runs the daemon over a directory that ``prepare`` made
-and prints where it is reached as one line of JSON.
-"""
+"""A development chain to measure: in this process, or ``dipnetd dev`` in one of its own."""
 
 import asyncio
 import contextlib
+import http.client
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import uvloop
 
-from dipnet.config import Config
+from dipnet import keys, networks
+from dipnet.config import load
 from dipnet.consensus.chain import Chain
-from dipnet.crypto import address, keccak256, public_key
-from dipnet.daemon import Daemon, Endpoints, Keys
+from dipnet.crypto import keccak256
+from dipnet.daemon import Daemon, Keys
+from dipnet.dipnetd import RECORDS
 from dipnet.genesis import Genesis
 from dipnet.node import first_puts
 from dipnet.store import Store
 
-CHAIN_ID: Final = 2018
-ETHER: Final = 10**18
+ROOT: Final = Path(__file__).resolve().parent.parent
+CHAIN_ID: Final = networks.DEV_CHAIN_ID
 READY_S: Final = 30
 STOP_S: Final = 15
+POLL_S: Final = 0.01
+CALL_S: Final = 60
 
 T = TypeVar("T")
 
@@ -40,63 +41,48 @@ def secret(name: str) -> bytes:
     return keccak256(name.encode())
 
 
-def address_of(name: str) -> bytes:
-    """The address of ``secret(name)``."""
-    return address(public_key(secret(name)))
+def write_genesis(directory: Path, funded: Sequence[bytes] = ()) -> Genesis:
+    """The network of ``dipnetd dev`` in an empty directory, with further rich addresses."""
+    balances = dict.fromkeys(funded, networks.DEV_BALANCE_WEI)
+    genesis = networks.new_genesis(
+        [networks.delegate("dev", keys.DEV_SECRETS[0])],
+        CHAIN_ID,
+        time.time_ns() // 1_000_000,
+        balances,
+        slot_ms=networks.DEV_SLOT_MS,
+        epoch_slots=networks.DEV_EPOCH_SLOTS,
+    )
+    networks.write_genesis(directory, genesis)
+    return genesis
 
 
-def genesis_now(funded: list[str]) -> Genesis:
-    """As ``dipnetd dev`` has it: one delegate, slots of a second, the usual limits."""
-    delegate = {
-        "name": "dev",
-        "address": address_of("delegate"),
-        "public_key": public_key(secret("delegate")),
-    }
-    fields: dict[str, Any] = {
-        "chain_id": CHAIN_ID,
-        "time_ms": time.time_ns() // 1_000_000,
-        "slot_ms": 1_000,
-        "epoch_slots": 30,
-        "delegates": [delegate],
-        "delegates_active": 1,
-        "delegates_standby": 0,
-        "balances": {address_of(name): 10_000 * ETHER for name in funded},
-    }
-    return Genesis.checked(fields)
-
-
-def prepare(directory: Path, genesis: Genesis) -> None:
-    """Writes genesis.json and a store that holds the first block."""
-    (directory / "genesis.json").write_bytes(genesis.encode())
-    store = Store(directory / "db")
-    store.stage(first_puts(genesis, store))
-    store.commit()
-    store.close()
-
-
-def genesis_hash(directory: Path) -> bytes:
-    """Hash of the first block of a prepared directory."""
-    store = Store(directory / "db")
+def genesis_hash(genesis: Genesis, directory: Path) -> bytes:
+    """Hash of the first block; the directory must be empty."""
+    store = Store(directory)
     try:
-        genesis = Genesis.decode((directory / "genesis.json").read_bytes())
+        store.stage(first_puts(genesis, store))
         return Chain(genesis, store).genesis_hash
     finally:
         store.close()
 
 
+# --- in this process
+
+
 def daemon(directory: Path) -> Daemon:
-    """The daemon over a prepared directory: loopback, any free ports, no limits of free space."""
-    config = Config(
-        data=directory,
-        listen="/ip4/127.0.0.1/tcp/0",
-        local=True,
-        rpc_port=0,
-        disk_refuse_bytes=0,
-        disk_stop_bytes=0,
-    )
-    genesis = Genesis.decode((directory / "genesis.json").read_bytes())
-    keys = Keys(secret("node"), secret("delegate"))
-    return Daemon(config, genesis, Store(directory / "db"), keys)
+    """What ``dipnetd dev`` runs, on any free ports and without limits of free space."""
+    flags: dict[str, object] = {
+        "data": directory,
+        "listen": f"/ip4/{networks.LOOPBACK}/tcp/0",
+        "local": True,
+        "rpc_port": 0,
+        "disk_refuse_bytes": 0,
+        "disk_stop_bytes": 0,
+    }
+    genesis = networks.read_genesis(directory / networks.GENESIS_NAME)
+    store = Store(directory / RECORDS)
+    store.stage(first_puts(genesis, store))
+    return Daemon(load(flags, {}).config, genesis, store, Keys(secret("node"), keys.DEV_SECRETS[0]))
 
 
 def within(directory: Path, use: Callable[[Daemon], Awaitable[T]]) -> T:
@@ -109,6 +95,7 @@ def within(directory: Path, use: Callable[[Daemon], Awaitable[T]]) -> T:
         waiting = asyncio.create_task(ready.wait())
         await asyncio.wait((life, waiting), return_when=asyncio.FIRST_COMPLETED)
         if life.done():
+            waiting.cancel()
             raise RuntimeError(f"the daemon ended at once with {life.result()}")
         try:
             return await use(node)
@@ -116,16 +103,43 @@ def within(directory: Path, use: Callable[[Daemon], Awaitable[T]]) -> T:
             signal.raise_signal(signal.SIGTERM)
             await life
 
-    return uvloop.run(main())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main())
+
+
+# --- in a process of its own
+
+
+class Client:
+    """One HTTP connection to a node's JSON-RPC."""
+
+    def __init__(self, port: int) -> None:
+        self._http = http.client.HTTPConnection(networks.LOOPBACK, port, timeout=CALL_S)
+
+    def post(self, body: bytes) -> Any:
+        """The JSON that answers a JSON text."""
+        self._http.request("POST", "/", body, {"content-type": "application/json"})
+        return json.loads(self._http.getresponse().read())
+
+    def call(self, method: str, *params: object) -> Any:
+        """One result; RuntimeError for an error."""
+        request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        answer = self.post(json.dumps(request).encode())
+        if "error" in answer:
+            raise RuntimeError(f"{method}: {answer['error']['message']}")
+        return answer["result"]
+
+    def close(self) -> None:
+        self._http.close()
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A daemon in a process of its own."""
+    """A running ``dipnetd dev``."""
 
     pid: int
-    endpoints: Endpoints
-    ready_s: float  # from exec to the line that says where it listens
+    port: int
+    answer_ms: float  # from exec to the first answer
 
     def rss_bytes(self) -> int:
         """Resident memory now."""
@@ -140,17 +154,15 @@ class Process:
 
 @contextlib.contextmanager
 def process(directory: Path) -> Iterator[Process]:
-    """Starts a daemon over a prepared directory, waits until it is reached, stops it after."""
-    command = [sys.executable, "-m", "benchmarks.network", str(directory)]
+    """Starts ``dipnetd dev`` over a directory, waits until it answers, stops it after."""
+    (port,) = networks.free_ports(1)
+    command = [sys.executable, "-m", "dipnet.dipnetd", "dev", "--data", str(directory)]
+    command += ["--rpc-port", str(port), "--log", "warning"]
     start = time.perf_counter()
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
     try:
-        assert child.stdout is not None
-        line = child.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the daemon ended at once with {child.wait(STOP_S)}")
-        ready_s = time.perf_counter() - start
-        yield Process(child.pid, Endpoints(**json.loads(line)), ready_s)
+        _first_answer(child, port)
+        yield Process(child.pid, port, (time.perf_counter() - start) * 1e3)
     finally:
         child.terminate()
         try:
@@ -158,20 +170,19 @@ def process(directory: Path) -> Iterator[Process]:
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
-        if child.stdout is not None:
-            child.stdout.close()
 
 
-def serve(directory: Path) -> int:
-    """Runs the daemon until it is told to stop."""
-    return uvloop.run(daemon_life(directory))
-
-
-async def daemon_life(directory: Path) -> int:
-    """``Daemon.run`` with a line of JSON when it is ready."""
-    node = daemon(directory)
-    return await node.run(lambda at: print(json.dumps(asdict(at)), flush=True))
-
-
-if __name__ == "__main__":
-    sys.exit(serve(Path(sys.argv[1])))
+def _first_answer(child: "subprocess.Popen[bytes]", port: int) -> None:
+    until = time.monotonic() + READY_S
+    while time.monotonic() < until:
+        if child.poll() is not None:
+            raise RuntimeError(f"dipnetd ended at once with {child.returncode}")
+        client = Client(port)
+        try:
+            client.call("eth_chainId")
+            return
+        except OSError:
+            time.sleep(POLL_S)
+        finally:
+            client.close()
+    raise RuntimeError(f"dipnetd did not answer within {READY_S} s")

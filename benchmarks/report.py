@@ -48,19 +48,19 @@ def _git(*words: str) -> str:
 def table(figures: list[Figure]) -> str:
     """One line a figure."""
     lines = [("", "median", "unit", "limit", "ratio", "by CPU", "goal", "")]
-    for one in figures:
-        lines.append(
-            (
-                one.row.name,
-                amount(one.value),
-                one.row.unit,
-                "" if one.limit is None else amount(one.limit),
-                "" if one.ratio is None else f"{one.ratio:.3f}",
-                "" if one.cpu_ratio is None else f"{one.cpu_ratio:.3f}",
-                one.row.goal,
-                one.verdict,
-            )
+    lines += [
+        (
+            one.row.name,
+            amount(one.value),
+            one.row.unit,
+            "" if one.limit is None else amount(one.limit),
+            "" if one.ratio is None else f"{one.ratio:.3f}",
+            "" if one.cpu_ratio is None else f"{one.cpu_ratio:.3f}",
+            one.row.goal,
+            one.verdict,
         )
+        for one in figures
+    ]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()

@@ -271,7 +271,7 @@ class Fuzz:
         good = m.Hello(
             version="fuzz/1", chain_id=CHAIN_ID, genesis_hash=node.chain.genesis_hash,
             capabilities=CAPABILITIES, head_height=self.number(), head_hash=self.id(),
-            final_height=0, dag_count=self.number(), listen=(address(rng.randrange(9)), "x"),
+            final_height=0, dag_count=self.number(), dag_sum=self.number(), listen=(address(rng.randrange(9)), "x"),
             nonce=rng.randbytes(8),
         )  # fmt: skip
         bad: list[dict[str, Any]] = [
@@ -280,7 +280,7 @@ class Fuzz:
         return replace(good, **rng.choice(bad)) if self.bad(0.1) else good
 
     def status(self) -> m.Status:
-        return m.Status(self.number(), self.id(), self.number(), self.number())
+        return m.Status(self.number(), self.id(), self.number(), self.number(), self.number())
 
     def id(self) -> bytes:
         known = [block.hash for block in self.blocks[-8:]]

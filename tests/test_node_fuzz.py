@@ -121,7 +121,7 @@ class Alone:
         genesis = self.node.chain.genesis_hash
         chain_id = self.net.genesis.chain_id
         hello = m.Hello(
-            "x/1", chain_id, genesis, CAPABILITIES, height, bytes(32), 0, 0, (), b"8" * 8
+            "x/1", chain_id, genesis, CAPABILITIES, height, bytes(32), 0, 0, 0, (), b"8" * 8
         )
         self.receive(peer, hello)
         return peer
