@@ -7,7 +7,7 @@ from tests.sim import Faults
 
 SKEW_MS = 200
 FAR_MS = 30_000
-DISASTERS = ("crash", "disk", "wipe", "partition", "one_way", "break_link")
+DISASTERS = ("crash", "disk", "wipe", "partition", "one_way", "break_link", "clock")
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,10 @@ class Mix:
     wrong: bool = False
     """Clients also send what must be refused."""
     fault_ms: int = 40_000
-    heal_ms: int = 60_000
+    load_ms: int = 15_000
+    """How long the load goes on in peace."""
+    quiet_ms: int = 40_000
+    """How long the network then has for itself: longer than any pause of a peer or a dial."""
 
     @property
     def hosts(self) -> int:
@@ -61,7 +64,7 @@ class Mix:
                 slow=rng.choice((0, 1, 5)),
                 slow_ms=rng.randrange(500, 5000),
             ),
-            disasters=tuple(sorted(rng.sample(DISASTERS, rng.choice((0, 1, 2, 3, 6))))),
+            disasters=tuple(sorted(rng.sample(DISASTERS, rng.choice((0, 1, 2, 3, 7))))),
             skew_ms=rng.choice((0, 50, SKEW_MS)),
             far_ms=rng.choice((0, 0, 0, FAR_MS, -FAR_MS)),
             lag_ms=rng.choice((0, 0, 0, 300, 2_000)),

@@ -19,6 +19,9 @@ HOSTILE_PERCENT = 30
 DOWN_MS = (10, 8_000)
 WIPED_DOWN_MS = (2_000, 8_000)
 CUT_MS = (1_000, 12_000)
+JUMP_MS = (-4_000, 4_000)
+WRONG_CLOCK_MS = (500, 10_000)
+LOOK_MS = 250  # how often it is looked whether the DAGs are equal
 SETTLE_MS = 700  # the reckoning is this long after a slot began: its block has arrived
 
 
@@ -59,6 +62,8 @@ class Outcome:
     height: int = 0
     vertices: int = 0
     payments: int = 0
+    settled_ms: int | None = None
+    """From the end of the load until the DAGs were equal."""
     violations: list[str] = field(default_factory=list)
 
 
@@ -77,6 +82,7 @@ class Run:
         self.ledger = Ledger()
         self.loaded = True
         self.wiped = False
+        self.settled_ms: int | None = None
         self.liar = self.world.hosts[-2] if self.mix.hostile else None
 
     @property
@@ -97,10 +103,19 @@ class Run:
         self._plan_disasters(start + mix.fault_ms)
         world.run(start + mix.fault_ms)
         self._make_peace()
-        world.run(start + mix.fault_ms + mix.heal_ms // 2)
+        world.run(start + mix.fault_ms + mix.load_ms)
         self.loaded = False
-        world.run(start + mix.fault_ms + mix.heal_ms + SETTLE_MS)
+        self._watch(world.now_ms)
+        world.run(start + mix.fault_ms + mix.load_ms + mix.quiet_ms + SETTLE_MS)
         return self._reckon()
+
+    def _watch(self, since_ms: int) -> None:
+        """Note when the DAGs were first equal after the load had ended."""
+        nodes = [host.node for host in self.honest]
+        if len({node and (len(node.dag), node.dag.sum) for node in nodes}) == 1:
+            self.settled_ms = self.world.now_ms - since_ms
+        else:
+            self.world.after((LOOK_MS, LOOK_MS), lambda: self._watch(since_ms))
 
     # --- the acts
 
@@ -137,6 +152,7 @@ class Run:
             "partition": self._partition,
             "one_way": lambda: self._partition(one_way=True),
             "break_link": self._break_link,
+            "clock": self._set_clock,
         }
         while self.mix.disasters and at < until_ms:
             self.world.at(at, strikes[self.rng.choice(self.mix.disasters)])
@@ -194,6 +210,16 @@ class Run:
         if self.world.links:
             self.world.disconnect(self.rng.choice(sorted(self.world.links)), "reset")
 
+    def _set_clock(self) -> None:
+        """A clock jumps, and some time later back."""
+        host, jump = self.rng.choice(self.world.hosts), self.rng.randint(*JUMP_MS)
+
+        def jump_back() -> None:
+            host.skew_ms -= jump
+
+        host.skew_ms += jump
+        self.world.after(WRONG_CLOCK_MS, jump_back)
+
     # --- the reckoning
 
     def _reckon(self) -> Outcome:
@@ -212,6 +238,7 @@ class Run:
             height=node.chain.head.height,
             vertices=len(node.dag),
             payments=len(self.ledger.payments),
+            settled_ms=self.settled_ms,
             violations=list(violations(world, self.ledger, self.honest, signers)),
         )
 
