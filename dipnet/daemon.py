@@ -368,6 +368,8 @@ class Daemon:
     async def settled(self) -> None:
         """Returns when all that was shown so far is durable."""
         if self._durable_writes < self._barrier.staged:
+            if self._exit is None or self._exit.done():
+                raise Invalid("stopping")
             future: asyncio.Future[None] = self._loop.create_future()
             self._settling.append((self._barrier.staged, future))
             await future
