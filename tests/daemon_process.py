@@ -47,7 +47,7 @@ class Program:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            preexec_fn=limit,  # noqa: PLW1509: nothing else runs between fork and exec
+            preexec_fn=limit,  # nothing else runs between fork and exec
         )
         self.lines: list[str] = []
         self._clients: list[Client] = []
