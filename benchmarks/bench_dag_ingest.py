@@ -26,8 +26,8 @@ from dipnet.genesis import Genesis
 DEVICES: Final = {"full": 1_000, "quick": 200, "tiny": 10}
 VERTICES: Final = {"full": 201_000, "quick": 8_200, "tiny": 60}
 BATCHES: Final = {"full": (10_000, 1_000), "quick": (1_000,), "tiny": (20,)}
-RAW_SIGNATURES: Final = {"full": 10_000, "quick": 4_000, "tiny": 20}
-IN_FLIGHT_MAX: Final = 20_000  # vertices that are submitted and not replied to
+RAW_SIGNATURES: Final = {"full": 4_000, "quick": 2_000, "tiny": 20}
+IN_FLIGHT_MAX: Final = 40_000  # vertices that are submitted and not replied to
 GOAL: Final = ">= 0.85"
 
 

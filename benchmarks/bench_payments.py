@@ -24,7 +24,7 @@ from dipnet.tx import sign_tx
 
 ACCOUNTS: Final = {"full": 200, "quick": 100, "tiny": 4}
 PAYMENTS: Final = {"full": 20_000, "quick": 4_000, "tiny": 8}
-RECOVERIES: Final = {"full": 10_000, "quick": 4_000, "tiny": 8}
+RECOVERIES: Final = {"full": 3_000, "quick": 1_000, "tiny": 8}
 BATCH: Final = 100
 CONNECTIONS: Final = 4
 GAS: Final = 21_000

@@ -271,8 +271,8 @@ class Fuzz:
         good = m.Hello(
             version="fuzz/1", chain_id=CHAIN_ID, genesis_hash=node.chain.genesis_hash,
             capabilities=CAPABILITIES, head_height=self.number(), head_hash=self.id(),
-            final_height=0, dag_count=self.number(), dag_sum=self.number(), listen=(address(rng.randrange(9)), "x"),
-            nonce=rng.randbytes(8),
+            final_height=0, dag_count=self.number(), dag_sum=self.number(),
+            listen=(address(rng.randrange(9)), "x"), nonce=rng.randbytes(8),
         )  # fmt: skip
         bad: list[dict[str, Any]] = [
             {"chain_id": 1}, {"genesis_hash": bytes(32)}, {"capabilities": ()},

@@ -134,12 +134,16 @@ def test_record_prefixes_are_unique() -> None:
     seen: dict[bytes, str] = {}
     for path in sources():
         for node in tree(path).body:
-            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
-                for target in node.targets:
-                    if isinstance(target, ast.Name) and target.id.startswith("KEY_"):
-                        key = node.value.value
-                        assert key not in seen, f"{path}: {target.id} is also {seen.get(key)}"
-                        seen[key] = f"{path.stem}.{target.id}"
+            if not isinstance(node, ast.Assign | ast.AnnAssign):
+                continue
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                prefix = getattr(node.value, "value", None)
+                named = isinstance(target, ast.Name) and target.id.startswith("KEY_")
+                if named and isinstance(prefix, bytes):
+                    assert len(prefix) == 1, target.id
+                    name = f"{path.stem}.{target.id}"
+                    assert seen.setdefault(prefix, name) == name
+    assert len(seen) > 10
 
 
 @pytest.mark.parametrize("room", ["tests", "benchmarks"])
