@@ -202,8 +202,11 @@ class Links:
         self.exchange.forget(peer)
 
     def on_dial_failed(self, now_ms: int, address: str) -> None:
-        """Nobody, or somebody else, answered at the address."""
-        self._write(self._book.on_failed(now_ms, address))
+        """Nobody, or somebody else, answered at the address, or its peer was faster."""
+        if parse_address(address).peer in self._addressed:
+            self._book.on_crossed(address)
+        else:
+            self._write(self._book.on_failed(now_ms, address))
 
     def _on_hello(self, now_ms: int, peer: str, hello: m.Hello) -> None:
         self.hellos.on_hello(peer, hello)

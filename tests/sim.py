@@ -321,11 +321,15 @@ class World:
 
     def _dial(self, host: Host, address: str) -> None:
         other = self._addresses.get(address)
+        if other is not None and _pair(host, other) in self._closing:
+            self.after(CLOSE_MS, self._in_life(host, lambda: self._dial(host, address)))
+            return
         if other is None or other.node is None or self._blocked(host, other):
             self.deliver(host, DialFailed(address, "refused"))
             return
         pair = _pair(host, other)
         if pair in self.links:
+            self.deliver(host, DialFailed(address, "already connected"))
             return
         self._number += 1
         self.links[pair] = self._number
@@ -334,7 +338,7 @@ class World:
 
     def _blocked(self, host: Host, other: Host) -> bool:
         there, back = (host.index, other.index), (other.index, host.index)
-        return there in self.cut or back in self.cut or _pair(host, other) in self._closing
+        return there in self.cut or back in self.cut
 
     def disconnect(self, pair: tuple[int, int], reason: str) -> None:
         """Close a link: nothing passes any more, and each side learns of it in its own time."""
@@ -363,13 +367,13 @@ class World:
 
     def transmit(self, host: Host, to: Host, protocol: str, data: bytes) -> None:
         """One frame on its way, if there is one."""
-        rng, faults, way = self.rng, self.faults, (host.index, to.index)
+        faults, way = self.faults, (host.index, to.index)
         pair = _pair(host, to)
         link = self.links.get(pair)
         # A stream keeps its frames or breaks. Gossip and sync are spared nothing; the greeting is
         # what a connection begins with, so its loss is the loss of the connection (Drop, cut).
         spared = protocol == "hello"
-        if link is None or way in self.cut or (not spared and rng.randrange(100) < faults.loss):
+        if link is None or way in self.cut or (not spared and self._happens(faults.loss)):
             return
         event = Received(host.name, protocol, data)
 
@@ -379,10 +383,13 @@ class World:
 
         low, high = faults.delay_ms
         lag = host.lag_ms + to.lag_ms
-        for _ in range(2 if not spared and rng.randrange(100) < faults.duplicate else 1):
-            slow = not spared and rng.randrange(100) < faults.slow
+        for _ in range(2 if not spared and self._happens(faults.duplicate) else 1):
+            slow = not spared and self._happens(faults.slow)
             span = (low + lag, (faults.slow_ms if slow else high) + lag)
             self.after(span, self._in_life(to, arrive))
+
+    def _happens(self, percent: int) -> bool:
+        return percent > 0 and self.rng.randrange(100) < percent
 
     def partition(self, group: set[int], one_way: bool = False) -> None:
         """Cut every link between ``group`` and the others, silently; ``one_way``: from it only."""

@@ -13,8 +13,8 @@ from dipnet.node import Node
 from dipnet.tx import sign_tx
 from tests.sim import Host, World
 
-PAY_MS = (50, 800)
-READ_MS = (50, 400)
+PAY_MS = (80, 900)
+READ_MS = (80, 500)
 WRONG_MS = (300, 1_500)
 RESEND_MS = 3_000
 MAX_FEE = 10**11

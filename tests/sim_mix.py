@@ -46,7 +46,7 @@ class Mix:
     quiet_ms: int = 40_000
     """How long the network then has for itself: longer than any pause of a peer or a dial."""
 
-    settle_ms: int = 15_000
+    settle_ms: int = 35_000
     """The DAGs are equal so soon after faults and load have ended."""
 
     @property

@@ -21,13 +21,14 @@ from dipnet.effects import Barrier, Effect, Write
 from dipnet.node import Node
 from dipnet.p2p.blocksync import BlockSync
 from dipnet.p2p.gossip import Gossip
+from dipnet.p2p.vertexsync import VertexSync
 from tests.sim import Faults
 from tests.sim_mix import Mix
 
-LOSSY = Faults(loss=25, duplicate=5, delay_ms=(20, 150))
+LOSSY = Faults(loss=30, duplicate=5, delay_ms=(20, 150))
 SHORT = Mix(delegates=3, fault_ms=10_000, load_ms=0, quiet_ms=24_000)
 CRASHES = replace(SHORT, disasters=("crash", "disk"), every_ms=(100, 700))
-LOSSES = replace(SHORT, faults=LOSSY, settle_ms=6_000)
+LOSSES = replace(SHORT, faults=LOSSY, settle_ms=5_000)
 SPLITS = replace(SHORT, disasters=("partition",), every_ms=(500, 3_000), doubled=50)
 LONELY = replace(SHORT, disasters=("partition", "one_way"), every_ms=(500, 3_000), settle_ms=4_000)
 CLOCKS = replace(SHORT, disasters=("clock", "crash"), every_ms=(100, 900), down_ms=(10, 500))
@@ -56,6 +57,16 @@ def _around(owner: Any, name: str, wrap: Callable[..., Any]) -> Callable[[Monkey
     return lambda patch: patch.setattr(
         owner, name, lambda *args, **named: wrap(old, *args, **named)
     )
+
+
+def _unaudited(put: Callable[[MonkeyPatch], None]) -> Callable[[MonkeyPatch], None]:
+    """Audits heal whatever else is broken with the DAG, only late: seen best without them."""
+
+    def both(patch: MonkeyPatch) -> None:
+        put(patch)
+        patch.setattr(VertexSync, "on_compared", lambda *_: None)
+
+    return both
 
 
 def _send_at_once(_old: Any, self: Barrier, effects: list[Effect]) -> Iterator[Effect]:
@@ -102,9 +113,15 @@ MUTANTS = (
         "replies before the write is durable", _around(Barrier, "admit", _send_at_once), CRASHES
     ),
     Mutant("forgets what slot it signed", _replace(node, "unpack_proposed", lambda _: 0), CLOCKS),
-    Mutant("announces no tips", _replace(Gossip, "tips", lambda *_: None), LONELY),
-    Mutant("asks once for a missing parent", _replace(Dag, "wanted", lambda *_: []), LOSSES),
-    Mutant("asks one peer alone for an id", _replace(Gossip, "on_tick", lambda *_: {}), LOSSES),
+    Mutant("announces no tips", _unaudited(_replace(Gossip, "tips", lambda *_: None)), LONELY),
+    Mutant(
+        "asks once for a missing parent", _unaudited(_replace(Dag, "wanted", lambda *_: [])), LOSSES
+    ),
+    Mutant(
+        "asks one peer alone for an id",
+        _unaudited(_replace(Gossip, "on_tick", lambda *_: {})),
+        LOSSES,
+    ),
     Mutant("stores no released orphan", _around(Dag, "_release", _lose_released), LOSSES),
     Mutant("compares no roots", _replace(chain, "Execution", _Unchecked), LIARS),
     Mutant("mints a wei too much", _around(Execution, "finish", _mint), SHORT),

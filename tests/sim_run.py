@@ -38,6 +38,7 @@ class Totals:
     unfinished: list[int] = field(default_factory=list)
     events: int = 0
     virtual_ms: int = 0
+    settled_ms: list[int] = field(default_factory=list)
 
     @property
     def failed(self) -> bool:
@@ -91,6 +92,8 @@ def run(first: int, count: int, jobs: int, verbose: bool) -> Totals:
             continue
         totals.seeds += 1
         totals.unfinished.remove(seed)
+        if outcome["settled_ms"] is not None:
+            totals.settled_ms.append(outcome["settled_ms"])
         if verbose:
             print(json.dumps(outcome, indent=1))
         if outcome["violations"]:
@@ -131,6 +134,11 @@ def main() -> int:
         f"{totals.events:,} events in {wall:.0f} s, "
         f"{rate:.0f} virtual seconds a wall second and core"
     )
+    if settled := sorted(totals.settled_ms):
+        print(
+            f"DAGs equal after load and faults: median {settled[len(settled) // 2] / 1000:.1f} s, "
+            f"longest {settled[-1] / 1000:.1f} s"
+        )
     return 1 if totals.failed else 0
 
 

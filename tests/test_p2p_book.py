@@ -15,6 +15,7 @@ from dipnet.p2p.book import (
     REACHED_MAX,
     REDIAL_MS,
     REDIAL_MS_MAX,
+    REDIAL_TRUSTED_MS,
     REDIAL_TRUSTED_MS_MAX,
     SHARE_MAX,
     AddressBook,
@@ -308,3 +309,23 @@ def test_outcomes_of_strangers_change_nothing() -> None:
     assert book.on_connected(0, address(77)) == {}
     assert book.on_failed(0, address(77)) == {}
     assert len(book) == len(BOOT)
+
+
+def test_trusted_is_dialled_again_soon() -> None:
+    book, slots, now, waits = book_of(bootstrap=BOOT[:1]), Slots(local=False), 0, []
+    for _ in range(8):
+        assert book.to_dial(now, slots, 1) == BOOT[:1]
+        book.on_failed(now, BOOT[0])
+        start = now
+        while not book.to_dial(now, slots, 1):
+            now += REDIAL_TRUSTED_MS
+        book._dialling.clear()
+        waits.append((now - start) // REDIAL_TRUSTED_MS)
+    assert waits == [1, 2, 4, 8, 16, 30, 30, 30]
+
+
+def test_a_dial_that_crossed_did_not_fail() -> None:
+    book, slots = book_of(bootstrap=BOOT[:1]), Slots(local=False)
+    assert book.to_dial(0, slots, 1) == BOOT[:1]
+    book.on_crossed(BOOT[0])
+    assert book.to_dial(1, slots, 1) == BOOT[:1]

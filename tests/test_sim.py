@@ -23,7 +23,7 @@ from tests.sim_mutants import MUTANTS, SHORT, Mutant
 from tests.sim_scenario import network, run_seed
 
 ROOT = Path(__file__).resolve().parent.parent
-SEEDS_MAX = 12  # of a mutant: one of them finds it
+SEEDS_MAX = 20  # of a mutant: one of them finds it
 FULL_SEED = 222
 
 

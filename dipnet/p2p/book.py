@@ -6,7 +6,7 @@ Rules that bind this file (DESIGN 7; "Eclipse attacks", eprint 2015/263 and 2018
 * Hearsay displaces hearsay only: each network that tells us addresses has its own bounded share,
   and a full book takes from the largest share. What we have reached ourselves is kept apart.
 * Only what was reached goes to disk, so a restart forgets hearsay.
-* A failed address waits REDIAL_MS, doubling; a name is dialled only if the operator gave it.
+* A failed address waits REDIAL_MS, doubling, a trusted one REDIAL_TRUSTED_MS; a name is dialled only if the operator gave it.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,7 +30,8 @@ DIALS_MAX: Final = 8  # at a time
 DIAL_MS_MAX: Final = 30_000
 REDIAL_MS: Final = 30_000
 REDIAL_MS_MAX: Final = 3_600_000
-REDIAL_TRUSTED_MS_MAX: Final = 60_000  # bootstrap and anchors
+REDIAL_TRUSTED_MS: Final = 2_000  # bootstrap and anchors
+REDIAL_TRUSTED_MS_MAX: Final = 60_000
 FAILURES_MAX: Final = 3  # in a row, then hearsay is dropped
 FAILURES_REACHED_MAX: Final = 12  # then what was reached is dropped: after six hours
 _RECORD: Final = (1, UINT, Uint(1))
@@ -181,6 +182,10 @@ class AddressBook:
         entry.anchor = entry.anchor or (anchors < ANCHORS_MAX and not entry.bootstrap)
         return puts | _record(entry)
 
+    def on_crossed(self, text: str) -> None:
+        """The peer at the address has called us meanwhile: the dial is over and did not fail."""
+        self._dialling.pop(text, None)
+
     def on_failed(self, now_ms: int, text: str) -> Puts:
         """Nobody answered at the address, or somebody that is none of us."""
         entry = self._entries.get(text)
@@ -217,8 +222,10 @@ class AddressBook:
     def _postpone(self, now_ms: int, text: str) -> None:
         self._dialling.pop(text, None)
         entry = self._entries[text]
-        most = REDIAL_TRUSTED_MS_MAX if entry.trusted else REDIAL_MS_MAX
-        entry.due_ms = now_ms + min(REDIAL_MS << min(entry.failures, 32), most)
+        first, most = REDIAL_MS, REDIAL_MS_MAX
+        if entry.trusted:
+            first, most = REDIAL_TRUSTED_MS, REDIAL_TRUSTED_MS_MAX
+        entry.due_ms = now_ms + min(first << min(entry.failures, 32), most)
         entry.failures += 1
 
     # --- room
