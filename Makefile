@@ -17,7 +17,7 @@ $(VENV)/ready: requirements.lock pyproject.toml
 	$(PY) -m pip install --quiet --require-hashes --no-deps -r requirements.lock
 	@touch $@
 
-$(VENV)/built: $(VENV)/ready pyproject.toml $(wildcard native/*.c native/*.h native/*.pyx)
+$(VENV)/built: $(VENV)/ready pyproject.toml $(wildcard native/*.[ch] native/*.pyx native/*.pxi)
 	@echo "== building dipnet._native"
 	@PYTHONWARNINGS=ignore $(PY) -m pip install --quiet --no-deps --no-build-isolation --editable . \
 	  2> $(VENV)/build.log || { cat $(VENV)/build.log; exit 1; }

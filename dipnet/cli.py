@@ -18,6 +18,7 @@ from dipnet.client import Client
 from dipnet.codec import to_hex
 from dipnet.crypto import checksum
 from dipnet.errors import Invalid
+from dipnet.mnemonic import is_phrase, secret_of
 from dipnet.terminal import URL, Json, Url, group, program, show_fields, show_json, show_rows
 from dipnet.tx import sign_tx
 
@@ -99,7 +100,10 @@ def keys_show(
 
 @keys_app.command("import")
 def keys_import(
-    file: Annotated[Path, typer.Argument(help="File with 64 hex digits, or another keystore.")],
+    file: Annotated[
+        Path, typer.Argument(help="File with 64 hex digits, a mnemonic, or another keystore.")
+    ],
+    account: Annotated[int, typer.Option(help="Which account of a mnemonic.")] = 0,
     keystore: Keystore = KEYSTORE,
     password_file: PasswordFile = None,
     as_json: Json = False,
@@ -109,6 +113,8 @@ def keys_import(
     if raw.lstrip().startswith(b"{"):
         typer.echo(f"password of {file}", err=True)
         secret = keys.decrypt(raw, _password(password_file), str(file))
+    elif is_phrase(text := raw.decode("ascii", "replace")):
+        secret = secret_of(text, account)
     else:
         secret = keys.key_from_hex(raw, str(file))
     _keep(keystore, secret, password_file, as_json)

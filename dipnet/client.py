@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
+from dipnet import jsontext
 from dipnet.errors import REFUSALS, Invalid
 
 URL_DEFAULT: Final = "http://127.0.0.1:8545"
@@ -89,8 +90,8 @@ class Client:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise Invalid("unreachable", f"{self.url}: {reason}") from None
         try:
-            answer = json.loads(raw)
-        except (ValueError, RecursionError):
+            answer = jsontext.load(raw)
+        except ValueError:
             answer = None
         if not isinstance(answer, dict | list):
             shown = raw[:QUOTE_MAX].decode("ascii", "replace")

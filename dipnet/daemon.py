@@ -2,18 +2,24 @@
 
 The only place where a clock is read for the node and where its effects touch the world. One thread,
 the event loop's, owns the node; the store commits in a thread of its own, signatures are checked in
-two, libp2p lives in one. All of them only post events back.
+three, libp2p lives in one. All of them only post events back.
+
+Two kinds of events, so that no flood delays what must not wait: our own (times, results, clients)
+stand in ``_inbox`` and are as many as we asked for; those of peers wait in ``Net``, which counts
+their bytes, and are done as they are handed over. Where the disk falls behind, peers wait.
 """
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 from dipnet import crypto
 from dipnet.config import Config
@@ -42,6 +48,7 @@ from dipnet.errors import Corrupt, Invalid
 from dipnet.genesis import Genesis
 from dipnet.net import Net
 from dipnet.node import Node
+from dipnet.p2p.address import parse as parse_address
 from dipnet.rpc.backend import Accepted
 from dipnet.rpc.feed import Feed, Feeds, Topic
 from dipnet.rpc.listen import serve
@@ -53,7 +60,10 @@ log = logging.getLogger("dipnet")
 Results = tuple[Accepted | Invalid, ...]
 
 TURN_MS_MAX = 20  # the loop serves others after this much stepping
+WAKE_MS_MAX = 1_000  # a clock that is set meanwhile is noticed by then
 SUBMITS_MAX = 4096  # submissions that wait for their reply
+SUBMIT_BYTES_MAX = 64 << 20  # of them
+STAGED_BYTES_MAX = 64 << 20  # waiting for the disk: beyond it neither peers nor clients are heard
 DISK_WATCH_S = 1
 EXIT_OK, EXIT_BUG, EXIT_STORAGE = 0, 1, 70
 
@@ -93,19 +103,29 @@ class Daemon:
         self._net = Net(
             secret=keys.node,
             listen=config.listen,
-            on_event=self.post,
+            on_event=self._on_peer_event,
             on_failure=lambda reason: self._fail(EXIT_BUG, f"the peer thread ended: {reason}"),
             peers_max=config.peers_max,
         )
         self._inbox: deque[Event] = deque()
         self._turning = False
         self._barrier = Barrier()
+        self._durable_writes = 0
+        self._settling: deque[tuple[int, asyncio.Future[None]]] = deque()  # answers, by writes
         self._timer: asyncio.TimerHandle | None = None
         self._tickets = 0
-        self._replies: dict[int, asyncio.Future[Results]] = {}
+        self._replies: dict[int, tuple[asyncio.Future[Results], int]] = {}  # and its bytes
+        self._submitted_bytes = 0
         self._feeds = Feeds()
+        # One each, so that neither a block nor a client waits behind the floods of peers.
         self._block_checks = ThreadPoolExecutor(1, thread_name_prefix="dipnet-blocks")
-        self._other_checks = ThreadPoolExecutor(1, thread_name_prefix="dipnet-checks")
+        self._local_checks = ThreadPoolExecutor(1, thread_name_prefix="dipnet-local")
+        self._peer_checks = ThreadPoolExecutor(1, thread_name_prefix="dipnet-checks")
+        self._checks = {
+            "blocks": self._block_checks, "txs": self._local_checks, "vertices": self._local_checks,
+            "relayed": self._peer_checks, "wire": self._peer_checks,
+        }  # fmt: skip
+        self._behind = False  # the disk is
         self._exit: asyncio.Future[int] | None = None
         self._low_disk: str | None = None
         self._perform: dict[type, Callable[..., None]] = {
@@ -128,14 +148,15 @@ class Daemon:
         self._exit = self._loop.create_future()
         for number in (signal.SIGINT, signal.SIGTERM):
             self._loop.add_signal_handler(number, self._fail, EXIT_OK, "asked to stop")
-        start = self._loop.run_in_executor(None, self._net.start, self._loop)
-        self.peer_id, self._addresses = await start
+        self._net.pause()  # until there is a node to hear
         try:
+            start = self._loop.run_in_executor(None, self._net.start, self._loop)
+            self.peer_id, self._addresses = await start
             self.node = Node(
                 self.genesis,
                 self.store,
                 peer_id=self.peer_id,
-                addresses=self._addresses,
+                addresses=self._advertised(),
                 proposer=self._proposer(),
                 bootstrap=self.config.bootstrap,
                 local=self.config.local,
@@ -144,7 +165,8 @@ class Daemon:
             self.store.start(self._post_durable, self._post_storage_failure)
             app = application(self, Access(self.config.rpc_hosts, self.config.rpc_origins))
             listener = await serve(app, self.config.rpc_host, self.config.rpc_port)
-            self._do(self.node.start(self.now_ms()))
+            self._run(lambda: self._barrier.admit(self.node.start(self.now_ms())))
+            self._net.resume()
             self._watch_disk()
             at = (self.config.rpc_host, listener.port)
             ready(Endpoints(self.peer_id, self._addresses, *at))
@@ -152,11 +174,19 @@ class Daemon:
             self._refuse_waiting()
             await listener.stop()
         finally:
-            self._block_checks.shutdown(wait=False, cancel_futures=True)
-            self._other_checks.shutdown(wait=False, cancel_futures=True)
+            for checks in (self._block_checks, self._local_checks, self._peer_checks):
+                checks.shutdown(wait=False, cancel_futures=True)
             await self._loop.run_in_executor(None, self._net.stop)
             self.store.close()
         return code
+
+    def _advertised(self) -> list[str]:
+        """Where peers are told to dial: behind a wildcard or a NAT only the operator knows."""
+        told = [f"{address}/p2p/{self.peer_id}" for address in self.config.advertise]
+        try:
+            return [parse_address(address).text for address in told] or self._addresses
+        except Invalid as wrong:
+            raise Invalid("config", f"advertise: {wrong.detail}") from None
 
     def now_ms(self) -> int:
         return time.time_ns() // 1_000_000
@@ -172,7 +202,10 @@ class Daemon:
             self._exit.set_result(code)
 
     def _watch_disk(self) -> None:
-        free = self.store.free_bytes()
+        try:
+            free = self.store.free_bytes()
+        except OSError as error:
+            return self._fail(EXIT_STORAGE, f"{self.config.data} is out of reach: {error}")
         if free < self.config.disk_stop_bytes:
             return self._fail(
                 EXIT_STORAGE,
@@ -185,7 +218,7 @@ class Daemon:
     # --- events in
 
     def post(self, event: Event) -> None:
-        """Puts an event into the inbox; from the loop's thread."""
+        """Puts an event of our own into the inbox; from the loop's thread."""
         self._inbox.append(event)
         if not self._turning:
             self._turning = True
@@ -193,47 +226,67 @@ class Daemon:
 
     def _turn(self) -> None:
         until = time.monotonic_ns() + TURN_MS_MAX * 1_000_000
-        try:
-            while self._inbox and time.monotonic_ns() < until:
-                event = self._inbox.popleft()
-                self._do(self.node.step(self.now_ms(), event))
-        except Corrupt as failure:
-            self._inbox.clear()
-            self._fail(EXIT_STORAGE, str(failure))
-        except Exception:
-            self._inbox.clear()
-            log.exception("a bug ends this process; its records are safe, please report it")
-            self._fail(EXIT_BUG, "a bug")
+        while self._inbox and time.monotonic_ns() < until:
+            self._step(self._inbox.popleft())
         self._turning = bool(self._inbox)
         if self._turning:
             self._loop.call_soon(self._turn)
 
+    def _on_peer_event(self, event: Event) -> None:
+        self._step(event)
+
+    def _step(self, event: Event) -> None:
+        self._run(lambda: self._barrier.admit(self.node.step(self.now_ms(), event)))
+
     def _post_durable(self, count: int) -> None:
-        self._loop.call_soon_threadsafe(self._durable, count)
+        self._from_thread(self._durable, count)
 
     def _post_storage_failure(self, reason: str) -> None:
-        self._loop.call_soon_threadsafe(self._fail, EXIT_STORAGE, reason)
+        self._from_thread(self._fail, EXIT_STORAGE, reason)
+
+    def _from_thread(self, call: Callable[..., None], *args: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits any more
+            self._loop.call_soon_threadsafe(call, *args)
 
     # --- effects out
 
-    def _do(self, effects: list[Effect]) -> None:
-        for effect in self._barrier.admit(effects):
-            self._perform[type(effect)](effect)
+    def _run(self, act: Callable[[], Iterable[Effect]]) -> None:
+        """Performs what ``act`` gives. A failure ends the process, and nothing follows it."""
+        if self._exit is None or self._exit.done():
+            return
+        try:
+            for effect in act():
+                self._perform[type(effect)](effect)
+        except Corrupt as failure:
+            self._fail(EXIT_STORAGE, str(failure))
+        except Exception:
+            log.exception("a bug ends this process; its records are safe, please report it")
+            self._fail(EXIT_BUG, "a bug")
 
     def _durable(self, count: int) -> None:
-        for effect in self._barrier.durable(count):
-            self._perform[type(effect)](effect)
+        self._run(lambda: self._barrier.durable(count))
+        self._durable_writes = count
+        while self._settling and self._settling[0][0] <= count:
+            settled = self._settling.popleft()[1]
+            if not settled.done():
+                settled.set_result(None)
+        if self._behind and self.store.staged_bytes <= STAGED_BYTES_MAX:
+            self._behind = False
+            self._net.resume()
 
     def _write(self, effect: Write) -> None:
         self.store.stage(effect.puts)
+        if not self._behind and self.store.staged_bytes > STAGED_BYTES_MAX:
+            self._behind = True
+            self._net.pause()
 
     def _send(self, effect: Send) -> None:
         # False: the peer is gone or does not read. What it misses, tips and sync bring later.
         self._net.send(effect.peer, effect.protocol, effect.data)
 
     def _wake(self, effect: Wake) -> None:
-        delay = max(0, effect.at_ms - self.now_ms()) / 1000
-        at = self._loop.time() + delay
+        delay_ms = min(max(0, effect.at_ms - self.now_ms()), WAKE_MS_MAX)
+        at = self._loop.time() + delay_ms / 1000
         if self._timer is None or at < self._timer.when():
             if self._timer is not None:
                 self._timer.cancel()
@@ -244,24 +297,23 @@ class Daemon:
         self.post(Woke())
 
     def _reply(self, effect: Reply) -> None:
-        future = self._replies.pop(effect.ticket, None)
-        if future is not None and not future.done():
+        future, size = self._replies.pop(effect.ticket)
+        self._submitted_bytes -= size
+        if not future.done():  # the client may have gone
             future.set_result(effect.results)
 
     def _verify(self, effect: Verify) -> None:
-        checks = self._block_checks if effect.kind == "blocks" else self._other_checks
-
         def check() -> None:
             result = self.node.check(effect.kind, effect.items)
-            self._loop.call_soon_threadsafe(self.post, Verified(effect.ticket, result))
+            self._from_thread(self.post, Verified(effect.ticket, result))
 
-        checks.submit(check).add_done_callback(self._checked)
+        self._checks[effect.kind].submit(check).add_done_callback(self._checked)
 
     def _checked(self, done: "Future[None]") -> None:
         error = None if done.cancelled() else done.exception()
         if error is not None:
             log.error("a check failed", exc_info=error)
-            self._loop.call_soon_threadsafe(self._fail, EXIT_BUG, f"a bug in a check: {error!r}")
+            self._from_thread(self._fail, EXIT_BUG, f"a bug in a check: {error!r}")
 
     def _sign(self, effect: Sign) -> None:
         if self._keys.delegate is not None:
@@ -279,7 +331,8 @@ class Daemon:
         return self.node.dag.get(value) if isinstance(value, bytes) else value
 
     def _refuse_waiting(self) -> None:
-        for future in self._replies.values():
+        waiting: list[asyncio.Future[Any]] = [future for future, _ in self._replies.values()]
+        for future in waiting + [future for _, future in self._settling]:
             if not future.done():
                 future.set_exception(Invalid("stopping"))
 
@@ -317,9 +370,18 @@ class Daemon:
         """Each component's complaint."""
         syncing = self.syncing()
         return {
-            "disk": self._low_disk,
+            "disk": "writes are behind" if self._behind else self._low_disk,
             "sync": f"at block {syncing[0]} of {syncing[1]}" if syncing else None,
         }
+
+    async def settled(self) -> None:
+        """Returns when all that was shown so far is durable."""
+        if self._durable_writes < self._barrier.staged:
+            if self._exit is None or self._exit.done():
+                raise Invalid("stopping")
+            future: asyncio.Future[None] = self._loop.create_future()
+            self._settling.append((self._barrier.staged, future))
+            await future
 
     def subscribe(self, topic: Topic) -> Feed:
         """A bounded queue of what is published on ``topic``."""
@@ -337,10 +399,16 @@ class Daemon:
         """Hands raw transactions or vertices to the node; one result an item, once durable."""
         if self._low_disk is not None:
             raise Invalid("disk", self._low_disk)
-        if len(self._replies) >= SUBMITS_MAX:
-            raise Invalid("busy", f"{SUBMITS_MAX} submissions are waiting")
+        if self._exit is None or self._exit.done():
+            raise Invalid("stopping")
+        if self._behind:
+            raise Invalid("busy", "the disk is behind")
+        size = sum(map(len, items))
+        if len(self._replies) >= SUBMITS_MAX or self._submitted_bytes + size > SUBMIT_BYTES_MAX:
+            raise Invalid("busy", f"{len(self._replies)} submissions are waiting")
         self._tickets += 1
         future: asyncio.Future[Results] = self._loop.create_future()
-        self._replies[self._tickets] = future
+        self._replies[self._tickets] = (future, size)
+        self._submitted_bytes += size
         self.post(Submitted(self._tickets, kind, tuple(items)))
         return await future

@@ -54,6 +54,7 @@ def run_node(
     puts = first_puts(genesis, store)
     if puts:
         store.stage(puts)
+        store.commit()  # from now on the directory is of this network
     daemon = Daemon(config, genesis, store, secrets)
     tasks: list[asyncio.Task[None]] = []
 

@@ -163,7 +163,8 @@ class Genesis(_Model):
     base_fee_floor: Price = 1_000_000
     base_fee_change_denominator: int = Field(default=8, ge=1, le=1_000_000)
     # At least: one transaction of the greatest size, with room for the header and a certificate.
-    block_bytes_max: int = Field(default=8 * 1024 * 1024, ge=256 * 1024, le=64 * 1024 * 1024)
+    # At most: what a frame between peers holds.
+    block_bytes_max: int = Field(default=8 * 1024 * 1024, ge=256 * 1024, le=8 * 1024 * 1024)
     pool_txs_max: int = Field(default=50_000, ge=1, le=10_000_000)
     pool_account_txs_max: int = Field(default=16_384, ge=1, le=10_000_000)
     pool_replacement_percent: int = Field(default=10, ge=1, le=1_000)

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 
+from dipnet import jsontext
 from dipnet.crypto import address, checksum, keccak256, public_key
 from dipnet.errors import Invalid
 
@@ -178,7 +179,7 @@ def encrypt(secret: bytes, password: bytes, scrypt_n: int = SCRYPT_N) -> bytes:
 def decrypt(raw: bytes, password: bytes, where: str = "the keystore") -> bytes:
     """The key in a keystore v3; ``Invalid("key")`` for another password or another form."""
     try:
-        fields = {name.lower(): value for name, value in json.loads(raw).items()}
+        fields = {name.lower(): value for name, value in jsontext.load(raw).items()}
         box = fields["crypto"]
         if fields["version"] != 3 or box["cipher"] != "aes-128-ctr":
             raise ValueError("want version 3 with aes-128-ctr")
@@ -191,7 +192,6 @@ def decrypt(raw: bytes, password: bytes, where: str = "the keystore") -> bytes:
         AttributeError,
         ArithmeticError,
         ValueError,
-        RecursionError,
     ) as error:
         fault = f"{error} is missing" if isinstance(error, KeyError) else str(error)[:120]
         raise Invalid("key", f"{where} is no keystore: {fault}") from None
@@ -211,8 +211,8 @@ def read_keystore(path: Path, password: bytes) -> bytes:
 def keystore_address(raw: bytes) -> bytes | None:
     """The account that a keystore says it is for, unproven; None when it says none."""
     try:
-        return _hex(json.loads(raw)["address"].removeprefix("0x"), 20)
-    except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
+        return _hex(jsontext.load(raw)["address"].removeprefix("0x"), 20)
+    except (KeyError, TypeError, AttributeError, ValueError):
         return None
 
 

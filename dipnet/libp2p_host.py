@@ -85,6 +85,7 @@ class Link:
         default_factory=lambda: {name: trio.Event() for name in PROTOCOLS}
     )
     streams: int = 0
+    reading: set[str] = field(default_factory=set)
     dropped: bool = False
     reason: str = ""
 
@@ -347,7 +348,7 @@ class Host:
             if protocol in NAMES:
                 if not link.chosen.is_set():
                     self._choose(link)
-                await self._read(link, stream, NAMES[protocol])
+                await self._frames(link, stream, NAMES[protocol])
             elif protocol == PING_ID:
                 while True:
                     await stream.write(await stream.read(PING_BYTES))
@@ -372,6 +373,16 @@ class Host:
             observed_addr=binary_address(host, port),
             protocols=SERVED,
         ).SerializeToString()
+
+    async def _frames(self, link: Link, stream: Stream, name: str) -> None:
+        """One stream a protocol: with more, one peer would take all of large_frames_max."""
+        if name in link.reading:
+            raise Invalid("peer_limit", f"two streams of {name}")
+        link.reading.add(name)
+        try:
+            await self._read(link, stream, name)
+        finally:
+            link.reading.remove(name)
 
     async def _read(self, link: Link, stream: Stream, name: str) -> None:
         """Frames of one protocol to the end: 4 bytes of length (big-endian) and bytes."""

@@ -39,7 +39,6 @@ from dipnet.errors import Invalid
 
 log = logging.getLogger("dipnet.net")
 
-NOISE_BYTES_MAX: Final = 65_535  # Noise Protocol Framework 3: no message is longer
 READ_BYTES: Final = 256 << 10  # asked of the kernel at once
 NEGOTIATION_BYTES_MAX: Final = 1024  # of one multistream-select message
 WINDOW_BYTES: Final = 1 << 20  # Yamux credit of a stream that carries frames
@@ -137,6 +136,7 @@ def noise(identity: KeyPair) -> Noise:
 class Socket(RawConnection):
     """A TCP connection as Noise reads it: many small reads from one of the kernel's.
 
+    Nobody asks for more than a Noise message, whose length has two bytes, or a ``_Negotiation``.
     A read is short only at the end of file; py-libp2p's own gives up a message that comes in more
     than 100 pieces.
     """
@@ -147,8 +147,6 @@ class Socket(RawConnection):
 
     async def read(self, n: int | None = None) -> bytes:
         wanted = 1 if n is None else n
-        if wanted > NOISE_BYTES_MAX:
-            raise MessageTooLarge(f"{wanted} bytes of a handshake")
         while len(self._ahead) < wanted:
             more = await super().read(READ_BYTES)
             if not more:

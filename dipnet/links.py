@@ -32,6 +32,11 @@ FLUSH_MS: Final = 20  # announcements and fetches of this long leave together
 FLUSH_BYTES: Final = 64 << 10  # or sooner, when so much waits
 TICK_MS: Final = 100  # deadlines of requests are looked at this often
 UNJUDGED_MAX: Final = 64  # frames of one peer under verification
+UNJUDGED_BYTES_MAX: Final = 16 << 20  # of them of one peer, unless one frame alone is longer
+UNJUDGED_ALL_BYTES_MAX: Final = 128 << 20  # of all peers
+BLOCK_IDS_MAX: Final = 16  # of one Announce or Fetch: blocks come one by one
+# What looking up an id costs us, as bytes of the sender's allowance: blocks are read from disk.
+WORK_BYTES: Final = {Lane.VOTE: 0, Lane.BLOCK: 1 << 20, Lane.TX: 512, Lane.VERTEX: 32}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,11 @@ class Incoming:
     peer: str
     items: tuple[bytes, ...]
     asked: bool  # the answer to a request of ours, not gossip
+
+    @property
+    def size(self) -> int:
+        """Bytes to be judged."""
+        return sum(map(len, self.items))
 
 
 class View(Protocol):
@@ -130,7 +140,9 @@ class Links:
         self.hellos = Hellos(f"dipnet/{__version__}", genesis.chain_id, genesis_hash, nonce)
         self._book = AddressBook(reader.scan(KEY_PEER), peer_id, bootstrap, local)
         self._addressed: dict[str, tuple[str, bool]] = {}  # peer -> address, outbound
-        self._unjudged: dict[str, int] = {}
+        # peer -> frames and bytes; outlives the connection, or a new one would wash it
+        self._unjudged: dict[str, tuple[int, int]] = {}
+        self._unjudged_bytes = 0
         self._out: list[Effect] = []
         self._flushed_ms = 0
         self._ticked_ms = 0
@@ -156,7 +168,6 @@ class Links:
 
     def on_connected(self, now_ms: int, peer: str, address: str, outbound: bool) -> None:
         """Let the peer in and say hello, or close."""
-        self.scores.on_connected(now_ms, peer)
         try:
             host = parse_address(address).host
             if self.scores.banned(now_ms, peer, host):
@@ -166,16 +177,22 @@ class Links:
         except Invalid as refused:
             self._out.append(Drop(peer, str(refused)))
             return
+        self.scores.on_connected(now_ms, peer)
         self.slots.on_connected(peer, address, outbound)
         self._addressed[peer] = (address, outbound)
         self.hellos.on_connected(now_ms, peer)
         hello = self.hellos.ours(self._view.status(), self._addresses)
         self._out.append(Send(peer, "hello", hello))
 
+    def _drop(self, now_ms: int, peer: str, reason: str) -> None:
+        """Close the connection; the peer is gone for us from now on, whatever still arrives."""
+        if peer in self._addressed:
+            self._out.append(Drop(peer, reason))
+            self.on_disconnected(now_ms, peer)
+
     def on_disconnected(self, now_ms: int, peer: str) -> None:
         """Release all that the peer took."""
         self._addressed.pop(peer, None)
-        self._unjudged.pop(peer, None)
         self.gossip.forget(now_ms, peer)
         self.blocks.forget(peer)
         self.vertices.forget(peer)
@@ -204,6 +221,8 @@ class Links:
 
     def on_received(self, now_ms: int, peer: str, protocol: str, data: bytes) -> Incoming | None:
         """Settle a frame, or hand out what the node must judge."""
+        if peer not in self._addressed:
+            return None  # dropped, and its last frames were on their way
         try:
             self.scores.on_received(now_ms, peer, len(data))
             message = m.decode(protocol, data)
@@ -219,13 +238,21 @@ class Links:
             offence = "unasked" if unasked else OFFENCE_OF[refused.code]
             self.offend(now_ms, peer, offence, str(refused))
             return None
-        if incoming is not None:
-            waiting = self._unjudged.get(peer, 0)
-            if waiting >= UNJUDGED_MAX and not incoming.asked:
-                self.offend(now_ms, peer, "rate", "more than we can judge")
-                return None
-            self._unjudged[peer] = waiting + 1
-        return incoming
+        return incoming if incoming is not None and self._admit(now_ms, incoming) else None
+
+    def _admit(self, now_ms: int, incoming: Incoming) -> bool:
+        """Whether there is room to judge it: what is refused, tips and sync bring later."""
+        frames, waiting = self._unjudged.get(incoming.peer, (0, 0))
+        size = incoming.size
+        full = frames >= UNJUDGED_MAX or (frames and waiting + size > UNJUDGED_BYTES_MAX)
+        if full and not incoming.asked:
+            self.offend(now_ms, incoming.peer, "rate", "more than we can judge")
+            return False
+        if self._unjudged_bytes + size > UNJUDGED_ALL_BYTES_MAX:
+            return False
+        self._unjudged[incoming.peer] = (frames + 1, waiting + size)
+        self._unjudged_bytes += size
+        return True
 
     def offend(self, now_ms: int, peer: str, offence: str, reason: str, times: int = 1) -> None:
         """Charge an offence; a banned peer is dropped with the reason."""
@@ -235,13 +262,15 @@ class Links:
         address, outbound = self._addressed.get(peer, ("", False))
         if outbound:  # reached, and none of us: do not dial it again at once
             self._write(self._book.on_failed(now_ms, address))
-        self._out.append(Drop(peer, reason))
+        self._drop(now_ms, peer, reason)
 
     def on_judged(self, now_ms: int, incoming: Incoming, refused: Iterable[Invalid]) -> None:
         """What ``incoming`` was worth: its refusals are charged to the peer that sent them."""
         peer = incoming.peer
-        if peer in self._unjudged:
-            self._unjudged[peer] -= 1
+        frames, waiting = self._unjudged.pop(peer)
+        if frames > 1:
+            self._unjudged[peer] = (frames - 1, waiting - incoming.size)
+        self._unjudged_bytes -= incoming.size
         for refusal in refused:
             offence = OFFENCE_OF.get(refusal.code)
             if offence is not None:
@@ -250,26 +279,36 @@ class Links:
     def _on_status(self, now_ms: int, peer: str, status: m.Status) -> None:
         self.hellos.on_status(peer, status)
         self.blocks.on_status(now_ms, peer, status)
-        self.vertices.on_status(now_ms, peer, status.dag_count, self._view.status().dag_count)
+        ours = self._view.status()
+        self.vertices.on_status(now_ms, peer, status.dag_count, ours.dag_count)
+        self.vertices.on_compared(now_ms, peer, status.dag_sum == ours.dag_sum)
 
     def _on_announce(self, now_ms: int, peer: str, announce: m.Announce) -> None:
+        self._charge(peer, announce.lane, announce.ids)
         self.offered(now_ms, peer, announce.lane, announce.ids)
 
     def _on_tips(self, now_ms: int, peer: str, tips: m.Tips) -> None:
+        self._charge(peer, Lane.VERTEX, tips.ids)
         self.offered(now_ms, peer, Lane.VERTEX, tips.ids)
+
+    def _charge(self, peer: str, lane: Lane, ids: Sequence[bytes]) -> None:
+        if lane is Lane.BLOCK and len(ids) > BLOCK_IDS_MAX:
+            raise Invalid("peer_message", f"{len(ids)} blocks in one message")
+        self.scores.on_work(peer, WORK_BYTES[lane] * len(ids))
 
     def offered(self, now_ms: int, peer: str, lane: Lane, ids: Iterable[bytes]) -> None:
         """The peer has ``ids``, or can be asked for them: fetch what is not here."""
         self.gossip.on_announce(now_ms, peer, lane, ids, lambda id_: self._view.has(lane, id_))
 
     def _on_fetch(self, now_ms: int, peer: str, fetch: m.Fetch) -> None:
+        self._charge(peer, fetch.lane, fetch.ids)
         if self.scores.may_serve(now_ms, peer):
             found = (self._view.raw(fetch.lane, id_) for id_ in fetch.ids)
             size = self.gossip.answer(peer, fetch.lane, (raw for raw in found if raw is not None))
             self.scores.on_served(peer, size)
 
     def _on_items(self, _now_ms: int, peer: str, items: m.Items) -> Incoming:
-        kind = "blocks" if items.lane is Lane.BLOCK else "txs"
+        kind = "blocks" if items.lane is Lane.BLOCK else "relayed"
         return Incoming(kind, peer, items.raws, asked=False)
 
     def _on_vertices(self, _now_ms: int, peer: str, vertices: m.Vertices) -> Incoming:
@@ -305,11 +344,11 @@ class Links:
         return Incoming("wire", peer, (wire,), asked=True) if wire else None
 
     def on_blocks_imported(
-        self, now_ms: int, peer: str, fresh: int, last: tuple[int, bytes]
+        self, now_ms: int, peer: str, fresh: int, last: tuple[int, bytes], early: bool
     ) -> None:
         """The outcome of blocks that we asked for; see ``BlockSync.on_imported``."""
         ours = self._view.status().head_height
-        for offence in self.blocks.on_imported(now_ms, peer, ours, fresh, last):
+        for offence in self.blocks.on_imported(now_ms, peer, ours, fresh, last, early):
             self.offend(now_ms, peer, offence, "blocks that lead nowhere")
 
     def syncing(self, now_ms: int) -> tuple[int, int] | None:
@@ -360,7 +399,7 @@ class Links:
             self.offend(now_ms, peer, "silent", "vertices that never came")
         for peer in self.hellos.late(now_ms):
             self.offend(now_ms, peer, "late_hello", "no hello")
-            self._out.append(Drop(peer, "no hello"))
+            self._drop(now_ms, peer, "no hello")
 
     def next_ms(self, now_ms: int) -> int:
         """When ``on_tick`` or ``drain`` is wanted next, should nothing happen before."""

@@ -4,6 +4,8 @@ The only file that knows both loops (DESIGN 7). Rules that bind it:
 * No trio or libp2p type crosses. ``send``, ``dial`` and ``drop`` never wait.
 * Crossings are coalesced: at most one scheduled call each way, over queues with a limit. When the
   inbound queue is full, the trio side stops reading the peer that filled it.
+* Peers take turns, an event each, so that one who floods delays the others by one event. Events
+  wait here, where they are counted: ``on_event`` is for doing, not for queueing.
 * An unexpected failure in the thread reaches the main thread, which ends the process.
 """
 
@@ -12,6 +14,7 @@ import contextlib
 import errno
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -33,6 +36,7 @@ log = logging.getLogger("dipnet.net")
 PEERS_MAX: Final = 50
 EVENT_OVERHEAD_BYTES: Final = 256  # what a waiting event costs beside its data
 EVENTS_PER_TURN: Final = 256  # handed over before the main loop serves others
+TURN_MS_MAX: Final = 10  # or sooner, after so much of its time
 START_S: Final = 30.0
 STOP_S: Final = 5.0
 
@@ -86,7 +90,7 @@ class Net:
         self._nobody = Mailbox("", self._limits)  # for events that are of no connection
         self._dials = 0
         self._lock = threading.Lock()  # guards what follows
-        self._inbox: deque[tuple[Event, Mailbox, int]] = deque()
+        self._inbox: dict[str, deque[tuple[Event, Mailbox, int]]] = {}  # by peer, next first
         self._inbox_bytes = 0
         self._handing = False  # a call of _hand_over is scheduled
         self._starved = False  # the trio side waits for room
@@ -212,7 +216,7 @@ class Net:
             ):
                 self._starved = True
                 return False
-            self._inbox.append((event, mailbox, cost))
+            self._inbox.setdefault(mailbox.peer, deque()).append((event, mailbox, cost))
             self._inbox_bytes += cost
             mailbox.inbound_bytes += cost
             if self._handing or self._paused:
@@ -229,15 +233,15 @@ class Net:
 
     def _hand_over(self) -> None:
         left = EVENTS_PER_TURN
+        until_ns = time.monotonic_ns() + TURN_MS_MAX * 1_000_000
         try:
             while left and self._inbox and not self._paused and not self._stopped:
-                with self._lock:
-                    event, mailbox, cost = self._inbox.popleft()
-                    self._inbox_bytes -= cost
-                    mailbox.inbound_bytes -= cost
+                event, mailbox = self._next()
                 left -= 1
                 self._account(event, mailbox)
                 self._on_event(event)
+                if time.monotonic_ns() > until_ns:
+                    break
         finally:
             with self._lock:
                 self._handing = bool(self._inbox) and not self._paused and not self._stopped
@@ -247,6 +251,18 @@ class Net:
                 self._loop.call_soon(self._hand_over)
             if starved:
                 self._in_trio(self._host.resume)
+
+    def _next(self) -> tuple[Event, Mailbox]:
+        """Takes the first event of the peer whose turn it is."""
+        with self._lock:
+            peer = next(iter(self._inbox))
+            queue = self._inbox.pop(peer)
+            event, mailbox, cost = queue.popleft()
+            if queue:
+                self._inbox[peer] = queue
+            self._inbox_bytes -= cost
+            mailbox.inbound_bytes -= cost
+        return event, mailbox
 
     def _account(self, event: Event, mailbox: Mailbox) -> None:
         """A peer takes frames from its ``Connected`` to its ``Disconnected``, as told."""

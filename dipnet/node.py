@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from dipnet.codec import Puts, Reader
-from dipnet.consensus.block import Block, decode_block
+from dipnet.consensus.block import Block, decode_block, header_of
 from dipnet.consensus.chain import Chain
 from dipnet.consensus.pool import Pool
 from dipnet.consensus.produce import Draft, build
@@ -121,7 +121,8 @@ class Node:
         self._slot = -1
         self._wake_ms = 0
         self._now_ms = 0
-        self._set_back_ms = 0
+        # Time for deadlines: as the clock, but it stands still where the clock is set back.
+        self.steady_ms = 0
         self._out: list[Effect] = []
         self._on: dict[type, Callable[[Any], None]] = {
             Connected: self._on_connected,
@@ -135,6 +136,7 @@ class Node:
         }
         self._on_result: dict[str, Callable[[Check, Any], None]] = {
             "txs": self._on_txs,
+            "relayed": self._on_txs,
             "vertices": self._on_vertices,
             "wire": self._on_vertices,
             "blocks": self._on_blocks,
@@ -149,9 +151,11 @@ class Node:
         return self.step(now_ms, Woke())
 
     def step(self, now_ms: int, event: Event) -> list[Effect]:
-        """What follows from ``event`` at Unix time ``now_ms``, in the order to be done."""
-        if now_ms < self._now_ms:  # the clock was set back: deadlines count on without a jump
-            self._set_back_ms += self._now_ms - now_ms
+        """What follows from ``event`` at Unix time ``now_ms``, in the order to be done.
+
+        ``now_ms`` may jump, back too: slots follow it, deadlines do not (``steady_ms``).
+        """
+        self.steady_ms += max(0, now_ms - self._now_ms)
         self._now_ms = now_ms
         self._fresh.clear()
         self._on[type(event)](event)
@@ -163,7 +167,7 @@ class Node:
     def check(self, kind: str, items: Sequence[bytes]) -> object:
         """The pure and costly part of judging ``items``; any thread. Refusals are values."""
         match kind:
-            case "txs":
+            case "txs" | "relayed":
                 return decode_batch(items, self.genesis.chain_id)
             case "vertices":
                 return self._checked(vertex.check_each, items)
@@ -182,22 +186,16 @@ class Node:
 
     def _check_block(self, raw: bytes) -> Block | Invalid:
         try:
-            return decode_block(raw, self.genesis)
+            return decode_block(raw, self.genesis, self.chain.schedule.leader)
         except Invalid as refused:
             return refused
 
     # --- time
 
-    @property
-    def steady_ms(self) -> int:
-        """The time for deadlines, which never goes back: now, and all that it was set back by."""
-        return self._now_ms + self._set_back_ms
-
-
     def _on_woke(self, _event: Woke) -> None:
         self._wake_ms = 0
         slot = slot_at(self.genesis, self._now_ms)
-        if slot != self._slot:  # it goes back with the clock
+        if slot != self._slot:  # lower where the clock was set back
             self._slot = slot
             self._on_slot(slot)
         self.links.on_tick(self.steady_ms)
@@ -210,7 +208,8 @@ class Node:
     def _ask_to_wake(self) -> None:
         """One wake-up at a time: the next slot, or sooner when something waits to be sent."""
         next_slot = slot_start_ms(self.genesis, max(self._slot, 0) + 1)
-        at_ms = min(next_slot, self.links.next_ms(self.steady_ms) - self._set_back_ms)
+        wait_ms = self.links.next_ms(self.steady_ms) - self.steady_ms
+        at_ms = min(next_slot, self._now_ms + wait_ms)
         if self._wake_ms == 0 or at_ms < self._wake_ms:
             self._wake_ms = at_ms
             self._out.append(Wake(at_ms))
@@ -252,8 +251,8 @@ class Node:
             return
         try:
             self._import(draft.sealed(event.signature), peer="")
-        except Invalid as refused:  # our clock was set back meanwhile, or the chain went on
-            log.warning("our own block for slot %d is refused: %s", draft.header.slot, refused)
+        except Invalid as refused:  # the clock or the chain has moved on since it was drafted
+            log.warning("our block of slot %d is of no use: %s", draft.header.slot, refused)
 
     # --- what comes in
 
@@ -263,7 +262,22 @@ class Node:
     def _on_received(self, event: Received) -> None:
         incoming = self.links.on_received(self.steady_ms, event.peer, event.protocol, event.data)
         if incoming is not None:
-            self._verify(incoming.kind, incoming.items, Check(0, 0, incoming))
+            check = Check(0, 0, incoming)
+            if incoming.kind == "blocks" and not incoming.asked and self._known(incoming):
+                self._judged(check, [])
+            else:
+                self._verify(incoming.kind, incoming.items, check)
+
+    def _known(self, incoming: Incoming) -> bool:
+        """Whether all these blocks are here: every neighbour pushes each, one is judged."""
+        try:
+            ids = [header_of(raw).hash for raw in incoming.items]
+        except Invalid:
+            return False
+        if not all(self.has(Lane.BLOCK, id_) for id_ in ids):
+            return False
+        self.links.gossip.on_items(self.steady_ms, incoming.peer, Lane.BLOCK, ids)
+        return True
 
     def _on_submitted(self, event: Submitted) -> None:
         self._verify(event.kind, event.items, Check(event.ticket, len(event.items), None))
@@ -370,7 +384,8 @@ class Node:
                 break
         self._judged(check, refused)
         if check.incoming is not None and check.incoming.asked:
-            self.links.on_blocks_imported(self.steady_ms, check.peer, fresh, last)
+            early = any(refusal.code == "block_future" for refusal in refused)
+            self.links.on_blocks_imported(self.steady_ms, check.peer, fresh, last, early)
 
     def _import(self, block: Block, peer: str) -> bool:
         """The one way of a block onto the chain, ours or a peer's; whether it was new."""
@@ -398,7 +413,7 @@ class Node:
     def status(self) -> Status:
         """Where we stand."""
         head, final = self.chain.head, self.chain.final
-        return Status(head.height, head.hash, final.height, len(self.dag))
+        return Status(head.height, head.hash, final.height, len(self.dag), self.dag.sum)
 
     def has(self, lane: Lane, id_: bytes) -> bool:
         """Whether the item is here, or settled."""

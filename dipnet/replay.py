@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from dipnet import series
+from dipnet import jsontext, series
 from dipnet.dag.vertex import PAYLOAD_SENML, topic_of
 from dipnet.device import BATCH, Device, patiently
 from dipnet.errors import Invalid
@@ -106,7 +106,7 @@ def describe(device: Device, path: Path, columns: series.Columns, topic: str) ->
     if device.outbox.source == NO_SOURCE:
         return device.outbox.describe(json.dumps(asked))
     try:
-        kept = json.loads(device.outbox.about)
+        kept = jsontext.load(device.outbox.about.encode())
         other = next((name for name in asked if kept[name] != asked[name]), None)
     except (KeyError, TypeError, ValueError):
         raise Invalid("outbox", "it is not of a replay") from None

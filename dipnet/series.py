@@ -126,10 +126,10 @@ def _column(header: list[str], name: str, path: Path, delimiter: str) -> int:
         raise Invalid("series", f"{path} is empty; its first line must name the columns")
     near = difflib.get_close_matches(name[:QUOTE_MAX], [t[:QUOTE_MAX] for t in titles], 1, 0.5)
     others = [other for other in ";\t|," if other != delimiter and other in header[0]]
-    if near:
-        hint = f"did you mean {near[0]!r}?"
-    elif len(titles) == 1 and others:
+    if len(titles) == 1 and others:
         hint = f"try --delimiter {others[0]!r}"
+    elif near:
+        hint = f"did you mean {near[0]!r}?"
     else:
         hint = "there are " + ", ".join(title[:QUOTE_MAX] for title in titles[:12])
     raise Invalid("series", f"{path} has no column {name[:QUOTE_MAX]!r}; {hint}")

@@ -42,6 +42,7 @@ class Store:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._db = _open(path)
         self._staged: Puts = {}
+        self._staged_bytes = 0
         self._writing: Puts = {}
         self._count = 0  # calls of stage
         self._durable = 0  # of them, when the thread runs
@@ -71,9 +72,10 @@ class Store:
         self, prefix: bytes, start: bytes = b"", reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
         """Records under ``prefix``, from ``start`` on (downwards and below it when ``reverse``)."""
+        staged, writing = self._staged, self._writing  # in this order, as in ``get``
         staged = {
             key: value
-            for puts in (self._writing, self._staged)
+            for puts in (writing, staged)
             for key, value in puts.items()
             if key.startswith(prefix) and _within(key, start, reverse)
         }
@@ -99,8 +101,10 @@ class Store:
         """Visible to reads from now on; durable with the next commit."""
         if self._dead:
             raise Corrupt(self._dead)
+        size = sum(len(key) + len(value or b"") for key, value in puts.items())
         with self._change:
             self._staged.update(puts)
+            self._staged_bytes += size
             self._count += 1
             self._change.notify()
 
@@ -111,7 +115,7 @@ class Store:
         with self._change:
             # In this order: a reader in another thread finds a record in one of the two.
             self._writing = self._staged
-            self._staged = {}
+            self._staged, self._staged_bytes = {}, 0
             count = self._count
         try:
             with self._db.write_batch(sync=True) as batch:
@@ -136,6 +140,10 @@ class Store:
                     on_durable(self._durable - before)
             except Corrupt as failure:
                 on_failure(str(failure))
+            except BaseException as error:
+                # A bug here must not leave a node that waits for ever for what is never durable.
+                on_failure(str(self._latch(error)))
+                raise
 
         self._thread = threading.Thread(target=run, name="dipnet-store", daemon=True)
         self._thread.start()
@@ -155,12 +163,17 @@ class Store:
             self._thread.join()
         self._db.close()
 
+    @property
+    def staged_bytes(self) -> int:
+        """What waits for the next commit: it grows where the disk is slower than the peers."""
+        return self._staged_bytes
+
     def free_bytes(self) -> int:
         """Free space of the file system for this user, in bytes."""
         at = os.statvfs(self._path)
         return at.f_bavail * at.f_frsize
 
-    def _latch(self, error: Exception) -> Corrupt:
+    def _latch(self, error: BaseException) -> Corrupt:
         self._dead = f"storage failed in {self._path}: {error}; {REMEDY}"
         return Corrupt(self._dead)
 

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 
+from dipnet import jsontext
 from dipnet.client import Client
 from dipnet.device import RETRY_FIRST_S, RETRY_MAX_S
 from dipnet.errors import Invalid
@@ -98,8 +99,8 @@ def follow(
                     )
                 )
                 delay_s = RETRY_FIRST_S
-                for message in socket:
-                    yield from _notified(json.loads(message))
+                while message := socket.recv(decode=False):
+                    yield from _notified(jsontext.load(message))
             reason = "the node closed the connection"
         except (OSError, WebSocketException) as error:
             reason = str(error) or type(error).__name__

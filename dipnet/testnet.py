@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from dipnet import keys
+from dipnet import jsontext, keys
 from dipnet.client import Client
 from dipnet.config import FILE_NAME
 from dipnet.crypto import checksum
@@ -123,14 +123,14 @@ def read(out: Path) -> dict[str, Any]:
     path = out / NET_NAME
     try:
         with path.open("rb") as file:
-            net = json.loads(file.read(NET_BYTES_MAX))
+            net = jsontext.load(file.read(NET_BYTES_MAX))
         for node in net["nodes"]:
             Client(node["rpc"], float(net["slotMs"]))
             Path(node["config"])
         return dict(net)
     except OSError as error:
         raise Invalid("config", f"cannot read {path}: {error.strerror}") from None
-    except (KeyError, TypeError, ValueError, RecursionError):
+    except (KeyError, TypeError, ValueError):
         raise Invalid("config", f"{path} describes no network; choose another --out") from None
 
 

@@ -214,6 +214,13 @@ static void find_parents(const dip_graph *g, const dip_vertex *v, uint32_t *ordi
         ordinals[i] = find_id(g, hashes[i], v->parents + 32 * i);
 }
 
+static uint64_t first_word(const uint8_t id[32]) {
+    uint64_t word = 0;
+    for (unsigned i = 0; i < 8; i++)
+        word = word << 8 | id[i];
+    return word;
+}
+
 static void attach(dip_graph *g, const uint8_t id[32], uint64_t hash, const dip_vertex *v,
                    const uint32_t *parents) {
     uint32_t ordinal = g->count++, height = 0;
@@ -237,6 +244,7 @@ static void attach(dip_graph *g, const uint8_t id[32], uint64_t hash, const dip_
     enter_topic(g, node->issuer, v->topic, ordinal);
     slots_add(&g->by_id, hash, ordinal);
     tip_add(g, ordinal);
+    g->sum += first_word(id);
 }
 
 dip_inserted dip_graph_insert(dip_graph *g, const uint8_t id[32], const dip_vertex *v,

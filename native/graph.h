@@ -54,6 +54,7 @@ typedef struct {
     dip_slots by_id, by_issuer, by_topic;
     uint64_t seed; /* unknown to peers, or they choose which slots collide */
     uint32_t max_parent_age; /* in final heights */
+    uint64_t sum; /* of the first 8 bytes of every id, big-endian: equal sets have equal sums */
 } dip_graph;
 
 typedef enum {

@@ -62,6 +62,9 @@ class Node:
     def failed(self, error: Exception) -> None:
         self.bugs.append(error)
 
+    async def settled(self) -> None:
+        """Everything is, at once."""
+
     def subscribe(self, topic: Topic) -> Feed:
         return self.feeds.subscribe(topic)
 

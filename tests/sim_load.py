@@ -229,7 +229,11 @@ class Mischief:
         return "txs", payment(self.run, self.payer, 0, chain_id=1), ("chain_id",)
 
     def creation(self, node: Node) -> Wrong:
-        return "txs", payment(self.run, self.payer, self._nonce(node), to=b"", gas=100_000), ("no_vm",)
+        return (
+            "txs",
+            payment(self.run, self.payer, self._nonce(node), to=b"", gas=100_000),
+            ("no_vm", "nonce_low"),
+        )
 
     def blob(self, _node: Node) -> Wrong:
         return "txs", b"\x03" + payment(self.run, self.payer, 0)[1:], ("tx_type",)
@@ -244,11 +248,11 @@ class Mischief:
 
     def cheap(self, node: Node) -> Wrong:
         raw = payment(self.run, self.payer, self._nonce(node), max_fee=0, max_priority_fee=0)
-        return "txs", raw, ("underpriced",)
+        return "txs", raw, ("underpriced", "nonce_low")
 
     def little_gas(self, node: Node) -> Wrong:
         raw = payment(self.run, self.payer, self._nonce(node), gas=20_999)
-        return "txs", raw, ("intrinsic_gas",)
+        return "txs", raw, ("intrinsic_gas", "nonce_low")
 
     def _nonce(self, node: Node) -> int:
         return node.chain.account(crypto.address(crypto.public_key(self.payer))).nonce
@@ -266,7 +270,9 @@ class Mischief:
             timestamp_ms=self.run.world.now_ms,
             topic=topic_of("mischief"),
             payload=self.run.rng.randbytes(4),
-            parents=node.dag.template(bytes(20), 2, final.height, self.run.rng.getrandbits(64)).parents,
+            parents=node.dag.template(
+                bytes(20), 2, final.height, self.run.rng.getrandbits(64)
+            ).parents,
         )
 
     def cut_vertex(self, node: Node) -> Wrong:
@@ -277,7 +283,11 @@ class Mischief:
         wire = sign_vertex(self.key, self._draft(node))
         at = len(wire) - 69 + self.run.rng.randrange(64)
         bit = 1 << self.run.rng.randrange(8)
-        return "vertices", wire[:at] + bytes([wire[at] ^ bit]) + wire[at + 1 :], ("vertex_signature",)
+        return (
+            "vertices",
+            wire[:at] + bytes([wire[at] ^ bit]) + wire[at + 1 :],
+            ("vertex_signature",),
+        )
 
     def unsorted_vertex(self, node: Node) -> Wrong:
         draft = replace(self._draft(node), parents=(bytes(32), bytes(32)))

@@ -1,13 +1,13 @@
 """Swarm: each seed draws its own mix of hosts, link faults, clocks, disasters and liars."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tests.sim import Faults
 
 SKEW_MS = 200
 FAR_MS = 30_000
-DISASTERS = ("crash", "disk", "wipe", "partition", "one_way", "break_link")
+DISASTERS = ("crash", "disk", "wipe", "partition", "one_way", "break_link", "clock")
 
 
 @dataclass(frozen=True)
@@ -17,11 +17,13 @@ class Mix:
     delegates: int = 4
     observers: int = 0
     """Hosts that follow and propose nothing."""
-    faults: Faults = Faults()
+    faults: Faults = field(default_factory=Faults)
     disasters: tuple[str, ...] = ()
     """Of ``DISASTERS``, those that strike this network."""
     every_ms: tuple[int, int] = (500, 12_000)
     """Between two of them."""
+    down_ms: tuple[int, int] = (10, 8_000)
+    """From a crash to the restart."""
     skew_ms: int = 0
     """Every clock is wrong by at most this."""
     far_ms: int = 0
@@ -39,7 +41,13 @@ class Mix:
     wrong: bool = False
     """Clients also send what must be refused."""
     fault_ms: int = 40_000
-    heal_ms: int = 60_000
+    load_ms: int = 15_000
+    """How long the load goes on in peace."""
+    quiet_ms: int = 40_000
+    """How long the network then has for itself: longer than any pause of a peer or a dial."""
+
+    settle_ms: int = 15_000
+    """The DAGs are equal so soon after faults and load have ended."""
 
     @property
     def hosts(self) -> int:
@@ -61,7 +69,7 @@ class Mix:
                 slow=rng.choice((0, 1, 5)),
                 slow_ms=rng.randrange(500, 5000),
             ),
-            disasters=tuple(sorted(rng.sample(DISASTERS, rng.choice((0, 1, 2, 3, 6))))),
+            disasters=tuple(sorted(rng.sample(DISASTERS, rng.choice((0, 1, 2, 3, 7))))),
             skew_ms=rng.choice((0, 50, SKEW_MS)),
             far_ms=rng.choice((0, 0, 0, FAR_MS, -FAR_MS)),
             lag_ms=rng.choice((0, 0, 0, 300, 2_000)),
@@ -70,4 +78,5 @@ class Mix:
             twin=bool(observers) and rng.randrange(3) == 0,
             doubled=rng.choice((0, 10, 50)),
             wrong=rng.randrange(2) == 0,
+            load_ms=rng.choice((0, 15_000)),
         )

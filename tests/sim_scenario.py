@@ -16,9 +16,11 @@ from tests.sim_mix import Mix
 BALANCE = 10**21
 ACCOUNTS, DEVICES = 5, 4
 HOSTILE_PERCENT = 30
-DOWN_MS = (10, 8_000)
 WIPED_DOWN_MS = (2_000, 8_000)
 CUT_MS = (1_000, 12_000)
+JUMP_MS = (-4_000, 4_000)
+WRONG_CLOCK_MS = (500, 10_000)
+LOOK_MS = 250  # how often it is looked whether the DAGs are equal
 SETTLE_MS = 700  # the reckoning is this long after a slot began: its block has arrived
 
 
@@ -59,6 +61,8 @@ class Outcome:
     height: int = 0
     vertices: int = 0
     payments: int = 0
+    settled_ms: int | None = None
+    """From the end of the load until the DAGs were equal."""
     violations: list[str] = field(default_factory=list)
 
 
@@ -70,14 +74,14 @@ class Run:
         self.mix = mix or Mix.draw(self.rng)
         self.genesis, keys, self.payers = network(self.mix.delegates)
         hosts: list[tuple[bytes, bytes | None]] = [(key, key) for key in keys]
-        for number in range(self.mix.observers):
-            hosts.append((secret(f"observer {number}"), None))
+        hosts += [(secret(f"observer {i}"), None) for i in range(self.mix.observers)]
         if self.mix.twin:
             hosts[-1] = (hosts[-1][0], keys[0])
         self.world = World(self.genesis, hosts, seed, replace(self.mix.faults))
         self.ledger = Ledger()
         self.loaded = True
         self.wiped = False
+        self.settled_ms: int | None = None
         self.liar = self.world.hosts[-2] if self.mix.hostile else None
 
     @property
@@ -98,10 +102,19 @@ class Run:
         self._plan_disasters(start + mix.fault_ms)
         world.run(start + mix.fault_ms)
         self._make_peace()
-        world.run(start + mix.fault_ms + mix.heal_ms // 2)
+        world.run(start + mix.fault_ms + mix.load_ms)
         self.loaded = False
-        world.run(start + mix.fault_ms + mix.heal_ms + SETTLE_MS)
+        self._watch(world.now_ms)
+        world.run(start + mix.fault_ms + mix.load_ms + mix.quiet_ms + SETTLE_MS)
         return self._reckon()
+
+    def _watch(self, since_ms: int) -> None:
+        """Note when the DAGs were first equal after the load had ended."""
+        nodes = [host.node for host in self.honest]
+        if len({node and (len(node.dag), node.dag.sum) for node in nodes}) == 1:
+            self.settled_ms = self.world.now_ms - since_ms
+        else:
+            self.world.after((LOOK_MS, LOOK_MS), lambda: self._watch(since_ms))
 
     # --- the acts
 
@@ -138,6 +151,7 @@ class Run:
             "partition": self._partition,
             "one_way": lambda: self._partition(one_way=True),
             "break_link": self._break_link,
+            "clock": self._set_clock,
         }
         while self.mix.disasters and at < until_ms:
             self.world.at(at, strikes[self.rng.choice(self.mix.disasters)])
@@ -161,7 +175,7 @@ class Run:
 
     def _crash(self) -> None:
         if (host := self._up()) is not None:
-            self._take_down(host, DOWN_MS)
+            self._take_down(host, self.mix.down_ms)
 
     def _wipe(self) -> None:
         """At most one disk is lost: somebody must still have what it alone had acknowledged."""
@@ -179,7 +193,7 @@ class Run:
         """The next write fails; the process ends with it and is started again."""
         if (host := self._up()) is not None:
             host.disk.failing = True
-            self.world.after(DOWN_MS, lambda: self._restart(host.index))
+            self.world.after(self.mix.down_ms, lambda: self._restart(host.index))
 
     def _restart(self, index: int) -> None:
         if self.world.hosts[index].node is None:
@@ -195,6 +209,16 @@ class Run:
         if self.world.links:
             self.world.disconnect(self.rng.choice(sorted(self.world.links)), "reset")
 
+    def _set_clock(self) -> None:
+        """A clock jumps, and some time later back."""
+        host, jump = self.rng.choice(self.world.hosts), self.rng.randint(*JUMP_MS)
+
+        def jump_back() -> None:
+            host.skew_ms -= jump
+
+        host.skew_ms += jump
+        self.world.after(WRONG_CLOCK_MS, jump_back)
+
     # --- the reckoning
 
     def _reckon(self) -> Outcome:
@@ -204,6 +228,9 @@ class Run:
             del signers[world.hosts[0].proposer]
         node = self.honest[0].node
         assert node is not None
+        broken = list(violations(world, self.ledger, self.honest, signers))
+        if self.settled_ms is not None and self.settled_ms > self.mix.settle_ms:
+            broken.append(f"the DAGs were equal only after {self.settled_ms} ms")
         return Outcome(
             seed=0,
             mix=str(self.mix),
@@ -213,7 +240,8 @@ class Run:
             height=node.chain.head.height,
             vertices=len(node.dag),
             payments=len(self.ledger.payments),
-            violations=list(violations(world, self.ledger, self.honest, signers)),
+            settled_ms=self.settled_ms,
+            violations=broken,
         )
 
 

@@ -20,7 +20,7 @@ from dipnet.consensus.block import (
     ordered_root,
     seal,
 )
-from dipnet.crypto import keccak256, sign
+from dipnet.crypto import address, keccak256, public_key, sign
 from dipnet.errors import Invalid
 from dipnet.state import EMPTY_ROOT, trie_root
 from tests.chain_builder import CHAIN_ID, Net, secret, transfer, with_fields
@@ -135,6 +135,25 @@ def test_only_the_proposer_signs() -> None:
         assert refusal(assembled(BLOCK, signature=bytes(size))) == "record"
     somebody = with_fields(BLOCK.header, proposer=b"\x22" * 20)
     assert refusal(seal(somebody, TXS, right).raw) == "block_signature"
+
+
+def test_a_stranger_makes_nobody_look_at_a_body() -> None:
+    """Who may propose is judged before thousands of senders are recovered, and roots made."""
+
+    def leader(slot: int) -> bytes:
+        assert slot == BLOCK.header.slot
+        return BLOCK.header.proposer
+
+    assert decode_block(BLOCK.raw, NET.genesis, leader).hash == BLOCK.hash
+    key = secret("stranger")
+    header = with_fields(BLOCK.header, proposer=address(public_key(key)))
+    costly = assembled(
+        BLOCK, header=header.raw, signature=sign(header.proposal_digest, key), txs=[b"\x01"]
+    )
+    with pytest.raises(Invalid) as caught:
+        decode_block(costly, NET.genesis, leader)
+    assert caught.value.code == "block_leader"
+    assert refusal(assembled(BLOCK, signature=bytes(65), txs=[b"\x01"])) == "block_signature"
 
 
 def test_a_transaction_that_is_none_spoils_the_block() -> None:

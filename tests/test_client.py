@@ -3,7 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -35,17 +35,18 @@ class Answers(BaseHTTPRequestHandler):
 
 
 @pytest.fixture(name="server")
-def _server() -> Iterator[HTTPServer]:
-    server = HTTPServer(("127.0.0.1", 0), Answers)
+def _server() -> Iterator[ThreadingHTTPServer]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     yield server
     server.shutdown()
     thread.join()
+    server.block_on_close = False
     server.server_close()
 
 
-def client(server: HTTPServer, answer: Any) -> Client:
+def client(server: ThreadingHTTPServer, answer: Any) -> Client:
     Answers.answer = staticmethod(answer)
     return Client(f"http://127.0.0.1:{server.server_address[1]}", timeout_s=10)
 
@@ -63,14 +64,14 @@ def refused(call: Any, *args: Any) -> Invalid:
     return error.value
 
 
-def test_calls_and_refusals(server: HTTPServer) -> None:
+def test_calls_and_refusals(server: ThreadingHTTPServer) -> None:
     with client(server, lambda request: json.dumps(reply(request)).encode()) as caller:
         assert caller.call("echo", 1, "a") == [1, "a"]
         error = refused(caller.call, "fail")
         assert (error.code, str(error)) == ("nonce_low", "nonce too low: 3 < 4")
 
 
-def test_a_batch_in_any_order(server: HTTPServer) -> None:
+def test_a_batch_in_any_order(server: ThreadingHTTPServer) -> None:
     shuffled = client(server, lambda batch: json.dumps([reply(r) for r in batch[::-1]]).encode())
     first, second, third = shuffled.batch([("echo", (1,)), ("fail", ()), ("echo", (3,))])
     assert (first, second.code, third) == ([1], "nonce_low", [3])
@@ -96,18 +97,18 @@ def test_a_batch_in_any_order(server: HTTPServer) -> None:
         b'[{"id": []}]',
     ],
 )
-def test_garbage(server: HTTPServer, body: bytes) -> None:
+def test_garbage(server: ThreadingHTTPServer, body: bytes) -> None:
     with client(server, lambda request: body) as caller:
         assert refused(caller.call, "echo").code == "remote"
 
 
-def test_a_refused_batch(server: HTTPServer) -> None:
+def test_a_refused_batch(server: ThreadingHTTPServer) -> None:
     error = {"error": {"code": -32005, "message": "limit exceeded", "data": {"code": "limit"}}}
     with client(server, lambda request: json.dumps(error).encode()) as caller:
         assert refused(caller.batch, [("echo", ())]).code == "limit"
 
 
-def test_no_answer(server: HTTPServer) -> None:
+def test_no_answer(server: ThreadingHTTPServer) -> None:
     with client(server, lambda request: None) as caller:
         assert refused(caller.call, "echo").code == "unreachable"
     with Client("http://127.0.0.1:1", timeout_s=5) as caller:
@@ -116,7 +117,7 @@ def test_no_answer(server: HTTPServer) -> None:
     assert "http://127.0.0.1:1" in str(error)
 
 
-def test_a_connection_that_ended_while_idle_is_opened_again(server: HTTPServer) -> None:
+def test_a_connection_that_ended_while_idle_is_opened_again(server: ThreadingHTTPServer) -> None:
     turns = iter([True, False, True])
 
     def answer(request: Any) -> bytes | None:

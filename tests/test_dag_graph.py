@@ -321,3 +321,14 @@ def test_a_graph_grows_past_every_doubling() -> None:
         assert latest.seq > 19_700
     for seed in range(200):
         assert len(node.dag.template(bytes(20), 8, 0, seed).parents) == 8
+
+
+def test_sum_is_of_the_set_and_not_of_its_order() -> None:
+    wires = random_dag(random.Random(4), 40)
+    one, other = Node(), Node()
+    one.insert(*wires)
+    for wire in wires[::-1]:
+        other.insert(wire)
+    ids = [one.dag.id_at(i) for i in range(len(one.dag))]
+    assert one.dag.sum == sum(int.from_bytes(id[:8], "big") for id in ids) % 2**64
+    assert other.dag.sum == one.dag.sum == Node(one.disk).dag.sum

@@ -137,6 +137,7 @@ def test_bytes_are_as_good_as_text_in_python() -> None:
         ({"slot_ms": 60_001}, "slot_ms: should be less than or equal to 60000"),
         ({"epoch_slots": 0}, "epoch_slots"),
         ({"gas_limit": 20_999}, "gas_limit"),
+        ({"block_bytes_max": (8 << 20) + 1}, "block_bytes_max"),  # a frame holds no more
         ({"gas_limit": 21_000}, "elasticity: gas_limit / elasticity does not hold one payment"),
         ({"registration": "ajar"}, "registration: should be 'open' or 'closed'"),
         ({"base_fee_initial": 1}, "base_fee_initial: below base_fee_floor; raise it"),

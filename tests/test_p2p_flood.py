@@ -51,7 +51,7 @@ class Node:
             self.vertices.want(peer)
 
     def status(self) -> wire.Status:
-        return wire.Status(self.height, block_hash(self.height), 0, len(self.log))
+        return wire.Status(self.height, block_hash(self.height), 0, len(self.log), 0)
 
     def have(self, id_: bytes) -> bool:
         return id_ in self.ordinals or id_ in self.orphans

@@ -9,7 +9,7 @@ from dipnet.p2p.hello import CAPABILITIES, HELLO_MS_MAX, Hellos
 from dipnet.p2p.messages import FRAME_BYTES_MAX, Hello, Status, decode
 
 GENESIS = b"g" * 32
-HERE = Status(3, b"h" * 32, 2, 10)
+HERE = Status(3, b"h" * 32, 2, 10, 77)
 
 
 def hellos(nonce: bytes = b"ourselfs") -> Hellos:

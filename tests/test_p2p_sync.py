@@ -6,6 +6,7 @@ import pytest
 
 from dipnet.errors import Invalid
 from dipnet.p2p.blocksync import (
+    BELIEF_MS,
     BLOCKS_MAX,
     GRACE_MS,
     IMPORT_MS_MAX,
@@ -24,22 +25,13 @@ from dipnet.p2p.messages import (
     GetVertices,
     Located,
     LocateVertices,
-    Message,
     Status,
     VertexRange,
     decode,
 )
 from dipnet.p2p.serve import ANSWER_BYTES_MAX, serve_blocks, serve_located, serve_vertices
 from dipnet.p2p.vertexsync import (
-    ANSWER_MS_MAX,
-    BEHIND_MAX,
-    INSERT_MS_MAX,
-    INSERTS_MAX,
-    MARGIN,
-    REST_MS,
-    STALE_RANGES_MAX,
     VERTICES_MAX,
-    VertexSync,
 )
 
 
@@ -48,7 +40,7 @@ def hash_at(height: int) -> bytes:
 
 
 def status(height: int, branch: bytes = b"h") -> Status:
-    return Status(height, branch + height.to_bytes(31, "big"), 0, 0)
+    return Status(height, branch + height.to_bytes(31, "big"), 0, 0, 0)
 
 
 def asked(sync: BlockSync, now_ms: int, height: int) -> dict[str, GetBlocks]:
@@ -82,6 +74,25 @@ def test_follows_a_higher_peer_until_level() -> None:
         now += 5
     assert height == 300
     assert not sync.syncing(now)
+
+
+def test_only_the_first_claim_and_those_who_deliver_are_believed() -> None:
+    sync = BlockSync()
+    sync.on_status(0, "liar", status(2**60))
+    assert asked(sync, 0, 5)
+    assert sync.syncing(BELIEF_MS - 1)
+    assert not sync.syncing(BELIEF_MS)
+    sync.forget("liar")
+    sync.on_status(1, "liar again", status(2**60, b"x"))
+    assert asked(sync, 1, 5)
+    assert not sync.syncing(1)
+    sync.on_status(2, "honest", status(200))
+    number = asked(sync, 2, 5)["honest"].request
+    assert sync.on_blocks(3, "honest", Blocks(number, (b"6",), True)) == (b"6",)
+    sync.on_imported(4, "honest", 6, 1, (6, hash_at(6)))
+    assert "honest" in asked(sync, 5, 6)
+    assert sync.syncing(5)
+    assert not sync.syncing(4 + BELIEF_MS)
 
 
 @pytest.mark.parametrize(
@@ -272,153 +283,6 @@ def test_locator(height: int) -> None:
     )
 
 
-# --- vertices
-
-
-def ask(sync: VertexSync, now_ms: int, sample: list[bytes] | None = None) -> tuple[str, Message]:
-    ((peer, protocol, frame),) = sync.requests(now_ms, lambda: sample or [])
-    return peer, decode(protocol, frame)
-
-
-def vertex(number: int) -> bytes:
-    return number.to_bytes(32, "big")
-
-
-def test_walks_from_where_the_logs_part() -> None:
-    sync, theirs = VertexSync(), [vertex(n) for n in range(10_000)]
-    sync.want("a")
-    ours = [vertex(n) for n in (20_000, 19_000, 5_000, 3)]
-    _, locate = ask(sync, 0, ours)
-    assert isinstance(locate, LocateVertices)
-    index = {id_: n for n, id_ in enumerate(theirs)}
-    located = decode("sync", serve_located(locate, index.get))
-    assert located == Located(locate.request, 5_000)
-    assert isinstance(located, Located)
-    sync.on_located("a", located)
-    got = b""
-    for now in range(1, 100):
-        if not sync.requests(now, lambda: []):
-            break
-        (request,) = [GetVertices(now + 1, len(got) // 32 + 5_000 - MARGIN, VERTICES_MAX)]
-        raw = serve_vertices(
-            request, lambda start: ((n, theirs[n]) for n in range(start, len(theirs)))
-        )
-        answer = decode("sync", raw)
-        assert isinstance(answer, VertexRange)
-        got += sync.on_range(now, "a", answer)
-        sync.on_inserted(now, "a", 1)
-    assert got == b"".join(theirs[5_000 - MARGIN :])
-    assert not sync._walks
-    assert not sync._queue
-
-
-def test_empty_log_starts_at_the_start() -> None:
-    sync = VertexSync()
-    assert sync.requests(0, lambda: []) == []
-    sync.want("a")
-    assert ask(sync, 0) == ("a", GetVertices(1, 0, VERTICES_MAX))
-    assert sync.on_range(1, "a", VertexRange(1, 0, True, b"")) == b""
-    assert sync.requests(2, lambda: []) == []
-
-
-def test_one_peer_at_a_time_and_silence_changes_peer() -> None:
-    sync = VertexSync()
-    for peer in "ab":
-        sync.want(peer)
-    assert ask(sync, 0)[0] == "a"
-    assert sync.requests(1, lambda: []) == []
-    assert sync.on_tick(ANSWER_MS_MAX - 1) == []
-    assert sync.on_tick(ANSWER_MS_MAX) == ["a"]
-    assert ask(sync, ANSWER_MS_MAX)[0] == "b"
-    # all silent: it ends
-    turns, now = ["a", "b"], ANSWER_MS_MAX
-    for _ in range(20):
-        now += ANSWER_MS_MAX
-        sync.on_tick(now)
-        turns += [peer for peer, _, _ in sync.requests(now, lambda: [])]
-    assert turns == ["a", "b"] * TRIES_MAX
-    assert not sync._queue
-
-
-def test_insertion_holds_the_walk_back() -> None:
-    sync = VertexSync()
-    sync.want("a")
-    for turn in range(INSERTS_MAX):
-        ask(sync, turn)
-        sync.on_range(turn, "a", VertexRange(turn + 1, turn + 1, False, b"v"))
-    assert sync.requests(9, lambda: []) == []
-    sync.on_inserted(9, "a", 1)
-    assert ask(sync, 9)[1] == GetVertices(INSERTS_MAX + 1, INSERTS_MAX, VERTICES_MAX)
-    sync.on_range(9, "a", VertexRange(INSERTS_MAX + 1, 99, False, b"v"))
-    assert sync.requests(10, lambda: []) == []
-    assert sync.on_tick(9 + INSERT_MS_MAX) == []  # our own delay is nobody's offence
-    assert ask(sync, 9 + INSERT_MS_MAX)[0] == "a"
-
-
-def test_log_without_end_or_news_is_left() -> None:
-    sync, now = VertexSync(), 0
-    sync.want("liar")
-    while sync.requests(now, lambda: []):
-        now += 1
-        assert now <= STALE_RANGES_MAX
-        sync.on_range(now, "liar", VertexRange(now, now * VERTICES_MAX, False, b"old"))
-        sync.on_inserted(now, "liar", 0)
-    assert now == STALE_RANGES_MAX
-
-
-@pytest.mark.parametrize(
-    ("start", "end", "ok"),
-    [(299, True, False), (300, False, False), (300, True, True), (301, False, True)],
-)
-def test_ranges_must_lead_on(start: int, end: bool, ok: bool) -> None:
-    sync = VertexSync()
-    sync.want("a")
-    ask(sync, 0, [vertex(1)])
-    sync.on_located("a", Located(1, 300 + MARGIN))
-    assert ask(sync, 0)[1] == GetVertices(2, 300, VERTICES_MAX)
-    if ok:
-        assert sync.on_range(0, "a", VertexRange(2, start, end, b"v")) == b"v"
-    else:
-        with pytest.raises(Invalid, match="goes on at"):
-            sync.on_range(0, "a", VertexRange(2, start, end, b"v"))
-
-
-def test_vertex_answers_out_of_turn() -> None:
-    sync = VertexSync()
-    with pytest.raises(Invalid, match="nobody asked"):
-        sync.on_range(0, "a", VertexRange(1, 1, False, b""))
-    sync.want("a")
-    ask(sync, 0)
-    with pytest.raises(Invalid, match="another kind"):
-        sync.on_located("a", Located(1, 1))
-    sync.on_located("b", Located(1, 1))
-    assert sync.on_range(0, "b", VertexRange(1, 1, False, b"v")) == b""
-    sync.on_tick(ANSWER_MS_MAX)
-    assert sync.on_range(0, "a", VertexRange(1, 1, False, b"v")) == b""
-    sync.on_inserted(0, "a", 1)
-
-
-def test_far_behind_walks_again_after_a_rest() -> None:
-    sync = VertexSync()
-    sync.on_status(0, "a", BEHIND_MAX + 5, 5)
-    assert sync.requests(0, lambda: []) == []
-    sync.on_status(0, "a", BEHIND_MAX + 6, 5)
-    ask(sync, 0)
-    sync.on_range(0, "a", VertexRange(1, 0, True, b""))
-    sync.on_status(REST_MS - 1, "a", 10**9, 5)
-    assert sync.requests(REST_MS - 1, lambda: []) == []
-    sync.on_status(REST_MS, "a", 10**9, 5)
-    assert ask(sync, REST_MS)[0] == "a"
-    sync.on_range(REST_MS, "a", VertexRange(2, 0, True, b""))
-    sync.on_behind(2 * REST_MS - 1, "a")
-    assert sync.requests(2 * REST_MS - 1, lambda: []) == []
-    sync.on_behind(2 * REST_MS, "a")
-    assert ask(sync, 2 * REST_MS)[0] == "a"
-    sync.forget("a")
-    assert (sync._queue, sync._walks, sync._rested_ms) == ({}, {}, {})
-    sync.on_inserted(0, "a", 1)
-
-
 # --- serving
 
 
@@ -466,5 +330,5 @@ def test_served_vertices_are_bounded() -> None:
 
 
 def test_unknown_ids_are_located_nowhere() -> None:
-    raw = serve_located(LocateVertices(4, (vertex(1),)), lambda _: None)
+    raw = serve_located(LocateVertices(4, (bytes(31) + b"\x01",)), lambda _: None)
     assert decode("sync", raw) == Located(4, 0)

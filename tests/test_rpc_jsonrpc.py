@@ -22,6 +22,8 @@ class Fake:
         self.submits: list[tuple[str, list[bytes]]] = []
         self.bugs: list[Exception] = []
         self.refusal: Exception | None = None
+        self.settlings: list[int] = []
+        self.unsettled: Invalid | None = None
 
     async def submit(self, kind: str, items: Sequence[bytes]) -> list[Any]:
         self.submits.append((kind, list(items)))
@@ -31,6 +33,11 @@ class Fake:
 
     def failed(self, error: Exception) -> None:
         self.bugs.append(error)
+
+    async def settled(self) -> None:
+        self.settlings.append(len(self.submits))
+        if self.unsettled is not None:
+            raise self.unsettled
 
 
 def one(results: Sequence[Any]) -> str:
@@ -78,6 +85,18 @@ def test_result() -> None:
     assert ask({"jsonrpc": "2.0", "id": "x\u00e9", "method": "add", "params": [2]}) == {
         "jsonrpc": "2.0", "id": "x\u00e9", "result": 3,
     }  # fmt: skip
+
+
+def test_no_answer_leaves_before_what_it_shows_is_durable() -> None:
+    for request in (call("add", [1]), [call("send", ["0x01"]), call("add", [2])]):
+        fake = Fake()
+        ask(request, fake)
+        assert fake.settlings == [len(fake.submits)]  # once, after all has been read
+    fake = Fake()
+    fake.unsettled = Invalid("stopping")
+    answer = ask(call("add", [1]), fake)
+    assert "result" not in answer
+    assert answer["error"]["data"]["code"] == "stopping"
 
 
 def test_a_default_stands_for_null_and_for_what_is_left_out() -> None:

@@ -84,6 +84,34 @@ def test_thread_joins_staged_writes_and_reports_them_in_order(store: Store) -> N
     assert seen[-1] == 100
 
 
+def test_what_waits_for_the_disk_is_counted(store: Store) -> None:
+    store.stage({b"k": bytes(1000), b"gone": None})
+    store.stage({b"k": bytes(500)})
+    assert store.staged_bytes == 1505 + 1
+    store.commit()
+    assert store.staged_bytes == 0
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_bug_in_its_thread_leaves_nobody_waiting(store: Store) -> None:
+    told: list[str] = []
+    done = threading.Event()
+
+    def failed(reason: str) -> None:
+        told.append(reason)
+        done.set()
+
+    def bug(count: int) -> None:
+        raise ZeroDivisionError(count)
+
+    store.start(bug, failed)
+    store.stage({b"k": b"v"})
+    assert done.wait(30)
+    assert "storage failed" in told[0]
+    with pytest.raises(Corrupt):
+        store.stage({b"k": b"w"})
+
+
 def test_damaged_log_is_corrupt_and_says_what_to_do(tmp_path: Path) -> None:
     store = Store(tmp_path / "db")
     for number in range(50):

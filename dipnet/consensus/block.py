@@ -8,7 +8,7 @@ Until the finality protocol and the anchors of the DAG arrive, their fields of t
 one honest value that there is, and nothing else is valid (ADR 10).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -119,21 +119,29 @@ def decode_header(raw: bytes) -> Header:
     return Header(*fields[1:])
 
 
-def decode_block(raw: bytes, genesis: Genesis) -> Block:
+def decode_block(
+    raw: bytes, genesis: Genesis, leader: Callable[[int], bytes] | None = None
+) -> Block:
     """The block in ``raw``, checked against all rules that need no other block.
+
+    ``leader`` gives the address that may propose in a slot: with it, the costly part of a body is
+    judged only if a delegate has signed for it, so that no stranger makes us recover thousands of
+    senders for nothing.
 
     Raises ``Invalid``: ``oversized``, ``record``, ``chain_id``, ``block_form`` (a field that
     cannot have this value), ``block_tx`` (a transaction that is none), ``block_root`` (body and
-    header disagree), ``block_signature``.
+    header disagree), ``block_signature``, ``block_leader``.
     """
     header_raw, signature, tx_raws, certificate, frontier = _unpack_block(raw, genesis)
     header = decode_header(header_raw)
     check_fields(header, fixed_fields(genesis, header.slot))
+    if leader is not None and leader(header.slot) != header.proposer:
+        raise Invalid("block_leader", f"slot {header.slot}")
+    _check_signature(header, signature)
     if header.cert_root != keccak256(certificate):
         raise Invalid("block_root", "cert_root")
     if header.tx_root != ordered_root(tx_raws):
         raise Invalid("block_root", "tx_root")
-    _check_signature(header, signature)
     txs = []
     for index, tx in enumerate(decode_batch(tx_raws, genesis.chain_id)):
         if isinstance(tx, Invalid):

@@ -113,6 +113,11 @@ class Dag:
     def __len__(self) -> int:
         return len(self._graph)
 
+    @property
+    def sum(self) -> int:
+        """Of the first 8 bytes of all ids, modulo 2^64: logs of one set have one, in any order."""
+        return self._graph.sum()
+
     # --- insert
 
     def insert(self, batch: Batch) -> Inserted:

@@ -9,6 +9,8 @@ not leave us waiting):
   higher ones of a branch that we store already. After TRIES_MAX failures in a row it is left
   alone for PAUSE_MS. Silence may be the network's fault, so only answers that lead nowhere are
   called lies.
+* A claim alone keeps no delegate from producing: ``syncing`` speaks of peers that deliver and
+  once, for BELIEF_MS, of the first that is asked.
 """
 
 from collections.abc import Callable
@@ -27,6 +29,8 @@ GRACE_MS: Final = 1_000  # one block ahead is most often on its way by gossip
 TRIES_MAX: Final = 3
 STALE_ANSWERS_MAX: Final = 64  # in a row that only climb a branch stored here
 PAUSE_MS: Final = 15_000
+EARLY_MS: Final = 1_000  # after blocks from the future
+BELIEF_MS: Final = 10_000  # after fresh blocks of a peer there are more where they came from
 NOWHERE: Final = (0, b"")
 
 
@@ -46,6 +50,7 @@ class _Peer:
     stale: int = 0  # answers since the last fresh block
     tries: int = 0
     paused_until_ms: int = 0
+    believed_until_ms: int = 0
 
     def ahead(self, now_ms: int, our_height: int) -> bool:
         """Whether it is worth asking."""
@@ -60,6 +65,7 @@ class BlockSync:
     def __init__(self) -> None:
         self._peers: dict[str, _Peer] = {}
         self._last_request = 0
+        self._credulous = True  # until somebody was asked: after a start we are behind, mostly
 
     def on_status(self, now_ms: int, peer: str, status: Status) -> None:
         """What the peer claims now; a lower claim replaces a higher one."""
@@ -79,10 +85,13 @@ class BlockSync:
         self, now_ms: int, our_height: int, hash_at: Callable[[int], bytes]
     ) -> list[Outgoing]:
         """What to ask now. ``hash_at`` gives the canonical block of a height 0..our_height."""
+        out: list[Outgoing] = []
+        names = self._by_claim(now_ms, our_height)
+        if not names:
+            return out
         busy = [peer for peer in self._peers.values() if now_ms < peer.busy_until_ms]
         heads = {peer.head for peer in busy}
-        out: list[Outgoing] = []
-        for name in self._by_claim(now_ms, our_height):
+        for name in names:
             peer = self._peers[name]
             if len(busy) >= PEERS_ASKED_MAX:
                 break
@@ -91,6 +100,8 @@ class BlockSync:
             self._last_request += 1
             peer.request, peer.promised = self._last_request, peer.height
             peer.busy_until_ms = now_ms + REQUEST_MS_MAX
+            if self._credulous:
+                peer.believed_until_ms, self._credulous = now_ms + BELIEF_MS, False
             marks = locator(our_height, hash_at, peer.cursor[1])
             out.append((name, "sync", encode(GetBlocks(peer.request, marks, BLOCKS_MAX))))
             busy.append(peer)
@@ -116,12 +127,19 @@ class BlockSync:
         return blocks.raws
 
     def on_imported(
-        self, now_ms: int, peer: str, our_height: int, fresh: int, last: tuple[int, bytes]
+        self,
+        now_ms: int,
+        peer: str,
+        our_height: int,
+        fresh: int,
+        last: tuple[int, bytes],
+        early: bool = False,
     ) -> list[str]:
         """The outcome of a delivery; offences.
 
         ``fresh`` blocks were new and valid, on whatever branch; ``last`` is height and hash of the
-        last one that is stored now, new or not; (0, b"") when there is none.
+        last one that is stored now, new or not; (0, b"") when there is none. ``early``: it ended
+        with a block from the future; one clock is wrong, maybe ours, which is no offence of his.
         """
         known = self._peers.get(peer)
         if known is None:
@@ -129,8 +147,12 @@ class BlockSync:
         known.busy_until_ms = now_ms
         climbed = known.more and last[0] > known.cursor[0] and known.stale < STALE_ANSWERS_MAX
         known.cursor = last if known.more else NOWHERE
+        if early:
+            known.cursor, known.paused_until_ms = NOWHERE, now_ms + EARLY_MS
         if fresh:
             known.tries = known.stale = 0
+            known.believed_until_ms = now_ms + BELIEF_MS
+        if fresh or early:
             return []
         known.stale += 1
         if climbed:
@@ -151,8 +173,11 @@ class BlockSync:
         return silent
 
     def syncing(self, now_ms: int) -> bool:
-        """Whether a request or an import is running."""
-        return any(now_ms < peer.busy_until_ms for peer in self._peers.values())
+        """Whether a request to, or an import of, a peer that is believed is running."""
+        return any(
+            now_ms < min(peer.busy_until_ms, peer.believed_until_ms)
+            for peer in self._peers.values()
+        )
 
     def forget(self, peer: str) -> None:
         """The peer is gone: release all that it took."""

@@ -12,6 +12,7 @@ Rules that bind this file (DESIGN 7):
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Final, TypeAlias
 
 from dipnet.p2p.messages import (
@@ -101,6 +102,7 @@ class Gossip:
         self._peers: dict[str, _Peer] = {}
         self._wants: dict[_Key, _Want] = {}
         self._asked: dict[_Key, _Want] = {}  # those of _wants that are in flight, by deadline
+        self._mail: dict[tuple[Lane, str], None] = {}  # lanes of peers for whom something waits
         self._queued_bytes = 0
 
     @property
@@ -117,6 +119,8 @@ class Gossip:
         gone = self._peers.pop(peer, None)
         if gone is None:
             return
+        for lane in Lane:
+            self._mail.pop((lane, peer), None)
         for key in gone.offers:
             want = self._wants[key]
             if want.asked == peer:
@@ -136,7 +140,10 @@ class Gossip:
                 continue
             seen, tell = peer.seen[lane], peer.tell[lane]
             news = [id_ for id_ in chosen if id_ not in seen]
+            if not news:
+                continue
             tell.extend(news)
+            self._mail[lane, name] = None
             self._queued_bytes += ID_BYTES * len(news)
             for id_ in news:
                 seen.add(id_)
@@ -150,14 +157,14 @@ class Gossip:
         for name, peer in self._peers.items():
             if name != except_peer and id_ not in peer.seen[lane]:
                 peer.seen[lane].add(id_)
-                self._queue(peer, lane, frame)
+                self._queue(name, lane, frame)
 
     def tips(self, ids: Sequence[bytes]) -> None:
         """Tell every peer the newest IDS_MAX tips of our DAG: each slot, whoever has seen them."""
         if ids:
             frame = encode(Tips(tuple(ids[-IDS_MAX:])))
-            for peer in self._peers.values():
-                self._queue(peer, Lane.VERTEX, frame)
+            for name in self._peers:
+                self._queue(name, Lane.VERTEX, frame)
 
     def answer(self, peer: str, lane: Lane, raws: Iterable[bytes]) -> int:
         """Queue the answer to a Fetch, read lazily up to ANSWER_BYTES_MAX; its bytes."""
@@ -167,17 +174,17 @@ class Gossip:
         before = to.answer_bytes
         for frame in _answers(lane, _within(raws, ANSWER_BYTES_MAX - before)):
             to.answer_bytes += len(frame)
-            self._queue(to, lane, frame)
+            self._queue(peer, lane, frame)
         return to.answer_bytes - before
 
     def flush(self) -> list[Outgoing]:
         """All that waits, as frames: votes of all peers, then blocks, transactions, vertices."""
         out: list[Outgoing] = []
-        for lane in Lane:
-            for name, peer in self._peers.items():
-                out += [(name, "gossip", frame) for frame in _drain(lane, peer)]
-        for peer in self._peers.values():
+        for lane, name in sorted(self._mail, key=itemgetter(0)):
+            peer = self._peers[name]
+            out += [(name, "gossip", frame) for frame in _drain(lane, peer)]
             peer.answer_bytes = 0
+        self._mail.clear()
         self._queued_bytes = 0
         return out
 
@@ -265,6 +272,7 @@ class Gossip:
         self._asked[key] = want  # time does not run backwards: ordered by deadline
         asked.in_flight += 1
         asked.fetch[key[0]].append(key[1])
+        self._mail[key[0], peer] = None
         self._queued_bytes += ID_BYTES
 
     def _give_up(self, now_ms: int, key: _Key, want: _Want) -> None:
@@ -301,8 +309,9 @@ class Gossip:
         del offerer.offers[key]
         offerer.waiting.pop(key, None)
 
-    def _queue(self, peer: _Peer, lane: Lane, frame: bytes) -> None:
-        peer.frames[lane].append(frame)
+    def _queue(self, peer: str, lane: Lane, frame: bytes) -> None:
+        self._peers[peer].frames[lane].append(frame)
+        self._mail[lane, peer] = None
         self._queued_bytes += len(frame)
 
 

@@ -59,6 +59,7 @@ class Hellos:
                 head_hash=status.head_hash,
                 final_height=status.final_height,
                 dag_count=status.dag_count,
+                dag_sum=status.dag_sum,
                 listen=listen[:LISTEN_MAX],
                 nonce=self._nonce,
             )
@@ -82,7 +83,7 @@ class Hellos:
         greeting = Greeting(hello.version, shared, hello.listen)
         self._greetings[peer] = greeting
         self._standing[peer] = Status(
-            hello.head_height, hello.head_hash, hello.final_height, hello.dag_count
+            hello.head_height, hello.head_hash, hello.final_height, hello.dag_count, hello.dag_sum
         )
         return greeting
 

@@ -56,18 +56,20 @@ class Hello:
     head_hash: bytes
     final_height: int
     dag_count: int
+    dag_sum: int
     listen: tuple[str, ...]
     nonce: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Where the sender stands; sent each slot."""
+    """Where the sender stands; sent each slot. Equal ``dag_sum``: both have the same vertices."""
 
     head_height: int
     head_hash: bytes
     final_height: int
     dag_count: int
+    dag_sum: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,11 +252,12 @@ _TABLE: Final[dict[str, dict[int, tuple[type[Any], tuple[_Field, ...]]]]] = {
                 _HASH,
                 _NUMBER,
                 _NUMBER,
+                _NUMBER,
                 _Field(Many(TEXT(ADDRESS_BYTES_MAX), LISTEN_MAX), _texts),
                 _Field(Bin(8), _same),
             ),
         ),
-        1: (Status, (_NUMBER, _HASH, _NUMBER, _NUMBER)),
+        1: (Status, (_NUMBER, _HASH, _NUMBER, _NUMBER, _NUMBER)),
     },
     "gossip": {
         0: (Announce, (_ANY_LANE, _IDS)),

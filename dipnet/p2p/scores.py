@@ -114,6 +114,12 @@ class Scores:
             raise Invalid("peer_limit", "too many bytes in too short a time")
         bucket.take(size + MESSAGE_BYTES)
 
+    def on_work(self, peer: str, size: int) -> None:
+        """What the last message of ``peer`` made us do is worth ``size`` bytes of its allowance."""
+        bucket = self._received.get(peer)
+        if bucket is not None:
+            bucket.take(size)
+
     def may_serve(self, now_ms: int, peer: str) -> bool:
         """Whether the peer's questions may be answered now: a question is small, answers large."""
         bucket = self._served.get(peer)

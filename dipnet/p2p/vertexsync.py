@@ -5,6 +5,10 @@ Rules that bind this file (DESIGN 6 and 7):
   them a walk of a thousand steps after a long absence. So nothing of it is kept over a restart.
 * One peer at a time. Logs have the same vertices in another order, so a walk begins MARGIN
   before the newest vertex that both have, found by ids sampled exponentially back.
+* Where nothing else heals, the logs are audited: while a peer's set of vertices differs from ours
+  for UNEQUAL_MS, one section of its log after another is walked, each four times as deep, so that
+  what gossip lost long ago, and no child names, is found. At most one vertex in AUDIT_MS is asked
+  for, of whatever peer, so a liar or a network that is never at rest costs next to nothing.
 * Every request ends within ANSWER_MS_MAX, at most INSERTS_MAX ranges wait for insertion, and a
   walk that brings nothing new for STALE_RANGES_MAX ranges is over.
 """
@@ -33,6 +37,9 @@ INSERT_MS_MAX: Final = 60_000
 TRIES_MAX: Final = 3
 BEHIND_MAX: Final = 1_000  # vertices that gossip is trusted to bring
 REST_MS: Final = 10_000  # between two walks of one peer's log
+UNEQUAL_MS: Final = 5_000  # a difference that gossip is trusted to heal
+AUDIT_MS: Final = 10  # for each vertex of an audit
+AUDIT_GROWTH: Final = 4  # depth of an audit, as a multiple of the last one's
 
 
 @dataclass(slots=True)
@@ -45,6 +52,16 @@ class _Walk:
     deadline_ms: int = 0
     inserting: int = 0
     stale: int = 0
+    audit: tuple[int, int] | None = None  # how far back from where the logs part: from, to
+    until: int = 0  # of an audit: its section ends here; 0: with the log
+
+
+@dataclass(slots=True)
+class _Doubt:
+    """A peer whose set of vertices is not ours."""
+
+    since_ms: int
+    depth: int = 0  # audited so far, in ordinals back
 
 
 class VertexSync:
@@ -54,6 +71,8 @@ class VertexSync:
         self._queue: dict[str, int] = {}  # peer -> tries, in turn
         self._walks: dict[str, _Walk] = {}  # at most one
         self._rested_ms: dict[str, int] = {}  # peer -> when it may be walked again
+        self._doubts: dict[str, _Doubt] = {}
+        self._audit_ms = 0  # when the next audit may begin
         self._last_request = 0
 
     def want(self, peer: str) -> None:
@@ -71,6 +90,20 @@ class VertexSync:
         if now_ms >= self._rested_ms.get(peer, 0):
             self.want(peer)
 
+    def on_compared(self, now_ms: int, peer: str, equal: bool) -> None:
+        """Whether the peer has the same vertices as we: audit its log when it has long not."""
+        if equal:
+            self._doubts.pop(peer, None)
+            return
+        doubt = self._doubts.setdefault(peer, _Doubt(now_ms))
+        busy = self._queue or self._walks or now_ms < self._audit_ms
+        if busy or now_ms < doubt.since_ms + UNEQUAL_MS:
+            return
+        section = max(MARGIN, doubt.depth * (AUDIT_GROWTH - 1))
+        self._audit_ms = now_ms + max(REST_MS, section * AUDIT_MS)
+        self._queue[peer] = 0
+        self._walks[peer] = _Walk(audit=(doubt.depth + section, doubt.depth))
+
     def requests(self, now_ms: int, sample: Callable[[], Sequence[bytes]]) -> list[Outgoing]:
         """What to ask now. ``sample`` gives ids of our log, newest first, exponentially back."""
         while self._queue or self._walks:
@@ -86,7 +119,8 @@ class VertexSync:
             walk.deadline_ms = now_ms + ANSWER_MS_MAX
             if walk.locating:
                 return [(peer, "sync", encode(LocateVertices(walk.request, ids)))]
-            ask = GetVertices(walk.request, walk.start, VERTICES_MAX)
+            left = walk.until - walk.start if walk.until else VERTICES_MAX
+            ask = GetVertices(walk.request, walk.start, min(left, VERTICES_MAX))
             return [(peer, "sync", encode(ask))]
         return []
 
@@ -96,7 +130,14 @@ class VertexSync:
         if walk is None:
             return
         walk.locating = False
-        walk.start = max(0, located.ordinal - MARGIN)
+        if walk.audit is None:
+            walk.start = max(0, located.ordinal - MARGIN)
+            return
+        first, last = walk.audit
+        walk.start = max(0, located.ordinal - first)
+        walk.until = max(1, located.ordinal - last) if last else 0
+        if peer in self._doubts:  # from the end again when all has been seen
+            self._doubts[peer].depth = first if walk.start else 0
 
     def on_range(self, now_ms: int, peer: str, answer: VertexRange) -> bytes:
         """Vertices to insert, perhaps none; report with ``on_inserted``.
@@ -111,7 +152,7 @@ class VertexSync:
         walk.start = answer.next
         walk.inserting += 1
         walk.deadline_ms = now_ms + INSERT_MS_MAX
-        if answer.end:
+        if answer.end or 0 < walk.until <= walk.start:
             self._finish(now_ms, peer)
         return answer.wire
 
@@ -122,7 +163,7 @@ class VertexSync:
             return
         walk.inserting -= 1
         walk.stale = 0 if fresh else walk.stale + 1
-        if walk.stale >= STALE_RANGES_MAX:
+        if walk.stale >= STALE_RANGES_MAX and walk.audit is None:
             self._finish(now_ms, peer)
 
     def on_tick(self, now_ms: int) -> list[str]:
@@ -146,6 +187,7 @@ class VertexSync:
         self._queue.pop(peer, None)
         self._walks.pop(peer, None)
         self._rested_ms.pop(peer, None)
+        self._doubts.pop(peer, None)
 
     def _answered(self, peer: str, request: int, locating: bool) -> _Walk | None:
         if not 0 < request <= self._last_request:

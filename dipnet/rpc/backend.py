@@ -57,6 +57,10 @@ class Backend(Protocol):
         Raises ``Invalid`` ("busy", "stopping", "syncing") when none of them was looked at.
         """
 
+    async def settled(self) -> None:
+        """Returns when all that reads have shown so far is durable: a crash takes back nothing
+        that a client has seen. Raises ``Invalid`` ("stopping")."""
+
     def subscribe(self, topic: Topic) -> Feed:
         """A bounded queue of what is published on ``topic``: Block, Tx or Vertex."""
 

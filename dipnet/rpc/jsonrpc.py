@@ -86,13 +86,21 @@ class Rpc:
         except Invalid as error:
             return self._refuse(error)
         if not isinstance(request, list):
-            return b"".join(await self._run([request], session))
+            return await self._settled(b"".join(await self._run([request], session)))
         if not request:
             return self._refuse(Invalid("request", "empty batch"))
         if len(request) > BATCH_ITEMS_MAX:
             return self._refuse(Invalid("limit", f"batch of more than {BATCH_ITEMS_MAX} requests"))
         answers = [body for body in await self._run(request, session) if body]
-        return b"[%b]" % b",".join(answers) if answers else b""
+        return await self._settled(b"[%b]" % b",".join(answers)) if answers else b""
+
+    async def _settled(self, answer: bytes) -> bytes:
+        """``answer`` once what it shows cannot be lost any more (DESIGN 2, rule 3)."""
+        try:
+            await self.backend.settled()
+        except Invalid as error:
+            return self._refuse(error)
+        return answer
 
     def _refuse(self, error: Invalid, method: str = OTHER, id_json: bytes = _NO_ID) -> bytes:
         self.requests[method, error.code] += 1
