@@ -58,8 +58,9 @@ class Hostile:
                 self.send(reply)
 
     async def until(self, true: Callable[[], object]) -> None:
+        # Polled, because it is also about what the peer thread changes.
         async with asyncio.timeout(PATIENCE_S):
-            while not true():  # noqa: ASYNC110: also about what the peer thread changes
+            while not true():  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 
     async def connect(self) -> None:
