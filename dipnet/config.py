@@ -37,6 +37,9 @@ class Config(BaseModel):
     data: Path = Field(Path("~/.dipnet"), description="directory of the node's records and keys")
     genesis: Path | None = Field(None, description="genesis.json; default: the one in data")
     listen: str = Field(f"/ip4/0.0.0.0/tcp/{P2P_PORT}", description="multiaddr to listen on")
+    advertise: tuple[str, ...] = Field(
+        (), description="multiaddrs without peer id that peers are told; default: where it listens"
+    )
     bootstrap: tuple[str, ...] = Field((), description="multiaddrs of peers to dial first")
     peers_max: int = Field(50, ge=0, le=1000, description="connected peers at most")
     local: bool = Field(False, description="test network: loopback peers without limits by address")

@@ -48,6 +48,7 @@ from dipnet.errors import Corrupt, Invalid
 from dipnet.genesis import Genesis
 from dipnet.net import Net
 from dipnet.node import Node
+from dipnet.p2p.address import parse as parse_address
 from dipnet.rpc.backend import Accepted
 from dipnet.rpc.feed import Feed, Feeds, Topic
 from dipnet.rpc.listen import serve
@@ -155,7 +156,7 @@ class Daemon:
                 self.genesis,
                 self.store,
                 peer_id=self.peer_id,
-                addresses=self._addresses,
+                addresses=self._advertised(),
                 proposer=self._proposer(),
                 bootstrap=self.config.bootstrap,
                 local=self.config.local,
@@ -178,6 +179,14 @@ class Daemon:
             await self._loop.run_in_executor(None, self._net.stop)
             self.store.close()
         return code
+
+    def _advertised(self) -> list[str]:
+        """Where peers are told to dial: behind a wildcard or a NAT only the operator knows."""
+        told = [f"{address}/p2p/{self.peer_id}" for address in self.config.advertise]
+        try:
+            return [parse_address(address).text for address in told] or self._addresses
+        except Invalid as wrong:
+            raise Invalid("config", f"advertise: {wrong.detail}") from None
 
     def now_ms(self) -> int:
         return time.time_ns() // 1_000_000

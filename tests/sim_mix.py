@@ -22,6 +22,8 @@ class Mix:
     """Of ``DISASTERS``, those that strike this network."""
     every_ms: tuple[int, int] = (500, 12_000)
     """Between two of them."""
+    down_ms: tuple[int, int] = (10, 8_000)
+    """From a crash to the restart."""
     skew_ms: int = 0
     """Every clock is wrong by at most this."""
     far_ms: int = 0
@@ -43,6 +45,9 @@ class Mix:
     """How long the load goes on in peace."""
     quiet_ms: int = 40_000
     """How long the network then has for itself: longer than any pause of a peer or a dial."""
+
+    settle_ms: int = 15_000
+    """The DAGs are equal so soon after faults and load have ended."""
 
     @property
     def hosts(self) -> int:
@@ -73,4 +78,5 @@ class Mix:
             twin=bool(observers) and rng.randrange(3) == 0,
             doubled=rng.choice((0, 10, 50)),
             wrong=rng.randrange(2) == 0,
+            load_ms=rng.choice((0, 15_000)),
         )

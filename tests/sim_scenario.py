@@ -16,7 +16,6 @@ from tests.sim_mix import Mix
 BALANCE = 10**21
 ACCOUNTS, DEVICES = 5, 4
 HOSTILE_PERCENT = 30
-DOWN_MS = (10, 8_000)
 WIPED_DOWN_MS = (2_000, 8_000)
 CUT_MS = (1_000, 12_000)
 JUMP_MS = (-4_000, 4_000)
@@ -176,7 +175,7 @@ class Run:
 
     def _crash(self) -> None:
         if (host := self._up()) is not None:
-            self._take_down(host, DOWN_MS)
+            self._take_down(host, self.mix.down_ms)
 
     def _wipe(self) -> None:
         """At most one disk is lost: somebody must still have what it alone had acknowledged."""
@@ -194,7 +193,7 @@ class Run:
         """The next write fails; the process ends with it and is started again."""
         if (host := self._up()) is not None:
             host.disk.failing = True
-            self.world.after(DOWN_MS, lambda: self._restart(host.index))
+            self.world.after(self.mix.down_ms, lambda: self._restart(host.index))
 
     def _restart(self, index: int) -> None:
         if self.world.hosts[index].node is None:
@@ -229,6 +228,9 @@ class Run:
             del signers[world.hosts[0].proposer]
         node = self.honest[0].node
         assert node is not None
+        broken = list(violations(world, self.ledger, self.honest, signers))
+        if self.settled_ms is not None and self.settled_ms > self.mix.settle_ms:
+            broken.append(f"the DAGs were equal only after {self.settled_ms} ms")
         return Outcome(
             seed=0,
             mix=str(self.mix),
@@ -239,7 +241,7 @@ class Run:
             vertices=len(node.dag),
             payments=len(self.ledger.payments),
             settled_ms=self.settled_ms,
-            violations=list(violations(world, self.ledger, self.honest, signers)),
+            violations=broken,
         )
 
 

@@ -145,6 +145,8 @@ def test_a_directory_in_use_a_busy_port_and_another_genesis(tmp_path: Path) -> N
     run("init", "--data", tmp_path / "other")
     genesis = ("--genesis", str(tmp_path / "other" / networks.GENESIS_NAME))
     said(*finished(log, "dipnetd", *start, *genesis), "another genesis.json")
+    told = ("--advertise", "/ip4/198.51.100.7/tcp/x")
+    said(*finished(log, "dipnetd", *start, *told), "advertise", "port")
     (home / networks.NODE_KEY).chmod(0o644)
     said(*finished(log, "dipnetd", *start), "chmod 600")
 
