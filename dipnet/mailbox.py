@@ -28,6 +28,8 @@ class Limits:
     )
     outbox_bytes_max: int = 16 << 20  # waiting for one peer and protocol
     outbox_frames_max: int = 8192
+    outbox_all_bytes_max: int = 128 << 20  # waiting for all peers; what comes on top is each one's
+    outbox_fair_bytes: int = 1 << 20
     inbox_bytes_max: int = 32 << 20  # waiting for the main thread, all peers
     inbox_peer_bytes_max: int = 4 << 20  # of them of one peer; one frame may go past it
     strangers_max: int = 64  # inbound and not yet a peer; one more ends the oldest
@@ -54,8 +56,9 @@ class Mailbox:
         self._bytes = dict.fromkeys(PROTOCOLS, 0)
 
     @property
-    def unsent(self) -> bool:
-        return any(self._bytes.values())
+    def unsent(self) -> int:
+        """Bytes that are queued or being written."""
+        return sum(self._bytes.values())
 
     def put(self, protocol: str, data: bytes) -> bool:
         """Queues a frame; False when there is no room or the peer is going."""

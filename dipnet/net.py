@@ -159,13 +159,21 @@ class Net:
         if not 0 < len(data) <= limit:
             raise ValueError(f"a {protocol} frame of {len(data)} bytes, {limit} at most")
         mailbox = self._mailboxes.get(peer)
-        if mailbox is None or not mailbox.put(protocol, data):
+        if mailbox is None or self._crowded(mailbox) or not mailbox.put(protocol, data):
             return False
         with self._lock:
             poked, mailbox.poked = mailbox.poked, True
         if not poked:
             self._in_trio(partial(self._poke, mailbox))
         return True
+
+    def _crowded(self, mailbox: Mailbox) -> bool:
+        """Whether this peer has its fair part waiting, and all peers together too much."""
+        return (
+            mailbox.unsent > self._limits.outbox_fair_bytes
+            and sum(one.unsent for one in self._mailboxes.values())
+            > self._limits.outbox_all_bytes_max
+        )
 
     def _poke(self, mailbox: Mailbox) -> None:
         with self._lock:

@@ -55,6 +55,7 @@ def test_a_payment() -> None:
     assert chain.transaction(paid.hash) == (block.hash, 0)
     receipts = chain.receipts(block.hash)
     assert receipts is not None
+    assert chain.receipts(block.hash) is receipts  # decoded once, however many ask
     assert [(one.status, one.gas_used) for one in receipts] == [(1, 21_000)]
     assert chain.block(block.hash) == block
     assert chain.raw(block.hash) == block.raw

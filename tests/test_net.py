@@ -296,6 +296,31 @@ async def test_the_outbox_counts_frames_too() -> None:
 
 
 @run
+async def test_those_who_do_not_read_share_one_limit_and_harm_nobody_else() -> None:
+    limits = Limits(
+        outbox_all_bytes_max=256 << 10, outbox_fair_bytes=64 << 10, inbox_peer_bytes_max=1,
+        write_s=PATIENCE_S,
+    )  # fmt: skip
+    async with nodes(4, limits=limits) as (hub, *others):
+        for node in others:
+            await connect(node, hub)
+        *deaf, good = others
+        for node in deaf:
+            node.net.pause()
+        frame = bytes(32 << 10)
+        for node in deaf:
+            for _ in range(400):  # buffers on the way take some
+                hub.net.send(node.id, "gossip", frame)
+                await asyncio.sleep(0.001)
+        waiting = [box.unsent for box in hub.net._mailboxes.values()]
+        assert sum(waiting) <= (256 << 10) + 3 * ((64 << 10) + len(frame))
+        assert hub.net.send(good.id, "gossip", frame)
+        await good.until(Received)
+        for node in deaf:
+            node.net.resume()
+
+
+@run
 async def test_connections_past_peers_max_are_refused() -> None:
     async with nodes(4, peers_max=2) as (hub, *others):
         for node in others[:2]:

@@ -17,6 +17,7 @@ from dipnet.vm.receipt import Receipt
 HEADERS_MAX: Final = 1_024
 BLOCKS_MAX: Final = 16
 LINKS_MAX: Final = 16
+RECEIPTS_MAX: Final = 4  # blocks: whoever waits for one transaction of it asks for all, again
 
 
 class StoredBlocks:
@@ -28,6 +29,7 @@ class StoredBlocks:
         self._headers: Recent[Header] = Recent(HEADERS_MAX)
         self._blocks: Recent[Block] = Recent(BLOCKS_MAX)
         self._links: Recent[Link] = Recent(LINKS_MAX)
+        self._receipts: Recent[tuple[Receipt, ...]] = Recent(RECEIPTS_MAX)
 
     def header(self, block_hash: bytes) -> Header | None:
         """The header of a block that we have, canonical or not."""
@@ -68,8 +70,14 @@ class StoredBlocks:
 
     def receipts(self, block_hash: bytes) -> tuple[Receipt, ...] | None:
         """The receipts of a block that we have."""
-        raw = self._reader.get(records.KEY_RECEIPTS + block_hash)
-        return None if raw is None else records.unpack_receipts(raw, _receipts_of(block_hash))
+        receipts = self._receipts.get(block_hash)
+        if receipts is None:
+            raw = self._reader.get(records.KEY_RECEIPTS + block_hash)
+            if raw is None:
+                return None
+            receipts = records.unpack_receipts(raw, _receipts_of(block_hash))
+            self._receipts.put(block_hash, receipts)
+        return receipts
 
     def _senders(self, block_hash: bytes) -> list[bytes]:
         raw = self._reader.get(records.KEY_RECEIPTS + block_hash)
@@ -115,6 +123,7 @@ class StoredBlocks:
         self._headers.drop(block_hash)
         self._blocks.drop(block_hash)
         self._links.drop(block_hash)
+        self._receipts.drop(block_hash)
 
 
 def _damaged(block_hash: bytes, why: str) -> Corrupt:

@@ -1,0 +1,169 @@
+"""A libp2p peer that means no good: dipnet's own peer layer, without its manners."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+from dipnet import crypto
+from dipnet.consensus.block import Block, Header, decode_block, fixed_fields, ordered_root, seal
+from dipnet.consensus.chain import Chain
+from dipnet.consensus.execute import Execution
+from dipnet.consensus.rules import chained_fields
+from dipnet.dag.vertex import Draft, sign_vertex
+from dipnet.effects import PROTOCOLS, Connected, Disconnected, Received
+from dipnet.genesis import Genesis
+from dipnet.keys import DEV_SECRETS
+from dipnet.mailbox import Limits
+from dipnet.net import Event, Net
+from dipnet.p2p import messages as m
+from dipnet.p2p.hello import CAPABILITIES
+from dipnet.tx import Tx
+from tests.memory import Memory
+
+PATIENCE_S = 60
+FRAME_BYTES_MAX = 64 << 20
+LIMITS = Limits(
+    frame_bytes_max=MappingProxyType(dict.fromkeys(PROTOCOLS, FRAME_BYTES_MAX)),
+    outbox_bytes_max=2 * FRAME_BYTES_MAX,
+    outbox_frames_max=1 << 20,
+    write_s=PATIENCE_S,
+)
+
+
+class Hostile:
+    """One identity and its connection to the node."""
+
+    def __init__(self, network: "Network", limits: Limits = LIMITS) -> None:
+        self.network = network
+        self.events: list[Event] = []
+        self.answer: Callable[[Any], m.Message | None] = lambda message: None
+        self.net = Net(
+            secret=secrets.token_bytes(32),
+            listen="/ip4/127.0.0.1/tcp/0",
+            on_event=self._on_event,
+            on_failure=lambda reason: None,
+            limits=limits,
+        )
+        self.id, _ = self.net.start()
+
+    def _on_event(self, event: Event) -> None:
+        self.events.append(event)
+        if isinstance(event, Received):
+            reply = self.answer(m.decode(event.protocol, event.data))
+            if reply is not None:
+                self.send(reply)
+
+    async def until(self, true: Callable[[], object]) -> None:
+        # Polled, because it is also about what the peer thread changes.
+        async with asyncio.timeout(PATIENCE_S):
+            while not true():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+    async def connect(self) -> None:
+        """Dials until the node lets it in; says nothing yet."""
+        self.net.dial(self.network.address)
+        await self.until(lambda: self.seen(Connected))
+
+    async def greet(self, **changes: Any) -> None:
+        """Until the node talks to us: frames of another protocol may overtake a hello."""
+        await self.connect()
+        self.send(replace(self.network.hello(), **changes))
+        await self.until(lambda: self.gone or self.heard(m.GetPeers))
+
+    def seen(self, kind: type) -> list[Any]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def heard(self, kind: type) -> list[Any]:
+        decoded = (m.decode(event.protocol, event.data) for event in self.seen(Received))
+        return [message for message in decoded if isinstance(message, kind)]
+
+    def send(self, message: m.Message) -> bool:
+        return self.raw(m.protocol_of(message), m.encode(message))
+
+    def raw(self, protocol: str, data: bytes) -> bool:
+        return self.net.send(self.network.peer, protocol, data)
+
+    async def pour(self, frames: list[tuple[str, bytes]]) -> None:
+        """All of them, as fast as they are read; or until it is thrown out."""
+        for protocol, data in frames:
+            while not self.raw(protocol, data):
+                if self.gone:
+                    return
+                await asyncio.sleep(0.001)
+        mailbox = self.net._mailboxes.get(self.network.peer)
+        await self.until(lambda: self.gone or mailbox is None or not mailbox.unsent)
+
+    @property
+    def gone(self) -> bool:
+        return bool(self.seen(Disconnected))
+
+    async def thrown_out(self) -> None:
+        await self.until(lambda: self.gone)
+
+
+class Network:
+    """What anybody knows of the node's network; the delegate's key of a dev chain, too."""
+
+    def __init__(self, genesis: Genesis, address: str) -> None:
+        self.genesis = genesis
+        self.address = address
+        self.peer = address.rpartition("/")[2]
+        self.disk = Memory()
+        self.disk.apply(Chain.genesis_puts(genesis))
+        self.chain = Chain(genesis, self.disk)
+
+    def hello(self) -> m.Hello:
+        return m.Hello(
+            version="hostile/1",
+            chain_id=self.genesis.chain_id,
+            genesis_hash=self.chain.genesis_hash,
+            capabilities=CAPABILITIES,
+            head_height=0,
+            head_hash=self.chain.genesis_hash,
+            final_height=0,
+            dag_count=0,
+            dag_sum=0,
+            listen=(),
+            nonce=secrets.token_bytes(8),
+        )
+
+    @asynccontextmanager
+    async def hostile(self, limits: Limits = LIMITS) -> AsyncIterator[Hostile]:
+        peer = Hostile(self, limits)
+        try:
+            yield peer
+        finally:
+            await asyncio.to_thread(peer.net.stop)
+
+    def follow(self, raw: bytes) -> None:
+        """Imports a block of the node."""
+        imported = self.chain.on_block(decode_block(raw, self.genesis), 2**52)
+        self.disk.apply(imported.puts)
+
+    def block(self, slot: int, key: bytes = DEV_SECRETS[0], **changes: Any) -> Block:
+        """On our head; signed by ``key`` whoever it is, with fields changed."""
+        chain, parent = self.chain, self.chain.head
+        derived = fixed_fields(self.genesis, slot) | chained_fields(
+            self.genesis, chain.genesis_hash, parent, chain.final, slot
+        )
+        proposer = crypto.address(crypto.public_key(key))
+        execution = Execution(
+            self.genesis, chain.head_state, parent.state_root, parent.height + 1, slot, proposer,
+            derived["base_fee"],
+        )  # fmt: skip
+        txs: tuple[Tx, ...] = ()
+        fields = derived | execution.finish().fields | {"tx_root": ordered_root([])} | changes
+        header = Header(proposer=proposer, **fields)
+        return seal(header, txs, crypto.sign(header.proposal_digest, key))
+
+    def vertex(self, key: bytes, seq: int, parents: tuple[bytes, ...] = (), size: int = 8) -> bytes:
+        draft = Draft(
+            chain_id=self.genesis.chain_id, ref_height=0, ref_hash=self.chain.genesis_hash[:8],
+            seq=seq, prev=bytes(32), timestamp_ms=0, topic=bytes(16), payload=bytes(size),
+            parents=parents,
+        )  # fmt: skip
+        return sign_vertex(key, draft)
