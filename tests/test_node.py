@@ -11,6 +11,7 @@ from dipnet.dag.graph import KEY_VERTEX
 from dipnet.dag.vertex import Draft, sign_vertex, topic_of
 from dipnet.effects import (
     Connected,
+    DialFailed,
     Disconnected,
     Drop,
     Effect,
@@ -425,6 +426,19 @@ def block_requests(effects: Sequence[Effect]) -> list[m.GetBlocks]:
     sync = [e for e in effects if isinstance(e, Send) and e.protocol == "sync"]
     requests = [m.decode(e.protocol, e.data) for e in sync]
     return [request for request in requests if isinstance(request, m.GetBlocks)]
+
+
+def test_a_dial_that_crossed_is_no_failure() -> None:
+    bench = Bench()
+    bench.start()
+    bench.greet()
+    assert not of(bench.step(DialFailed(ADDRESS, "already connected")), Write)
+    bench.step(Disconnected(PEER, "reset"))
+    book = bench.node.links._book
+    book.learn("", "127.0.0.1", [ADDRESS])
+    assert book.to_dial(bench.now_ms + 1, bench.node.links.slots, 1) == [ADDRESS]
+    bench.step(DialFailed(ADDRESS, "refused"))
+    assert book.to_dial(bench.now_ms + 1, bench.node.links.slots, 1) == []
 
 
 # --- catching up

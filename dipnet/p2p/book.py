@@ -6,7 +6,8 @@ Rules that bind this file (DESIGN 7; "Eclipse attacks", eprint 2015/263 and 2018
 * Hearsay displaces hearsay only: each network that tells us addresses has its own bounded share,
   and a full book takes from the largest share. What we have reached ourselves is kept apart.
 * Only what was reached goes to disk, so a restart forgets hearsay.
-* A failed address waits REDIAL_MS, doubling, a trusted one REDIAL_TRUSTED_MS; a name is dialled only if the operator gave it.
+* A failed address waits REDIAL_MS, doubling, a trusted one REDIAL_TRUSTED_MS; a name is dialled
+  only if the operator gave it.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
