@@ -112,6 +112,8 @@ class Client:
                 if not reused:
                     raise
         raw = response.read(ANSWER_BYTES_MAX + 1)
+        if response.length and len(raw) <= ANSWER_BYTES_MAX:  # the node died while it answered
+            raise http.client.IncompleteRead(raw, response.length)
         if len(raw) > ANSWER_BYTES_MAX:
             self.close()
             raise Invalid("remote", f"with more than {ANSWER_BYTES_MAX} bytes")

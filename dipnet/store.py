@@ -131,9 +131,9 @@ class Store:
 
     def start(self, on_durable: Callable[[int], None], on_failure: Callable[[str], None]) -> None:
         """Commits in a thread of its own from now on; both callbacks run in that thread."""
+        before = self._durable = self._count  # here: the thread may begin after the next write
 
         def run() -> None:
-            before = self._durable = self._count
             try:
                 while self._wait_for_work():
                     self._durable = self.commit()

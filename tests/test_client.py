@@ -17,6 +17,7 @@ class Answers(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     answer: Any = None
+    cut = 0  # bytes that are announced and never sent
 
     def do_POST(self) -> None:
         request = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -26,7 +27,8 @@ class Answers(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         self.send_response(200)
-        self.send_header("content-length", str(len(body)))
+        self.close_connection = type(self).cut > 0
+        self.send_header("content-length", str(len(body) + type(self).cut))
         self.end_headers()
         self.wfile.write(body)
 
@@ -115,6 +117,19 @@ def test_no_answer(server: ThreadingHTTPServer) -> None:
         error = refused(caller.call, "echo")
     assert error.code == "unreachable"
     assert "http://127.0.0.1:1" in str(error)
+
+
+@pytest.mark.parametrize("body", [b"", b'{"jsonrpc":'])
+def test_an_answer_that_was_cut_is_none(
+    server: ThreadingHTTPServer, body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that is killed while it answers is one to wait for, not one that speaks nonsense."""
+    monkeypatch.setattr(Answers, "cut", 9)
+    with client(server, lambda request: body) as caller:
+        assert refused(caller.call, "echo").code == "unreachable"
+        monkeypatch.setattr(Answers, "cut", 0)
+        Answers.answer = staticmethod(lambda request: json.dumps(reply(request)).encode())
+        assert caller.call("echo", 1) == [1]
 
 
 def test_a_connection_that_ended_while_idle_is_opened_again(server: ThreadingHTTPServer) -> None:

@@ -84,6 +84,29 @@ def test_thread_joins_staged_writes_and_reports_them_in_order(store: Store) -> N
     assert seen[-1] == 100
 
 
+def test_a_write_before_its_thread_has_begun_counts(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the count stays behind for good, and with it all that waits for it."""
+
+    class Late(threading.Thread):
+        def start(self) -> None:
+            store.stage({b"early": b"1"})
+            super().start()
+
+    monkeypatch.setattr("dipnet.store.threading.Thread", Late)
+    seen: list[int] = []
+    done = threading.Event()
+
+    def durable(count: int) -> None:
+        seen.append(count)
+        done.set()
+
+    store.start(durable, pytest.fail)
+    assert done.wait(30)
+    assert seen == [1]
+
+
 def test_what_waits_for_the_disk_is_counted(store: Store) -> None:
     store.stage({b"k": bytes(1000), b"gone": None})
     store.stage({b"k": bytes(500)})
