@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dipnet.codec import Puts
+from dipnet.consensus.votes import Ballot, VoteState
 from dipnet.errors import Invalid
 
 PROTOCOLS = ("hello", "gossip", "sync", "peers")
@@ -72,10 +73,14 @@ class Verified:
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """The outcome of a ``Sign``: 65 bytes r || s || recovery id."""
+    """The outcome of a ``Sign``: 65 bytes r || s || recovery id, none where the signer refused.
+
+    ``state`` is what the signer keeps, which another node of the same delegate may have moved.
+    """
 
     ticket: int
     signature: bytes
+    state: VoteState
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,17 +147,17 @@ class Verify:
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """Sign the 32-byte digest with the delegate's key; ``Signed`` follows."""
+    """Keep the new vote state on disk, then sign, or refuse (V1, V2); ``Signed`` follows."""
 
     ticket: int
-    digest: bytes
+    ballot: Ballot
 
 
 @dataclass(frozen=True, slots=True)
 class Publish:
     """Tell local subscribers: blocks, transactions, or ids of vertices."""
 
-    topic: Literal["newHeads", "newPendingTransactions", "dagVertices"]
+    topic: Literal["newHeads", "finalizedHeads", "newPendingTransactions", "dagVertices"]
     values: tuple[object, ...]
 
 

@@ -88,6 +88,17 @@ REFUSALS: Final[dict[str, Refusal]] = {
     "block_tx": Refusal(-32000, "invalid transaction in block", "leave the transaction out"),
     "block_root": Refusal(-32000, "block root mismatch", "recompute the roots"),
     "block_old": Refusal(-32000, "block below the undo window", "synchronise from another peer"),
+    # --- votes and certificates
+    "vote_form": Refusal(-32000, "malformed vote", "sign a prevote or a commit"),
+    "certificate_form": Refusal(
+        -32000, "malformed certificate", "one bit of the set and one signature for each vote"
+    ),
+    "certificate_quorum": Refusal(
+        -32000, "certificate below quorum", "collect more than two thirds of the set"
+    ),
+    "certificate_signature": Refusal(
+        -32000, "invalid signature in certificate", "leave out votes that do not verify"
+    ),
     # --- vertices
     "vertex_form": Refusal(-32000, "malformed vertex", "see the layout of the vertex"),
     "vertex_chain": Refusal(-32000, "vertex of another chain", "use this chain's id"),

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from dipnet.codec import BIG, UINT, Bin, Many, Puts, big, from_big, pack, rlp_encode, unpack
+from dipnet.codec import Bin, Many, Puts, pack, rlp_encode, unpack
+from dipnet.consensus.header import BLOOM_BYTES, HASH_ZERO, HEADER_BYTES_MAX, Header, decode_header
 from dipnet.consensus.schedule import epoch_of, genesis_set, set_digest, slot_start_ms
 from dipnet.crypto import ADDRESS_ZERO, keccak256, recover, sha256
 from dipnet.errors import Invalid
@@ -20,79 +21,16 @@ from dipnet.genesis import Genesis
 from dipnet.state import Journal, trie_root
 from dipnet.tx import TX_BYTES_MAX, Tx, decode_batch, decode_known
 
-HEADER_VERSION: Final = 1
 BLOCK_VERSION: Final = 1
-PROPOSAL_VERSION: Final = 1
-HEADER_BYTES_MAX: Final = 1024
 SIGNATURE_BYTES: Final = 65
 CERTIFICATE_BYTES_MAX: Final = 8192  # 101 delegates: 4,352 bytes and the bitmap
 TX_GAS_MIN: Final = 21_000  # EIP-2: no transaction costs less
 
-HASH_ZERO: Final = bytes(32)
-BLOOM_BYTES: Final = 256
 NO_CERTIFICATE: Final = b""
 CERT_ROOT_EMPTY: Final = keccak256(NO_CERTIFICATE)
 DAG_ROOT_EMPTY: Final = sha256(b"")  # RFC 6962 2.1: the tree of no leaves
 
 _HASH = Bin(32)
-_HEADER = (
-    HEADER_VERSION, UINT, _HASH, UINT, UINT, UINT, UINT, Bin(20), _HASH, _HASH, _HASH, Bin(256),
-    UINT, UINT, BIG, (_HASH, UINT, UINT), (_HASH, UINT), _HASH, _HASH, _HASH, _HASH, _HASH, UINT,
-    UINT, _HASH,
-)  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Header:
-    """A block header, fields in the order of its record (DESIGN 3), version first and implied.
-
-    ``raw`` is the canonical record and ``hash`` its keccak256, the block's id. ``justify`` is
-    (block id, slot, epoch), ``final`` is (block id, slot). ``base_fee`` is wei for a unit of gas.
-    """
-
-    chain_id: int
-    parent: bytes
-    height: int
-    slot: int
-    epoch: int
-    timestamp_ms: int
-    proposer: bytes
-    state_root: bytes
-    tx_root: bytes
-    receipt_root: bytes
-    logs_bloom: bytes
-    gas_limit: int
-    gas_used: int
-    base_fee: int
-    justify: tuple[bytes, int, int]
-    final: tuple[bytes, int]
-    cert_root: bytes
-    next_set_hash: bytes
-    seed_reveal: bytes
-    seed_commitment: bytes
-    dag_root: bytes
-    dag_count: int
-    dag_bytes: int
-    dag_acc: bytes
-    raw: bytes = field(init=False, repr=False, compare=False)
-    hash: bytes = field(init=False, compare=False)
-
-    def __post_init__(self) -> None:
-        raw = pack((
-            HEADER_VERSION, self.chain_id, self.parent, self.height, self.slot, self.epoch,
-            self.timestamp_ms, self.proposer, self.state_root, self.tx_root, self.receipt_root,
-            self.logs_bloom, self.gas_limit, self.gas_used, big(self.base_fee), self.justify,
-            self.final, self.cert_root, self.next_set_hash, self.seed_reveal,
-            self.seed_commitment, self.dag_root, self.dag_count, self.dag_bytes, self.dag_acc,
-        ))  # fmt: skip
-        object.__setattr__(self, "raw", raw)
-        object.__setattr__(self, "hash", keccak256(raw))
-
-    @property
-    def proposal_digest(self) -> bytes:
-        """What the proposer signs: short, so that two of them for one slot are evidence (E0)."""
-        record = (PROPOSAL_VERSION, self.chain_id, self.epoch, self.slot, self.hash)
-        return keccak256(b"DIPNET/proposal" + pack(record))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +48,6 @@ class Block:
     def hash(self) -> bytes:
         """The block's id: the hash of its header."""
         return self.header.hash
-
-
-def decode_header(raw: bytes) -> Header:
-    """The header in ``raw``; ``Invalid("record")`` or ``Invalid("oversized")``. Form only."""
-    fields = unpack(raw, _HEADER, HEADER_BYTES_MAX)
-    fields[14], fields[15], fields[16] = from_big(fields[14]), tuple(fields[15]), tuple(fields[16])
-    return Header(*fields[1:])
 
 
 def decode_block(

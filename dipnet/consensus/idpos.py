@@ -1,0 +1,51 @@
+"""IDpos at 0x...0d02: what the chain asks of the contract at the end of a block and at a border."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from dipnet.consensus.members import Members
+from dipnet.genesis import Genesis
+from dipnet.state import Journal
+
+DPOS_ADDRESS: Final = bytes(18) + b"\x0d\x02"
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """The block that a call or the end of a block belongs to.
+
+    ``parameters`` are those in force, ``members`` the set of ``epoch``, ``proposer`` a delegate's
+    address.
+    """
+
+    parameters: Genesis
+    epoch: int
+    slot: int
+    height: int
+    proposer: bytes
+    members: Members
+
+
+@dataclass(frozen=True, slots=True)
+class Elected:
+    """What a border decides: Set(epoch + 2), and the parameters in force after it."""
+
+    members: Members
+    parameters: Genesis
+
+
+def commitment_of(journal: Journal, delegate: bytes) -> bytes:
+    """The seed commitment (32 bytes) that the delegate's next reveal must open; zeros for none."""
+    raise NotImplementedError
+
+
+def end_block(
+    journal: Journal, around: Around, tips: int, missed: tuple[bytes, ...], commitment: bytes
+) -> None:
+    """Pays the proposer's pot, counts who produced and who missed, keeps the new commitment."""
+    raise NotImplementedError
+
+
+def at_border(journal: Journal, around: Around) -> Elected:
+    """After ``end_block`` of the border block of ``around.epoch``: evictions and the election."""
+    raise NotImplementedError
