@@ -99,6 +99,12 @@ REFUSALS: Final[dict[str, Refusal]] = {
     "certificate_signature": Refusal(
         -32000, "invalid signature in certificate", "leave out votes that do not verify"
     ),
+    "certificate_block": Refusal(
+        -32000, "certificate does not fit its block", "certify what the header of the block says"
+    ),
+    "certificate_section": Refusal(
+        -32000, "certificates in the wrong place", "carry only what raises justify or final"
+    ),
     # --- vertices
     "vertex_form": Refusal(-32000, "malformed vertex", "see the layout of the vertex"),
     "vertex_chain": Refusal(-32000, "vertex of another chain", "use this chain's id"),
