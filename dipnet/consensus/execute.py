@@ -44,7 +44,7 @@ class Execution:
         self._reward = genesis.block_reward
         self._env = Env(
             genesis.chain_id, height, slot_start_ms(genesis, slot) // 1000, proposer, base_fee,
-            genesis.gas_limit, slot,
+            genesis.gas_limit, slot, proposer,
         )  # fmt: skip
         self._receipts: list[Receipt] = []
         self.gas_used = 0
@@ -56,7 +56,7 @@ class Execution:
 
     def add(self, tx: Tx) -> None:
         """Run ``tx``. On ``Invalid`` the state is as if it had never been tried."""
-        receipt = apply_tx(self._journal, self._env, tx, self.gas_used)
+        receipt = apply_tx(self._journal, self._env, tx, self.gas_used, {})
         self.gas_used = receipt.cumulative_gas
         self._receipts.append(receipt)
 

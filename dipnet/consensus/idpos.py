@@ -6,8 +6,11 @@ from typing import Final
 from dipnet.consensus.members import Members
 from dipnet.genesis import Genesis
 from dipnet.state import Journal
+from dipnet.vm.system import Call, System
 
 DPOS_ADDRESS: Final = bytes(18) + b"\x0d\x02"
+CODE: Final = b"\xfe"
+"""INVALID: an account needs code to have storage (EIP-161); the contract itself is in Python."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,21 @@ class Elected:
 
     members: Members
     parameters: Genesis
+
+
+def system(around: Around) -> System:
+    """The table with which the transactions of a block, or a call on its state, are run."""
+
+    def run(call: Call) -> bytes:
+        raise NotImplementedError
+
+    return {DPOS_ADDRESS: run}
+
+
+def genesis_state(journal: Journal, genesis: Genesis) -> None:
+    """Writes the contract's account before the first block: code, stakes, Sets 0 and 1."""
+    journal.set_code(DPOS_ADDRESS, CODE)
+    journal.add_balance(DPOS_ADDRESS, sum(one.stake for one in genesis.delegates))
 
 
 def commitment_of(journal: Journal, delegate: bytes) -> bytes:
