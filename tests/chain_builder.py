@@ -26,6 +26,8 @@ from tests.memory import Memory
 CHAIN_ID = 2018
 TIME_MS = 1_700_000_000_000
 ETHER = 10**18
+STAKE = 1_000 * ETHER
+"""Of every delegate of genesis."""
 LATE_MS = 2**52
 """A clock for which no block is from the future."""
 
@@ -59,7 +61,12 @@ class Net:
         """A network of so many delegates; ``parameters`` are fields of genesis."""
         names = [f"delegate {index}" for index in range(delegates)]
         people = [
-            {"name": name, "address": address_of(name), "public_key": public_key(secret(name))}
+            {
+                "name": name,
+                "address": address_of(name),
+                "public_key": public_key(secret(name)),
+                "stake": STAKE,
+            }
             for name in names
         ]
         chosen: dict[str, Any] = {

@@ -213,7 +213,7 @@ def genesis_block(genesis: Genesis) -> tuple[Block, Puts]:
     for address, amount in sorted(genesis.balances.items()):
         journal.add_balance(address, amount)
     members = genesis_members(genesis)
-    idpos.genesis_state(journal, genesis, members)
+    idpos.genesis_state(journal, genesis)
     state_root, state = journal.commit()
     header = Header(
         **constant_fields(genesis),

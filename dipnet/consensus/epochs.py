@@ -88,7 +88,7 @@ def key_of(number: int) -> bytes:
     return KEY_EPOCH + number.to_bytes(8, "big")
 
 
-def _fields(border: Border) -> tuple[bytes, int, int]:
+def _fields(border: Border) -> tuple[int, bytes, int]:
     return border.epoch, border.block_id, border.slot
 
 
@@ -117,8 +117,8 @@ def _members(pairs: list[list[bytes]]) -> Members:
 def first(genesis: Genesis, header: Header, members: Members) -> Epoch:
     """Epoch 0, which genesis opens; ``members`` are Sets 0 and 1."""
     border = Border(0, header.hash, header.slot)
-    seeds = [schedule.seed(header.hash, number) for number in (0, 1)]
-    return Epoch(0, border, border, *seeds, members, members, genesis)
+    seed, next_seed = (schedule.seed(header.hash, number) for number in (0, 1))
+    return Epoch(0, border, border, seed, next_seed, members, members, genesis)
 
 
 def following(

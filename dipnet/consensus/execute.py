@@ -55,7 +55,7 @@ class Execution:
             genesis.chain_id, around.height, slot_start_ms(genesis, around.slot) // 1000,
             around.proposer, base_fee, genesis.gas_limit, around.slot, idpos.DPOS_ADDRESS,
         )  # fmt: skip
-        self._system = idpos.functions(around)
+        self._system = idpos.system(around)
         self._receipts: list[Receipt] = []
         self._tips = 0
         self.gas_used = 0
