@@ -173,23 +173,23 @@ class Chain(Canonical):
 
     # --- making a block
 
-    def section(self) -> tuple[Certificate, ...]:
-        """The certificates that a child of the head carries: those that raise its links."""
-        head, epoch = self.head, self.epoch
+    def section(self, parent: Header) -> tuple[Certificate, ...]:
+        """The certificates that a child of a block of the tree carries: those it needs."""
+        epoch = self.epoch_at(parent)
         certified = {
             self._certified(one, epoch): one
             for one in self.certificates
-            if self._tree.ancestor(head, one.ballot.block_id)
+            if self._tree.ancestor(parent, one.ballot.block_id)
         }
-        useful = finality.useful(rules.links_of(head), epoch.border, tuple(certified))
+        useful = finality.useful(rules.links_of(parent), epoch.border, tuple(certified))
         return tuple(certified[one] for one in useful)
 
-    def place(self, slot: int, section: Sequence[Certificate]) -> Place:
-        """Where a child of the head stands that carries these certificates."""
-        epoch = self.epoch
+    def place(self, parent: Header, slot: int, section: Sequence[Certificate]) -> Place:
+        """Where a child of a block stands that carries these certificates."""
+        epoch = self.epoch_at(parent)
         certified = [self._certified(one, epoch) for one in section]
-        links = finality.derive(rules.links_of(self.head), epoch.border, certified)
-        return Place(self._spine.head, epoch, slot, links)
+        links = finality.derive(rules.links_of(parent), epoch.border, certified)
+        return Place(self.link(parent.hash), epoch, slot, links)
 
     def execution(self, place: Place, proposer: bytes) -> Execution:
         """To run what a block of ``proposer`` holds, on the state of its parent."""
