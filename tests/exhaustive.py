@@ -157,7 +157,8 @@ def _offence(tree: Tree, prevotes: int, commits: int, ballot: Ballot) -> str:
         prevote = finality.prevote(block, BORDER)
         for signed, old in ((prevotes, prevote), (commits, finality.commit(prevote))):
             if signed >> block.number & 1 and (name := votes.offence(old, ballot)):
-                return f"{name}: {old} and {ballot}"
+                number = int.from_bytes(ballot.block_id, "big")
+                return f"{name} with {ballot.kind.name} b{number} and {old.kind.name} {block}"
     return ""
 
 

@@ -199,7 +199,7 @@ class Walk:
         self.finals[number] = None
         for one, other in combinations(sorted(self.finals), 2):
             if not self.blocks[other].extends >> one & 1:
-                return f"{self.blocks[one]} and {self.blocks[other]} are final"
+                return f"conflict of {self.blocks[one]} and {self.blocks[other]}"
         return ""
 
 
