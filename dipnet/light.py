@@ -19,21 +19,23 @@ from itertools import pairwise
 from typing import Final
 
 from dipnet.codec import UINT, Bin, Many, Uint, pack, unpack
+from dipnet.consensus import finality
 from dipnet.consensus.borders import (
-    Border,
-    Finality,
+    BorderProof,
+    FinalProof,
     decode_border,
-    decode_finality,
+    decode_final,
     ordered_members,
 )
+from dipnet.consensus.finality import Border
 from dipnet.consensus.header import HASH_ZERO, HEADER_BYTES_MAX, Header, decode_header
 from dipnet.consensus.members import MEMBERS_MAX, Members
 from dipnet.consensus.votes import Certificate, Kind, check_certificate
 from dipnet.errors import Invalid
 
 __all__ = [
-    "Border", "Finality", "LightState", "advance", "check_age", "decode_border",
-    "decode_finality", "decode_state", "genesis_state", "trusted_state", "verify_final",
+    "BorderProof", "FinalProof", "LightState", "advance", "check_age", "decode_border",
+    "decode_final", "decode_state", "genesis_state", "trusted_state", "verify_final",
 ]  # fmt: skip
 
 STATE_VERSION: Final = 1
@@ -111,7 +113,7 @@ def check_age(state: LightState, now_ms: int, period_ms: int) -> None:
         raise Invalid("light_age", f"{days} days old where at most {days_max} are safe")
 
 
-def advance(state: LightState, border: Border) -> LightState:
+def advance(state: LightState, border: BorderProof) -> LightState:
     """Over a border: the state of the epoch that it opens.
 
     The border may be that of the state's epoch or of any later one; then a quorum of the state's
@@ -136,7 +138,7 @@ def verify_final(
 ) -> None:
     """Returns when ``header`` is final: it or a block above it has a commit certificate.
 
-    ``path`` as in ``Finality``. The certificate must be of the state's epoch; on a block above
+    ``path`` as in ``FinalProof``. The certificate must be of the state's epoch; on a block above
     that epoch's border it counts for nothing but the border and what is below (specs/consensus.md
     1: truncate at the border). Raises ``Invalid`` as ``advance`` does, without the codes of sets
     and borders.
@@ -153,23 +155,34 @@ def _check_certified(
     path: Sequence[Header],
     certificate: Certificate,
 ) -> None:
-    """A quorum of the state's members has committed in ``epoch`` to the end of ``path``."""
+    """A quorum of the state's members has made ``header`` final with its commits of ``epoch``."""
     headers = (header, *path)
     for one in headers:
         if one.chain_id != state.chain_id:
             raise Invalid("light_chain", f"chain {one.chain_id}, followed is {state.chain_id}")
     for below, above in pairwise(headers):
-        # The height and the slot follow from a quorum's word that the block is valid; the hash
-        # link is what a server could break.
         if above.parent != below.hash or above.height != below.height + 1:
             raise Invalid("light_path", f"block {above.height} is not on block {below.height}")
     top, ballot = headers[-1], certificate.ballot
     if ballot.kind is not Kind.COMMIT:
         raise Invalid("light_certificate", "prevotes make nothing final")
-    if ballot.epoch != epoch:
-        raise Invalid("light_epoch", f"a certificate of epoch {ballot.epoch}, not of {epoch}")
-    if (ballot.block_id, ballot.slot) != (top.hash, top.slot):
-        raise Invalid("light_certificate", f"not for block {top.height}")
-    if not epoch <= top.epoch <= epoch + 1:
-        raise Invalid("light_epoch", f"epoch {epoch} does not vote on a block of {top.epoch}")
+    if ballot.epoch != epoch or top.epoch not in (epoch, epoch + 1):
+        detail = f"a certificate of epoch {ballot.epoch} on a block of {top.epoch}, not of {epoch}"
+        raise Invalid("light_epoch", detail)
+    # What may be voted on the block at all: the same functions as in a node.
+    voted = finality.commit(finality.prevote(top, _border_below(state, epoch, headers)))
+    if ballot != voted:
+        raise Invalid("light_certificate", f"{ballot} where {voted} is to be voted")
     check_certificate(certificate, state.members, state.chain_id)
+
+
+def _border_below(state: LightState, epoch: int, headers: Sequence[Header]) -> Border:
+    """The border below the last of ``headers``, which is of ``epoch`` or a hand-over above it."""
+    top = headers[-1]
+    if top.epoch > epoch:  # the last block of the epoch is its border
+        last = [one for one in headers if one.epoch <= epoch][-1]
+        return Border(top.epoch, last.hash, last.slot)
+    if epoch == state.epoch:
+        return Border(epoch, state.border.hash, state.border.slot)
+    # Skipped: the top is itself a border, and no block is one before the border below is final.
+    return Border(epoch, HASH_ZERO, 0)

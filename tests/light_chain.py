@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from dipnet.codec import Puts
 from dipnet.consensus import borders
-from dipnet.consensus.borders import Border, Finality
+from dipnet.consensus.borders import BorderProof, FinalProof
 from dipnet.consensus.header import HASH_ZERO, Header
 from dipnet.consensus.members import Members
 from dipnet.consensus.votes import Ballot, Certificate, Kind, Vote, certificate_of
@@ -111,7 +111,7 @@ class LightChain:
     chain_id: int = CHAIN_ID
     head: Header = field(init=False)
     genesis: Header = field(init=False)
-    borders: list[Border] = field(init=False, default_factory=list)
+    borders: list[BorderProof] = field(init=False, default_factory=list)
     disk: Puts = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -133,7 +133,7 @@ class LightChain:
         self.head = child(self.head, self.epoch)
         return self.head
 
-    def border(self, hand_over: int = 0) -> Border:
+    def border(self, hand_over: int = 0) -> BorderProof:
         """The epoch's border, certified on the block ``hand_over`` above it."""
         epoch = self.epoch
         following = self.sets[epoch + 1]
@@ -144,17 +144,17 @@ class LightChain:
         path = tuple(self.block() for _ in range(hand_over))
         top = path[-1] if path else border
         proof = certificate(commit(top, epoch), self.sets[epoch], chain_id=self.chain_id)
-        self.borders.append(Border(border, path, proof, following))
+        self.borders.append(BorderProof(border, path, proof, following))
         self.disk |= borders.record(self.borders[-1], self.sets[epoch])
         return self.borders[-1]
 
-    def finality(self, above: int = 0) -> Finality:
+    def finality(self, above: int = 0) -> FinalProof:
         """A new block, final by the certificate on the block ``above`` higher."""
         header = self.block()
         path = tuple(self.block() for _ in range(above))
         top = path[-1] if path else header
         proof = certificate(commit(top), self.sets[top.epoch], chain_id=self.chain_id)
-        return Finality(header, path, proof)
+        return FinalProof(header, path, proof)
 
 
 def rotating(epochs: int, size: int, every: int, leave: int = 1) -> list[Members]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dipnet.consensus.borders import Border, Finality
+from dipnet.consensus.borders import BorderProof, FinalProof
 from dipnet.consensus.header import HASH_ZERO, Header
 from dipnet.consensus.members import Members
 from dipnet.consensus.votes import Ballot, Kind
@@ -42,13 +42,13 @@ def chain_of(size: int = 4, every: int = 1, epochs: int = 6) -> LightChain:
     return LightChain(rotating(epochs, size, every))
 
 
-def refused(state: LightState, border: Border) -> str:
+def refused(state: LightState, border: BorderProof) -> str:
     with pytest.raises(Invalid) as caught:
         advance(state, border)
     return caught.value.code
 
 
-def refused_final(state: LightState, proof: Finality) -> str:
+def refused_final(state: LightState, proof: FinalProof) -> str:
     with pytest.raises(Invalid) as caught:
         verify_final(state, proof.header, proof.path, proof.certificate)
     return caught.value.code
@@ -66,7 +66,7 @@ def test_it_needs_nothing_of_the_node() -> None:
     assert {name for name in loaded if name.split(".")[0] == "dipnet"} == {
         "dipnet", "dipnet.light", "dipnet.errors", "dipnet.codec", "dipnet.crypto",
         "dipnet._native", "dipnet._native.crypto", "dipnet.consensus",
-        "dipnet.consensus.borders", "dipnet.consensus.header", "dipnet.consensus.members",
+        "dipnet.consensus.borders", "dipnet.consensus.finality", "dipnet.consensus.header", "dipnet.consensus.members",
         "dipnet.consensus.votes",
     }  # fmt: skip
     foreign = {"pydantic", "plyvel", "libp2p", "trio", "uvicorn", "starlette", "typer", "msgspec"}
@@ -110,9 +110,9 @@ def test_a_header_below_the_border_is_final_with_it() -> None:
     state = chain.start
     verify_final(state, below, (border.header, *border.path), border.certificate)
     verify_final(state, border.header, border.path, border.certificate)
-    above = Finality(border.path[0], border.path[1:], border.certificate)
+    above = FinalProof(border.path[0], border.path[1:], border.certificate)
     assert refused_final(state, above) == "light_epoch", "truncated at the border"
-    beyond = Finality(border.path[0], border.path[1:], border.certificate)
+    beyond = FinalProof(border.path[0], border.path[1:], border.certificate)
     assert refused_final(advance(state, border), beyond) == "light_epoch"
 
 
@@ -131,43 +131,43 @@ def test_any_quorum_will_do_and_all_of_them() -> None:
 # --- forged hops
 
 
-def wrong_set(border: Border, sets: list[Members]) -> Border:
+def wrong_set(border: BorderProof, sets: list[Members]) -> BorderProof:
     return replace(border, members=members_of(range(90, 94)))
 
 
-def smaller_set(border: Border, sets: list[Members]) -> Border:
+def smaller_set(border: BorderProof, sets: list[Members]) -> BorderProof:
     return replace(border, members=Members(border.members.pairs[1:]))
 
 
-def other_key(border: Border, sets: list[Members]) -> Border:
+def other_key(border: BorderProof, sets: list[Members]) -> BorderProof:
     (delegate, _), *others = border.members.pairs
     return replace(border, members=Members(((delegate, b"\x02" + bytes(32)), *others)))
 
 
-def too_few(border: Border, sets: list[Members]) -> Border:
+def too_few(border: BorderProof, sets: list[Members]) -> BorderProof:
     proof = certificate(border.certificate.ballot, sets[0], sets[0].quorum - 1)
     return replace(border, certificate=proof)
 
 
-def signed_twice(border: Border, sets: list[Members]) -> Border:
+def signed_twice(border: BorderProof, sets: list[Members]) -> BorderProof:
     """One signature under two bits: a quorum by count, not by members."""
     proof = border.certificate
     doubled = proof.signatures[:64] + proof.signatures[:128]
     return replace(border, certificate=replace(proof, signatures=doubled))
 
 
-def strangers(border: Border, sets: list[Members]) -> Border:
+def strangers(border: BorderProof, sets: list[Members]) -> BorderProof:
     proof = signed_by(border.certificate, sets[0], members_of(range(90, 94)))
     return replace(border, certificate=proof)
 
 
-def spoiled(border: Border, sets: list[Members]) -> Border:
+def spoiled(border: BorderProof, sets: list[Members]) -> BorderProof:
     proof = border.certificate
     flipped = bytes((proof.signatures[0] ^ 1,)) + proof.signatures[1:]
     return replace(border, certificate=replace(proof, signatures=flipped))
 
 
-def high_s(border: Border, sets: list[Members]) -> Border:
+def high_s(border: BorderProof, sets: list[Members]) -> BorderProof:
     order = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
     proof = border.certificate
     mirrored = order - int.from_bytes(proof.signatures[32:64], "big")
@@ -175,91 +175,93 @@ def high_s(border: Border, sets: list[Members]) -> Border:
     return replace(border, certificate=replace(proof, signatures=signatures))
 
 
-def bit_outside(border: Border, sets: list[Members]) -> Border:
+def bit_outside(border: BorderProof, sets: list[Members]) -> BorderProof:
     proof = border.certificate
     return replace(border, certificate=replace(proof, bitmap=b"\x83"))
 
 
-def long_bitmap(border: Border, sets: list[Members]) -> Border:
+def long_bitmap(border: BorderProof, sets: list[Members]) -> BorderProof:
     proof = border.certificate
     return replace(border, certificate=replace(proof, bitmap=proof.bitmap + b"\0"))
 
 
-def of_another_epoch(border: Border, sets: list[Members]) -> Border:
+def of_another_epoch(border: BorderProof, sets: list[Members]) -> BorderProof:
     return replace(border, certificate=certificate(commit(border.header, 1), sets[0]))
 
 
-def of_prevotes(border: Border, sets: list[Members]) -> Border:
+def of_prevotes(border: BorderProof, sets: list[Members]) -> BorderProof:
     ballot = replace(commit(border.header), kind=Kind.PREVOTE)
     return replace(border, certificate=certificate(ballot, sets[0]))
 
 
-def of_another_block(border: Border, sets: list[Members]) -> Border:
+def of_another_block(border: BorderProof, sets: list[Members]) -> BorderProof:
     other = with_fields(border.header, gas_used=7)
     return replace(border, certificate=certificate(commit(other), sets[0]))
 
 
-def of_another_slot(border: Border, sets: list[Members]) -> Border:
+def of_another_slot(border: BorderProof, sets: list[Members]) -> BorderProof:
     ballot = replace(commit(border.header), slot=border.header.slot + 1)
     return replace(border, certificate=certificate(ballot, sets[0]))
 
 
-def on_another_chain(border: Border, sets: list[Members]) -> Border:
+def on_another_chain(border: BorderProof, sets: list[Members]) -> BorderProof:
     header = with_fields(border.header, chain_id=CHAIN_ID + 1)
     return replace(border, header=header, certificate=certificate(commit(header), sets[0]))
 
 
-def signed_for_another_chain(border: Border, sets: list[Members]) -> Border:
+def signed_for_another_chain(border: BorderProof, sets: list[Members]) -> BorderProof:
     proof = certificate(border.certificate.ballot, sets[0], chain_id=CHAIN_ID + 1)
     return replace(border, certificate=proof)
 
 
-def no_border(border: Border, sets: list[Members]) -> Border:
+def no_border(border: BorderProof, sets: list[Members]) -> BorderProof:
     header = with_fields(border.header, next_set_hash=HASH_ZERO)
     return replace(border, header=header, certificate=certificate(commit(header), sets[0]))
 
 
-def set_of_another_epoch(border: Border, sets: list[Members]) -> Border:
+def set_of_another_epoch(border: BorderProof, sets: list[Members]) -> BorderProof:
     header = with_fields(border.header, next_set_hash=border.members.digest(2))
     return replace(border, header=header, certificate=certificate(commit(header), sets[0]))
 
 
-def genesis_again(border: Border, sets: list[Members]) -> Border:
+def genesis_again(border: BorderProof, sets: list[Members]) -> BorderProof:
     header = LightChain(sets).genesis
     return replace(border, header=header, certificate=certificate(commit(header), sets[0]))
 
 
-def certified_above(border: Border, sets: list[Members], top: Header, *path: Header) -> Border:
+def certified_above(
+    border: BorderProof, sets: list[Members], top: Header, *path: Header
+) -> BorderProof:
     proof = certificate(commit(top, 0), sets[0])
     return replace(border, path=(*path, top), certificate=proof)
 
 
-def path_of_strangers(border: Border, sets: list[Members]) -> Border:
+def path_of_strangers(border: BorderProof, sets: list[Members]) -> BorderProof:
     return certified_above(border, sets, child(with_fields(border.header, gas_used=7), 1))
 
 
-def path_with_a_hole(border: Border, sets: list[Members]) -> Border:
+def path_with_a_hole(border: BorderProof, sets: list[Members]) -> BorderProof:
     return certified_above(border, sets, child(child(border.header, 1)))
 
 
-def path_with_a_false_height(border: Border, sets: list[Members]) -> Border:
+def path_with_a_false_height(border: BorderProof, sets: list[Members]) -> BorderProof:
     return certified_above(border, sets, child(border.header, 1, height=border.header.height + 2))
 
 
-def path_of_another_chain(border: Border, sets: list[Members]) -> Border:
+def path_of_another_chain(border: BorderProof, sets: list[Members]) -> BorderProof:
     return certified_above(border, sets, child(border.header, 1, chain_id=CHAIN_ID + 1))
 
 
-def path_of_the_same_epoch(border: Border, sets: list[Members]) -> Border:
+def path_of_the_same_epoch(border: BorderProof, sets: list[Members]) -> BorderProof:
     return certified_above(border, sets, child(border.header, 0))
 
 
-def path_two_epochs_up(border: Border, sets: list[Members]) -> Border:
+def path_two_epochs_up(border: BorderProof, sets: list[Members]) -> BorderProof:
     first = child(border.header, 1)
     return certified_above(border, sets, child(first, 2), first)
 
 
-def path_that_goes_on(border: Border, sets: list[Members]) -> Border:
+def path_that_goes_on(border: BorderProof, sets: list[Members]) -> BorderProof:
     """The certificate is the border's, the path ends above it."""
     return replace(border, path=(child(border.header, 1),))
 
@@ -296,7 +298,7 @@ def path_that_goes_on(border: Border, sets: list[Members]) -> Border:
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
-def test_forged_hops(forge: Callable[[Border, list[Members]], Border], code: str) -> None:
+def test_forged_hops(forge: Callable[[BorderProof, list[Members]], BorderProof], code: str) -> None:
     chain = chain_of()
     border = chain.border()
     assert advance(chain.start, border).epoch == 1
@@ -319,7 +321,7 @@ def test_a_border_of_the_same_epoch_must_lie_above_the_known_one() -> None:
     low = with_fields(
         state.border, epoch=1, next_set_hash=chain.sets[2].digest(2), height=state.border.height
     )
-    forged = Border(low, (), certificate(commit(low), chain.sets[1]), chain.sets[2])
+    forged = BorderProof(low, (), certificate(commit(low), chain.sets[1]), chain.sets[2])
     assert refused(state, forged) == "light_border"
 
 

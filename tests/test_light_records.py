@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dipnet.codec import pack
 from dipnet.consensus import borders
-from dipnet.consensus.borders import Border, decode_border, decode_finality
+from dipnet.consensus.borders import BorderProof, decode_border, decode_final
 from dipnet.consensus.members import Members
 from dipnet.errors import Invalid
 from dipnet.light import LightState, decode_state
@@ -22,7 +22,7 @@ FINALITY = CHAIN.finality(above=2)
 STATE = LightState(CHAIN.chain_id, 11, BORDERS[-1].header, BORDERS[-1].members)
 RECORDS: list[tuple[bytes, Callable[[bytes], Any]]] = [
     (BORDERS[1].raw, decode_border),
-    (FINALITY.raw, decode_finality),
+    (FINALITY.raw, decode_final),
     (STATE.encode(), decode_state),
 ]
 FORMS = {
@@ -154,6 +154,6 @@ def test_a_path_too_long_for_a_light_client_is_not_kept() -> None:
     top = child(one.header, 1)
     proof = certificate(commit(top, 0), CHAIN.sets[0])
     for length in (borders.PATH_HEADERS_MAX, borders.PATH_HEADERS_MAX + 1):
-        border = Border(one.header, (top,) * length, proof, one.members)
+        border = BorderProof(one.header, (top,) * length, proof, one.members)
         kept = borders.record(border, CHAIN.sets[0])
         assert len(kept) == (length <= borders.PATH_HEADERS_MAX)

@@ -24,19 +24,19 @@ KEY_SET_CHANGE = b"c"
 """+ number of an epoch (8) whose set is not that of the epoch before -> nothing."""
 
 BORDER_VERSION: Final = 1
-FINALITY_VERSION: Final = 1
+FINAL_VERSION: Final = 1
 PATH_HEADERS_MAX: Final = 4_096
 """With back-off the blocks of two days without quorum (2 x 64 + 64 x 5, then one in 64 slots)."""
 BORDER_BYTES_MAX: Final = (PATH_HEADERS_MAX + 1) * (HEADER_BYTES_MAX + 3) + 16_384
 
 _HEADER: Final = Bin(1, HEADER_BYTES_MAX)
 _PROOF: Final = (_HEADER, Many(_HEADER, PATH_HEADERS_MAX), Bin(1, CERTIFICATE_BYTES_MAX))
-_FINALITY: Final = (FINALITY_VERSION, *_PROOF)
+_FINAL: Final = (FINAL_VERSION, *_PROOF)
 _BORDER: Final = (BORDER_VERSION, *_PROOF, Many((Bin(20), Bin(33)), MEMBERS_MAX))
 
 
 @dataclass(frozen=True, slots=True)
-class Finality:
+class FinalProof:
     """A header and the proof that it is final.
 
     ``path`` are the headers above it up to and with the block that ``certificate`` names,
@@ -50,17 +50,17 @@ class Finality:
 
     def __post_init__(self) -> None:
         path = [header.raw for header in self.path]
-        raw = pack((FINALITY_VERSION, self.header.raw, path, self.certificate.raw))
+        raw = pack((FINAL_VERSION, self.header.raw, path, self.certificate.raw))
         object.__setattr__(self, "raw", raw)
 
 
-def decode_finality(raw: bytes) -> Finality:
+def decode_final(raw: bytes) -> FinalProof:
     """The header and its proof in ``raw``, their form only.
 
     Raises ``Invalid``: ``oversized``, ``record``, ``vote_form``, ``certificate_form``.
     """
-    _, header, path, certificate = unpack(raw, _FINALITY, BORDER_BYTES_MAX)
-    return Finality(*_proof(header, path, certificate))
+    _, header, path, certificate = unpack(raw, _FINAL, BORDER_BYTES_MAX)
+    return FinalProof(*_proof(header, path, certificate))
 
 
 def _proof(
@@ -71,8 +71,8 @@ def _proof(
 
 
 @dataclass(frozen=True, slots=True)
-class Border:
-    """The border block E of e -> e+1 with the proof of it, as in ``Finality``.
+class BorderProof:
+    """The border block E of e -> e+1 with the proof of it, as in ``FinalProof``.
 
     ``members`` is Set(e+1), which E commits to.
     """
@@ -96,13 +96,13 @@ class Border:
         return self.header.epoch + 1
 
 
-def decode_border(raw: bytes) -> Border:
+def decode_border(raw: bytes) -> BorderProof:
     """The border in ``raw``, its form only; whether it proves anything is ``dipnet.light``'s.
 
     Raises ``Invalid``: ``oversized``, ``record``, ``vote_form``, ``certificate_form``.
     """
     _, header, path, certificate, pairs = unpack(raw, _BORDER, BORDER_BYTES_MAX)
-    return Border(*_proof(header, path, certificate), ordered_members(pairs))
+    return BorderProof(*_proof(header, path, certificate), ordered_members(pairs))
 
 
 def ordered_members(pairs: list[list[bytes]]) -> Members:
@@ -121,7 +121,7 @@ def border_key(opens: int) -> bytes:
     return KEY_BORDER + opens.to_bytes(8, "big")
 
 
-def record(border: Border, before: Members) -> Puts:
+def record(border: BorderProof, before: Members) -> Puts:
     """What the chain writes when ``border`` has become final, once.
 
     ``before`` is the set of the border's own epoch. A path that is too long for a light client
