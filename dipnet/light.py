@@ -167,12 +167,12 @@ def _check_certified(
     if ballot.kind is not Kind.COMMIT:
         raise Invalid("light_certificate", "prevotes make nothing final")
     if ballot.epoch != epoch or top.epoch not in (epoch, epoch + 1):
-        detail = f"a certificate of epoch {ballot.epoch} on a block of {top.epoch}, not of {epoch}"
+        detail = f"epoch {ballot.epoch} certifies a block of {top.epoch} where {epoch} is meant"
         raise Invalid("light_epoch", detail)
     # What may be voted on the block at all: the same functions as in a node.
     voted = finality.commit(finality.prevote(top, _border_below(state, epoch, headers)))
     if ballot != voted:
-        raise Invalid("light_certificate", f"{ballot} where {voted} is to be voted")
+        raise Invalid("light_certificate", f"not what is to be voted on block {top.height}")
     check_certificate(certificate, state.members, state.chain_id)
 
 

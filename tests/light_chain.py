@@ -110,12 +110,13 @@ class LightChain:
     epoch_slots: int = 30
     chain_id: int = CHAIN_ID
     head: Header = field(init=False)
+    settled: Header = field(init=False)
     genesis: Header = field(init=False)
     borders: list[BorderProof] = field(init=False, default_factory=list)
     disk: Puts = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.genesis = self.head = genesis_header(self.sets[0], self.chain_id)
+        self.genesis = self.head = self.settled = genesis_header(self.sets[0], self.chain_id)
 
     @property
     def start(self) -> LightState:
@@ -130,8 +131,13 @@ class LightChain:
 
     def block(self) -> Header:
         """One more block of the epoch that is, no border."""
-        self.head = child(self.head, self.epoch)
+        self.head = child(self.head, self.epoch, **self._links)
         return self.head
+
+    @property
+    def _links(self) -> dict[str, Any]:
+        one = self.settled
+        return {"justify": (one.hash, one.slot, one.epoch), "final": (one.hash, one.slot)}
 
     def border(self, hand_over: int = 0) -> BorderProof:
         """The epoch's border, certified on the block ``hand_over`` above it."""
@@ -139,11 +145,12 @@ class LightChain:
         following = self.sets[epoch + 1]
         slots = self.epoch_slots - self.head.slot % self.epoch_slots
         self.head = border = child(
-            self.head, epoch, slots, next_set_hash=following.digest(epoch + 1)
+            self.head, epoch, slots, next_set_hash=following.digest(epoch + 1), **self._links
         )
         path = tuple(self.block() for _ in range(hand_over))
         top = path[-1] if path else border
         proof = certificate(commit(top, epoch), self.sets[epoch], chain_id=self.chain_id)
+        self.settled = border
         self.borders.append(BorderProof(border, path, proof, following))
         self.disk |= borders.record(self.borders[-1], self.sets[epoch])
         return self.borders[-1]
@@ -154,6 +161,7 @@ class LightChain:
         path = tuple(self.block() for _ in range(above))
         top = path[-1] if path else header
         proof = certificate(commit(top), self.sets[top.epoch], chain_id=self.chain_id)
+        self.settled = top
         return FinalProof(header, path, proof)
 
 

@@ -66,8 +66,8 @@ def test_it_needs_nothing_of_the_node() -> None:
     assert {name for name in loaded if name.split(".")[0] == "dipnet"} == {
         "dipnet", "dipnet.light", "dipnet.errors", "dipnet.codec", "dipnet.crypto",
         "dipnet._native", "dipnet._native.crypto", "dipnet.consensus",
-        "dipnet.consensus.borders", "dipnet.consensus.finality", "dipnet.consensus.header", "dipnet.consensus.members",
-        "dipnet.consensus.votes",
+        "dipnet.consensus.borders", "dipnet.consensus.finality", "dipnet.consensus.header",
+        "dipnet.consensus.members", "dipnet.consensus.votes",
     }  # fmt: skip
     foreign = {"pydantic", "plyvel", "libp2p", "trio", "uvicorn", "starlette", "typer", "msgspec"}
     assert not loaded & foreign
@@ -261,6 +261,12 @@ def path_two_epochs_up(border: BorderProof, sets: list[Members]) -> BorderProof:
     return certified_above(border, sets, child(first, 2), first)
 
 
+def path_that_the_new_set_votes_on(border: BorderProof, sets: list[Members]) -> BorderProof:
+    """Its block knows the border to be final, so the old set votes on it no more."""
+    settled = (border.header.hash, border.header.slot)
+    return certified_above(border, sets, child(border.header, 1, final=settled))
+
+
 def path_that_goes_on(border: BorderProof, sets: list[Members]) -> BorderProof:
     """The certificate is the border's, the path ends above it."""
     return replace(border, path=(child(border.header, 1),))
@@ -286,6 +292,7 @@ def path_that_goes_on(border: BorderProof, sets: list[Members]) -> BorderProof:
         (of_another_block, "light_certificate"),
         (of_another_slot, "light_certificate"),
         (path_that_goes_on, "light_certificate"),
+        (path_that_the_new_set_votes_on, "light_certificate"),
         (on_another_chain, "light_chain"),
         (path_of_another_chain, "light_chain"),
         (no_border, "light_border"),

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from dipnet.codec import pack
 from dipnet.consensus import borders
-from dipnet.consensus.borders import BorderProof, decode_border, decode_final
+from dipnet.consensus.borders import decode_border, decode_final
 from dipnet.consensus.members import Members
 from dipnet.errors import Invalid
 from dipnet.light import LightState, decode_state
-from tests.light_chain import LightChain, certificate, child, commit, pair, rotating
+from tests.light_chain import LightChain, pair, rotating
 from tests.memory import Memory
 
 CHAIN = LightChain(rotating(12, 4, 4))
@@ -147,13 +147,3 @@ def test_the_newest_border_is_given_once() -> None:
     memory.apply(chain.disk)
     assert opened(borders.hop_borders(memory, 1)) == [5], "a change that is the newest too"
     assert opened(borders.hop_borders(Memory(), 1)) == []
-
-
-def test_a_path_too_long_for_a_light_client_is_not_kept() -> None:
-    one = BORDERS[0]
-    top = child(one.header, 1)
-    proof = certificate(commit(top, 0), CHAIN.sets[0])
-    for length in (borders.PATH_HEADERS_MAX, borders.PATH_HEADERS_MAX + 1):
-        border = BorderProof(one.header, (top,) * length, proof, one.members)
-        kept = borders.record(border, CHAIN.sets[0])
-        assert len(kept) == (length <= borders.PATH_HEADERS_MAX)
