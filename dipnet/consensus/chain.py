@@ -175,12 +175,16 @@ class Chain(Canonical):
     # --- making a block
 
     def section(self, parent: Header) -> tuple[Certificate, ...]:
-        """The certificates that a child of a block of the tree carries: those it needs."""
+        """The certificates that a child of a block of the tree carries: those it needs.
+
+        What is certified below the border before the last is final on the branch of any child.
+        """
         epoch = self.epoch_at(parent)
         certified = {
             self._certified(one, epoch): one
             for one in self.certificates
             if self._tree.ancestor(parent, one.ballot.block_id)
+            and self.need(one.ballot.block_id).epoch >= epoch.before.epoch
         }
         useful = finality.useful(rules.links_of(parent), epoch.border, tuple(certified))
         return tuple(certified[one] for one in useful)
