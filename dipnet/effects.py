@@ -14,7 +14,7 @@ from dipnet.codec import Puts
 from dipnet.consensus.votes import Ballot, VoteState
 from dipnet.errors import Invalid
 
-PROTOCOLS = ("hello", "gossip", "sync", "peers")
+PROTOCOLS = ("hello", "votes", "gossip", "sync", "peers")
 
 
 # --- events

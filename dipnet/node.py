@@ -22,6 +22,7 @@ from dipnet.consensus.pool import Pool
 from dipnet.consensus.produce import Draft, build
 from dipnet.consensus.records import KEY_HEAD, KEY_PROPOSED, pack_proposed, unpack_proposed
 from dipnet.consensus.schedule import slot_at, slot_start_ms
+from dipnet.consensus.votes import Certificate, Vote, decode_certificate, decode_vote, gossip_id
 from dipnet.dag import vertex
 from dipnet.dag.graph import ACCEPTED, KNOWN, PENDING, REFUSED, Dag
 from dipnet.dag.vertex import Batch, Keys
@@ -45,9 +46,10 @@ from dipnet.effects import (
 )
 from dipnet.errors import Invalid
 from dipnet.genesis import Genesis
-from dipnet.links import Incoming, Links
+from dipnet.links import Links
 from dipnet.p2p.blocksync import NOWHERE
 from dipnet.p2p.messages import Lane, Status
+from dipnet.peering import Incoming
 from dipnet.state import Layer
 from dipnet.tx import Tx, decode_batch
 
@@ -140,6 +142,8 @@ class Node:
             "vertices": self._on_vertices,
             "wire": self._on_vertices,
             "blocks": self._on_blocks,
+            "votes": self._on_votes,
+            "certificates": self._on_votes,
         }
 
     # --- the two doors
@@ -175,12 +179,20 @@ class Node:
                 return self._checked(vertex.check, items[0])
             case "blocks":
                 return [self._check_block(raw) for raw in items]
+            case "votes" | "certificates":
+                return [self._decoded(kind, raw) for raw in items]
             case _:
                 raise AssertionError(kind)
 
     def _checked(self, check: Callable[[Any, int, Keys], Batch], data: object) -> Batch | Invalid:
         try:
             return check(data, self.genesis.chain_id, self._keys)
+        except Invalid as refused:
+            return refused
+
+    def _decoded(self, kind: str, raw: bytes) -> Vote | Certificate | Invalid:
+        try:
+            return decode_vote(raw) if kind == "votes" else decode_certificate(raw)
         except Invalid as refused:
             return refused
 
@@ -365,6 +377,11 @@ class Node:
                 ],
             )
 
+    # --- votes
+
+    def _on_votes(self, check: Check, votes: list[Vote | Certificate | Invalid]) -> None:
+        self._judged(check, [one for one in votes if isinstance(one, Invalid)])
+
     # --- blocks
 
     def _on_blocks(self, check: Check, blocks: list[Block | Invalid]) -> None:
@@ -413,7 +430,21 @@ class Node:
     def status(self) -> Status:
         """Where we stand."""
         head, final = self.chain.head, self.chain.final
-        return Status(head.height, head.hash, final.height, len(self.dag), self.dag.sum)
+        return Status(
+            head_height=head.height,
+            head_hash=head.hash,
+            final_height=final.height,
+            final_hash=final.hash,
+            safe_epoch=0,
+            safe_slot=0,
+            dag_count=len(self.dag),
+            dag_sum=self.dag.sum,
+            time_ms=self._now_ms,
+        )
+
+    def name(self, lane: Lane, raw: bytes) -> bytes:
+        """The id of a vote or certificate by its bytes."""
+        return gossip_id(raw, certificate=lane is Lane.CERTIFICATE)
 
     def has(self, lane: Lane, id_: bytes) -> bool:
         """Whether the item is here, or settled."""

@@ -171,6 +171,19 @@ def decode_certificate(raw: bytes) -> Certificate:
     return Certificate(ballot, bitmap, signatures)
 
 
+def gossip_id(raw: bytes, certificate: bool) -> bytes:
+    """The ``id`` of the vote or certificate in ``raw`` before it is judged.
+
+    Bytes that are neither get some digest, which is the id of nothing that was ever verified.
+    """
+    if not certificate:
+        return keccak256(raw[:-SIGNATURE_BYTES])
+    try:
+        return decode_certificate(raw).id
+    except Invalid:
+        return keccak256(raw)
+
+
 def check_certificate(certificate: Certificate, members: Members, chain_id: int) -> None:
     """Raises ``Invalid`` unless a quorum of ``members``, the set of its epoch, has signed.
 
