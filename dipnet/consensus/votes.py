@@ -171,19 +171,6 @@ def decode_certificate(raw: bytes) -> Certificate:
     return Certificate(ballot, bitmap, signatures)
 
 
-def gossip_id(raw: bytes, certificate: bool) -> bytes:
-    """The ``id`` of the vote or certificate in ``raw`` before it is judged.
-
-    Bytes that are neither get some digest, which is the id of nothing that was ever verified.
-    """
-    if not certificate:
-        return keccak256(raw[:-SIGNATURE_BYTES])
-    try:
-        return decode_certificate(raw).id
-    except Invalid:
-        return keccak256(raw)
-
-
 def check_certificate(certificate: Certificate, members: Members, chain_id: int) -> None:
     """Raises ``Invalid`` unless a quorum of ``members``, the set of its epoch, has signed.
 
@@ -217,6 +204,17 @@ class VoteState:
 
     def _in(self, epoch: int) -> "VoteState":
         return replace(self, epoch=epoch, prevoted=0, committed=0) if epoch > self.epoch else self
+
+    def joined(self, other: "VoteState") -> "VoteState":
+        """What is refused by either of two states of one key is refused by this."""
+        new, old = (self, other) if self.epoch >= other.epoch else (other, self)
+        old = old._in(new.epoch)
+        return VoteState(
+            new.epoch,
+            max(new.proposed, old.proposed),
+            max(new.prevoted, old.prevoted),
+            max(new.committed, old.committed),
+        )
 
     def refuse(self, ballot: Ballot) -> str:
         """Why ``ballot`` may not be signed; empty where it may."""
