@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dipnet.codec import Puts, Reader
-from dipnet.consensus import epochs, finality, idpos, records, rules, schedule
+from dipnet.consensus import borders, epochs, finality, idpos, records, rules, schedule
 from dipnet.consensus.block import Block, check_fields, genesis_block, genesis_members
+from dipnet.consensus.borders import BorderProof
 from dipnet.consensus.canonical import HASH_BYTES, Canonical
 from dipnet.consensus.certified import Certificates
 from dipnet.consensus.epochs import Epoch, Epochs
@@ -174,12 +175,16 @@ class Chain(Canonical):
     # --- making a block
 
     def section(self, parent: Header) -> tuple[Certificate, ...]:
-        """The certificates that a child of a block of the tree carries: those it needs."""
+        """The certificates that a child of a block of the tree carries: those it needs.
+
+        What is certified below the border before the last is final on the branch of any child.
+        """
         epoch = self.epoch_at(parent)
         certified = {
             self._certified(one, epoch): one
             for one in self.certificates
             if self._tree.ancestor(parent, one.ballot.block_id)
+            and self.need(one.ballot.block_id).epoch >= epoch.before.epoch
         }
         useful = finality.useful(rules.links_of(parent), epoch.border, tuple(certified))
         return tuple(certified[one] for one in useful)
@@ -378,7 +383,9 @@ class Chain(Canonical):
             puts |= self.certificates.raise_to(certificate)
             if certificate.ballot.kind is Kind.COMMIT:
                 made = self._tree.get(finality.made_final(certified)[0])
-                final = made if made is not None and made.height > final.height else final
+                if made is not None and made.height > final.height:
+                    final = made
+                    puts |= self._border_puts(made, certificate)
         if final is not before:
             self._tree.finalize(final)
             self.sets = self._sets()
@@ -386,6 +393,22 @@ class Chain(Canonical):
         if head.hash == self.head.hash and final is before:
             return Imported(puts)
         return self._follow(self.link(head.hash), puts, range(before.height + 1, final.height + 1))
+
+    def _border_puts(self, made: Header, certificate: Certificate) -> Puts:
+        """The record of a border that ``certificate`` has made final; nothing for other blocks.
+
+        No border is passed over: a block that the next set may vote on carries the certificate.
+        """
+        if made.next_set_hash == HASH_ZERO:
+            return {}
+        path = [self.need(certificate.ballot.block_id)]
+        while path[-1].height > made.height and len(path) <= borders.PATH_HEADERS_MAX:
+            path.append(self.need(path[-1].parent))
+        if path.pop() != made:
+            return {}  # longer than a light client takes
+        epoch = self.epoch_at(made)
+        proof = BorderProof(made, tuple(reversed(path)), certificate, epoch.members)
+        return borders.record(proof, self.epoch_of(made).members)
 
     def _follow(self, link: Link, puts: Puts, finalized: range) -> Imported:
         """Make the block of ``link`` the head, if it is not, and move the base."""
