@@ -6,7 +6,7 @@ from typing import Final
 
 import dipnet
 from dipnet.codec import to_hex
-from dipnet.consensus.block import Header
+from dipnet.consensus.header import Header
 from dipnet.consensus.schedule import epoch_of, slot_at
 from dipnet.crypto import checksum
 from dipnet.metrics import Reading
