@@ -78,6 +78,16 @@ REFUSALS: Final[dict[str, Refusal]] = {
     # --- blocks
     "block_form": Refusal(-32000, "invalid block", "follow the rules of the header"),
     "block_parent": Refusal(-32001, "unknown parent", "send the ancestors first"),
+    "block_epoch": Refusal(-32000, "block of another epoch", "follow the borders of the chain"),
+    "block_seed": Refusal(
+        -32000, "the reveal does not open the commitment", "use the seed key of the delegate"
+    ),
+    "unfinal": Refusal(
+        -32005,
+        "finality is far behind",
+        "wait: only system transactions are taken until it is back",
+    ),
+    "rules_unknown": Refusal(-32000, "rules unknown to this version", "update dipnetd"),
     "block_slot": Refusal(-32000, "block slot out of order", "use a later slot"),
     "block_future": Refusal(-32000, "block from the future", "check the clock"),
     "block_leader": Refusal(-32000, "block from the wrong proposer", "wait for your slot"),
@@ -99,6 +109,13 @@ REFUSALS: Final[dict[str, Refusal]] = {
     "certificate_signature": Refusal(
         -32000, "invalid signature in certificate", "leave out votes that do not verify"
     ),
+    "certificate_block": Refusal(
+        -32000, "certificate of something else than its block", "certify the block's own ballot"
+    ),
+    "certificate_section": Refusal(
+        -32000, "certificates that a block may not carry", "carry only what raises its links"
+    ),
+    "vote_epoch": Refusal(-32000, "vote of another epoch", "vote in the epoch that runs"),
     # --- vertices
     "vertex_form": Refusal(-32000, "malformed vertex", "see the layout of the vertex"),
     "vertex_chain": Refusal(-32000, "vertex of another chain", "use this chain's id"),

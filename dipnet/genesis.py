@@ -33,9 +33,17 @@ GENESIS_BYTES_MAX: Final = 4 * 1024 * 1024
 DEPTH_MAX: Final = 8
 DIGITS_MAX: Final = 78  # of 2^256 - 1
 DELEGATES_MAX: Final = 101  # specs/consensus.md 1
+CANDIDATES_MAX: Final = 1_000  # a border looks at each of them
+VOTES_MAX: Final = 32  # delegates that one account votes for
+EPOCHS_MAX: Final = 1_000_000
+BPS_ALL: Final = 10_000  # basis points: all of it
+SUPPLY_MAX: Final = 2**128
+RULES_KNOWN: Final = 1
+"""The newest version of the protocol's rules (field ``rules``) that this program follows."""
 ERRORS_MAX: Final = 5  # told at once
 QUOTE_MAX: Final = 60  # characters of a foreign text that an error repeats
 
+_AMOUNTS: Final = ("base_fee_initial", "base_fee_floor", "block_reward", "delegate_stake_min")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,31}", re.ASCII)
 _DECIMAL: Final = re.compile(r"0|[1-9][0-9]{0,77}", re.ASCII)
 _HEX_NUMBER: Final = re.compile(r"0x[0-9a-fA-F]{1,64}", re.ASCII)
@@ -111,8 +119,12 @@ Address = Annotated[bytes, BeforeValidator(_address)]
 PublicKey = Annotated[bytes, BeforeValidator(_public_key)]
 Name = Annotated[str, AfterValidator(_name)]
 Price = Annotated[int, BeforeValidator(_amount), Field(ge=0, le=UINT_MAX)]
-# With the supply below 2^255, 2^64 blocks of this reward leave every balance below 2^256.
-Reward = Annotated[int, BeforeValidator(_amount), Field(ge=0, lt=2**191)]
+# With the supply below 2^128, 2^64 blocks of this reward leave all balances together below 2^161,
+# and their share of one wei of stake, scaled by 10^18, below 2^256 (consensus/rewards.py).
+Reward = Annotated[int, BeforeValidator(_amount), Field(ge=0, lt=2**96)]
+Stake = Annotated[int, BeforeValidator(_amount), Field(ge=1, lt=SUPPLY_MAX)]
+Epochs = Annotated[int, Field(ge=1, le=EPOCHS_MAX)]
+BasisPoints = Annotated[int, Field(ge=0, le=BPS_ALL)]
 Balances = Annotated[
     Mapping[bytes, int], BeforeValidator(_balances), AfterValidator(MappingProxyType)
 ]
@@ -123,11 +135,15 @@ class _Model(BaseModel):
 
 
 class Delegate(_Model):
-    """Who may produce blocks. ``address`` is that of ``public_key`` (33 bytes, compressed)."""
+    """Who may produce blocks. ``address`` is that of ``public_key`` (33 bytes, compressed).
+
+    ``stake`` (wei) is held by IDpos from the first block on and votes for the delegate itself.
+    """
 
     name: Name
     address: Address
     public_key: PublicKey
+    stake: Stake
 
     @model_validator(mode="after")
     def _key_matches(self) -> Self:
@@ -169,6 +185,20 @@ class Genesis(_Model):
     pool_account_txs_max: int = Field(default=16_384, ge=1, le=10_000_000)
     pool_replacement_percent: int = Field(default=10, ge=1, le=1_000)
     block_reward: Reward = 2 * 10**18
+    delegate_stake_min: Stake = 1_000 * 10**18
+    candidates_max: int = Field(default=500, ge=1, le=CANDIDATES_MAX)
+    votes_per_account_max: int = Field(default=16, ge=1, le=VOTES_MAX)
+    # A vote that lapsed before the second border after it would never be counted.
+    vote_expiry_epochs: int = Field(default=2_160, ge=2, le=EPOCHS_MAX)
+    unbonding_epochs: Epochs = 336
+    evidence_epochs: Epochs = 336
+    jail_epochs: Epochs = 24
+    slash_bps: BasisPoints = 1_000
+    reporter_bps: BasisPoints = 1_000
+    commission_bps_max: BasisPoints = 5_000
+    seats_per_organisation_max: int = Field(default=6, ge=1, le=DELEGATES_MAX)
+    parameter_delay_epochs: Epochs = 24
+    rules: int = Field(default=1, ge=1, lt=2**32)
     dag_window_blocks: int = Field(default=86_400, ge=1, le=100_000_000)
     dag_anchor_vertices_max: int = Field(default=10_000, ge=1, le=1_000_000)
     dag_anchor_bytes_max: int = Field(default=8 * 1024 * 1024, ge=65_536, le=64 * 1024 * 1024)
@@ -189,8 +219,6 @@ class Genesis(_Model):
             if len(values) != len({*values}):
                 raise ValueError(f"delegates: two have the same {field}; change one")
         rules = (
-            (self.delegates_active <= len(self.delegates),
-             "delegates_active: more than there are delegates; lower it or add delegates"),
             (self.delegates_active + self.delegates_standby <= DELEGATES_MAX,
              f"delegates_standby: with delegates_active more than {DELEGATES_MAX}; lower it"),
             (self.base_fee_floor <= self.base_fee_initial,
@@ -201,7 +229,14 @@ class Genesis(_Model):
              "dag_max_parent_age: above dag_max_age; lower it"),
             (self.dag_admission_age <= self.dag_max_age,
              "dag_admission_age: above dag_max_age; lower it"),
-            (self.supply() < 2**255, "balances: their sum reaches 2^255; lower them"),
+            (self.evidence_epochs <= self.unbonding_epochs,
+             "unbonding_epochs: below evidence_epochs, stake would flee its penalty; raise it"),
+            (len(self.delegates) <= self.candidates_max,
+             "candidates_max: fewer than there are delegates; raise it"),
+            (all(one.stake >= self.delegate_stake_min for one in self.delegates),
+             "delegates: one has a stake below delegate_stake_min; raise it"),
+            (self.supply() < SUPPLY_MAX,
+             "balances: their sum with the stakes reaches 2^128; lower them"),
         )  # fmt: skip
         for holds, fault in rules:
             if not holds:
@@ -209,8 +244,8 @@ class Genesis(_Model):
         return self
 
     def supply(self) -> int:
-        """The sum of all balances before the first block."""
-        return sum(self.balances.values())
+        """The sum of all balances before the first block, the stakes that IDpos holds included."""
+        return sum(self.balances.values()) + sum(one.stake for one in self.delegates)
 
     @classmethod
     def checked(cls, fields: Mapping[str, Any]) -> Self:
@@ -239,13 +274,14 @@ class Genesis(_Model):
     def encode(self) -> bytes:
         """The one file of this network: fields in order, balances by address, amounts decimal."""
         fields: dict[str, Any] = {name: getattr(self, name) for name in type(self).model_fields}
-        for name in ("base_fee_initial", "base_fee_floor", "block_reward"):
+        for name in _AMOUNTS:
             fields[name] = str(fields[name])
         fields["delegates"] = [
             {
                 "name": delegate.name,
                 "address": crypto.checksum(delegate.address),
                 "public_key": to_hex(delegate.public_key),
+                "stake": str(delegate.stake),
             }
             for delegate in self.delegates
         ]

@@ -22,6 +22,7 @@ DEV_CHAIN_ID: Final = 2018
 DEV_SLOT_MS: Final = 1_000
 DEV_EPOCH_SLOTS: Final = 30
 DEV_BALANCE_WEI: Final = 10_000 * 10**18
+DELEGATE_STAKE_WEI: Final = 1_000 * 10**18
 GENESIS_NAME: Final = "genesis.json"
 NODE_KEY: Final = "node.key"
 DELEGATE_KEYSTORE: Final = "delegate.json"
@@ -41,9 +42,11 @@ class NodePlan:
     delegate_secret: bytes
 
 
-def delegate(name: str, secret: bytes) -> Delegate:
-    """A delegate of genesis.json by its key."""
-    return Delegate(name=name, address=keys.address_of(secret), public_key=public_key(secret))
+def delegate(name: str, secret: bytes, stake: int = DELEGATE_STAKE_WEI) -> Delegate:
+    """A delegate of genesis.json by its key; ``stake`` in wei."""
+    return Delegate(
+        name=name, address=keys.address_of(secret), public_key=public_key(secret), stake=stake
+    )
 
 
 def new_genesis(

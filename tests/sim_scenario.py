@@ -35,7 +35,12 @@ def network(delegates: int) -> tuple[Genesis, list[bytes], list[bytes]]:
         slot_ms=1000,
         epoch_slots=30,
         delegates=[
-            {"name": f"d{i}", "address": crypto.checksum(crypto.address(k)), "public_key": k}
+            {
+                "name": f"d{i}",
+                "address": crypto.checksum(crypto.address(k)),
+                "public_key": k,
+                "stake": BALANCE,
+            }
             for i, k in enumerate(public)
         ],
         delegates_active=delegates,

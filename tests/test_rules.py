@@ -12,6 +12,7 @@ from dipnet.crypto import sha256
 from dipnet.state import Journal
 from dipnet.tx import Tx
 from dipnet.vm.receipt import Receipt
+from dipnet.vm.system import System
 from dipnet.vm.transaction import Env, apply_tx
 from tests.chain_builder import ETHER, LATE_MS, Net, add, grow, refusal, transfer, with_fields
 from tests.memory import Memory
@@ -134,16 +135,16 @@ def test_a_slot_has_few_blocks() -> None:
 def test_transactions_see_the_block_around_them(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
-    def watched(journal: Journal, env: Env, tx: Tx, gas: int) -> Receipt:
+    def watched(journal: Journal, env: Env, tx: Tx, gas: int, system: System) -> Receipt:
         seen.append((env, gas))
-        return apply_tx(journal, env, tx, gas)
+        return apply_tx(journal, env, tx, gas, system)
 
     monkeypatch.setattr(execute, "apply_tx", watched)
     Chain(NET.genesis, Memory(RULED_MEMORY)).on_block(VALID, LATE_MS)
     header = VALID.header
     env = Env(
         header.chain_id, header.height, header.timestamp_ms // 1000, header.proposer,
-        header.base_fee, header.gas_limit, header.slot,
+        header.base_fee, header.gas_limit, header.slot, header.proposer,
     )  # fmt: skip
     assert seen == [(env, 0), (env, 21_000)]
     assert env.timestamp_s == 1_700_000_031
