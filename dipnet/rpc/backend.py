@@ -3,18 +3,52 @@
 Reads are plain calls on the loop's thread. Only ``submit`` changes anything.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from dipnet.consensus.chain import Chain
 from dipnet.consensus.pool import Pool
+from dipnet.consensus.tally import Offence, Participation
+from dipnet.consensus.votes import VoteState
 from dipnet.dag.graph import Dag
 from dipnet.errors import Invalid
 from dipnet.genesis import Genesis
 from dipnet.rpc.feed import Feed, Topic
+from dipnet.watch import FinalityWatch
 
 Accepted = tuple[bytes, str]
 """Id (32 bytes) and, for a vertex, "accepted", "pending" or "known"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """The delegate whose key this node votes with.
+
+    ``state`` is what it has signed. ``silent`` says why it neither proposes nor votes, empty when
+    it does in its turn.
+    """
+
+    public_key: bytes
+    state: VoteState
+    paused: bool
+    silent: str
+
+
+class Voting(Protocol):
+    """What the node counts of votes."""
+
+    def own(self) -> Own | None:
+        """This node's delegate, None for a node without one."""
+
+    def participation(self) -> Mapping[bytes, Participation]:
+        """By delegate, over the last certified slots."""
+
+    def offences(self) -> Sequence[Offence]:
+        """What was proven against whom: at most one proof for each offender."""
+
+    def counts(self) -> Mapping[str, int]:
+        """Since start: "votes" accepted, "refused" ones, and "unsigned", what our signer refused."""
 
 
 class Backend(Protocol):
@@ -29,10 +63,17 @@ class Backend(Protocol):
     @property
     def dag(self) -> Dag: ...
     @property
+    def voting(self) -> Voting: ...
+    @property
+    def finality(self) -> FinalityWatch: ...
+    @property
     def peer_id(self) -> str: ...
 
     def now_ms(self) -> int:
         """Wall clock, milliseconds since 1970."""
+
+    def clock_offset_ms(self) -> int | None:
+        """How far our clock is ahead of what peers say, None while nobody says."""
 
     def started_ms(self) -> int:
         """``now_ms`` when the node started."""
@@ -62,7 +103,7 @@ class Backend(Protocol):
         that a client has seen. Raises ``Invalid`` ("stopping")."""
 
     def subscribe(self, topic: Topic) -> Feed:
-        """A bounded queue of what is published on ``topic``: Block, Tx or Vertex."""
+        """A bounded queue of what is published on ``topic``: Block, Header, Tx or Vertex."""
 
     def failed(self, error: Exception) -> None:
         """A bug or ``Corrupt`` met while answering; the daemon decides what it ends."""

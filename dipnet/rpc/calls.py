@@ -21,7 +21,7 @@ from dipnet.rpc.params import BLOCK, CALL, BlockRef, CallRequest
 from dipnet.rpc.views import quantity
 from dipnet.state import Journal
 from dipnet.tx import DYNAMIC_FEE, Tx
-from dipnet.vm.system import ERROR_SELECTOR
+from dipnet.vm.system import ERROR_SELECTOR, System
 from dipnet.vm.transaction import TX_GAS_MAX, Env, Outcome, call, floor_gas, intrinsic_gas
 
 REASON_BYTES_MAX: Final = 256
@@ -36,7 +36,7 @@ class Trial:
     header: Header
     journal: Journal
     env: Env
-    system: idpos.System
+    system: System
     tx: Tx
 
     def run(self, gas: int) -> Outcome:

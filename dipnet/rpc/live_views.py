@@ -45,13 +45,9 @@ def _plain(show: Show) -> Stream:
 
 
 def _head(item: object) -> Iterable[object]:
-    assert isinstance(item, Block)
-    return (header_view(item.header),)
-
-
-def _final(item: object) -> Iterable[object]:
-    assert isinstance(item, Header)
-    return (header_view(item),)
+    header = item.header if isinstance(item, Block) else item
+    assert isinstance(header, Header)
+    return (header_view(header),)
 
 
 def _tx(item: object) -> Iterable[object]:
@@ -79,7 +75,7 @@ def _vertices(backend: Backend, wanted: StreamFilter) -> Show:
 
 STREAMS: Final[dict[str, tuple[Topic, Stream]]] = {
     "newHeads": ("newHeads", _plain(_head)),
-    "finalizedHeads": ("finalizedHeads", _plain(_final)),
+    "finalizedHeads": ("finalizedHeads", _plain(_head)),
     "newPendingTransactions": ("newPendingTransactions", _plain(_tx)),
     "logs": ("newHeads", _logs),
     "dagVertices": ("dagVertices", _vertices),
