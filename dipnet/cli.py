@@ -160,7 +160,7 @@ def status(url: Url = URL, as_json: Json = False) -> None:
             "node": f"{url}, dipnetd {found['version']}, up {found['uptimeMs'] // 1000} s",
             "chain": f"{found['chainId']}, genesis {found['genesisHash']}",
             "head": f"{head['height']} {head['hash']} slot {head['slot']}",
-            "finalized": f"{final['height']}" + (" (advisory)" if final.get("advisory") else ""),
+            "finalized": f"{final['height']} slot {final['slot']}",
             "slot": f"{found['slot']}, epoch {found['epoch']}, {found['slotMs']} ms",
             "peers": len(found["peers"]),
             "pool": f"{found['pool']['pending']} pending, {found['pool']['queued']} queued",

@@ -21,17 +21,28 @@ FLOORS = {
     "effects": 4, "links": 4, "voting": 4, "node": 4,
     "store": 5, "mailbox": 5, "libp2p_link": 5, "libp2p_host": 5, "net": 5, "rpc": 5,
     "config": 5, "metrics": 5, "keys": 5, "client": 5, "outbox": 5, "series": 5, "mnemonic": 5,
+    "watch": 5,
     "daemon": 6, "networks": 6,
-    "terminal": 7, "device": 7, "replay": 7, "simulate": 7, "tail": 7, "testnet": 7,
-    "cli_device": 7, "cli": 7, "dipnetd": 7,
+    "terminal": 7, "wallet": 7, "device": 7, "replay": 7, "simulate": 7, "tail": 7,
+    "testnet": 7, "cli_device": 7, "cli_delegate": 7, "cli": 7, "dipnetd": 7,
 }  # fmt: skip
 # Files of one floor that may see one another, in this order (later imports earlier).
 STAIRS = [
     ["errors", "codec", "crypto"],
     ["effects", "links", "voting", "node"],
-    ["config", "store", "metrics", "rpc"],
+    ["config", "store", "metrics", "watch", "rpc"],
     ["mailbox", "libp2p_link", "libp2p_host", "net"],
-    ["terminal", "device", "replay", "simulate", "tail", "cli_device", "cli"],
+    [
+        "terminal",
+        "wallet",
+        "device",
+        "replay",
+        "simulate",
+        "tail",
+        "cli_device",
+        "cli_delegate",
+        "cli",
+    ],
     ["terminal", "testnet", "dipnetd"],
 ]
 CLOCK_FLOOR = 5

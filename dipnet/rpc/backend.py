@@ -3,52 +3,20 @@
 Reads are plain calls on the loop's thread. Only ``submit`` changes anything.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Literal, Protocol
 
 from dipnet.consensus.chain import Chain
 from dipnet.consensus.pool import Pool
-from dipnet.consensus.tally import Offence, Participation
-from dipnet.consensus.votes import VoteState
 from dipnet.dag.graph import Dag
 from dipnet.errors import Invalid
 from dipnet.genesis import Genesis
 from dipnet.rpc.feed import Feed, Topic
+from dipnet.voting import Voting
 from dipnet.watch import FinalityWatch
 
 Accepted = tuple[bytes, str]
 """Id (32 bytes) and, for a vertex, "accepted", "pending" or "known"."""
-
-
-@dataclass(frozen=True, slots=True)
-class Own:
-    """The delegate whose key this node votes with.
-
-    ``state`` is what it has signed. ``silent`` says why it neither proposes nor votes, empty when
-    it does in its turn.
-    """
-
-    public_key: bytes
-    state: VoteState
-    paused: bool
-    silent: str
-
-
-class Voting(Protocol):
-    """What the node counts of votes."""
-
-    def own(self) -> Own | None:
-        """This node's delegate, None for a node without one."""
-
-    def participation(self) -> Mapping[bytes, Participation]:
-        """By delegate, over the last certified slots."""
-
-    def offences(self) -> Sequence[Offence]:
-        """What was proven against whom: at most one proof for each offender."""
-
-    def counts(self) -> Mapping[str, int]:
-        """Since start: "votes" accepted, "refused" ones, and "unsigned", what our signer refused."""
 
 
 class Backend(Protocol):

@@ -13,7 +13,7 @@ from dipnet.consensus.schedule import shuffle, slot_at, slot_start_ms
 from dipnet.consensus.tally import Statement
 from dipnet.crypto import checksum
 from dipnet.errors import Invalid
-from dipnet.rpc.backend import Backend, Own
+from dipnet.rpc.backend import Backend
 from dipnet.rpc.method import Method, Param
 from dipnet.rpc.params import between
 from dipnet.rpc.views import View
@@ -75,13 +75,22 @@ def _place(header: Header, now_ms: int) -> View:
     }
 
 
-def _own(backend: Backend, own: Own) -> View:
-    epoch = backend.chain.epoch
-    index = epoch.members.index_of_key(own.public_key)
-    state = own.state
+def own_address(backend: Backend) -> bytes | None:
+    """The address of this node's delegate, None when it is not in the set of the epoch."""
+    voter, members = backend.voting.voter, backend.chain.epoch.members
+    index = None if voter is None else members.index_of_key(voter.public_key)
+    return None if index is None else members.addresses[index]
+
+
+def _own(backend: Backend) -> View | None:
+    voting, members = backend.voting, backend.chain.epoch.members
+    if voting.voter is None:
+        return None
+    state, index = voting.voter.state, members.index_of_key(voting.voter.public_key)
+    silent = "paused" if voting.paused else voting.idle
     return {
-        "address": None if index is None else checksum(epoch.members.addresses[index]),
-        "publicKey": to_hex(own.public_key),
+        "address": None if index is None else checksum(members.addresses[index]),
+        "publicKey": to_hex(voting.voter.public_key),
         "index": index,
         "voteState": {
             "epoch": state.epoch,
@@ -89,14 +98,14 @@ def _own(backend: Backend, own: Own) -> View:
             "prevoted": state.prevoted,
             "committed": state.committed,
         },
-        "paused": own.paused,
-        "silent": own.silent or (None if index is not None else "not in the set of this epoch"),
+        "paused": voting.paused,
+        "silent": silent or (None if index is not None else "not in the set of this epoch"),
     }
 
 
 def status(backend: Backend) -> View:
     chain, now_ms, slot = backend.chain, backend.now_ms(), slot_now(backend)
-    epoch, own, watch = chain.epoch, backend.voting.own(), backend.finality
+    epoch, watch = chain.epoch, backend.finality
     links = rules.links_of(chain.head)
     return {
         "epoch": epoch.number,
@@ -116,7 +125,7 @@ def status(backend: Backend) -> View:
         "backoffStep": backoff_step(backend),
         "systemOnly": rules.system_only(epoch, slot, links.final[1]),
         "complaint": lagging(slot, chain.final),
-        "delegate": None if own is None else _own(backend, own),
+        "delegate": _own(backend),
         "clockOffsetMs": backend.clock_offset_ms(),
     }
 
@@ -140,7 +149,7 @@ def evidence(backend: Backend) -> list[View]:
             "signer": checksum(one.signer),
             "statements": [_statement(one.one), _statement(one.other)],
         }
-        for one in backend.voting.offences()
+        for one in backend.voting.tally.offences()
     ]
 
 

@@ -44,6 +44,8 @@ def _range(backend: Backend, query: LogQuery) -> tuple[Header, int] | None:
     low = first if isinstance(first, int) else lookup.need(backend, first).height
     last = query.last
     high = last if isinstance(last, int) else lookup.need(backend, last).height
+    if isinstance(last, str) and low > head.height:  # who polls asks from the next block on
+        return None
     if low > high:
         raise Invalid("params", f"invalid block range: from {low} to {high}")
     if low > head.height:

@@ -24,7 +24,7 @@ from starlette.websockets import WebSocket
 
 from dipnet.errors import Invalid
 from dipnet.metrics import CONTENT_TYPE, Reading, render
-from dipnet.rpc import calls, dag, dpos, eth, live_views, logs, proof, status
+from dipnet.rpc import calls, dag, dpos, eth, live_views, logs, proof, readings, status
 from dipnet.rpc.backend import Backend
 from dipnet.rpc.bounds import BODY_BYTES_MAX
 from dipnet.rpc.jsonrpc import Rpc, error_body
@@ -163,7 +163,7 @@ class Doors:
 
     async def scrape(self, request: Request) -> Response:
         """Prometheus text."""
-        body = render(lambda: status.readings(self.rpc.backend), self._requests)
+        body = render(lambda: readings.all_of(self.rpc.backend), self._requests)
         return Response(body, media_type=CONTENT_TYPE)
 
     async def bug(self, request: Request, error: Exception) -> Response:
