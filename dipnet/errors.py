@@ -120,6 +120,28 @@ REFUSALS: Final[dict[str, Refusal]] = {
     "certificate_section": Refusal(
         -32000, "certificates in the wrong place", "carry only what raises justify or final"
     ),
+    # --- light clients
+    "light_chain": Refusal(
+        -32000, "header of another chain", "ask a node of the chain that you trust a header of"
+    ),
+    "light_epoch": Refusal(-32000, "wrong epoch", "follow the borders from a lower epoch first"),
+    "light_border": Refusal(-32000, "not an epoch border", "ask another node"),
+    "light_set": Refusal(-32000, "set of delegates does not match its border", "ask another node"),
+    "light_path": Refusal(-32000, "headers do not link", "ask another node"),
+    "light_certificate": Refusal(
+        -32000, "certificate does not prove this header", "ask another node"
+    ),
+    "light_age": Refusal(
+        -32000,
+        "trusted header too old",
+        "get a newer one from somebody you trust, or --force if you know that no retired "
+        "delegate has lost his key",
+    ),
+    "light_conflict": Refusal(
+        -32000,
+        "final headers contradict each other",
+        "trust neither: ask several operators and report both headers",
+    ),
     # --- vertices
     "vertex_form": Refusal(-32000, "malformed vertex", "see the layout of the vertex"),
     "vertex_chain": Refusal(-32000, "vertex of another chain", "use this chain's id"),
