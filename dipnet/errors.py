@@ -100,6 +100,11 @@ REFUSALS: Final[dict[str, Refusal]] = {
     "block_old": Refusal(-32000, "block below the undo window", "synchronise from another peer"),
     # --- votes and certificates
     "vote_form": Refusal(-32000, "malformed vote", "sign a prevote or a commit"),
+    "vote_epoch": Refusal(-32001, "vote of an unknown epoch", "vote after its border is known"),
+    "vote_slot": Refusal(-32000, "vote slot out of range", "check the clock, vote in time"),
+    "vote_member": Refusal(-32000, "vote of no delegate", "use an index of the epoch's set"),
+    "vote_signature": Refusal(-32000, "invalid vote signature", "sign with the delegate's key"),
+    "vote_limit": Refusal(-32005, "too many votes of one delegate", "vote once in a slot"),
     "certificate_form": Refusal(
         -32000, "malformed certificate", "one bit of the set and one signature for each vote"
     ),
@@ -110,12 +115,11 @@ REFUSALS: Final[dict[str, Refusal]] = {
         -32000, "invalid signature in certificate", "leave out votes that do not verify"
     ),
     "certificate_block": Refusal(
-        -32000, "certificate of something else than its block", "certify the block's own ballot"
+        -32000, "certificate does not fit its block", "certify what the header of the block says"
     ),
     "certificate_section": Refusal(
-        -32000, "certificates that a block may not carry", "carry only what raises its links"
+        -32000, "certificates in the wrong place", "carry only what raises justify or final"
     ),
-    "vote_epoch": Refusal(-32000, "vote of another epoch", "vote in the epoch that runs"),
     # --- vertices
     "vertex_form": Refusal(-32000, "malformed vertex", "see the layout of the vertex"),
     "vertex_chain": Refusal(-32000, "vertex of another chain", "use this chain's id"),

@@ -10,7 +10,7 @@ base, or on a branch. Loading executes nothing. What is remembered here beside t
 and the tree of the blocks above the final one, which fork choice walks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -93,8 +93,9 @@ class Chain(Canonical):
         self.epochs = Epochs(genesis, reader)
         self.certificates = Certificates(reader)
         self._tree = self._grown(self.need(final))
-        for header in (self.final, self.head):
-            self.epoch_at(header)
+        self.sets: Mapping[int, Members] = self._sets()
+        """Who votes in which epoch. Replaced, never changed: other threads read it."""
+        self.epoch_at(self.head)
 
     @staticmethod
     def genesis_puts(genesis: Genesis) -> Puts:
@@ -159,37 +160,36 @@ class Chain(Canonical):
         """The epoch that a block itself belongs to."""
         return self.epoch_at(self.need(header.parent) if header.height else header)
 
-    def members_of(self, number: int) -> Members | None:
-        """The set that votes in an epoch; None where nobody can know it yet, or any more."""
-        newest = self.epoch_at(self.final)
-        if number > newest.number + 1:
-            return None
-        if number >= newest.number:
-            return newest.members_of(number)
-        for epoch in self.epochs.numbered(number):
-            if self._canonical(epoch.border.block_id):
-                return epoch.members
-        return None
+    def _sets(self) -> dict[int, Members]:
+        """The sets that everybody knows: of the epoch above the final block and its neighbours."""
+        epoch = self.epoch_at(self.final)
+        sets = {number: epoch.members_of(number) for number in (epoch.number, epoch.number + 1)}
+        before = self.epochs.get(epoch.before.epoch, epoch.before.block_id)
+        return {before.number: before.members} | sets
+
+    def is_tombstoned(self, signer: bytes) -> bool:
+        """Whether the delegate with this key, named by its address, was slashed at the head."""
+        return idpos.is_tombstoned(Journal(self.head_state), signer)
 
     # --- making a block
 
-    def section(self) -> tuple[Certificate, ...]:
-        """The certificates that a child of the head carries: those that raise its links."""
-        head, epoch = self.head, self.epoch
+    def section(self, parent: Header) -> tuple[Certificate, ...]:
+        """The certificates that a child of a block of the tree carries: those it needs."""
+        epoch = self.epoch_at(parent)
         certified = {
             self._certified(one, epoch): one
             for one in self.certificates
-            if self._tree.ancestor(head, one.ballot.block_id)
+            if self._tree.ancestor(parent, one.ballot.block_id)
         }
-        useful = finality.useful(rules.links_of(head), epoch.border, tuple(certified))
+        useful = finality.useful(rules.links_of(parent), epoch.border, tuple(certified))
         return tuple(certified[one] for one in useful)
 
-    def place(self, slot: int, section: Sequence[Certificate]) -> Place:
-        """Where a child of the head stands that carries these certificates."""
-        epoch = self.epoch
+    def place(self, parent: Header, slot: int, section: Sequence[Certificate]) -> Place:
+        """Where a child of a block stands that carries these certificates."""
+        epoch = self.epoch_at(parent)
         certified = [self._certified(one, epoch) for one in section]
-        links = finality.derive(rules.links_of(self.head), epoch.border, certified)
-        return Place(self._spine.head, epoch, slot, links)
+        links = finality.derive(rules.links_of(parent), epoch.border, certified)
+        return Place(self.link(parent.hash), epoch, slot, links)
 
     def execution(self, place: Place, proposer: bytes) -> Execution:
         """To run what a block of ``proposer`` holds, on the state of its parent."""
@@ -235,23 +235,19 @@ class Chain(Canonical):
         return self._settle(known, puts)
 
     def on_certificate(self, certificate: Certificate) -> Imported:
-        """Follow a certificate from gossip, or keep it until its block is here.
+        """Follow a certificate whose signatures were verified, or keep it for its block.
 
-        Raises ``Invalid``: ``vote_epoch`` (no set is known for it), ``certificate_block`` (it is
-        of nothing that may be voted) and those of ``check_certificate``.
+        Raises ``Invalid("certificate_block")`` where it is of nothing that may be voted.
         """
         ballot = certificate.ballot
         if self.certificates.proven(certificate):
             return Imported({})
-        members = self.members_of(ballot.epoch)
-        if members is None:
-            raise Invalid("vote_epoch", f"epoch {ballot.epoch}")
-        check_certificate(certificate, members, self._genesis.chain_id)
+        header = self._tree.get(ballot.block_id)
+        if header is not None:
+            self._certified(certificate, self.epoch_of(header))
+        elif self.header(ballot.block_id) is None:
+            self.certificates.wait(certificate)
         self.certificates.prove(certificate)
-        if ballot.block_id not in self._tree:
-            if self.header(ballot.block_id) is None:
-                self.certificates.wait(certificate)
-            return Imported({})
         return self._settle([certificate], {})
 
     def _admit(self, block: Block, now_ms: int) -> Place:
@@ -385,6 +381,7 @@ class Chain(Canonical):
                 final = made if made is not None and made.height > final.height else final
         if final is not before:
             self._tree.finalize(final)
+            self.sets = self._sets()
         head = self._tree.head(self.certificates.top())
         if head.hash == self.head.hash and final is before:
             return Imported(puts)

@@ -53,7 +53,7 @@ def proposer(chain: Chain, slot: int, voter: Voter) -> bytes | None:
     """The delegate's address if the block of ``slot`` on the head is his to make, else None."""
     if slot <= chain.head.slot:
         return None
-    place = chain.place(slot, chain.section())
+    place = chain.place(chain.head, slot, chain.section(chain.head))
     leader = rules.leader(place.epoch, slot, place.links.final[1])
     index = place.epoch.members.index_of_key(voter.public_key)
     ours = index is not None and place.epoch.members.addresses[index] == leader
@@ -68,8 +68,8 @@ def build(chain: Chain, pool: Pool, slot: int, proposer: bytes, seed_key: bytes)
     account and reported: it never stops production (drop it from the pool). The slot must be
     later than the head's.
     """
-    section = chain.section()
-    place = chain.place(slot, section)
+    section = chain.section(chain.head)
+    place = chain.place(chain.head, slot, section)
     execution = chain.execution(place, proposer)
     room = chain.genesis.block_bytes_max - BODY_BYTES_MIN - sum(len(one.raw) for one in section)
     txs, refused = _filled(execution, pool, place.fields["base_fee"], room)
