@@ -29,7 +29,6 @@ log = logging.getLogger("dipnet.voting")
 
 PROPOSE_SHARE: Final = 2  # a slot is proposed in its first 1/PROPOSE_SHARE or not at all
 LATENCIES_MAX: Final = 256
-CLOCK_SHARE: Final = 2  # a clock that is off by more than 1/CLOCK_SHARE of a slot makes no blocks
 
 
 class Voting:
@@ -138,7 +137,7 @@ class Voting:
         except Invalid as refused:
             log.debug("proposal of slot %d is not counted: %s", block.header.slot, refused)
 
-    def on_final(self, finalized: range, now_ms: int) -> None:
+    def on_final(self, now_ms: int) -> None:
         """Blocks became final: their latency, and the votes that are not needed any more."""
         parameters = self.chain.parameters
         self.latencies_ms.append(now_ms - slot_start_ms(parameters, self.chain.final.slot))
@@ -146,7 +145,7 @@ class Voting:
 
     def report(self, slot: int) -> None:
         """Have offences put on the chain, by whoever leads next: one report is enough."""
-        voter, chain = self.voter, self.chain
+        voter = self.voter
         if voter is None:
             return
         for offence in self.tally.offences():
