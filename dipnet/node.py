@@ -6,20 +6,19 @@ it ships. What is expensive and pure (decoding, signatures) is asked for with ``
 ``Node.check`` on any thread.
 
 The ways through it: a payment, ``Submitted`` or gossip -> ``_on_txs`` -> pool -> a block; a vertex,
-``Submitted`` or gossip -> ``_on_vertices`` -> the graph -> ``Write``; a block, ``Woke`` at our slot ->
-``voting.propose`` -> ``Signed`` -> ``_import``, which is also where a peer's block arrives; a vote,
-a block that is the head or a certificate -> ``voting.vote`` -> ``Signed`` or a peer's ``_on_votes``
--> the tally -> a certificate -> ``_certify`` -> final.
+``Submitted`` or gossip -> ``_on_vertices`` -> the graph -> ``Write``; a block, ``Woke`` at our slot
+-> ``voting.propose`` -> ``Signed`` -> ``_import``, which is also where a peer's block arrives; a
+vote, ``voting.vote`` -> ``Signed``, or a peer's -> ``_count`` -> a certificate -> ``_certify``.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from dipnet.checks import Checker
 from dipnet.codec import Puts, Reader
-from dipnet.consensus import tally
-from dipnet.consensus.block import Block, decode_block, header_of
+from dipnet.consensus.block import Block, header_of
 from dipnet.consensus.chain import Chain, Imported
 from dipnet.consensus.pool import Pool
 from dipnet.consensus.records import KEY_HEAD
@@ -29,14 +28,10 @@ from dipnet.consensus.votes import (
     Certificate,
     Vote,
     Voter,
-    check_certificate,
-    decode_certificate,
-    decode_vote,
 )
-from dipnet.crypto import keccak256
 from dipnet.dag import vertex
 from dipnet.dag.graph import ACCEPTED, KNOWN, PENDING, REFUSED, Dag
-from dipnet.dag.vertex import Batch, Keys
+from dipnet.dag.vertex import Batch
 from dipnet.effects import (
     Connected,
     DialFailed,
@@ -59,9 +54,10 @@ from dipnet.errors import Invalid
 from dipnet.genesis import Genesis
 from dipnet.links import Incoming, Links
 from dipnet.p2p.blocksync import NOWHERE
-from dipnet.p2p.messages import Lane, Status
+from dipnet.p2p.messages import Lane
 from dipnet.state import Layer
-from dipnet.tx import Tx, decode_batch
+from dipnet.tx import Tx
+from dipnet.view import NodeView
 from dipnet.voting import Voting
 
 log = logging.getLogger("dipnet.node")
@@ -115,11 +111,12 @@ class Node:
         self.chain = Chain(genesis, reader)
         self.pool = Pool(genesis)
         self.dag = Dag.load(reader, genesis, seed)
-        self._keys = vertex.issuer_keys(seed)
+        self._checker = Checker(genesis, self.chain, vertex.issuer_keys(seed))
+        self.view = NodeView(self.chain, self.pool, self.dag)
         self.links = Links(
             genesis,
             self.chain.genesis_hash,
-            self,
+            self.view,
             reader=reader,
             peer_id=peer_id,
             addresses=addresses,
@@ -170,7 +167,7 @@ class Node:
         ``now_ms`` may jump, back too: slots follow it, deadlines do not (``steady_ms``).
         """
         self.steady_ms += max(0, now_ms - self._now_ms)
-        self._now_ms = now_ms
+        self._now_ms = self.view.now_ms = now_ms
         self._fresh.clear()
         self._on[type(event)](event)
         if not self.links.syncing(self.steady_ms):
@@ -183,48 +180,7 @@ class Node:
 
     def check(self, kind: str, items: Sequence[bytes]) -> object:
         """The pure and costly part of judging ``items``; any thread. Refusals are values."""
-        match kind:
-            case "txs" | "relayed":
-                return decode_batch(items, self.genesis.chain_id)
-            case "vertices":
-                return self._checked(vertex.check_each, items)
-            case "wire":
-                return self._checked(vertex.check, items[0])
-            case "blocks" | "synced":
-                return [self._check_block(raw, kind == "blocks") for raw in items]
-            case "votes":
-                return tally.check(items, self.chain.sets.get, self.genesis.chain_id)
-            case "certificates":
-                return [self._check_certificate(raw) for raw in items]
-            case _:
-                raise AssertionError(kind)
-
-    def _checked(self, check: Callable[[Any, int, Keys], Batch], data: object) -> Batch | Invalid:
-        try:
-            return check(data, self.genesis.chain_id, self._keys)
-        except Invalid as refused:
-            return refused
-
-    def _check_block(self, raw: bytes, pushed: bool) -> Block | Invalid:
-        """A block, and whether a delegate has signed it, which nobody can know of later epochs.
-
-        Only what we asked for may be of one.
-        """
-        try:
-            return decode_block(raw, self.genesis, self.chain.epochs.signer_of if pushed else None)
-        except Invalid as refused:
-            return refused
-
-    def _check_certificate(self, raw: bytes) -> Certificate | Invalid:
-        try:
-            certificate = decode_certificate(raw)
-            members = self.chain.sets.get(certificate.ballot.epoch)
-            if members is None:
-                raise Invalid("vote_epoch", f"epoch {certificate.ballot.epoch}")
-            check_certificate(certificate, members, self.genesis.chain_id)
-        except Invalid as refused:
-            return refused
-        return certificate
+        return self._checker.check(kind, items)
 
     # --- time
 
@@ -312,7 +268,7 @@ class Node:
             ids = [header_of(raw).hash for raw in incoming.items]
         except Invalid:
             return False
-        if not all(self.has(Lane.BLOCK, id_) for id_ in ids):
+        if not all(self.view.has(Lane.BLOCK, id_) for id_ in ids):
             return False
         self.links.gossip.on_items(self.steady_ms, incoming.peer, Lane.BLOCK, ids)
         return True
@@ -454,7 +410,7 @@ class Node:
         if imported.finalized:
             self.voting.on_final(self._now_ms)
             heights = imported.finalized[-FINALIZED_SHOWN_MAX:]
-            blocks = [self.chain.need_block(self.block_hash_at(height)) for height in heights]
+            blocks = [self.chain.need_block(self.view.block_hash_at(height)) for height in heights]
             self._out.append(Publish("finalizedHeads", tuple(blocks)))
             self._stop_before_unknown_rules()
 
@@ -502,84 +458,5 @@ class Node:
         self.links.push(Lane.CERTIFICATE, certificate.id, certificate.raw, except_peer=peer)
         self._follow(imported)
         block_id = certificate.ballot.block_id
-        if peer and not self.has(Lane.BLOCK, block_id):
+        if peer and not self.view.has(Lane.BLOCK, block_id):
             self.links.offered(self.steady_ms, peer, Lane.BLOCK, [block_id])
-
-    # --- what our links read (links.View)
-
-    def status(self) -> Status:
-        """Where we stand."""
-        chain = self.chain
-        head, final, top = chain.head, chain.final, chain.certificates.rank
-        return Status(
-            head.height, head.hash, final.height, final.hash, *top, len(self.dag), self.dag.sum,
-            self._now_ms,
-        )  # fmt: skip
-
-    def has(self, lane: Lane, id_: bytes) -> bool:
-        """Whether the item is here, or settled."""
-        match lane:
-            case Lane.TX:
-                return id_ in self.pool or self.chain.transaction(id_) is not None
-            case Lane.VERTEX:
-                return self.dag.has(id_) or self.dag.is_pending(id_)
-            case _:
-                return self.chain.header(id_) is not None
-
-    def name(self, lane: Lane, raw: bytes) -> bytes:
-        """The id of a vote or certificate; of what is none, the hash of its bytes."""
-        try:
-            return decode_vote(raw).id if lane is Lane.VOTE else decode_certificate(raw).id
-        except Invalid:
-            return keccak256(raw)
-
-    def raw(self, lane: Lane, id_: bytes) -> bytes | None:
-        """The bytes of an item, None when it is not here."""
-        match lane:
-            case Lane.TX:
-                tx = self.pool.get(id_)
-                return tx.raw if tx else None
-            case Lane.VERTEX:
-                return self.dag.raw(id_)
-            case _:
-                return self.chain.raw(id_)
-
-    def block_hash_at(self, height: int) -> bytes:
-        """The canonical block at a height from 0 to the head's."""
-        block_hash = self.chain.hash_at(height)
-        assert block_hash is not None
-        return block_hash
-
-    def blocks_after(self, locator: tuple[bytes, ...]) -> Iterator[bytes]:
-        """Raw canonical blocks above the first hash of the locator that is canonical."""
-        for block_hash in locator:
-            header = self.chain.header(block_hash)
-            if header is not None and self.chain.hash_at(header.height) == block_hash:
-                for height in range(header.height + 1, self.chain.head.height + 1):
-                    raw = self.chain.raw(self.block_hash_at(height))
-                    assert raw is not None
-                    yield raw
-                return
-
-    def vertex_ordinal(self, id_: bytes) -> int | None:
-        """Place of a vertex in our log."""
-        return self.dag.ordinal(id_)
-
-    def vertices_from(self, start: int) -> Iterator[tuple[int, bytes]]:
-        """Ordinal and wire bytes of our log from ``start`` on."""
-        for ordinal in range(start, len(self.dag)):
-            yield ordinal, self.dag.wire(ordinal)
-
-    def vertex_sample(self) -> list[bytes]:
-        """Ids of our log, newest first, exponentially back."""
-        return [self.dag.id_at(len(self.dag) - back) for back in backwards(len(self.dag))]
-
-
-def backwards(count: int) -> Iterator[int]:
-    """1, 2, 3 ... 8, then in doubling steps, up to ``count``."""
-    back, step = 1, 1
-    while back <= count:
-        yield back
-        if back >= 8:
-            step *= 2
-        back += step

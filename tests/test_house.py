@@ -18,7 +18,8 @@ FLOORS = {
     "genesis": 1, "tx": 1, "state": 1,
     "vm": 2,
     "consensus": 3, "dag": 3, "p2p": 3,
-    "effects": 4, "links": 4, "voting": 4, "node": 4,
+    "effects": 4, "links": 4, "voting": 4, "checks": 4,
+    "view": 4, "node": 4,
     "store": 5, "mailbox": 5, "libp2p_link": 5, "libp2p_host": 5, "net": 5, "rpc": 5,
     "config": 5, "metrics": 5, "keys": 5, "client": 5, "outbox": 5, "series": 5, "mnemonic": 5,
     "daemon": 6, "networks": 6,
@@ -28,7 +29,7 @@ FLOORS = {
 # Files of one floor that may see one another, in this order (later imports earlier).
 STAIRS = [
     ["errors", "codec", "crypto"],
-    ["effects", "links", "voting", "node"],
+    ["effects", "links", "voting", "checks", "view", "node"],
     ["config", "store", "metrics", "rpc"],
     ["mailbox", "libp2p_link", "libp2p_host", "net"],
     ["terminal", "device", "replay", "simulate", "tail", "cli_device", "cli"],
