@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from dipnet import crypto
+from dipnet.consensus.tally import Offence
 from dipnet.effects import (
     Barrier,
     Dial,
@@ -23,6 +24,7 @@ from dipnet.effects import (
     Publish,
     Received,
     Reply,
+    Report,
     Send,
     Sign,
     Signed,
@@ -33,6 +35,7 @@ from dipnet.effects import (
     Woke,
     Write,
 )
+from dipnet.errors import Invalid
 from dipnet.genesis import Genesis
 from dipnet.node import Node, first_puts
 from tests.sim_disk import Disk
@@ -121,6 +124,8 @@ class World(Wires):
         self.on_reply: dict[int, Callable[[tuple[object, ...]], None]] = {}
         self.watch: Callable[[Host], None] = lambda _: None
         """Called after each step of a node."""
+        self.on_publish: Callable[[Host, str, tuple[object, ...]], None] = lambda *_: None
+        self.on_report: Callable[[Host, Offence], None] = lambda *_: None
         self._checks: OrderedDict[tuple[str, tuple[bytes, ...]], object] = OrderedDict()
         self._tickets = 0
         self._trace = hashlib.blake2b(digest_size=TRACE_BYTES)
@@ -240,8 +245,10 @@ class World(Wires):
                 self.disconnect(pair_of(host, self.named[peer]), reason)
             case Reply(ticket, results):
                 self.on_reply.pop(ticket)(results)
-            case Publish():
-                pass
+            case Publish(topic, values):
+                self.on_publish(host, topic, values)
+            case Report(offence):
+                self.on_report(host, offence)
             case _:
                 raise AssertionError(effect)
 
@@ -256,12 +263,17 @@ class World(Wires):
         )
 
     def _check(self, host: Host, kind: str, items: tuple[bytes, ...]) -> object:
-        """``Node.check`` is a function of bytes, so four nodes may share what one has computed."""
-        assert host.node is not None
+        """What one node has found good is good on another: ``Node.check`` is computed once.
+
+        What one refuses another may take, which knows a later set of delegates.
+        """
         key = (kind, items)
         known = self._checks.get(key)
         if known is None:
-            known = self._checks[key] = host.node.check(kind, items)
+            known = host.running.check(kind, items)
+            if isinstance(known, list) and any(isinstance(one, Invalid) for one in known):
+                return known
+            self._checks[key] = known
             if len(self._checks) > CHECKS_KEPT:
                 self._checks.popitem(last=False)
         return known

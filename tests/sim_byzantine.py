@@ -10,9 +10,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from dipnet.consensus import finality, rules, schedule
-from dipnet.consensus.block import Block, cert_root, constant_fields, decode_block, seal
-from dipnet.consensus.block import ordered_root
+from dipnet.consensus import finality, schedule
+from dipnet.consensus.block import (
+    Block,
+    cert_root,
+    constant_fields,
+    decode_block,
+    ordered_root,
+    seal,
+)
 from dipnet.consensus.chain import Chain
 from dipnet.consensus.header import Header
 from dipnet.consensus.members import Members
@@ -25,7 +31,6 @@ from dipnet.consensus.votes import (
     Vote,
     decode_vote,
 )
-from dipnet.errors import Invalid
 from dipnet.p2p import messages as m
 from dipnet.p2p.messages import Lane
 from tests.sim import Host, World
@@ -103,7 +108,9 @@ class Byzantine:
         if "mute" not in self._now:
             return False
         vote = decode_vote(raw)
-        return vote.index == self._index(vote.ballot.epoch) and (vote.ballot.slot + to.index) % 3 > 0
+        return (
+            vote.index == self._index(vote.ballot.epoch) and (vote.ballot.slot + to.index) % 3 > 0
+        )
 
     def _blocks(self, to: End, raw: bytes) -> Iterator[tuple[str, bytes]]:
         """What becomes of a block on its way to a peer; others' blocks are relayed."""
@@ -182,7 +189,7 @@ class Byzantine:
     def _recent(self) -> list[Header]:
         """All blocks above the final one that the node has, and the final one."""
         chain = self._chain
-        return [one for one in chain.tree.above(chain.final.hash) if one.height > 0]
+        return [one for one in chain._tree.above(chain.final.hash) if one.height > 0]
 
     def _vote(self, ballot: Ballot, percent: int) -> None:
         """Sign, and tell some of the peers."""
@@ -266,9 +273,7 @@ class Byzantine:
 
 def make_byzantine(ballots: Ballots, hosts: list[Host]) -> dict[bytes, None]:
     """The addresses of the keys that are held to nothing."""
-    return {
-        host.signer.address: None for host in hosts if host.signer and not host.signer.honest
-    }
+    return {host.signer.address: None for host in hosts if host.signer and not host.signer.honest}
 
 
 def sibling(

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import combinations
 
+from dipnet.consensus.block import Block
 from dipnet.consensus.chain import Chain
 from dipnet.consensus.header import Header
 from dipnet.consensus.members import Members
@@ -60,10 +61,12 @@ class Watch:
         """The host's disk is gone, and with it what it knew to be final."""
         self._told.pop(host.index, None)
 
-    def told(self, host: Host, height: int) -> None:
-        """Subscribers of the host's node were told that a height is final."""
-        if host.index in self._honest:
-            self._told[host.index] = max(height, self._told.get(host.index, 0))
+    def published(self, host: Host, topic: str, values: tuple[object, ...]) -> None:
+        """Subscribers of the host's node were told: what is final stays so over a restart."""
+        if topic == "finalizedHeads" and host.index in self._honest:
+            block = values[-1]
+            assert isinstance(block, Block)
+            self._told[host.index] = max(block.header.height, self._told.get(host.index, 0))
 
     def _above(self, chain: Chain, last: Header, final: Header) -> bool:
         at: Header | None = final

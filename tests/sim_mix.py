@@ -1,4 +1,4 @@
-"""Swarm: each seed draws its own mix of hosts, link faults, clocks, disasters, liars and changes."""
+"""Swarm: each seed draws its own mix of hosts, faults, clocks, disasters, liars and changes."""
 
 import random
 from dataclasses import dataclass, field
@@ -50,7 +50,7 @@ class Mix:
     """"" or what the last of them does as a peer, or the last observer: "liar" or "vandal"."""
     double: str = ""
     """What the last host, an observer, does with the key of delegate 0: "" nothing, "shared" asks
-    the same signer, "twin" signs with a memory of its own, which makes the delegate a hostile one."""
+    the same signer, "twin" signs with a memory of its own, which makes it a hostile delegate's."""
     changes: str = ""
     """What voters do: "" nothing, "shuffle" or "replace" the delegates by the candidates."""
     pay_ms: int = 1_000
@@ -93,6 +93,7 @@ class Mix:
         hostile = [rng.sample(VICES, rng.randint(1, VICES_MAX)) for _ in range(faulty)]
         vices = tuple(tuple(sorted(each)) for each in hostile) if rng.randrange(3) else ()
         changes = rng.choice(("", "", "shuffle", "replace")) if delegates == 4 else ""
+        liars = bool(vices) or (observers > 0 and not double)
         low = rng.randrange(1, 40)
         pay_ms, read_ms = rng.choice(PACES)
         return cls(
@@ -113,7 +114,9 @@ class Mix:
             lag_ms=rng.choice((0, 0, 0, 300, 2_000)),
             late_ms=rng.choice((0, 0, rng.randrange(5_000, 25_000))),
             vices=vices,
-            hostile=rng.choice(("", "liar", "vandal")) if vices or observers and not double else "",
+            hostile=rng.choice(("", "liar", "vandal"))
+            if vices or (observers and not double)
+            else "",
             double=double,
             changes=changes,
             pay_ms=pay_ms,

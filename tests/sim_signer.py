@@ -52,6 +52,8 @@ class Signer:
         """What the file says."""
         self.lost = False
         """The file is gone: nothing may be signed until ``recover``."""
+        self.lost_slot = 0
+        """Nothing was signed after this slot when it was lost."""
         self._clock = clock
         self._chain_id = chain_id
         self._ballots = ballots
