@@ -373,7 +373,7 @@ class Node:
                 last = (block.header.height, block.hash)
             except Invalid as refusal:
                 refused.append(refusal)
-                if refusal.code == "block_parent":
+                if refusal.code in ("block_parent", "block_epoch"):
                     self.links.blocks.on_unknown_parent(check.peer)
                 break
         self._judged(check, refused)
@@ -383,11 +383,11 @@ class Node:
 
     def _import(self, block: Block, peer: str) -> bool:
         """The one way of a block onto the chain, ours or a peer's; whether it was new."""
+        self.voting.add_proposal(block, self._now_ms)
         imported = self.chain.on_block(block, self._now_ms)
         self.links.gossip.on_items(self.steady_ms, peer, Lane.BLOCK, [block.hash])
         if not imported.puts:
             return False
-        self.voting.add_proposal(block, self._now_ms)
         self._follow(imported)
         # Only what is of now is pushed on: who catches up asks.
         if block.header.slot + RELAY_SLOTS >= self.slot:

@@ -104,8 +104,9 @@ class Voting:
         """What is to be imported or sent now; None where the signer refused."""
         what = self._asked.pop(event.ticket)
         assert self.voter is not None
-        if not self._asked:  # else the answer is older than what we have asked for since
-            self.voter = replace(self.voter, state=event.state)
+        # Never back to what we had before we asked: a signer that is out of order would be asked
+        # the same again and again.
+        self.voter = replace(self.voter, state=self.voter.state.joined(event.state))
         if not event.signature:
             log.warning("the signer refuses: %s", what if isinstance(what, Ballot) else "a block")
             return None

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dipnet.codec import Puts, Reader
-from dipnet.consensus import epochs, finality, idpos, records, rules, schedule
+from dipnet.consensus import borders, epochs, finality, idpos, records, rules, schedule
 from dipnet.consensus.block import Block, check_fields, genesis_block, genesis_members
 from dipnet.consensus.canonical import HASH_BYTES, Canonical
 from dipnet.consensus.certified import Certificates
@@ -174,12 +174,16 @@ class Chain(Canonical):
     # --- making a block
 
     def section(self, parent: Header) -> tuple[Certificate, ...]:
-        """The certificates that a child of a block of the tree carries: those it needs."""
+        """The certificates that a child of a block of the tree carries: those it needs.
+
+        What is certified below the border before the last is final on the branch of any child.
+        """
         epoch = self.epoch_at(parent)
         certified = {
             self._certified(one, epoch): one
             for one in self.certificates
             if self._tree.ancestor(parent, one.ballot.block_id)
+            and self.need(one.ballot.block_id).epoch >= epoch.before.epoch
         }
         useful = finality.useful(rules.links_of(parent), epoch.border, tuple(certified))
         return tuple(certified[one] for one in useful)
@@ -378,7 +382,9 @@ class Chain(Canonical):
             puts |= self.certificates.raise_to(certificate)
             if certificate.ballot.kind is Kind.COMMIT:
                 made = self._tree.get(finality.made_final(certified)[0])
-                final = made if made is not None and made.height > final.height else final
+                if made is not None and made.height > final.height:
+                    puts |= self._borders(final, made, certificate)
+                    final = made
         if final is not before:
             self._tree.finalize(final)
             self.sets = self._sets()
@@ -386,6 +392,24 @@ class Chain(Canonical):
         if head.hash == self.head.hash and final is before:
             return Imported(puts)
         return self._follow(self.link(head.hash), puts, range(before.height + 1, final.height + 1))
+
+    def _borders(self, final: Header, made: Header, certificate: Certificate) -> Puts:
+        """The records of the borders above ``final`` that a certificate makes final, for ever.
+
+        A border becomes final by votes of its own epoch's set: a block on which a later set votes
+        carries the proof of it.
+        """
+        puts: Puts = {}
+        header = self.need(certificate.ballot.block_id)
+        path: tuple[Header, ...] = ()
+        while header.height > final.height:
+            if header.next_set_hash != HASH_ZERO and header.height <= made.height:
+                opened = self.epoch_at(header)
+                border = borders.Border(header, path, certificate, opened.members)
+                puts |= borders.record(border, self.epoch_of(header).members)
+            path = (header, *path)
+            header = self.need(header.parent)
+        return puts
 
     def _follow(self, link: Link, puts: Puts, finalized: range) -> Imported:
         """Make the block of ``link`` the head, if it is not, and move the base."""
