@@ -100,6 +100,11 @@ REFUSALS: Final[dict[str, Refusal]] = {
     "block_old": Refusal(-32000, "block below the undo window", "synchronise from another peer"),
     # --- votes and certificates
     "vote_form": Refusal(-32000, "malformed vote", "sign a prevote or a commit"),
+    "vote_epoch": Refusal(-32001, "vote of an unknown epoch", "vote after its border is known"),
+    "vote_slot": Refusal(-32000, "vote slot out of range", "check the clock, vote in time"),
+    "vote_member": Refusal(-32000, "vote of no delegate", "use an index of the epoch's set"),
+    "vote_signature": Refusal(-32000, "invalid vote signature", "sign with the delegate's key"),
+    "vote_limit": Refusal(-32005, "too many votes of one delegate", "vote once in a slot"),
     "certificate_form": Refusal(
         -32000, "malformed certificate", "one bit of the set and one signature for each vote"
     ),
@@ -110,12 +115,33 @@ REFUSALS: Final[dict[str, Refusal]] = {
         -32000, "invalid signature in certificate", "leave out votes that do not verify"
     ),
     "certificate_block": Refusal(
-        -32000, "certificate of something else than its block", "certify the block's own ballot"
+        -32000, "certificate does not fit its block", "certify what the header of the block says"
     ),
     "certificate_section": Refusal(
-        -32000, "certificates that a block may not carry", "carry only what raises its links"
+        -32000, "certificates in the wrong place", "carry only what raises justify or final"
     ),
-    "vote_epoch": Refusal(-32000, "vote of another epoch", "vote in the epoch that runs"),
+    # --- light clients
+    "light_chain": Refusal(
+        -32000, "header of another chain", "ask a node of the chain that you trust a header of"
+    ),
+    "light_epoch": Refusal(-32000, "wrong epoch", "follow the borders from a lower epoch first"),
+    "light_border": Refusal(-32000, "not an epoch border", "ask another node"),
+    "light_set": Refusal(-32000, "set of delegates does not match its border", "ask another node"),
+    "light_path": Refusal(-32000, "headers do not link", "ask another node"),
+    "light_certificate": Refusal(
+        -32000, "certificate does not prove this header", "ask another node"
+    ),
+    "light_age": Refusal(
+        -32000,
+        "trusted header too old",
+        "get a newer one from somebody you trust, or --force if you know that no retired "
+        "delegate has lost his key",
+    ),
+    "light_conflict": Refusal(
+        -32000,
+        "final headers contradict each other",
+        "trust neither: ask several operators and report both headers",
+    ),
     # --- signing with a delegate's key
     "votes_missing": Refusal(
         -32000, "no vote state for this key", "dipnetd votes recover, see docs/signing.md"
@@ -180,6 +206,10 @@ REFUSALS: Final[dict[str, Refusal]] = {
     ),
     "allowance": Refusal(
         -32000, "gas required exceeds allowance", "fund the account or lower the fee"
+    ),
+    "out_of_gas": Refusal(-32000, "out of gas", "raise the gas limit"),
+    "reverted": Refusal(
+        3, "execution reverted", "mend what the reason names; see docs/delegates.md"
     ),
     "internal": Refusal(-32603, "internal error", "report it with the node's log"),
     "not_found": Refusal(-32001, "not found", "check the hash or number"),

@@ -62,6 +62,11 @@ def commitment_of(journal: Journal, delegate: bytes) -> tuple[bytes, int]:
     return value.to_bytes(32, "big"), journal.slot(DPOS_ADDRESS, keccak256(b"s" + delegate))
 
 
+def is_tombstoned(journal: Journal, signer: bytes) -> bool:
+    """Whether the delegate whose key has the address ``signer`` was slashed."""
+    return False
+
+
 def end_block(
     journal: Journal, around: Around, tips: int, missed: tuple[bytes, ...], commitment: bytes
 ) -> None:
