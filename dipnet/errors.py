@@ -78,6 +78,16 @@ REFUSALS: Final[dict[str, Refusal]] = {
     # --- blocks
     "block_form": Refusal(-32000, "invalid block", "follow the rules of the header"),
     "block_parent": Refusal(-32001, "unknown parent", "send the ancestors first"),
+    "block_epoch": Refusal(-32000, "block of another epoch", "follow the borders of the chain"),
+    "block_seed": Refusal(
+        -32000, "the reveal does not open the commitment", "use the seed key of the delegate"
+    ),
+    "unfinal": Refusal(
+        -32005,
+        "finality is far behind",
+        "wait: only system transactions are taken until it is back",
+    ),
+    "rules_unknown": Refusal(-32000, "rules unknown to this version", "update dipnetd"),
     "block_slot": Refusal(-32000, "block slot out of order", "use a later slot"),
     "block_future": Refusal(-32000, "block from the future", "check the clock"),
     "block_leader": Refusal(-32000, "block from the wrong proposer", "wait for your slot"),
@@ -90,6 +100,11 @@ REFUSALS: Final[dict[str, Refusal]] = {
     "block_old": Refusal(-32000, "block below the undo window", "synchronise from another peer"),
     # --- votes and certificates
     "vote_form": Refusal(-32000, "malformed vote", "sign a prevote or a commit"),
+    "vote_epoch": Refusal(-32001, "vote of an unknown epoch", "vote after its border is known"),
+    "vote_slot": Refusal(-32000, "vote slot out of range", "check the clock, vote in time"),
+    "vote_member": Refusal(-32000, "vote of no delegate", "use an index of the epoch's set"),
+    "vote_signature": Refusal(-32000, "invalid vote signature", "sign with the delegate's key"),
+    "vote_limit": Refusal(-32005, "too many votes of one delegate", "vote once in a slot"),
     "certificate_form": Refusal(
         -32000, "malformed certificate", "one bit of the set and one signature for each vote"
     ),
@@ -98,6 +113,12 @@ REFUSALS: Final[dict[str, Refusal]] = {
     ),
     "certificate_signature": Refusal(
         -32000, "invalid signature in certificate", "leave out votes that do not verify"
+    ),
+    "certificate_block": Refusal(
+        -32000, "certificate does not fit its block", "certify what the header of the block says"
+    ),
+    "certificate_section": Refusal(
+        -32000, "certificates in the wrong place", "carry only what raises justify or final"
     ),
     # --- IDpos (reasons of reverts)
     "dpos_call": Refusal(-32000, "malformed call of IDpos", "encode it by its ABI"),
@@ -116,6 +137,49 @@ REFUSALS: Final[dict[str, Refusal]] = {
     "dpos_member": Refusal(-32000, "not of the current set", "let a member of the set send it"),
     "dpos_parameter": Refusal(-32000, "invalid parameter", "correct its name or value"),
     "dpos_proposal": Refusal(-32000, "proposal cannot be made or voted for", "choose another"),
+    # --- light clients
+    "light_chain": Refusal(
+        -32000, "header of another chain", "ask a node of the chain that you trust a header of"
+    ),
+    "light_epoch": Refusal(-32000, "wrong epoch", "follow the borders from a lower epoch first"),
+    "light_border": Refusal(-32000, "not an epoch border", "ask another node"),
+    "light_set": Refusal(-32000, "set of delegates does not match its border", "ask another node"),
+    "light_path": Refusal(-32000, "headers do not link", "ask another node"),
+    "light_certificate": Refusal(
+        -32000, "certificate does not prove this header", "ask another node"
+    ),
+    "light_age": Refusal(
+        -32000,
+        "trusted header too old",
+        "get a newer one from somebody you trust, or --force if you know that no retired "
+        "delegate has lost his key",
+    ),
+    "light_conflict": Refusal(
+        -32000,
+        "final headers contradict each other",
+        "trust neither: ask several operators and report both headers",
+    ),
+    # --- signing with a delegate's key
+    "votes_missing": Refusal(
+        -32000, "no vote state for this key", "dipnetd votes recover, see docs/signing.md"
+    ),
+    "votes_damaged": Refusal(
+        -32000, "damaged vote state", "dipnetd votes recover, see docs/signing.md"
+    ),
+    "votes_older": Refusal(
+        -32000,
+        "vote state older than what was signed",
+        "dipnetd votes recover, see docs/signing.md",
+    ),
+    "votes_foreign": Refusal(
+        -32000,
+        "vote state of another key or chain",
+        "name the file that was made with this key, and this chain's genesis.json",
+    ),
+    "locked": Refusal(-32000, "in use by another process", "stop the other process"),
+    "signer": Refusal(
+        -32005, "no answer from the signer", "start dipnetd signer, or correct --signer"
+    ),
     # --- vertices
     "vertex_form": Refusal(-32000, "malformed vertex", "see the layout of the vertex"),
     "vertex_chain": Refusal(-32000, "vertex of another chain", "use this chain's id"),

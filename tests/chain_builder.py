@@ -11,11 +11,20 @@ from typing import Any
 import pytest
 
 from dipnet.codec import Reader
-from dipnet.consensus import records
-from dipnet.consensus.block import Block, Header, decode_block, fixed_fields, ordered_root, seal
+from dipnet.consensus import records, rules
+from dipnet.consensus.block import (
+    Block,
+    cert_root,
+    constant_fields,
+    decode_block,
+    ordered_root,
+    seal,
+)
 from dipnet.consensus.chain import Chain
-from dipnet.consensus.execute import Execution
-from dipnet.consensus.rules import chained_fields
+from dipnet.consensus.finality import commit, prevote
+from dipnet.consensus.header import Header
+from dipnet.consensus.schedule import NO_SECRET, commitment, seed_key, seed_secret
+from dipnet.consensus.votes import Certificate, Kind, Vote, certificate_of
 from dipnet.crypto import address, keccak256, public_key, sha256, sign
 from dipnet.errors import Invalid
 from dipnet.genesis import Genesis
@@ -87,53 +96,83 @@ class Net:
         memory.apply(Chain.genesis_puts(self.genesis))
         return Chain(self.genesis, memory), memory
 
-    def signed(self, header: Header, txs: Sequence[Tx] = ()) -> Block:
+    def signed(
+        self, header: Header, txs: Sequence[Tx] = (), section: Sequence[Certificate] = ()
+    ) -> Block:
         """The block of ``header``, signed by the header's proposer."""
-        return seal(header, txs, sign(header.proposal_digest, self.secrets[header.proposer]))
+        signature = sign(header.proposal_digest, self.secrets[header.proposer])
+        return seal(header, txs, signature, header.proposer, section)
 
-    def child(self, chain: Chain, parent: bytes, slot: int, txs: Sequence[Tx] = ()) -> Block:
-        """A valid block on a block of ``chain``, by the leader of ``slot``."""
+    def child(
+        self,
+        chain: Chain,
+        parent: bytes,
+        slot: int,
+        txs: Sequence[Tx] = (),
+        section: Sequence[Certificate] | None = None,
+    ) -> Block:
+        """A valid block on a block of ``chain``, by the leader of ``slot``.
+
+        It carries what the chain knows to be certified, or ``section``.
+        """
         above = chain.need(parent)
-        state = chain.state(parent)
-        assert state is not None
-        final = final_of(chain, above)
-        derived = fixed_fields(self.genesis, slot) | chained_fields(
-            self.genesis, chain.genesis_hash, above, final, slot
-        )
-        proposer = chain.schedule.leader(slot)
-        execution = Execution(
-            self.genesis, state, above.state_root, above.height + 1, slot, proposer,
-            derived["base_fee"],
-        )  # fmt: skip
+        carried = chain.section(above) if section is None else tuple(section)
+        place = chain.place(above, slot, carried)
+        proposer = rules.leader(place.epoch, slot, place.links.final[1])
+        assert proposer is not None, "the back-off leaves this slot empty"
+        execution = chain.execution(place, proposer)
         for tx in txs:
             execution.add(tx)
+        key = seed_key(self.secrets[proposer])
+        committed, committed_slot = chain.committed(above, proposer)
+        reveal = NO_SECRET if committed == NO_SECRET else seed_secret(key, committed_slot)
+        promised = commitment(seed_secret(key, slot))
+        executed = execution.finish(place.missed, promised, place.border)
         header = Header(
+            **constant_fields(self.genesis),
+            **place.fields,
+            **executed.fields,
             proposer=proposer,
             tx_root=ordered_root([tx.raw for tx in txs]),
-            **derived,
-            **execution.finish().fields,
+            cert_root=cert_root([one.raw for one in carried]),
+            seed_reveal=reveal,
+            seed_commitment=promised,
         )
-        return self.signed(header, txs)
+        return self.signed(header, txs, carried)
 
     def forged(self, block: Block, **changes: Any) -> Block:
         """``block`` with other fields, signed again by the proposer it then names."""
-        return self.signed(with_fields(block.header, **changes), block.txs)
+        header = with_fields(block.header, **changes)
+        return self.signed(header, block.txs, block.certificates)
+
+    def votes(self, chain: Chain, header: Header, kind: Kind) -> list[Vote]:
+        """The votes of all members of the set that votes on a block."""
+        border = chain.epoch_of(header).border
+        ballot = prevote(header, border)
+        members = chain.sets[ballot.epoch]
+        if kind is Kind.COMMIT:
+            ballot = commit(ballot)
+        digest = ballot.digest(self.genesis.chain_id)
+        return [
+            Vote(ballot, index, sign(digest, self.secrets[one]))
+            for index, one in enumerate(members.addresses)
+        ]
+
+    def certificate(self, chain: Chain, header: Header, kind: Kind) -> Certificate:
+        """The certificate of a block by a bare quorum of its set."""
+        votes = self.votes(chain, header, kind)
+        members = chain.sets[votes[0].ballot.epoch]
+        return certificate_of(votes[: members.quorum], members)
+
+    def certify(self, chain: Chain, memory: Memory, block: Block, *kinds: Kind) -> None:
+        """Tell the chain that a block is certified: by prevotes and commits unless said."""
+        for kind in kinds or (Kind.PREVOTE, Kind.COMMIT):
+            certificate = self.certificate(chain, block.header, kind)
+            memory.apply(chain.on_certificate(certificate).puts)
 
     def decoded(self, block: Block) -> Block:
         """What a peer makes of the block's bytes."""
         return decode_block(block.raw, self.genesis)
-
-
-def final_of(chain: Chain, header: Header) -> Header:
-    """Advisory finality from its definition: walk down until enough have built on top."""
-    members = len(chain.schedule.members)
-    if members == 1:
-        return header
-    proposers: set[bytes] = set()
-    while header.height and 3 * len(proposers) <= 2 * members:
-        proposers.add(header.proposer)
-        header = chain.need(header.parent)
-    return header
 
 
 def with_fields(header: Header, **changes: Any) -> Header:

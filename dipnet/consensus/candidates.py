@@ -36,7 +36,8 @@ TOMBSTONED: Final = 3
     ROLL_AT,  # uint32: index in the roll
     JAILED_UNTIL,  # uint64: not in the set of an epoch before this one
     READY,  # uint32: newest version of the rules that the delegate's node follows
-    PROPOSED,  # uint64: the number of its open proposal of a parameter
+    PROPOSED,  # uint32: the number of its open proposal of a parameter
+    COMMITTED_AT,  # uint64: the slot of the block that made COMMITMENT
     COUNTED,  # uint64: the epoch of the next two
     PRODUCED,  # uint32
     MISSED,  # uint32
@@ -49,7 +50,7 @@ TOMBSTONED: Final = 3
     COMMITMENT,  # bytes32: to the seed
     NAME,  # string
     URL,  # string
-) = struct(8, 16, 8, 32, 64, 32, 64, 64, 32, 32, 64, 64, *[256] * 7)
+) = struct(8, 16, 8, 32, 64, 32, 32, 64, 64, 32, 32, 64, 64, *[256] * 7)
 
 KEY_BYTES: Final = 33
 URL_BYTES_MAX: Final = 128

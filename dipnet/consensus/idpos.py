@@ -12,7 +12,14 @@ from dipnet.consensus import actions, candidates, election, parameters, rewards,
 from dipnet.consensus.abi import INPUT_BYTES_MAX, SELECTOR_BYTES, Method
 from dipnet.consensus.actions import Frame
 from dipnet.consensus.around import DPOS_ADDRESS, Around, Elected
-from dipnet.consensus.candidates import COMMITMENT, Candidate, Profile
+from dipnet.consensus.candidates import (
+    COMMITMENT,
+    COMMITTED_AT,
+    STATUS,
+    TOMBSTONED,
+    Candidate,
+    Profile,
+)
 from dipnet.consensus.layout import Held, Place
 from dipnet.consensus.stakes import REWARDS
 from dipnet.errors import Invalid
@@ -22,7 +29,7 @@ from dipnet.vm.system import Call, Revert, System, error_data
 
 __all__ = [
     "CODE", "DPOS_ADDRESS", "METHODS", "Around", "Elected", "at_border", "candidates_of",
-    "commitment_of", "end_block", "genesis_state", "system",
+    "commitment_of", "end_block", "genesis_state", "is_tombstoned", "system",
 ]  # fmt: skip
 
 CODE: Final = b"\xfe"
@@ -121,9 +128,19 @@ def _root(journal: Journal) -> Place:
     return Place(Held(journal, DPOS_ADDRESS))
 
 
-def commitment_of(journal: Journal, delegate: bytes) -> bytes:
-    """The seed commitment (32 bytes) that the delegate's next reveal must open; zeros for none."""
-    return candidates.place(_root(journal), delegate)[COMMITMENT].to_bytes(32, "big")
+def commitment_of(journal: Journal, delegate: bytes) -> tuple[bytes, int]:
+    """The seed commitment (32 bytes) that the delegate's next reveal must open; zeros for none.
+
+    With the slot of the block that made it, 0 for his registration.
+    """
+    one = candidates.place(_root(journal), delegate)
+    return one[COMMITMENT].to_bytes(32, "big"), one[COMMITTED_AT]
+
+
+def is_tombstoned(journal: Journal, signer: bytes) -> bool:
+    """Whether the delegate whose key has the address ``signer`` was slashed."""
+    root = _root(journal)
+    return candidates.place(root, candidates.owner_of(root, signer))[STATUS] == TOMBSTONED
 
 
 def candidates_of(journal: Journal) -> list[Candidate]:
@@ -146,7 +163,8 @@ def end_block(
     journal.add_balance(DPOS_ADDRESS, reward)
     stakes.place(root, delegate)[REWARDS] += rewards.share_out(root, delegate, reward + tips)
     candidates.count(root, around.epoch, delegate, missed)
-    candidates.place(root, delegate)[COMMITMENT] = int.from_bytes(commitment, "big")
+    one = candidates.place(root, delegate)
+    one[COMMITMENT], one[COMMITTED_AT] = int.from_bytes(commitment, "big"), around.slot
 
 
 def at_border(journal: Journal, around: Around) -> Elected:

@@ -8,7 +8,8 @@ from typing import Final
 
 from dipnet.codec import Reader
 from dipnet.consensus import records
-from dipnet.consensus.block import Block, Header, header_of, seal, stored_block
+from dipnet.consensus.block import Block, header_of, seal, stored_block
+from dipnet.consensus.header import Header
 from dipnet.consensus.overlays import Link, Recent
 from dipnet.errors import Corrupt, Invalid
 from dipnet.genesis import Genesis
