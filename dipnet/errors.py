@@ -224,6 +224,10 @@ REFUSALS: Final[dict[str, Refusal]] = {
     "allowance": Refusal(
         -32000, "gas required exceeds allowance", "fund the account or lower the fee"
     ),
+    "out_of_gas": Refusal(-32000, "out of gas", "raise the gas limit"),
+    "reverted": Refusal(
+        3, "execution reverted", "mend what the reason names; see docs/delegates.md"
+    ),
     "internal": Refusal(-32603, "internal error", "report it with the node's log"),
     "not_found": Refusal(-32001, "not found", "check the hash or number"),
     "limit": Refusal(-32005, "limit exceeded", "ask for less or slow down"),
