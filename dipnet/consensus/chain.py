@@ -287,7 +287,7 @@ class Chain(Canonical):
     def _check_place(self, block: Block, place: Place) -> None:
         """The links that a header claims are those that its certificates give, and so its fields.
 
-        Signatures are verified last, and not again where a quorum is known.
+        Signatures are verified last, and not again where these very ones are known.
         """
         parent, epoch = place.parent.header, place.epoch
         before = rules.links_of(parent)
@@ -303,7 +303,7 @@ class Chain(Canonical):
         if not schedule.opens(block.header.seed_reveal, committed):
             raise Invalid("block_seed")
         for certificate in block.certificates:
-            if not self.certificates.proven(certificate):
+            if not self.certificates.verified(certificate):
                 number = certificate.ballot.epoch
                 members = self._members_below(epoch, number)
                 check_certificate(certificate, members, self._genesis.chain_id)
