@@ -1,6 +1,7 @@
 """``dipnet``: the client. Talks to a node by JSON-RPC and knows nothing of how one is made.
 
-``dipnet keys | send | status | device | dag``; the last two are in ``cli_device``.
+``dipnet keys | send | status | device | dag | verify-header``; devices and the DAG are in
+``cli_device``, the light client in ``cli_light``.
 """
 
 import re
@@ -14,6 +15,7 @@ import typer
 import dipnet
 from dipnet import keys
 from dipnet.cli_device import dag_app, device_app
+from dipnet.cli_light import verify_header
 from dipnet.client import Client
 from dipnet.codec import to_hex
 from dipnet.crypto import checksum
@@ -32,6 +34,7 @@ keys_app = group("Keys in keystores (Web3 secret storage v3).")
 app.add_typer(keys_app, name="keys")
 app.add_typer(device_app, name="device")
 app.add_typer(dag_app, name="dag")
+app.command("verify-header")(verify_header)
 
 Keystore = Annotated[
     Path, typer.Option("--keystore", envvar="DIPNET_KEYSTORE", help="Directory of keystores.")

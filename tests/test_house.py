@@ -22,7 +22,7 @@ FLOORS = {
     "view": 4, "node": 4,
     "store": 5, "mailbox": 5, "libp2p_link": 5, "libp2p_host": 5, "net": 5, "rpc": 5,
     "config": 5, "metrics": 5, "keys": 5, "client": 5, "outbox": 5, "series": 5, "mnemonic": 5,
-    "light": 5,
+    "light": 5, "trust": 5,
     "daemon": 6, "networks": 6,
     "terminal": 7, "device": 7, "replay": 7, "simulate": 7, "tail": 7, "testnet": 7,
     "cli_device": 7, "cli_light": 7, "cli": 7, "dipnetd": 7,
@@ -31,6 +31,7 @@ FLOORS = {
 STAIRS = [
     ["errors", "codec", "crypto"],
     ["effects", "links", "voting", "checks", "view", "node"],
+    ["light", "trust"],
     ["config", "store", "metrics", "rpc"],
     ["mailbox", "libp2p_link", "libp2p_host", "net"],
     ["terminal", "device", "replay", "simulate", "tail", "cli_device", "cli_light", "cli"],

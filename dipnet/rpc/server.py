@@ -24,7 +24,7 @@ from starlette.websockets import WebSocket
 
 from dipnet.errors import Invalid
 from dipnet.metrics import CONTENT_TYPE, Reading, render
-from dipnet.rpc import dag, dpos, eth, live_views, status
+from dipnet.rpc import dag, dpos, eth, light, live_views, status
 from dipnet.rpc.backend import Backend
 from dipnet.rpc.bounds import BODY_BYTES_MAX
 from dipnet.rpc.jsonrpc import Rpc, error_body
@@ -36,7 +36,7 @@ LOCAL_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
 ANY: Final = "*"
 JSON: Final = "application/json"
 METHODS: Final[dict[str, Method]] = table(
-    eth.METHODS, live_views.METHODS, dag.METHODS, dpos.METHODS, status.METHODS
+    eth.METHODS, live_views.METHODS, dag.METHODS, dpos.METHODS, light.METHODS, status.METHODS
 )
 
 
