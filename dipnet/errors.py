@@ -142,6 +142,27 @@ REFUSALS: Final[dict[str, Refusal]] = {
         "final headers contradict each other",
         "trust neither: ask several operators and report both headers",
     ),
+    # --- signing with a delegate's key
+    "votes_missing": Refusal(
+        -32000, "no vote state for this key", "dipnetd votes recover, see docs/signing.md"
+    ),
+    "votes_damaged": Refusal(
+        -32000, "damaged vote state", "dipnetd votes recover, see docs/signing.md"
+    ),
+    "votes_older": Refusal(
+        -32000,
+        "vote state older than what was signed",
+        "dipnetd votes recover, see docs/signing.md",
+    ),
+    "votes_foreign": Refusal(
+        -32000,
+        "vote state of another key or chain",
+        "name the file that was made with this key, and this chain's genesis.json",
+    ),
+    "locked": Refusal(-32000, "in use by another process", "stop the other process"),
+    "signer": Refusal(
+        -32005, "no answer from the signer", "start dipnetd signer, or correct --signer"
+    ),
     # --- vertices
     "vertex_form": Refusal(-32000, "malformed vertex", "see the layout of the vertex"),
     "vertex_chain": Refusal(-32000, "vertex of another chain", "use this chain's id"),
