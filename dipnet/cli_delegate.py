@@ -15,7 +15,6 @@ from typing import Annotated, Any, Final
 import typer
 
 from dipnet import keys
-from dipnet.admin_client import SOCKET_NAME, admin_call
 from dipnet.client import Client
 from dipnet.codec import from_hex, to_hex
 from dipnet.consensus.actions import EVENTS
@@ -26,8 +25,8 @@ from dipnet.consensus.schedule import commitment, seed_key, seed_secret
 from dipnet.consensus.votes import Ballot, Kind
 from dipnet.crypto import checksum, public_key, sign
 from dipnet.errors import REFUSALS, Invalid
-from dipnet.genesis import AMENDABLE, AMOUNTS, RULES_KNOWN
-from dipnet.terminal import URL, Json, Url, group, note, show_fields, show_json, show_rows
+from dipnet.genesis import AMENDABLE, RULES_KNOWN
+from dipnet.terminal import URL, Json, Url, group, note, show_fields, show_json
 from dipnet.wallet import (
     KEYSTORE,
     TIMEOUT_S,
@@ -37,7 +36,6 @@ from dipnet.wallet import (
     Sender,
     Timeout,
     await_receipt,
-    ether,
     find_keystore,
     read_address,
     read_amount,
@@ -48,7 +46,6 @@ from dipnet.wallet import (
 )
 
 ORGANISATION_BYTES: Final = 32
-DATA: Final = Path("~/.dipnet")
 
 delegate_app = group("Delegates: stakes, votes, elections, proposals.")
 
@@ -143,15 +140,22 @@ def explained(refused: Invalid) -> Invalid:
 
 def events(receipt: dict[str, Any]) -> list[dict[str, Any]]:
     """What IDpos tells in a receipt: each event's name and its arguments."""
-    known = {to_hex(event.topic): event for event in EVENTS}
-    return [
-        {"event": known[log["topics"][0]].name}
-        | known[log["topics"][0]].decoded(
-            [from_hex(topic) for topic in log["topics"]], from_hex(log["data"])
-        )
-        for log in receipt["logs"]
-        if log["topics"] and log["topics"][0] in known
-    ]
+    known = {event.topic: event for event in EVENTS}
+    told = []
+    for log in receipt["logs"]:
+        topics = [from_hex(topic) for topic in log["topics"]]
+        event = known.get(topics[0]) if topics else None
+        if event is not None:
+            arguments = event.values(topics, from_hex(log["data"]))
+            told.append({"event": event.name} | {n: _plain(v) for n, v in arguments.items()})
+    return told
+
+
+def _plain(value: Any) -> Any:
+    """An argument of an event as JSON has it."""
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    return to_hex(value) if isinstance(value, bytes) else value
 
 
 def _show(receipts: Sequence[dict[str, Any]], as_json: bool) -> None:
@@ -332,14 +336,7 @@ def propose(
     """Propose another value of a parameter, for the delegates of the set to approve."""
     if name not in AMENDABLE:
         raise Invalid("params", f"{name[:60]!r} is not up for votes: {', '.join(AMENDABLE)}")
-    number = read_amount(value) if name in AMOUNTS else _number(value)
-    return [Act("proposeParameters", (name.encode().ljust(32, b"\0"), number))]
-
-
-def _number(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,18}", text, re.ASCII):
-        raise Invalid("params", f"{text[:60]!r} is no number")
-    return int(text)
+    return [Act("proposeParameters", (name.encode().ljust(32, b"\0"), read_amount(value)))]
 
 
 @delegate_app.command("approve")

@@ -13,6 +13,8 @@ from dipnet.errors import Invalid
 from dipnet.terminal import URL, Json, Url, show_fields, show_json, show_rows
 from dipnet.wallet import ether
 
+__all__ = ["delegate_app"]  # whole only once this file has added its commands
+
 DATA: Final = Path("~/.dipnet")
 
 Data = Annotated[
@@ -85,9 +87,7 @@ def show_status(
 
 
 def _standing_of(client: Client, address: str) -> tuple[dict[str, Any] | None, dict[str, Any]]:
-    candidate, account = client.batch(
-        [("dpos_delegate", (address,)), ("dpos_account", (address,))]
-    )
+    candidate, account = client.batch([("dpos_delegate", (address,)), ("dpos_account", (address,))])
     if isinstance(account, Invalid):
         raise account
     return None if isinstance(candidate, Invalid) else candidate, account
@@ -118,18 +118,17 @@ def _own_fields(own: dict[str, Any]) -> dict[str, object]:
 
 
 def _candidate_fields(one: dict[str, Any]) -> dict[str, object]:
-    taken = one["participation"]
-    return {
+    fields: dict[str, object] = {
         "delegate": f"{one['name']} {one['address']}",
         "standing": standing(one),
         "votes": f"{_wei(one['votes'])}, commission {one['commissionBps'] / 100:g}%",
         "slots": f"{one['produced']} produced, {one['missed']} missed",
-    } | (
-        {"votes seen": f"{taken['prevotes']} prevotes, {taken['commits']} commits in "
-         f"{taken['slots']} slots"}
-        if taken
-        else {}
-    )  # fmt: skip
+    }
+    taken = one["participation"]
+    if taken:
+        seen = f"{taken['prevotes']} prevotes, {taken['commits']} commits"
+        fields["votes seen"] = f"{seen} in {taken['slots']} slots"
+    return fields
 
 
 def _account_fields(one: dict[str, Any]) -> dict[str, object]:
