@@ -144,7 +144,8 @@ class Daemon:
         )  # fmt: skip
         self._checks = {
             "votes": self._vote_checks, "certificates": self._vote_checks,
-            "synced": self._block_checks, "blocks": self._block_checks, "txs": self._local_checks, "vertices": self._local_checks,
+            "synced": self._block_checks, "blocks": self._block_checks,
+            "txs": self._local_checks, "vertices": self._local_checks,
             "relayed": self._peer_checks, "wire": self._peer_checks,
         }  # fmt: skip
         self._behind = False  # the disk is
@@ -371,7 +372,7 @@ class Daemon:
             log.warning("offence %s by %s: nobody here pays to report it", name, signer)
             return
         account = crypto.address(crypto.public_key(secret))
-        nonce = self.pool.next_nonce(account, self.chain.account(account).nonce)
+        nonce = self.pool.pending_nonce(account, self.chain.account(account).nonce)
         raw = evidence_tx(offence, secret, self.genesis.chain_id, nonce, self.chain.next_base_fee)
         log.warning("offence %s by %s: reported by %s", name, signer, crypto.checksum(account))
         self._tickets += 1
