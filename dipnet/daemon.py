@@ -245,6 +245,7 @@ class Daemon:
                 f"{free >> 20} MiB free where {self.config.data} lies; free space, start again",
             )
         self._low_disk = None if free >= self.config.disk_refuse_bytes else f"{free >> 20} MiB free"
+        self.health()  # says in the log when finality lags, and when it is back
         self._loop.call_later(DISK_WATCH_S, self._watch_disk)
         return None
 
