@@ -183,7 +183,7 @@ class Byzantine:
         return self._host.running.chain
 
     def _index(self, epoch: int) -> int | None:
-        members = self._chain.members_of(epoch)
+        members = self._chain.sets.get(epoch)
         return None if members is None else members.index_of_key(self._key.public_key)
 
     def _recent(self) -> list[Header]:
@@ -239,7 +239,7 @@ class Byzantine:
         ballot = self._rng.choice(
             (prevote, finality.commit(prevote), replace(finality.commit(prevote), slot=2**40))
         )
-        members = chain.members_of(ballot.epoch)
+        members = chain.sets.get(ballot.epoch)
         if members is None:
             return
         lie = self._certificate(ballot, members)
