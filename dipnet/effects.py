@@ -15,7 +15,7 @@ from dipnet.consensus.tally import Offence
 from dipnet.consensus.votes import Ballot, VoteState
 from dipnet.errors import Invalid
 
-PROTOCOLS = ("hello", "gossip", "sync", "peers")
+PROTOCOLS = ("hello", "votes", "gossip", "sync", "peers")
 
 
 # --- events

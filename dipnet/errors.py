@@ -120,6 +120,49 @@ REFUSALS: Final[dict[str, Refusal]] = {
     "certificate_section": Refusal(
         -32000, "certificates in the wrong place", "carry only what raises justify or final"
     ),
+    # --- light clients
+    "light_chain": Refusal(
+        -32000, "header of another chain", "ask a node of the chain that you trust a header of"
+    ),
+    "light_epoch": Refusal(-32000, "wrong epoch", "follow the borders from a lower epoch first"),
+    "light_border": Refusal(-32000, "not an epoch border", "ask another node"),
+    "light_set": Refusal(-32000, "set of delegates does not match its border", "ask another node"),
+    "light_path": Refusal(-32000, "headers do not link", "ask another node"),
+    "light_certificate": Refusal(
+        -32000, "certificate does not prove this header", "ask another node"
+    ),
+    "light_age": Refusal(
+        -32000,
+        "trusted header too old",
+        "get a newer one from somebody you trust, or --force if you know that no retired "
+        "delegate has lost his key",
+    ),
+    "light_conflict": Refusal(
+        -32000,
+        "final headers contradict each other",
+        "trust neither: ask several operators and report both headers",
+    ),
+    # --- signing with a delegate's key
+    "votes_missing": Refusal(
+        -32000, "no vote state for this key", "dipnetd votes recover, see docs/signing.md"
+    ),
+    "votes_damaged": Refusal(
+        -32000, "damaged vote state", "dipnetd votes recover, see docs/signing.md"
+    ),
+    "votes_older": Refusal(
+        -32000,
+        "vote state older than what was signed",
+        "dipnetd votes recover, see docs/signing.md",
+    ),
+    "votes_foreign": Refusal(
+        -32000,
+        "vote state of another key or chain",
+        "name the file that was made with this key, and this chain's genesis.json",
+    ),
+    "locked": Refusal(-32000, "in use by another process", "stop the other process"),
+    "signer": Refusal(
+        -32005, "no answer from the signer", "start dipnetd signer, or correct --signer"
+    ),
     # --- vertices
     "vertex_form": Refusal(-32000, "malformed vertex", "see the layout of the vertex"),
     "vertex_chain": Refusal(-32000, "vertex of another chain", "use this chain's id"),
@@ -163,6 +206,10 @@ REFUSALS: Final[dict[str, Refusal]] = {
     ),
     "allowance": Refusal(
         -32000, "gas required exceeds allowance", "fund the account or lower the fee"
+    ),
+    "out_of_gas": Refusal(-32000, "out of gas", "raise the gas limit"),
+    "reverted": Refusal(
+        3, "execution reverted", "mend what the reason names; see docs/delegates.md"
     ),
     "internal": Refusal(-32603, "internal error", "report it with the node's log"),
     "not_found": Refusal(-32001, "not found", "check the hash or number"),

@@ -52,9 +52,10 @@ from dipnet.effects import (
 )
 from dipnet.errors import Invalid
 from dipnet.genesis import Genesis
-from dipnet.links import Incoming, Links
+from dipnet.links import Links
 from dipnet.p2p.blocksync import NOWHERE
 from dipnet.p2p.messages import Lane
+from dipnet.peering import Incoming
 from dipnet.state import Layer
 from dipnet.tx import Tx
 from dipnet.view import NodeView

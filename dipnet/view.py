@@ -1,4 +1,4 @@
-"""What a node's links read of it: where it stands, and what it has, by id (``links.View``)."""
+"""What a node's links read of it: where it stands, and what it has, by id (``peering.View``)."""
 
 from collections.abc import Iterator
 

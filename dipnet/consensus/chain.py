@@ -17,6 +17,7 @@ from typing import Any
 from dipnet.codec import Puts, Reader
 from dipnet.consensus import borders, epochs, finality, idpos, records, rules, schedule
 from dipnet.consensus.block import Block, check_fields, genesis_block, genesis_members
+from dipnet.consensus.borders import BorderProof
 from dipnet.consensus.canonical import HASH_BYTES, Canonical
 from dipnet.consensus.certified import Certificates
 from dipnet.consensus.epochs import Epoch, Epochs
@@ -383,8 +384,8 @@ class Chain(Canonical):
             if certificate.ballot.kind is Kind.COMMIT:
                 made = self._tree.get(finality.made_final(certified)[0])
                 if made is not None and made.height > final.height:
-                    puts |= self._borders(final, made, certificate)
                     final = made
+                    puts |= self._border_puts(made, certificate)
         if final is not before:
             self._tree.finalize(final)
             self.sets = self._sets()
@@ -393,23 +394,21 @@ class Chain(Canonical):
             return Imported(puts)
         return self._follow(self.link(head.hash), puts, range(before.height + 1, final.height + 1))
 
-    def _borders(self, final: Header, made: Header, certificate: Certificate) -> Puts:
-        """The records of the borders above ``final`` that a certificate makes final, for ever.
+    def _border_puts(self, made: Header, certificate: Certificate) -> Puts:
+        """The record of a border that ``certificate`` has made final; nothing for other blocks.
 
-        A border becomes final by votes of its own epoch's set: a block on which a later set votes
-        carries the proof of it.
+        No border is passed over: a block that the next set may vote on carries the certificate.
         """
-        puts: Puts = {}
-        header = self.need(certificate.ballot.block_id)
-        path: tuple[Header, ...] = ()
-        while header.height > final.height:
-            if header.next_set_hash != HASH_ZERO and header.height <= made.height:
-                opened = self.epoch_at(header)
-                border = borders.Border(header, path, certificate, opened.members)
-                puts |= borders.record(border, self.epoch_of(header).members)
-            path = (header, *path)
-            header = self.need(header.parent)
-        return puts
+        if made.next_set_hash == HASH_ZERO:
+            return {}
+        path = [self.need(certificate.ballot.block_id)]
+        while path[-1].height > made.height and len(path) <= borders.PATH_HEADERS_MAX:
+            path.append(self.need(path[-1].parent))
+        if path.pop() != made:
+            return {}  # longer than a light client takes
+        epoch = self.epoch_at(made)
+        proof = BorderProof(made, tuple(reversed(path)), certificate, epoch.members)
+        return borders.record(proof, self.epoch_of(made).members)
 
     def _follow(self, link: Link, puts: Puts, finalized: range) -> Imported:
         """Make the block of ``link`` the head, if it is not, and move the base."""
