@@ -21,7 +21,7 @@ import typer
 import uvloop
 
 import dipnet
-from dipnet import keys, networks, testnet
+from dipnet import dipnetd_signer, keys, networks, testnet, votefile
 from dipnet.config import Config, Loaded, load
 from dipnet.consensus.block import Block
 from dipnet.crypto import checksum
@@ -29,17 +29,20 @@ from dipnet.daemon import Daemon, Endpoints, Keys
 from dipnet.errors import Invalid
 from dipnet.genesis import Genesis
 from dipnet.node import first_puts
+from dipnet.signer import LocalSigner
+from dipnet.signer_socket import RemoteSigner
 from dipnet.store import Store
 from dipnet.terminal import Json, group, out, program, show_fields, show_json, show_rows
+from dipnet.votefile import VoteFile
 
 log = logging.getLogger("dipnet")
 
-RECORDS: Final = "records"
 LOG_FORMAT: Final = "%(asctime)s %(levelname)-7s %(message)s"
 
 app = program("A node of a dipnet network.")
 config_app = group("What this node is set to.")
 app.add_typer(config_app, name="config")
+app.add_typer(dipnetd_signer.app)
 
 
 # --- running a node
@@ -50,7 +53,7 @@ def run_node(
 ) -> None:
     """Runs a node to its end; leaves with its exit code."""
     _log_to_stderr(config.log)
-    store = Store(config.data / RECORDS)
+    store = Store(config.data / networks.RECORDS)
     puts = first_puts(genesis, store)
     if puts:
         store.stage(puts)
@@ -144,9 +147,8 @@ def run(flags: dict[str, object], config: ConfigFile = None) -> None:
     """Run a node. Settings: flag, then DIPNET_* environment, then dipnet.toml, then default."""
     settings = _load(flags, config).config
     genesis = networks.read_genesis(settings.genesis_path)
-    secrets = Keys(
-        keys.load_or_make_key(settings.data / networks.NODE_KEY), _delegate_secret(settings)
-    )
+    node_secret = keys.load_or_make_key(settings.data / networks.NODE_KEY)
+    secrets = _keys(settings, genesis, node_secret)
 
     def ready(endpoints: Endpoints) -> None:
         log.info(
@@ -161,11 +163,21 @@ def run(flags: dict[str, object], config: ConfigFile = None) -> None:
     run_node(settings, genesis, secrets, ready)
 
 
-def _delegate_secret(settings: Config) -> bytes | None:
+def _keys(settings: Config, genesis: Genesis, node_secret: bytes) -> Keys:
+    """Who signs: nobody, a signer of our own over the keystore, or one in another process."""
+    if settings.signer is not None:
+        return Keys(node_secret, RemoteSigner(settings.signer, genesis.chain_id))
     if settings.delegate_keystore is None or settings.delegate_password is None:
-        return None
+        return Keys(node_secret)
     password = keys.read_password(settings.delegate_password)
-    return keys.read_keystore(settings.delegate_keystore, password)
+    secret = keys.read_keystore(settings.delegate_keystore, password)
+    votes = settings.delegate_votes or votefile.path_beside(settings.delegate_keystore)
+    return Keys(node_secret, _local_signer(genesis, secret, votes), secret)
+
+
+def _local_signer(genesis: Genesis, secret: bytes, votes: Path) -> LocalSigner:
+    kept = VoteFile(votes, genesis.chain_id, keys.address_of(secret))
+    return LocalSigner(secret, kept, genesis.chain_id)
 
 
 # --- a chain for development
@@ -201,12 +213,19 @@ def dev(
         run_node(
             settings,
             genesis,
-            Keys(node_secret, keys.DEV_SECRETS[0]),
+            _dev_keys(settings.data, genesis, node_secret),
             lambda endpoints: _dev_banner(genesis, endpoints, data),
         )
     finally:
         if data is None:
             shutil.rmtree(directory, ignore_errors=True)
+
+
+def _dev_keys(directory: Path, genesis: Genesis, node_secret: bytes) -> Keys:
+    secret, votes = keys.DEV_SECRETS[0], directory / networks.DELEGATE_VOTES
+    if not votes.exists() and not (directory / networks.RECORDS).exists():
+        votefile.create(votes, genesis.chain_id, keys.address_of(secret))
+    return Keys(node_secret, _local_signer(genesis, secret, votes), secret)
 
 
 def _dev_network(directory: Path, slot_ms: int | None) -> Genesis:

@@ -16,6 +16,7 @@ import typer
 
 from dipnet import keys, networks, votefile
 from dipnet.config import load
+from dipnet.consensus.chain import Chain
 from dipnet.consensus.schedule import slot_at
 from dipnet.consensus.votes import VoteState
 from dipnet.crypto import checksum
@@ -23,12 +24,12 @@ from dipnet.errors import Invalid
 from dipnet.genesis import Genesis
 from dipnet.signer import LocalSigner
 from dipnet.signer_server import serve
+from dipnet.store import Store
 from dipnet.terminal import Json, group, note, show_fields, show_json
 from dipnet.unixsocket import PrivateListener
 from dipnet.votefile import VoteFile
 
 LOG_FORMAT: Final = "%(asctime)s %(levelname)-7s %(message)s"
-KEYSTORE_BYTES_MAX: Final = keys.KEYSTORE_BYTES_MAX
 
 app = typer.Typer()
 votes_app = group("What a delegate's key has signed.")
@@ -74,6 +75,7 @@ class Subject:
     path: Path
     account: bytes
     genesis: Genesis
+    records: Path
 
 
 ConfigFile = Annotated[
@@ -84,6 +86,7 @@ Data = Annotated[Path | None, typer.Option(help="Directory of the delegate's nod
 Keystore = Annotated[Path | None, typer.Option(help="Keystore, where no node has it.")]
 Votes = Annotated[Path | None, typer.Option(help="Vote state; default: beside the keystore.")]
 GenesisFile = Annotated[Path | None, typer.Option(help="genesis.json, where no node has it.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
 @votes_app.command("show")
@@ -101,6 +104,23 @@ def show_votes(
     _show(subject, state, as_json)
 
 
+@votes_app.command("create")
+def create_votes(
+    config: ConfigFile = None,
+    data: Data = None,
+    keystore: Keystore = None,
+    votes: Votes = None,
+    genesis: GenesisFile = None,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Make the vote state of a new key, which has signed nothing as a delegate yet."""
+    subject = _subject(config, data, keystore, votes, genesis)
+    _confirm(f"Has {checksum(subject.account)} never been a delegate's key here?", yes)
+    votefile.create(subject.path, subject.genesis.chain_id, subject.account)
+    _show(subject, VoteState(), as_json)
+
+
 @votes_app.command("recover")
 def recover_votes(
     config: ConfigFile = None,
@@ -112,33 +132,67 @@ def recover_votes(
         int | None, typer.Option(min=0, help="Nothing was signed after it; default: now.")
     ] = None,
     epoch: Annotated[
-        int | None, typer.Option(min=0, help="The epoch that runs, as dpos_status says.")
+        int | None, typer.Option(min=0, help="The epoch that runs; default: by the records.")
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    certified: Annotated[
+        int | None,
+        typer.Option(min=0, help="No node has a certificate of a later slot; default: unknown."),
+    ] = None,
+    yes: Yes = False,
     as_json: Json = False,
 ) -> None:
     """Write the vote state of a key that has lost it, so that it may sign later slots again."""
     subject = _subject(config, data, keystore, votes, genesis)
-    state = _silenced(subject.genesis, slot, epoch)
+    state = _silenced(subject, slot, epoch, certified)
     note(
         f"{checksum(subject.account)}: a vote state will say that all slots to {state.proposed} "
         "are used up.\n"
         "This is safe only if no other node or signer uses this key, now or since that slot.\n"
-        "The delegate proposes and votes no earlier; it prevotes again once the others have "
-        f"certified a block later than slot {state.proposed}, or in the next epoch."
+        "The delegate proposes and votes no earlier, and it prevotes again when the others have "
+        f"certified a block of slot {state.committed} or later, or in the next epoch."
     )
-    if not yes and not typer.confirm("Is every other user of this key stopped?", err=True):
-        raise Invalid("config", "nothing was written; stop them first")
+    _confirm("Is every other user of this key stopped?", yes)
     made = votefile.recover(subject.path, subject.genesis.chain_id, subject.account, state)
     _show(subject, made, as_json)
 
 
-def _silenced(genesis: Genesis, slot: int | None, epoch: int | None) -> VoteState:
-    if slot is None:
-        slot = slot_at(genesis, time.time_ns() // 1_000_000)
-    if epoch is None:
-        epoch = slot // genesis.epoch_slots
-    return votefile.silenced(epoch, slot)
+def _confirm(question: str, yes: bool) -> None:
+    if not yes and not typer.confirm(question, err=True):
+        raise Invalid("config", "nothing was written")
+
+
+def _silenced(
+    subject: Subject, slot: int | None, epoch: int | None, certified: int | None
+) -> VoteState:
+    if slot is None or epoch is None:
+        epoch_now, slot_now = _now(subject)
+        slot = slot_now if slot is None else slot
+        epoch = epoch_now if epoch is None else epoch
+    return votefile.silenced(epoch, slot, certified)
+
+
+def _now(subject: Subject) -> tuple[int, int]:
+    """The epoch and the slot that run now, by the node's records.
+
+    ``Invalid("config")`` where they cannot tell: a state for an epoch that is over would allow to
+    sign twice in the one that runs, and its slots may be shorter.
+    """
+    ask = "say --epoch and --slot as another node knows them"
+    if not subject.records.is_dir():
+        raise Invalid("config", f"there are no records in {subject.records}; {ask}")
+    store = Store(subject.records)
+    try:
+        epoch = Chain(subject.genesis, store).epoch
+    finally:
+        store.close()
+    slot = slot_at(epoch.parameters, time.time_ns() // 1_000_000)
+    if slot >= epoch.end_slot:
+        raise Invalid(
+            "config",
+            f"the records know epoch {epoch.number} to slot {epoch.end_slot - 1}, it is slot "
+            f"{slot}; let the node catch up without the key, or {ask}",
+        )
+    return epoch.number, slot
 
 
 def _subject(
@@ -153,11 +207,12 @@ def _subject(
     keystore = keystore or settings.delegate_keystore
     if keystore is None:
         raise Invalid("config", "whose? name a --config with a delegate_keystore, or a --keystore")
-    account = keys.keystore_address(keys.read_private(keystore, KEYSTORE_BYTES_MAX))
+    account = keys.keystore_address(keys.read_private(keystore, keys.KEYSTORE_BYTES_MAX))
     if account is None:
         raise Invalid("key", f"{keystore} does not say its address")
     path = votes or settings.delegate_votes or votefile.path_beside(keystore)
-    return Subject(path, account, networks.read_genesis(settings.genesis_path))
+    genesis_read = networks.read_genesis(settings.genesis_path)
+    return Subject(path, account, genesis_read, settings.data / networks.RECORDS)
 
 
 def _show(subject: Subject, state: VoteState, as_json: bool) -> None:

@@ -7,14 +7,12 @@ honest key from ever making an offence: refuse, persist and fsync, then sign (sp
 
 import threading
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Protocol
 
 from dipnet import crypto
+from dipnet.consensus.schedule import seed_key
 from dipnet.consensus.votes import Ballot, VoteState
-from dipnet.crypto import keccak256
 from dipnet.votefile import VoteFile
-
-_SEED_KEY: Final = b"DIPNET/seed-key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +50,6 @@ class Signer(Protocol):
         """Ends it: nothing is signed afterwards."""
 
 
-def seed_key_of(secret: bytes) -> bytes:
-    """The delegate's key for seeds, 32 bytes: it tells nothing of the one that signs."""
-    return keccak256(_SEED_KEY + secret)
-
-
 class LocalSigner:
     """The key in this process, its memory in a file. Safe to call from several threads."""
 
@@ -67,7 +60,7 @@ class LocalSigner:
         self._chain_id = chain_id
         self._one_at_a_time = threading.Lock()
         self.public_key = crypto.public_key(secret)
-        self.seed_key = seed_key_of(secret)
+        self.seed_key = seed_key(secret)
 
     def __repr__(self) -> str:
         return f"LocalSigner({crypto.checksum(crypto.address(self.public_key))})"

@@ -68,13 +68,14 @@ def check_not_older(kept: VoteState, seen: VoteState) -> None:
         raise Invalid("votes_older", f"the file says {describe(kept)}, the node {describe(seen)}")
 
 
-def silenced(epoch: int, slot: int) -> VoteState:
+def silenced(epoch: int, slot: int, certified: int | None = None) -> VoteState:
     """The state for a key whose memory is lost, given that nothing was signed after ``slot``.
 
-    It signs neither proposal nor vote up to the next slot, and no prevote of this epoch that is
-    not justified by a block later than that.
+    It signs neither proposal nor vote up to the next slot, and in this epoch no prevote that is
+    not justified by a later block than that; or than the block of slot ``certified``, when that is
+    the latest with a prevote certificate anywhere: no commit can be later (V2).
     """
-    return VoteState(epoch, slot + 1, slot + 1, slot + 1)
+    return VoteState(epoch, slot + 1, slot + 1, slot + 1 if certified is None else certified)
 
 
 def describe(state: VoteState) -> str:
@@ -120,7 +121,8 @@ def decode(raw: bytes, chain_id: int, account: bytes, where: str) -> VoteState:
 
 def path_beside(keystore: Path) -> Path:
     """Where the vote state of a keystore's key is unless an operator says otherwise."""
-    return keystore.with_suffix(SUFFIX)
+    whole = keystore.suffix != ".json"  # geth's names have dots in them
+    return keystore.with_name((keystore.name if whole else keystore.stem) + SUFFIX)
 
 
 def read(path: Path, chain_id: int, account: bytes, disk: Disk = os) -> VoteState:

@@ -12,21 +12,28 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
+from dipnet.codec import UINT, pack
 from dipnet.consensus import finality, produce
 from dipnet.consensus.block import Block
 from dipnet.consensus.chain import Chain
 from dipnet.consensus.members import Members
 from dipnet.consensus.pool import Pool
 from dipnet.consensus.produce import Draft
+from dipnet.consensus.records import read
 from dipnet.consensus.rules import leader
 from dipnet.consensus.schedule import slot_at, slot_start_ms
 from dipnet.consensus.tally import VOTE_SLOTS_MAX, Offence, Tally
-from dipnet.consensus.votes import Ballot, Certificate, Kind, Vote, Voter
-from dipnet.effects import Effect, Report, Sign, Signed
+from dipnet.consensus.votes import Ballot, Certificate, Kind, Vote, Voter, VoteState
+from dipnet.crypto import address
+from dipnet.effects import Effect, Report, Sign, Signed, Write
 from dipnet.errors import Invalid
 
 log = logging.getLogger("dipnet.voting")
 
+KEY_SIGNED = b"s"
+"""+ address of a delegate's key (20) -> the newest vote state that it has signed with here."""
+
+_SIGNED: Final = (1, UINT, UINT, UINT, UINT)
 PROPOSE_SHARE: Final = 2  # a slot is proposed in its first 1/PROPOSE_SHARE or not at all
 LATENCIES_MAX: Final = 256
 
@@ -61,10 +68,10 @@ class Voting:
         late = now_ms - slot_start_ms(parameters, slot)
         if late * PROPOSE_SHARE > parameters.slot_ms:
             return
-        address = produce.proposer(chain, slot, voter)
-        if address is None or slot <= voter.state.proposed:
+        delegate = produce.proposer(chain, slot, voter)
+        if delegate is None or slot <= voter.state.proposed:
             return
-        draft = produce.build(chain, self._pool, slot, address, voter.seed_key)
+        draft = produce.build(chain, self._pool, slot, delegate, voter.seed_key)
         for tx_hash, reason in draft.refused:
             log.info("transaction %s leaves the pool: %s", tx_hash.hex(), reason)
             self._pool.drop(tx_hash)
@@ -110,6 +117,8 @@ class Voting:
         if not event.signature:
             log.warning("the signer refuses: %s", what if isinstance(what, Ballot) else "a block")
             return None
+        state = self.voter.state
+        self._out.append(Write({KEY_SIGNED + address(self.voter.public_key): pack_signed(state)}))
         if isinstance(what, Draft):
             return what.sealed(event.signature, self.voter.public_key)
         index = self._members(what).index_of_key(self.voter.public_key)
@@ -168,3 +177,13 @@ class Voting:
         """All that is to be done, in order."""
         out, self._out = self._out, []
         return iter(out)
+
+
+def pack_signed(state: VoteState) -> bytes:
+    """The record under ``KEY_SIGNED``."""
+    return pack((1, state.epoch, state.proposed, state.prevoted, state.committed))
+
+
+def unpack_signed(raw: bytes | None) -> VoteState:
+    """The state in it, that of a new key where there is none; ``Corrupt`` where it is damaged."""
+    return VoteState(*read(raw, _SIGNED, "the record of our votes")) if raw else VoteState()

@@ -24,7 +24,7 @@ FLOORS = {
     "lockfile": 5, "votefile": 5, "unixsocket": 5, "signer": 5, "signer_socket": 5,
     "signer_server": 5, "admin_client": 5,
     "config": 5, "metrics": 5, "keys": 5, "client": 5, "outbox": 5, "series": 5, "mnemonic": 5,
-    "light": 5,
+    "light": 5, "reporter": 5,
     "admin": 6, "daemon": 6, "networks": 6,
     "terminal": 7, "device": 7, "replay": 7, "simulate": 7, "tail": 7, "testnet": 7,
     "cli_device": 7, "cli_light": 7, "cli": 7, "dipnetd_signer": 7, "dipnetd": 7,
