@@ -1,11 +1,12 @@
-# make dev | test | lint | sim | bench | sanitize | fuzz: each makes and uses .venv by itself.
+# make dev | test | lint | sim | crashes | bench | sanitize | fuzz: each makes and uses .venv by itself.
 PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
 SEEDS  ?= 20
 FUZZ_SECONDS ?= 20
+KILLS  ?= 1000
 
-.PHONY: help dev test lint format sim bench sanitize fuzz native lock clean
+.PHONY: help dev test lint format sim crashes bench sanitize fuzz native lock clean
 
 help: ## what each target does
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -42,6 +43,9 @@ format: $(VENV)/ready ## rewrite the sources as ruff likes them
 
 sim: $(VENV)/built ## SEEDS=n seeds of the simulator, each under two hash seeds
 	$(PY) tests/sim_run.py --seeds $(SEEDS)
+
+crashes: $(VENV)/built ## KILLS=n kills of a signer at random points, modelled and real
+	$(PY) -m tests.crash_points_run --kills $(KILLS)
 
 bench: $(VENV)/built ## the benchmarks, each beside its limit
 	$(PY) -m benchmarks

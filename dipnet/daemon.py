@@ -23,8 +23,10 @@ from typing import Any
 
 from dipnet import crypto
 from dipnet.config import Config
+from dipnet.consensus.block import Block
 from dipnet.consensus.chain import Chain
 from dipnet.consensus.pool import Pool
+from dipnet.consensus.votes import Voter
 from dipnet.dag.graph import Dag
 from dipnet.effects import (
     Barrier,
@@ -32,8 +34,10 @@ from dipnet.effects import (
     Drop,
     Effect,
     Event,
+    Halt,
     Publish,
     Reply,
+    Report,
     Send,
     Sign,
     Signed,
@@ -49,11 +53,16 @@ from dipnet.genesis import Genesis
 from dipnet.net import Net
 from dipnet.node import Node
 from dipnet.p2p.address import parse as parse_address
+from dipnet.reporter import evidence_tx
 from dipnet.rpc.backend import Accepted
 from dipnet.rpc.feed import Feed, Feeds, Topic
 from dipnet.rpc.listen import serve
 from dipnet.rpc.server import Access, application
+from dipnet.signer import Signer
 from dipnet.store import Store
+from dipnet.votefile import check_not_older
+from dipnet.voting import KEY_SIGNED, Voting, unpack_signed
+from dipnet.watch import FinalityWatch
 
 log = logging.getLogger("dipnet")
 
@@ -66,14 +75,19 @@ SUBMIT_BYTES_MAX = 64 << 20  # of them
 STAGED_BYTES_MAX = 64 << 20  # waiting for the disk: beyond it neither peers nor clients are heard
 DISK_WATCH_S = 1
 EXIT_OK, EXIT_BUG, EXIT_STORAGE = 0, 1, 70
+EXIT_RULES = 78  # the network has rules that this version has not
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Secrets of 32 bytes: the node's identity, and the delegate's if it produces blocks."""
+    """The secret of the node's identity (32 bytes), and who signs for its delegate, if it has one.
+
+    ``reporter`` is the secret of the account that pays for the proofs of offences.
+    """
 
     node: bytes
-    delegate: bytes | None
+    signer: Signer | None = None
+    reporter: bytes | None = None
 
     def __repr__(self) -> str:
         return "Keys(***)"
@@ -117,12 +131,20 @@ class Daemon:
         self._replies: dict[int, tuple[asyncio.Future[Results], int]] = {}  # and its bytes
         self._submitted_bytes = 0
         self._feeds = Feeds()
+        self.finality = FinalityWatch()
         # One each, so that neither a block nor a client waits behind the floods of peers.
         self._block_checks = ThreadPoolExecutor(1, thread_name_prefix="dipnet-blocks")
         self._local_checks = ThreadPoolExecutor(1, thread_name_prefix="dipnet-local")
         self._peer_checks = ThreadPoolExecutor(1, thread_name_prefix="dipnet-checks")
+        self._vote_checks = ThreadPoolExecutor(1, thread_name_prefix="dipnet-votes")
+        self._signing = ThreadPoolExecutor(1, thread_name_prefix="dipnet-signing")
+        self._threads = (
+            self._vote_checks, self._signing, self._block_checks, self._local_checks,
+            self._peer_checks,
+        )  # fmt: skip
         self._checks = {
-            "blocks": self._block_checks, "txs": self._local_checks, "vertices": self._local_checks,
+            "votes": self._vote_checks, "certificates": self._vote_checks,
+            "synced": self._block_checks, "blocks": self._block_checks, "txs": self._local_checks, "vertices": self._local_checks,
             "relayed": self._peer_checks, "wire": self._peer_checks,
         }  # fmt: skip
         self._behind = False  # the disk is
@@ -137,6 +159,8 @@ class Daemon:
             Reply: self._reply,
             Verify: self._verify,
             Sign: self._sign,
+            Report: self._report,
+            Halt: lambda e: self._fail(EXIT_RULES, e.reason),
             Publish: self._publish,
         }
 
@@ -157,10 +181,11 @@ class Daemon:
                 self.store,
                 peer_id=self.peer_id,
                 addresses=self._advertised(),
-                proposer=self._proposer(),
+                voter=self._voter(),
                 bootstrap=self.config.bootstrap,
                 local=self.config.local,
                 seed=secrets.randbits(64),
+                paused=self.config.paused,
             )
             self.store.start(self._post_durable, self._post_storage_failure)
             app = application(self, Access(self.config.rpc_hosts, self.config.rpc_origins))
@@ -174,8 +199,10 @@ class Daemon:
             self._refuse_waiting()
             await listener.stop()
         finally:
-            for checks in (self._block_checks, self._local_checks, self._peer_checks):
-                checks.shutdown(wait=False, cancel_futures=True)
+            for thread in self._threads:
+                thread.shutdown(wait=False, cancel_futures=True)
+            if self._keys.signer is not None:
+                self._keys.signer.close()
             await self._loop.run_in_executor(None, self._net.stop)
             self.store.close()
         return code
@@ -191,9 +218,14 @@ class Daemon:
     def now_ms(self) -> int:
         return time.time_ns() // 1_000_000
 
-    def _proposer(self) -> bytes | None:
-        secret = self._keys.delegate
-        return crypto.address(crypto.public_key(secret)) if secret else None
+    def _voter(self) -> Voter | None:
+        """The delegate; ``Invalid("votes_older")`` when its vote state has forgotten something."""
+        signer = self._keys.signer
+        if signer is None:
+            return None
+        seen = unpack_signed(self.store.get(KEY_SIGNED + crypto.address(signer.public_key)))
+        check_not_older(signer.state, seen)
+        return Voter(signer.public_key, signer.seed_key, signer.state)
 
     def _fail(self, code: int, reason: str) -> None:
         """Ends ``run`` with ``code``; the first caller wins."""
@@ -316,12 +348,42 @@ class Daemon:
             self._from_thread(self._fail, EXIT_BUG, f"a bug in a check: {error!r}")
 
     def _sign(self, effect: Sign) -> None:
-        if self._keys.delegate is not None:
-            signature = crypto.sign(effect.digest, self._keys.delegate)
-            self.post(Signed(effect.ticket, signature))
+        signer = self._keys.signer
+        assert signer is not None, "only a voter asks for signatures"
+
+        def sign() -> None:
+            try:
+                answer = signer.sign(effect.ballot)
+            except Corrupt as failure:
+                self._from_thread(self._fail, EXIT_STORAGE, str(failure))
+            else:
+                signed = Signed(effect.ticket, answer.signature, answer.state)
+                self._from_thread(self.post, signed)
+
+        self._signing.submit(sign).add_done_callback(self._checked)
+
+    def _report(self, effect: Report) -> None:
+        """Puts the proof of an offence on the chain, at the cost of our account."""
+        secret, offence = self._keys.reporter, effect.offence
+        name, signer = offence.name, crypto.checksum(offence.signer)
+        if secret is None:
+            log.warning("offence %s by %s: nobody here pays to report it", name, signer)
+            return
+        account = crypto.address(crypto.public_key(secret))
+        nonce = self.pool.next_nonce(account, self.chain.account(account).nonce)
+        raw = evidence_tx(offence, secret, self.genesis.chain_id, nonce, self.chain.next_base_fee)
+        log.warning("offence %s by %s: reported by %s", name, signer, crypto.checksum(account))
+        self._tickets += 1
+        future: asyncio.Future[Results] = self._loop.create_future()
+        future.add_done_callback(_log_report)
+        self._replies[self._tickets] = (future, 0)
+        self.post(Submitted(self._tickets, "txs", (raw,)))
 
     def _publish(self, effect: Publish) -> None:
         topic = effect.topic
+        if topic == "finalizedHeads" and not self.syncing():
+            headers = [one.header for one in effect.values if isinstance(one, Block)]
+            self.finality.on_final(self.now_ms(), headers)
         if self._feeds.listeners(topic):
             for value in effect.values:
                 self._feeds.publish(topic, self._shown(topic, value))
@@ -350,6 +412,14 @@ class Daemon:
     def dag(self) -> Dag:
         return self.node.dag
 
+    @property
+    def voting(self) -> Voting:
+        return self.node.voting
+
+    def clock_offset_ms(self) -> int | None:
+        """How far our clock is ahead of what peers say, None while nobody says."""
+        return self.node.links.clock_offset_ms()
+
     def started_ms(self) -> int:
         """``now_ms`` when the process started."""
         return self._started_ms
@@ -369,7 +439,10 @@ class Daemon:
     def health(self) -> dict[str, str | None]:
         """Each component's complaint."""
         syncing = self.syncing()
+        signer = self._keys.signer
         return {
+            "finality": None if syncing else self.finality.look(self.node.slot, self.chain.final),
+            "signer": signer.complaint if signer is not None else None,
             "disk": "writes are behind" if self._behind else self._low_disk,
             "sync": f"at block {syncing[0]} of {syncing[1]}" if syncing else None,
         }
@@ -412,3 +485,11 @@ class Daemon:
         self._submitted_bytes += size
         self.post(Submitted(self._tickets, kind, tuple(items)))
         return await future
+
+
+def _log_report(done: "asyncio.Future[Results]") -> None:
+    """Whether the report of an offence got into the pool."""
+    if not done.cancelled() and done.exception() is None:
+        for result in done.result():
+            if isinstance(result, Invalid):
+                log.warning("the report of an offence is refused: %s", result)

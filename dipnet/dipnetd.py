@@ -21,7 +21,7 @@ import typer
 import uvloop
 
 import dipnet
-from dipnet import keys, networks, testnet
+from dipnet import dipnetd_signer, keys, networks, testnet
 from dipnet.config import Config, Loaded, load
 from dipnet.consensus.block import Block
 from dipnet.crypto import checksum
@@ -34,12 +34,12 @@ from dipnet.terminal import Json, group, out, program, show_fields, show_json, s
 
 log = logging.getLogger("dipnet")
 
-RECORDS: Final = "records"
 LOG_FORMAT: Final = "%(asctime)s %(levelname)-7s %(message)s"
 
 app = program("A node of a dipnet network.")
 config_app = group("What this node is set to.")
 app.add_typer(config_app, name="config")
+app.add_typer(dipnetd_signer.app)
 
 
 # --- running a node
@@ -50,7 +50,7 @@ def run_node(
 ) -> None:
     """Runs a node to its end; leaves with its exit code."""
     _log_to_stderr(config.log)
-    store = Store(config.data / RECORDS)
+    store = Store(config.data / networks.RECORDS)
     puts = first_puts(genesis, store)
     if puts:
         store.stage(puts)

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dipnet.codec import Puts
+from dipnet.consensus.tally import Offence
 from dipnet.consensus.votes import Ballot, VoteState
 from dipnet.errors import Invalid
 
-PROTOCOLS = ("hello", "gossip", "sync", "peers")
+PROTOCOLS = ("hello", "votes", "gossip", "sync", "peers")
 
 
 # --- events
@@ -154,6 +155,20 @@ class Sign:
 
 
 @dataclass(frozen=True, slots=True)
+class Report:
+    """Send the proof of an offence to the chain, in a transaction of whoever may pay for it."""
+
+    offence: Offence
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """End the process: this program cannot go on with this network."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Publish:
     """Tell local subscribers: blocks, transactions, or ids of vertices."""
 
@@ -161,7 +176,7 @@ class Publish:
     values: tuple[object, ...]
 
 
-Effect = Write | Send | Dial | Drop | Wake | Reply | Verify | Sign | Publish
+Effect = Write | Send | Dial | Drop | Wake | Reply | Verify | Sign | Report | Halt | Publish
 
 # What may leave before the writes asked for earlier are durable: nobody outside can see it.
 UNSEEN = (Wake, Verify, Dial)

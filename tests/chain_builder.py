@@ -162,8 +162,7 @@ class Net:
         """The votes of all members of the set that votes on a block."""
         border = chain.epoch_of(header).border
         ballot = prevote(header, border)
-        members = chain.members_of(ballot.epoch)
-        assert members is not None
+        members = chain.sets[ballot.epoch]
         if kind is Kind.COMMIT:
             ballot = commit(ballot)
         digest = ballot.digest(self.genesis.chain_id)
@@ -175,8 +174,7 @@ class Net:
     def certificate(self, chain: Chain, header: Header, kind: Kind) -> Certificate:
         """The certificate of a block by a bare quorum of its set."""
         votes = self.votes(chain, header, kind)
-        members = chain.members_of(votes[0].ballot.epoch)
-        assert members is not None
+        members = chain.sets[votes[0].ballot.epoch]
         return certificate_of(votes[: members.quorum], members)
 
     def certify(self, chain: Chain, memory: Memory, header: Header, *kinds: Kind) -> None:

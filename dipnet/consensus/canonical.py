@@ -3,10 +3,11 @@
 ``Chain`` (``chain.py``) moves what stands here; nothing in this file decides.
 """
 
+from collections.abc import Iterator
 from typing import Final
 
 from dipnet.codec import Puts, Reader
-from dipnet.consensus import records
+from dipnet.consensus import borders, records
 from dipnet.consensus.header import Header
 from dipnet.consensus.overlays import Link, Recent, Spine, undone
 from dipnet.consensus.records import height_key
@@ -98,6 +99,14 @@ class Canonical(StoredBlocks):
         """The account at the head."""
         raw = self.head_state.get(KEY_ACCOUNT + address)
         return NO_ACCOUNT if raw is None else Account.decode(raw)
+
+    def borders(self, first: int, every: bool = False) -> Iterator[tuple[int, bytes]]:
+        """Epoch that it opens and record of each final border from that of epoch ``first`` on.
+
+        Only those that a light client needs (``borders.py``), unless ``every``.
+        """
+        choose = borders.every_border if every else borders.hop_borders
+        return choose(self._reader, first)
 
     # --- where a block stands
 

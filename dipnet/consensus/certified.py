@@ -69,6 +69,11 @@ class Certificates:
         self.highest[kind] = certificate
         return {KEY_CERTIFICATE + bytes((kind,)): certificate.raw}
 
+    @property
+    def rank(self) -> tuple[int, int]:
+        """(epoch, slot) of the highest certificate."""
+        return max((one.rank for one in self.highest.values()), default=(0, 0))
+
     def top(self) -> bytes:
         """The block with the highest certificate: a commit certificate is one of prevotes too."""
         ranked = sorted(self.highest.values(), key=lambda one: one.rank)

@@ -10,13 +10,14 @@ base, or on a branch. Loading executes nothing. What is remembered here beside t
 and the tree of the blocks above the final one, which fork choice walks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from dipnet.codec import Puts, Reader
-from dipnet.consensus import epochs, finality, idpos, records, rules, schedule
+from dipnet.consensus import borders, epochs, finality, idpos, records, rules, schedule
 from dipnet.consensus.block import Block, check_fields, genesis_block, genesis_members
+from dipnet.consensus.borders import BorderProof
 from dipnet.consensus.canonical import HASH_BYTES, Canonical
 from dipnet.consensus.certified import Certificates
 from dipnet.consensus.epochs import Epoch, Epochs
@@ -93,8 +94,9 @@ class Chain(Canonical):
         self.epochs = Epochs(genesis, reader)
         self.certificates = Certificates(reader)
         self._tree = self._grown(self.need(final))
-        for header in (self.final, self.head):
-            self.epoch_at(header)
+        self.sets: Mapping[int, Members] = self._sets()
+        """Who votes in which epoch. Replaced, never changed: other threads read it."""
+        self.epoch_at(self.head)
 
     @staticmethod
     def genesis_puts(genesis: Genesis) -> Puts:
@@ -159,27 +161,30 @@ class Chain(Canonical):
         """The epoch that a block itself belongs to."""
         return self.epoch_at(self.need(header.parent) if header.height else header)
 
-    def members_of(self, number: int) -> Members | None:
-        """The set that votes in an epoch; None where nobody can know it yet, or any more."""
-        newest = self.epoch_at(self.final)
-        if number > newest.number + 1:
-            return None
-        if number >= newest.number:
-            return newest.members_of(number)
-        for epoch in self.epochs.numbered(number):
-            if self._canonical(epoch.border.block_id):
-                return epoch.members
-        return None
+    def _sets(self) -> dict[int, Members]:
+        """The sets that everybody knows: of the epoch above the final block and its neighbours."""
+        epoch = self.epoch_at(self.final)
+        sets = {number: epoch.members_of(number) for number in (epoch.number, epoch.number + 1)}
+        before = self.epochs.get(epoch.before.epoch, epoch.before.block_id)
+        return {before.number: before.members} | sets
+
+    def is_tombstoned(self, signer: bytes) -> bool:
+        """Whether the delegate with this key, named by its address, was slashed at the head."""
+        return idpos.is_tombstoned(Journal(self.head_state), signer)
 
     # --- making a block
 
     def section(self, parent: Header) -> tuple[Certificate, ...]:
-        """The certificates that a child of a block of the tree carries: those it needs."""
+        """The certificates that a child of a block of the tree carries: those it needs.
+
+        What is certified below the border before the last is final on the branch of any child.
+        """
         epoch = self.epoch_at(parent)
         certified = {
             self._certified(one, epoch): one
             for one in self.certificates
             if self._tree.ancestor(parent, one.ballot.block_id)
+            and self.need(one.ballot.block_id).epoch >= epoch.before.epoch
         }
         useful = finality.useful(rules.links_of(parent), epoch.border, tuple(certified))
         return tuple(certified[one] for one in useful)
@@ -235,23 +240,19 @@ class Chain(Canonical):
         return self._settle(known, puts)
 
     def on_certificate(self, certificate: Certificate) -> Imported:
-        """Follow a certificate from gossip, or keep it until its block is here.
+        """Follow a certificate whose signatures were verified, or keep it for its block.
 
-        Raises ``Invalid``: ``vote_epoch`` (no set is known for it), ``certificate_block`` (it is
-        of nothing that may be voted) and those of ``check_certificate``.
+        Raises ``Invalid("certificate_block")`` where it is of nothing that may be voted.
         """
         ballot = certificate.ballot
         if self.certificates.proven(certificate):
             return Imported({})
-        members = self.members_of(ballot.epoch)
-        if members is None:
-            raise Invalid("vote_epoch", f"epoch {ballot.epoch}")
-        check_certificate(certificate, members, self._genesis.chain_id)
+        header = self._tree.get(ballot.block_id)
+        if header is not None:
+            self._certified(certificate, self.epoch_of(header))
+        elif self.header(ballot.block_id) is None:
+            self.certificates.wait(certificate)
         self.certificates.prove(certificate)
-        if ballot.block_id not in self._tree:
-            if self.header(ballot.block_id) is None:
-                self.certificates.wait(certificate)
-            return Imported({})
         return self._settle([certificate], {})
 
     def _admit(self, block: Block, now_ms: int) -> Place:
@@ -382,13 +383,32 @@ class Chain(Canonical):
             puts |= self.certificates.raise_to(certificate)
             if certificate.ballot.kind is Kind.COMMIT:
                 made = self._tree.get(finality.made_final(certified)[0])
-                final = made if made is not None and made.height > final.height else final
+                if made is not None and made.height > final.height:
+                    final = made
+                    puts |= self._border_puts(made, certificate)
         if final is not before:
             self._tree.finalize(final)
+            self.sets = self._sets()
         head = self._tree.head(self.certificates.top())
         if head.hash == self.head.hash and final is before:
             return Imported(puts)
         return self._follow(self.link(head.hash), puts, range(before.height + 1, final.height + 1))
+
+    def _border_puts(self, made: Header, certificate: Certificate) -> Puts:
+        """The record of a border that ``certificate`` has made final; nothing for other blocks.
+
+        No border is passed over: a block that the next set may vote on carries the certificate.
+        """
+        if made.next_set_hash == HASH_ZERO:
+            return {}
+        path = [self.need(certificate.ballot.block_id)]
+        while path[-1].height > made.height and len(path) <= borders.PATH_HEADERS_MAX:
+            path.append(self.need(path[-1].parent))
+        if path.pop() != made:
+            return {}  # longer than a light client takes
+        epoch = self.epoch_at(made)
+        proof = BorderProof(made, tuple(reversed(path)), certificate, epoch.members)
+        return borders.record(proof, self.epoch_of(made).members)
 
     def _follow(self, link: Link, puts: Puts, finalized: range) -> Imported:
         """Make the block of ``link`` the head, if it is not, and move the base."""

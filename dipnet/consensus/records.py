@@ -28,7 +28,7 @@ KEY_UNDO = b"u"
 """+ block hash -> what its delta wrote over; for canonical blocks up to the base."""
 KEY_HEAD = b"h"
 """-> head and base."""
-KEY_CERTIFICATE = b"c"
+KEY_CERTIFICATE = b"q"
 """+ kind (1) -> the highest certificate of the kind that is known, whoever needs it next."""
 
 _VERSION: Final = 1

@@ -205,6 +205,17 @@ class VoteState:
     def _in(self, epoch: int) -> "VoteState":
         return replace(self, epoch=epoch, prevoted=0, committed=0) if epoch > self.epoch else self
 
+    def joined(self, other: "VoteState") -> "VoteState":
+        """What is refused by either of two states of one key is refused by this."""
+        new, old = (self, other) if self.epoch >= other.epoch else (other, self)
+        old = old._in(new.epoch)
+        return VoteState(
+            new.epoch,
+            max(new.proposed, old.proposed),
+            max(new.prevoted, old.prevoted),
+            max(new.committed, old.committed),
+        )
+
     def refuse(self, ballot: Ballot) -> str:
         """Why ``ballot`` may not be signed; empty where it may."""
         slot = ballot.slot

@@ -3,6 +3,8 @@
 Rules that bind this file (DESIGN 7; CometBFT CVE-2025-24371: a peer that lowers its height must
 not leave us waiting):
 * What to do is computed afresh from the claims of now: nothing waits for a height once claimed.
+* Fork choice is not by length (specs/consensus.md 1): a peer is worth asking whose head we have not
+  got, if it is as high as ours, or if the peer knows a higher prevote certificate than we.
 * One request a peer, PEERS_ASKED_MAX peers, no two that claim the same head. Each request ends
   within REQUEST_MS_MAX, each delivery within IMPORT_MS_MAX.
 * A peer is believed as long as it delivers: blocks that are new, or for STALE_ANSWERS_MAX answers
@@ -18,14 +20,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from dipnet.errors import Invalid
-from dipnet.p2p.gossip import Outgoing
-from dipnet.p2p.messages import LOCATOR_MAX, Blocks, GetBlocks, Status, encode
+from dipnet.p2p.messages import LOCATOR_MAX, Blocks, GetBlocks, Have, Outgoing, Status, encode
 
 BLOCKS_MAX: Final = 128  # of one request
 PEERS_ASKED_MAX: Final = 3
 REQUEST_MS_MAX: Final = 10_000
 IMPORT_MS_MAX: Final = 60_000
-GRACE_MS: Final = 1_000  # one block ahead is most often on its way by gossip
+GRACE_MS: Final = 1_000  # a head that is new to us is most often on its way by gossip
+REST_MS: Final = 5_000  # after an answer that brought nothing where nothing better was promised
 TRIES_MAX: Final = 3
 STALE_ANSWERS_MAX: Final = 64  # in a row that only climb a branch stored here
 PAUSE_MS: Final = 15_000
@@ -38,12 +40,11 @@ NOWHERE: Final = (0, b"")
 class _Peer:
     """One peer's claim and how it keeps it."""
 
-    height: int
-    head: bytes
-    since_ms: int  # when it first claimed this head
+    status: Status
+    strange_ms: int | None = None  # since when its heads are unknown to us
     called: bool = False  # sent a block whose parent we lack: ask whatever it claims
     request: int = 0  # in flight, 0 = none
-    promised: int = 0  # height claimed when it was asked
+    promised: Status | None = None  # what it claimed when it was asked
     more: bool = False  # its last answer said so
     busy_until_ms: int = 0  # request or import running
     cursor: tuple[int, bytes] = NOWHERE  # last block delivered: there the next locator starts
@@ -52,11 +53,15 @@ class _Peer:
     paused_until_ms: int = 0
     believed_until_ms: int = 0
 
-    def ahead(self, now_ms: int, our_height: int) -> bool:
-        """Whether it is worth asking."""
-        if self.called or self.height > our_height + 1:
+    def ahead(self, now_ms: int, ours: Status) -> bool:
+        """Whether it seems worth asking."""
+        if self.called or self.strange_ms is None:
+            return self.called
+        height, ranks = self.status.head_height, (self.status.claim[:2], ours.claim[:2])
+        if height > ours.head_height + 1:
             return True
-        return self.height == our_height + 1 and now_ms >= self.since_ms + GRACE_MS
+        better = height >= ours.head_height or ranks[0] > ranks[1]
+        return better and now_ms >= self.strange_ms + GRACE_MS
 
 
 class BlockSync:
@@ -67,14 +72,15 @@ class BlockSync:
         self._last_request = 0
         self._credulous = True  # until somebody was asked: after a start we are behind, mostly
 
-    def on_status(self, now_ms: int, peer: str, status: Status) -> None:
-        """What the peer claims now; a lower claim replaces a higher one."""
-        known = self._peers.get(peer)
-        if known is None:
-            self._peers[peer] = _Peer(status.head_height, status.head_hash, now_ms)
-        elif (known.height, known.head) != (status.head_height, status.head_hash):
-            known.height, known.head = status.head_height, status.head_hash
-            known.since_ms = now_ms
+    def on_status(self, now_ms: int, peer: str, status: Status, known: bool) -> None:
+        """What the peer claims now, and whether its head is here; a lower claim replaces a
+        higher one."""
+        one = self._peers.setdefault(peer, _Peer(status))
+        one.status = status
+        if known:
+            one.strange_ms = None
+        elif one.strange_ms is None:
+            one.strange_ms = now_ms
 
     def on_unknown_parent(self, peer: str) -> None:
         """The peer sent a block whose parent we lack: it can give the ancestors."""
@@ -82,30 +88,35 @@ class BlockSync:
             self._peers[peer].called = True
 
     def requests(
-        self, now_ms: int, our_height: int, hash_at: Callable[[int], bytes]
+        self, now_ms: int, ours: Status, hash_at: Callable[[int], bytes], have: Have
     ) -> list[Outgoing]:
-        """What to ask now. ``hash_at`` gives the canonical block of a height 0..our_height."""
+        """What to ask now. ``hash_at`` gives the canonical block of a height 0 to our head's,
+        ``have`` whether a block is here."""
         out: list[Outgoing] = []
-        names = self._by_claim(now_ms, our_height)
+        names = self._by_claim(now_ms, ours)
         if not names:
             return out
         busy = [peer for peer in self._peers.values() if now_ms < peer.busy_until_ms]
-        heads = {peer.head for peer in busy}
+        heads = {peer.status.head_hash for peer in busy}
         for name in names:
             peer = self._peers[name]
             if len(busy) >= PEERS_ASKED_MAX:
                 break
-            if peer.head in heads:
+            head = peer.status.head_hash
+            if head in heads:
+                continue
+            if not peer.called and have(head):
+                peer.strange_ms = None
                 continue
             self._last_request += 1
-            peer.request, peer.promised = self._last_request, peer.height
+            peer.request, peer.promised = self._last_request, peer.status
             peer.busy_until_ms = now_ms + REQUEST_MS_MAX
             if self._credulous:
                 peer.believed_until_ms, self._credulous = now_ms + BELIEF_MS, False
-            marks = locator(our_height, hash_at, peer.cursor[1])
+            marks = locator(ours.head_height, hash_at, peer.cursor[1])
             out.append((name, "sync", encode(GetBlocks(peer.request, marks, BLOCKS_MAX))))
             busy.append(peer)
-            heads.add(peer.head)
+            heads.add(head)
         return out
 
     def on_blocks(self, now_ms: int, peer: str, blocks: Blocks) -> tuple[bytes, ...] | None:
@@ -130,9 +141,10 @@ class BlockSync:
         self,
         now_ms: int,
         peer: str,
-        our_height: int,
+        ours: Status,
         fresh: int,
         last: tuple[int, bytes],
+        have: Have,
         early: bool = False,
     ) -> list[str]:
         """The outcome of a delivery; offences.
@@ -142,8 +154,9 @@ class BlockSync:
         with a block from the future; one clock is wrong, maybe ours, which is no offence of his.
         """
         known = self._peers.get(peer)
-        if known is None:
+        if known is None or known.promised is None:
             return []
+        promised = known.promised
         known.busy_until_ms = now_ms
         climbed = known.more and last[0] > known.cursor[0] and known.stale < STALE_ANSWERS_MAX
         known.cursor = last if known.more else NOWHERE
@@ -157,7 +170,11 @@ class BlockSync:
         known.stale += 1
         if climbed:
             return []
-        if our_height >= known.promised:  # others were faster: the answer is no lie
+        known.called = False
+        if have(promised.head_hash):  # others were faster: the answer is no lie
+            return []
+        if ours.claim >= promised.claim:
+            known.cursor, known.paused_until_ms = NOWHERE, now_ms + REST_MS
             return []
         return ["useless", "lying"] if self._fail(now_ms, known) else ["useless"]
 
@@ -183,16 +200,18 @@ class BlockSync:
         """The peer is gone: release all that it took."""
         self._peers.pop(peer, None)
 
-    def _by_claim(self, now_ms: int, our_height: int) -> list[str]:
+    def _by_claim(self, now_ms: int, ours: Status) -> list[str]:
         """Peers worth asking now, those that never failed and claim most first."""
         free = [
             name
             for name, peer in self._peers.items()
             if peer.busy_until_ms <= now_ms
             and peer.paused_until_ms <= now_ms
-            and peer.ahead(now_ms, our_height)
+            and peer.ahead(now_ms, ours)
         ]
-        return sorted(free, key=lambda n: (self._peers[n].tries, -self._peers[n].height, n))
+        free.sort()
+        free.sort(key=lambda name: self._peers[name].status.claim, reverse=True)
+        return sorted(free, key=lambda name: self._peers[name].tries)
 
     def _fail(self, now_ms: int, peer: _Peer) -> bool:
         """Count a failure; whether that was one too many."""

@@ -1,0 +1,189 @@
+"""A delegate's part in a node: what he proposes, prevotes and commits, and what others voted.
+
+``Voting`` joins the chain, the tally of votes and the signer's answers. It asks for signatures
+(``Sign``) by its own copy of the vote state, which is never ahead of the signer's: the signer, who
+keeps the state on disk and may serve another node too, has the last word (V1, V2). The order is
+persist, sign, send; a ballot that is refused is lost, and nothing else.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Final
+
+from dipnet.codec import UINT, pack
+from dipnet.consensus import finality, produce
+from dipnet.consensus.block import Block
+from dipnet.consensus.chain import Chain
+from dipnet.consensus.members import Members
+from dipnet.consensus.pool import Pool
+from dipnet.consensus.produce import Draft
+from dipnet.consensus.records import read
+from dipnet.consensus.rules import leader
+from dipnet.consensus.schedule import slot_at, slot_start_ms
+from dipnet.consensus.tally import VOTE_SLOTS_MAX, Offence, Tally
+from dipnet.consensus.votes import Ballot, Certificate, Kind, Vote, Voter, VoteState
+from dipnet.crypto import address
+from dipnet.effects import Effect, Report, Sign, Signed, Write
+from dipnet.errors import Invalid
+
+log = logging.getLogger("dipnet.voting")
+
+KEY_SIGNED = b"s"
+"""+ address of a delegate's key (20) -> the newest vote state that it has signed with here."""
+
+_SIGNED: Final = (1, UINT, UINT, UINT, UINT)
+PROPOSE_SHARE: Final = 2  # a slot is proposed in its first 1/PROPOSE_SHARE or not at all
+LATENCIES_MAX: Final = 256
+
+
+class Voting:
+    """The votes of one node's delegate and of all others; an observer only counts them."""
+
+    def __init__(self, chain: Chain, pool: Pool, voter: Voter | None, paused: bool) -> None:
+        self.chain = chain
+        self.tally = Tally(lambda epoch: chain.sets.get(epoch), chain.genesis.chain_id)
+        self.voter = voter
+        self.paused = paused
+        self.idle: str | None = None
+        """Why nothing is proposed at present, for people; None while all is well."""
+        self.latencies_ms: deque[int] = deque(maxlen=LATENCIES_MAX)
+        """Of the last final blocks: from the start of their slot to their commit certificate."""
+        self._pool = pool
+        self._votes: dict[Kind, Vote] = {}  # our last of each kind, to be sent again
+        self._asked: dict[int, Draft | Ballot] = {}  # waiting for the signer
+        self._tickets = 0
+        self._reported: dict[bytes, int] = {}  # offender's signer -> slot of our last report
+        self._out: list[Effect] = []
+
+    # --- what we say
+
+    def propose(self, now_ms: int, slot: int) -> None:
+        """Our slot, in time, and not signed before: draft a block and have it signed."""
+        voter, chain = self.voter, self.chain
+        if voter is None or self.idle is not None:
+            return
+        parameters = chain.parameters
+        late = now_ms - slot_start_ms(parameters, slot)
+        if late * PROPOSE_SHARE > parameters.slot_ms:
+            return
+        delegate = produce.proposer(chain, slot, voter)
+        if delegate is None or slot <= voter.state.proposed:
+            return
+        draft = produce.build(chain, self._pool, slot, delegate, voter.seed_key)
+        for tx_hash, reason in draft.refused:
+            log.info("transaction %s leaves the pool: %s", tx_hash.hex(), reason)
+            self._pool.drop(tx_hash)
+        self._ask(draft.header.proposal, draft)
+
+    def vote(self, now_ms: int) -> None:
+        """Prevote the head (V1) and commit to what is prevote-certified (V2), where we may."""
+        voter, chain = self.voter, self.chain
+        if voter is None or self.paused:
+            return
+        head = chain.head
+        recent = slot_at(chain.parameters, now_ms) - VOTE_SLOTS_MAX
+        if head.height and head.slot > recent:
+            self._vote(finality.prevote(head, chain.epoch_of(head).border))
+        certificate = chain.certificates.highest.get(Kind.PREVOTE)
+        if certificate is not None and certificate.ballot.slot > max(recent, chain.final.slot):
+            self._vote(finality.commit(certificate.ballot))
+
+    def _vote(self, ballot: Ballot) -> None:
+        voter = self.voter
+        assert voter is not None
+        members = self.chain.sets.get(ballot.epoch)
+        if members is None or members.index_of_key(voter.public_key) is None:
+            return
+        if not voter.state.refuse(ballot):
+            self._ask(ballot, ballot)
+
+    def _ask(self, ballot: Ballot, what: Draft | Ballot) -> None:
+        """Have it signed; until the answer our copy of the state takes it for done."""
+        assert self.voter is not None
+        self.voter = replace(self.voter, state=self.voter.state.after(ballot))
+        self._tickets += 1
+        self._asked[self._tickets] = what
+        self._out.append(Sign(self._tickets, ballot))
+
+    def on_signed(self, event: Signed) -> Block | Vote | None:
+        """What is to be imported or sent now; None where the signer refused."""
+        what = self._asked.pop(event.ticket)
+        assert self.voter is not None
+        # Never back to what we had before we asked: a signer that is out of order would be asked
+        # the same again and again.
+        self.voter = replace(self.voter, state=self.voter.state.joined(event.state))
+        if not event.signature:
+            log.warning("the signer refuses: %s", what if isinstance(what, Ballot) else "a block")
+            return None
+        state = self.voter.state
+        self._out.append(Write({KEY_SIGNED + address(self.voter.public_key): pack_signed(state)}))
+        if isinstance(what, Draft):
+            return what.sealed(event.signature, self.voter.public_key)
+        index = self._members(what).index_of_key(self.voter.public_key)
+        assert index is not None
+        vote = self._votes[what.kind] = Vote(what, index, event.signature)
+        return vote
+
+    def _members(self, ballot: Ballot) -> Members:
+        return self.chain.sets[ballot.epoch]
+
+    def again(self) -> tuple[list[Vote], list[Certificate]]:
+        """What is sent again each slot: our last votes, the highest certificates."""
+        return [self._votes[kind] for kind in sorted(self._votes)], list(self.chain.certificates)
+
+    # --- what others say
+
+    def add(self, vote: Vote, now_ms: int) -> Certificate | None:
+        """Count a verified vote; the certificate that it completes. Raises as ``Tally.add``."""
+        return self.tally.add(vote, slot_at(self.chain.parameters, now_ms))
+
+    def add_proposal(self, block: Block, now_ms: int) -> None:
+        """Remember who proposed a block: a second one for the slot is an offence (E0)."""
+        slot = slot_at(self.chain.parameters, now_ms)
+        try:
+            self.tally.add_proposal(block.header.proposal, block.signature, slot)
+        except Invalid as refused:
+            log.debug("proposal of slot %d is not counted: %s", block.header.slot, refused)
+
+    def on_final(self, now_ms: int) -> None:
+        """Blocks became final: their latency, and the votes that are not needed any more."""
+        parameters = self.chain.parameters
+        self.latencies_ms.append(now_ms - slot_start_ms(parameters, self.chain.final.slot))
+        self.tally.prune(self.chain.final.slot, slot_at(parameters, now_ms))
+
+    def report(self, slot: int) -> None:
+        """Have offences put on the chain, by whoever leads next: one report is enough."""
+        voter = self.voter
+        if voter is None:
+            return
+        for offence in self.tally.offences():
+            if self._is_ours(offence, slot, voter):
+                self._reported[offence.signer] = slot
+                self._out.append(Report(offence))
+
+    def _is_ours(self, offence: Offence, slot: int, voter: Voter) -> bool:
+        """Whether we are to report now: nobody has, and the next block is ours to make."""
+        chain, epoch = self.chain, self.chain.epoch
+        since = slot - self._reported.get(offence.signer, -len(epoch.order))
+        if since < len(epoch.order) or chain.is_tombstoned(offence.signer):
+            return False
+        index = epoch.members.index_of_key(voter.public_key)
+        next_leader = leader(epoch, slot + 1, chain.head.final[1])
+        return index is not None and epoch.members.addresses[index] == next_leader
+
+    def drain(self) -> Iterator[Effect]:
+        """All that is to be done, in order."""
+        out, self._out = self._out, []
+        return iter(out)
+
+
+def pack_signed(state: VoteState) -> bytes:
+    """The record under ``KEY_SIGNED``."""
+    return pack((1, state.epoch, state.proposed, state.prevoted, state.committed))
+
+
+def unpack_signed(raw: bytes | None) -> VoteState:
+    """The state in it, that of a new key where there is none; ``Corrupt`` where it is damaged."""
+    return VoteState(*read(raw, _SIGNED, "the record of our votes")) if raw else VoteState()
