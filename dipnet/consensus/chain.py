@@ -464,8 +464,10 @@ class Chain(Canonical):
                 break
             block_hash = key[-HASH_BYTES:]
             puts[key] = puts[records.KEY_UNDO + block_hash] = None
-            if self._canonical_with(puts, self.need(block_hash).height) != block_hash:
+            header = self.need(block_hash)
+            if self._canonical_with(puts, header.height) != block_hash:
                 puts[records.KEY_BLOCK + block_hash] = None
                 puts[records.KEY_RECEIPTS + block_hash] = None
+                puts[epochs.key_of(header.epoch + 1) + block_hash] = None  # if it is a border
                 self.forget(block_hash)
         self._floor = floor
