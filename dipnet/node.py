@@ -175,6 +175,8 @@ class Node:
             self.voting.vote(now_ms)
         self._out += self.voting.drain()
         self._out += self.links.drain(self.steady_ms)
+        if puts := self.voting.unrecorded(self._slot):  # nothing of this step waits for it
+            self._write(puts)
         self._ask_to_wake()
         out, self._out = self._out, []
         return out

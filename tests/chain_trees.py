@@ -10,10 +10,8 @@ from random import Random
 from dipnet.consensus import finality, rules
 from dipnet.consensus.block import Block
 from dipnet.consensus.chain import Chain
-from dipnet.consensus.finality import Certified
 from dipnet.consensus.forkchoice import preference
 from dipnet.consensus.header import HASH_ZERO, Header
-from dipnet.consensus.members import quorum_of
 from dipnet.consensus.votes import Ballot, Certificate, Kind, Vote, VoteState, certificate_of
 from dipnet.crypto import sha256, sign
 from dipnet.errors import Invalid

@@ -25,7 +25,17 @@ from starlette.websockets import WebSocket
 from dipnet.errors import Invalid
 from dipnet.metrics import CONTENT_TYPE, Reading, render
 from dipnet.rpc import (
-    calls, dag, delegates, dpos, eth, light, live_views, logs, proof, readings, status,
+    calls,
+    dag,
+    delegates,
+    dpos,
+    eth,
+    light,
+    live_views,
+    logs,
+    proof,
+    readings,
+    status,
 )  # fmt: skip
 from dipnet.rpc.backend import Backend
 from dipnet.rpc.bounds import BODY_BYTES_MAX
