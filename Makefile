@@ -1,12 +1,13 @@
-# make dev | test | lint | sim | bench | sanitize | fuzz: each makes and uses .venv by itself.
+# make dev | test | lint | sim | crashes | bench | sanitize | fuzz: each makes and uses .venv by itself.
 PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
 SEEDS  ?= 20
 BLOCKS ?= 4
 FUZZ_SECONDS ?= 20
+KILLS  ?= 1000
 
-.PHONY: help dev test lint format sim exhaustive mutants bench sanitize fuzz native lock clean
+.PHONY: help dev test lint format sim exhaustive mutants crashes bench sanitize fuzz native lock clean
 
 help: ## what each target does
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -49,6 +50,9 @@ exhaustive: $(VENV)/built ## finality over every tree of BLOCKS=n blocks (4: sec
 
 mutants: $(VENV)/built ## every rule broken once; fails if a mutant survives
 	$(PY) tests/mutants_run.py
+
+crashes: $(VENV)/built ## KILLS=n kills of a signer at random points, modelled and real
+	$(PY) -m tests.crash_points_run --kills $(KILLS)
 
 bench: $(VENV)/built ## the benchmarks, each beside its limit
 	$(PY) -m benchmarks

@@ -21,8 +21,8 @@ from dipnet.config import load
 from dipnet.consensus.chain import Chain
 from dipnet.crypto import keccak256
 from dipnet.daemon import Daemon, Keys
-from dipnet.dipnetd import RECORDS
 from dipnet.genesis import Genesis
+from dipnet.networks import RECORDS
 from dipnet.node import first_puts
 from dipnet.store import Store
 

@@ -120,6 +120,23 @@ REFUSALS: Final[dict[str, Refusal]] = {
     "certificate_section": Refusal(
         -32000, "certificates in the wrong place", "carry only what raises justify or final"
     ),
+    # --- IDpos (reasons of reverts)
+    "dpos_call": Refusal(-32000, "malformed call of IDpos", "encode it by its ABI"),
+    "dpos_profile": Refusal(-32000, "invalid profile of a delegate", "correct the named argument"),
+    "dpos_key": Refusal(-32000, "unusable signing key", "sign with a key that no delegate has"),
+    "dpos_candidates": Refusal(-32005, "too many candidates", "wait until one resigns"),
+    "dpos_registered": Refusal(-32000, "no delegate any more", "use another account"),
+    "dpos_stake": Refusal(-32000, "not enough stake", "stake more, or unstake less"),
+    "dpos_unbonding": Refusal(-32000, "stake is being released already", "claim it first"),
+    "dpos_unknown": Refusal(-32000, "unknown delegate", "name a registered delegate"),
+    "dpos_votes": Refusal(-32000, "invalid list of delegates", "name fewer, each once"),
+    "dpos_claim": Refusal(-32000, "nothing to claim", "wait for rewards or for the release"),
+    "dpos_offence": Refusal(-32000, "not an offence", "send two records that contradict"),
+    "dpos_old": Refusal(-32000, "evidence is too old", "report within evidence_epochs"),
+    "dpos_tombstoned": Refusal(-32000, "delegate is punished already", "nothing is left to do"),
+    "dpos_member": Refusal(-32000, "not of the current set", "let a member of the set send it"),
+    "dpos_parameter": Refusal(-32000, "invalid parameter", "correct its name or value"),
+    "dpos_proposal": Refusal(-32000, "proposal cannot be made or voted for", "choose another"),
     # --- light clients
     "light_chain": Refusal(
         -32000, "header of another chain", "ask a node of the chain that you trust a header of"
@@ -141,6 +158,27 @@ REFUSALS: Final[dict[str, Refusal]] = {
         -32000,
         "final headers contradict each other",
         "trust neither: ask several operators and report both headers",
+    ),
+    # --- signing with a delegate's key
+    "votes_missing": Refusal(
+        -32000, "no vote state for this key", "dipnetd votes recover, see docs/signing.md"
+    ),
+    "votes_damaged": Refusal(
+        -32000, "damaged vote state", "dipnetd votes recover, see docs/signing.md"
+    ),
+    "votes_older": Refusal(
+        -32000,
+        "vote state older than what was signed",
+        "dipnetd votes recover, see docs/signing.md",
+    ),
+    "votes_foreign": Refusal(
+        -32000,
+        "vote state of another key or chain",
+        "name the file that was made with this key, and this chain's genesis.json",
+    ),
+    "locked": Refusal(-32000, "in use by another process", "stop the other process"),
+    "signer": Refusal(
+        -32005, "no answer from the signer", "start dipnetd signer, or correct --signer"
     ),
     # --- vertices
     "vertex_form": Refusal(-32000, "malformed vertex", "see the layout of the vertex"),
@@ -185,6 +223,10 @@ REFUSALS: Final[dict[str, Refusal]] = {
     ),
     "allowance": Refusal(
         -32000, "gas required exceeds allowance", "fund the account or lower the fee"
+    ),
+    "out_of_gas": Refusal(-32000, "out of gas", "raise the gas limit"),
+    "reverted": Refusal(
+        3, "execution reverted", "mend what the reason names; see docs/delegates.md"
     ),
     "internal": Refusal(-32603, "internal error", "report it with the node's log"),
     "not_found": Refusal(-32001, "not found", "check the hash or number"),

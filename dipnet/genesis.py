@@ -43,8 +43,18 @@ RULES_KNOWN: Final = 1
 ERRORS_MAX: Final = 5  # told at once
 QUOTE_MAX: Final = 60  # characters of a foreign text that an error repeats
 
+AMENDABLE: Final = (
+    "slot_ms", "epoch_slots", "delegates_active", "delegates_standby", "backoff_slots",
+    "gas_limit", "elasticity", "base_fee_floor", "base_fee_change_denominator", "block_bytes_max",
+    "block_reward", "delegate_stake_min", "candidates_max", "votes_per_account_max",
+    "vote_expiry_epochs", "unbonding_epochs", "evidence_epochs", "jail_epochs", "slash_bps",
+    "reporter_bps", "commission_bps_max", "seats_per_organisation_max", "parameter_delay_epochs",
+    "rules",
+)  # fmt: skip
+"""The fields that the delegates may change by vote (consensus/parameters.py)."""
+
 _AMOUNTS: Final = ("base_fee_initial", "base_fee_floor", "block_reward", "delegate_stake_min")
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,31}", re.ASCII)
+NAME_FORM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,31}", re.ASCII)
 _DECIMAL: Final = re.compile(r"0|[1-9][0-9]{0,77}", re.ASCII)
 _HEX_NUMBER: Final = re.compile(r"0x[0-9a-fA-F]{1,64}", re.ASCII)
 # A whole string (an open one runs to the end: linear in any case), or a bracket outside of one.
@@ -87,7 +97,7 @@ def _public_key(value: Any) -> Any:
 
 
 def _name(value: str) -> str:
-    if not _NAME.fullmatch(value):
+    if not NAME_FORM.fullmatch(value):
         raise ValueError("write 1 to 32 letters, digits, spaces, dots, hyphens or underscores")
     return value
 
@@ -246,6 +256,22 @@ class Genesis(_Model):
     def supply(self) -> int:
         """The sum of all balances before the first block, the stakes that IDpos holds included."""
         return sum(self.balances.values()) + sum(one.stake for one in self.delegates)
+
+    def amended(self, slot: int, name: str, value: int) -> Self:
+        """The parameters that hold from the border block in ``slot`` on, with one changed.
+
+        Other lengths of slots leave the beginning of that slot where it is. Raises
+        ``Invalid("genesis")``. What holds of a network's first block only is not asked again: its
+        delegates, balances and first base fee.
+        """
+        changes = {name: value}
+        if name == "slot_ms":
+            changes["time_ms"] = self.time_ms + slot * (self.slot_ms - value)
+        fields = {field: getattr(self, field) for field in type(self).model_fields}
+        first = self.delegates[0].model_copy(update={"stake": SUPPLY_MAX - 1})
+        beginning = {"delegates": (first,), "balances": {}, "base_fee_initial": UINT_MAX}
+        self.checked(fields | beginning | changes)
+        return self.model_copy(update=changes)
 
     @classmethod
     def checked(cls, fields: Mapping[str, Any]) -> Self:

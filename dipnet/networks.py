@@ -1,7 +1,7 @@
 """What a new network or node consists of on disk: genesis.json, keys, dipnet.toml.
 
 Rules that bind this file: nothing is written over; secrets have mode 0600; paths in a dipnet.toml
-are relative to it, so that a directory can be moved.
+are relative to it, so that a directory can be moved. A delegate's vote state is made with its key.
 """
 
 import secrets
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from dipnet import keys
+from dipnet import keys, votefile
 from dipnet.config import FILE_NAME, to_toml
 from dipnet.crypto import public_key
 from dipnet.errors import Invalid
@@ -27,6 +27,8 @@ GENESIS_NAME: Final = "genesis.json"
 NODE_KEY: Final = "node.key"
 DELEGATE_KEYSTORE: Final = "delegate.json"
 DELEGATE_PASSWORD: Final = "delegate.password"
+DELEGATE_VOTES: Final = "delegate.votes"
+RECORDS: Final = "records"
 PASSWORD_BYTES: Final = 24
 
 
@@ -123,7 +125,10 @@ def write_node(
     scrypt_n: int = keys.SCRYPT_N,
 ) -> None:
     """A node's directory: what ``dipnetd run --config DIRECTORY/dipnet.toml`` needs."""
-    for name in (GENESIS_NAME, NODE_KEY, DELEGATE_KEYSTORE, DELEGATE_PASSWORD, FILE_NAME):
+    made = (
+        GENESIS_NAME, NODE_KEY, DELEGATE_KEYSTORE, DELEGATE_PASSWORD, DELEGATE_VOTES, FILE_NAME
+    )  # fmt: skip
+    for name in made:
         if (directory / name).exists():
             raise Invalid(
                 "config", f"{directory / name} is there already; choose another directory"
@@ -132,6 +137,8 @@ def write_node(
     keys.write_private(directory / DELEGATE_PASSWORD, password + b"\n")
     keystore = keys.encrypt(delegate_secret, password, scrypt_n)
     keys.write_private(directory / DELEGATE_KEYSTORE, keystore)
+    account = keys.address_of(delegate_secret)
+    votefile.create(directory / DELEGATE_VOTES, genesis.chain_id, account)
     keys.write_key(directory / NODE_KEY, node_secret)
     write_genesis(directory, genesis)
     named: dict[str, str | int | bool | list[str]] = {

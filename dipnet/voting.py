@@ -12,16 +12,19 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
+from dipnet.codec import UINT, Puts, Reader, pack
 from dipnet.consensus import finality, produce
 from dipnet.consensus.block import Block
 from dipnet.consensus.chain import Chain
 from dipnet.consensus.members import Members
 from dipnet.consensus.pool import Pool
 from dipnet.consensus.produce import Draft
+from dipnet.consensus.records import read
 from dipnet.consensus.rules import leader
 from dipnet.consensus.schedule import slot_at, slot_start_ms
 from dipnet.consensus.tally import VOTE_SLOTS_MAX, Offence, Tally
-from dipnet.consensus.votes import Ballot, Certificate, Kind, Vote, Voter
+from dipnet.consensus.votes import Ballot, Certificate, Kind, Vote, Voter, VoteState
+from dipnet.crypto import address
 from dipnet.effects import Effect, Report, Sign, Signed
 from dipnet.errors import Invalid
 
@@ -29,6 +32,20 @@ log = logging.getLogger("dipnet.voting")
 
 PROPOSE_SHARE: Final = 2  # a slot is proposed in its first 1/PROPOSE_SHARE or not at all
 LATENCIES_MAX: Final = 256
+
+KEY_SIGNED: Final = b"s"
+"""+ address of a delegate's key -> the newest vote state that its signer has told."""
+
+_SIGNED: Final = (1, UINT, UINT, UINT, UINT)
+
+
+def signed_state(reader: Reader, public_key: bytes) -> VoteState:
+    """What the signer of a key told this node last, as far as it is recorded; else nothing.
+
+    A signer that knows less was set back, to a copy from a backup perhaps.
+    """
+    raw = reader.get(KEY_SIGNED + address(public_key))
+    return VoteState(*read(raw, _SIGNED, "the record of what was signed")) if raw else VoteState()
 
 
 class Voting:
@@ -47,6 +64,8 @@ class Voting:
         self._votes: dict[Kind, Vote] = {}  # our last of each kind, to be sent again
         self._asked: dict[int, Draft | Ballot] = {}  # waiting for the signer
         self._tickets = 0
+        self._told = self._recorded = voter.state if voter is not None else VoteState()
+        self._recorded_slot = -1
         self._reported: dict[bytes, int] = {}  # offender's signer -> slot of our last report
         self._out: list[Effect] = []
 
@@ -104,6 +123,7 @@ class Voting:
         """What is to be imported or sent now; None where the signer refused."""
         what = self._asked.pop(event.ticket)
         assert self.voter is not None
+        self._told = self._told.joined(event.state)
         # Never back to what we had before we asked: a signer that is out of order would be asked
         # the same again and again.
         self.voter = replace(self.voter, state=self.voter.state.joined(event.state))
@@ -116,6 +136,15 @@ class Voting:
         assert index is not None
         vote = self._votes[what.kind] = Vote(what, index, event.signature)
         return vote
+
+    def unrecorded(self, slot: int) -> Puts:
+        """What the signer told since it was recorded last, once a slot: see ``signed_state``."""
+        if self.voter is None or self._told == self._recorded or slot == self._recorded_slot:
+            return {}
+        self._recorded, self._recorded_slot = self._told, slot
+        one = self._told
+        key = KEY_SIGNED + address(self.voter.public_key)
+        return {key: pack((1, one.epoch, one.proposed, one.prevoted, one.committed))}
 
     def _members(self, ballot: Ballot) -> Members:
         return self.chain.sets[ballot.epoch]

@@ -12,7 +12,6 @@ from dipnet.rpc.params import (
     ADDRESS,
     BLOCK,
     BLOCK_NUMBER,
-    CALL,
     FLAG,
     HASH,
     PERCENTILES,
@@ -88,7 +87,8 @@ def get_block_by_number(backend: Backend, ref: BlockRef, full: bool) -> View | N
     if ref == "pending":
         head = backend.chain.head
         base_fee = gas.base_fee_after(backend, head)
-        return pending_view(head, base_fee, head.timestamp_ms + backend.genesis.slot_ms)
+        slot_ms = backend.chain.parameters.slot_ms
+        return pending_view(head, base_fee, head.timestamp_ms + slot_ms)
     header = lookup.find(backend, ref)
     return None if header is None else block_view(lookup.block(backend, header), full)
 
@@ -210,14 +210,6 @@ METHODS: Final = (
         ("not_found",),
     ),
     Method(
-        "eth_estimateGas",
-        (Param("transaction", CALL), _AT),
-        gas.estimate_gas,
-        "quantity",
-        "Gas that a payment needs. Funds are checked when a value or a price is given.",
-        ("no_vm", "funds", "fee_cap_low", "tip_above_cap", "allowance", "not_found", "no_state"),
-    ),
-    Method(
         "eth_sendRawTransaction",
         (Param("transaction", RAW_ITEM),),
         sent,
@@ -246,8 +238,8 @@ METHODS: Final = (
         get_block_by_number,
         "block, or null",
         "A block; its transactions as hashes, or whole when `full`. Beside Ethereum's fields: "
-        "slot, epoch, proposer, timestampMs, dagRoot, dagCount. `finalized` and `safe` are "
-        "advisory (see `dipnet_status`).",
+        "slot, epoch, proposer, timestampMs, dagRoot, dagCount. `finalized` has a commit "
+        "certificate or a descendant with one, `safe` a prevote certificate.",
     ),
     Method(
         "eth_getBlockByHash",

@@ -1,0 +1,79 @@
+"""The numbers of ``/metrics`` that are read when it is scraped.
+
+Labels are few: members of the sets of the last epochs, fixed words, nothing that a caller chooses.
+"""
+
+from collections.abc import Iterator
+
+from dipnet.crypto import checksum
+from dipnet.metrics import Distribution, Reading
+from dipnet.rpc import dpos
+from dipnet.rpc.backend import Backend
+
+
+def all_of(backend: Backend) -> Iterator[Reading | Distribution]:
+    """Every reading of a node."""
+    yield from _node(backend)
+    yield from _finality(backend)
+    yield from _votes(backend)
+
+
+def _node(backend: Backend) -> Iterator[Reading]:
+    chain = backend.chain
+    pending, queued = backend.pool.counts()
+    behind_ms = max(backend.now_ms() - chain.head.timestamp_ms, 0)
+    for name, text, value in (
+        ("head_height", "Height of the head", chain.head.height),
+        ("head_slot", "Slot of the head", chain.head.slot),
+        ("head_age_seconds", "Age of the head's slot", behind_ms / 1000),
+        ("head_gas_used", "Gas used in the head", chain.head.gas_used),
+        ("head_base_fee_wei", "Base fee of the head", chain.head.base_fee),
+        ("peers", "Connected peers", len(backend.peers())),
+        ("syncing", "1 while catching up", int(backend.syncing() is not None)),
+        ("uptime_seconds", "Since start", (backend.now_ms() - backend.started_ms()) / 1000),
+    ):
+        yield Reading(name, text, value)
+    pool = "Waiting transactions"
+    yield Reading("pool_txs", pool, pending, (("state", "pending"),))
+    yield Reading("pool_txs", pool, queued, (("state", "queued"),))
+    for name, count in backend.dag.stats().items():
+        yield Reading("dag", "Counts of the DAG", count, (("of", name),))
+    for component, complaint in backend.health().items():
+        text = "1 while the component is fine"
+        yield Reading("healthy", text, int(complaint is None), (("component", component),))
+
+
+def _finality(backend: Backend) -> Iterator[Reading | Distribution]:
+    chain, slot = backend.chain, dpos.slot_now(backend)
+    for name, text, value in (
+        ("epoch", "Epoch of the block after the head", chain.epoch.number),
+        ("safe_height", "Height of the highest certified block", chain.safe.height),
+        ("finalized_height", "Height of the final block", chain.final.height),
+        ("finality_lag_slots", "Slots since the final block's", max(slot - chain.final.slot, 0)),
+        ("unfinal_blocks", "Blocks above the final one", chain.head.height - chain.final.height),
+        ("backoff_step", "Every how many slots a block may stand", dpos.backoff_step(backend)),
+    ):
+        yield Reading(name, text, value)
+    yield Distribution(
+        "certificate_latency_seconds",
+        "From the start of a block's slot to its commit certificate",
+        backend.finality.histogram,
+    )
+    offset_ms = backend.clock_offset_ms()
+    if offset_ms is not None:
+        yield Reading("clock_offset_seconds", "Our clock less that of peers", offset_ms / 1000)
+
+
+def _votes(backend: Backend) -> Iterator[Reading]:
+    voting = backend.voting
+    for delegate, one in voting.tally.participation().items():
+        label = (("delegate", checksum(delegate)),)
+        slots = "Certified slots of late in which the delegate could vote"
+        yield Reading("delegate_slots", slots, one.slots, label)
+        yield Reading("delegate_prevotes", "In how many of them it prevoted", one.prevotes, label)
+        yield Reading("delegate_commits", "In how many of them it committed", one.commits, label)
+    offenders = len(voting.tally.offences())
+    yield Reading("offenders", "Delegates whose offence this node can prove", offenders)
+    if voting.voter is not None:
+        votes = int(not voting.paused and voting.idle is None)
+        yield Reading("delegate_active", "1 while this node's delegate takes part", votes)
