@@ -10,8 +10,8 @@ from dipnet.p2p.gossip import (
     BATCH_BYTES_MAX,
     FETCH_MS_MAX,
     IN_FLIGHT_MAX,
-    OFFERS_MAX,
     MENTION_MS,
+    OFFERS_MAX,
     PUSH_BYTES_MAX,
     Gossip,
 )
