@@ -105,12 +105,18 @@ class _Slot:
 
 
 class Tally:
-    """Votes and proposals above a slot that only rises, and what follows from them."""
+    """The votes and proposals of a window of slots, and what follows from them.
+
+    The window ends at the clock (``slot_now`` of each call) and begins ``VOTE_SLOTS_MAX`` before
+    it or a little below the final slot. Only the final slot is remembered: a clock that was wrong
+    for a moment shuts nothing out for long.
+    """
 
     def __init__(self, sets: Sets, chain_id: int) -> None:
         self._sets = sets
         self._chain_id = chain_id
-        self._floor = 0  # the highest slot that is forgotten
+        self._final = 0
+        self._window = range(1, 1)  # the slots that may be kept
         self._slots: dict[int, _Slot] = {}
         self._offences: dict[bytes, Offence] = {}
         self._taken: deque[dict[bytes, Participation]] = deque(maxlen=PARTICIPATION_SLOTS_MAX)
@@ -161,19 +167,19 @@ class Tally:
 
     def prune(self, final_slot: int, slot_now: int) -> None:
         """Forgets what can no longer matter: far below the final slot, or far in the past."""
-        floor = max(final_slot - VOTE_LATE_SLOTS, slot_now - VOTE_SLOTS_MAX)
-        if floor <= self._floor:
-            return
-        self._floor = floor
-        for slot in sorted(slot for slot in self._slots if slot <= floor):
-            self._count(self._slots.pop(slot))
+        self._final = max(self._final, final_slot)
+        first = max(self._final - VOTE_LATE_SLOTS, slot_now - VOTE_SLOTS_MAX, 0) + 1
+        window = range(first, slot_now + VOTE_AHEAD_SLOTS + 1)
+        if window != self._window:
+            self._window = window
+            for slot in sorted(slot for slot in self._slots if slot not in window):
+                self._count(self._slots.pop(slot))
 
     def _check_slot(self, slot: int, slot_now: int) -> None:
         self.prune(0, slot_now)
-        if slot > slot_now + VOTE_AHEAD_SLOTS:
-            raise Invalid("vote_slot", f"slot {slot}, it is slot {slot_now}")
-        if slot <= self._floor:
-            raise Invalid("vote_slot", f"slot {slot} is past, slots above {self._floor} count")
+        if slot not in self._window:
+            window = f"from {self._window.start} to {slot_now + VOTE_AHEAD_SLOTS}"
+            raise Invalid("vote_slot", f"slot {slot}, votes count {window}")
 
     def _state(self, signer: bytes, new: Statement) -> None:
         """Keeps a statement of ``signer`` and looks for the offence that it completes."""
@@ -192,31 +198,27 @@ class Tally:
 
     def _crossing(self, signer: bytes, ballot: Ballot) -> list[Statement]:
         """The statements of other slots with which ``ballot`` may be E3."""
+        window = self._window
         if ballot.kind is Kind.PREVOTE:
-            kind, slots = Kind.COMMIT, range(max(ballot.justify_slot, self._floor) + 1, ballot.slot)
+            kind = Kind.COMMIT
+            slots = range(max(ballot.justify_slot + 1, window.start), ballot.slot)
         elif ballot.kind is Kind.COMMIT:
-            kind, slots = Kind.PREVOTE, range(ballot.slot + 1, max(self._slots) + 1)
+            kind, slots = Kind.PREVOTE, range(ballot.slot + 1, window.stop)
         else:
             return []
         there = (self._slots[slot].stated for slot in slots if slot in self._slots)
         return [one for stated in there for one in stated.get((signer, kind), ())]
 
     def _count(self, past: _Slot) -> None:
-        """Who took part in the slot's highest certificate, kept for ``participation``."""
-        for ballot, members in past.certified.items():
-            voted = {
-                kind: {
-                    index
-                    for one, votes in past.votes.items()
-                    if one.kind is kind and one.block_id == ballot.block_id
-                    for index in votes
-                }
-                for kind in (Kind.PREVOTE, Kind.COMMIT)
-            }
-            self._taken.append({
-                delegate: Participation(
-                    1, int(index in voted[Kind.PREVOTE]), int(index in voted[Kind.COMMIT])
-                )
-                for index, delegate in enumerate(members.addresses)
-            })  # fmt: skip
+        """Keeps for ``participation`` who voted for the block that a certificate is for."""
+        if not past.certified:
             return
+        ballot, members = next(iter(past.certified.items()))
+        voted: dict[Kind, set[int]] = {Kind.PREVOTE: set(), Kind.COMMIT: set()}
+        for one, votes in past.votes.items():
+            if (one.epoch, one.block_id) == (ballot.epoch, ballot.block_id):
+                voted[one.kind].update(votes)
+        self._taken.append({
+            delegate: Participation(1, index in voted[Kind.PREVOTE], index in voted[Kind.COMMIT])
+            for index, delegate in enumerate(members.addresses)
+        })  # fmt: skip
