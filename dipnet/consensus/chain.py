@@ -426,6 +426,8 @@ class Chain(Canonical):
         left = [self._need_at(height) for height in range(fork + 1, old_head.height + 1)]
         reverted = [tx for one in left for tx in self.need_block(one).txs]
         puts |= dict.fromkeys([records.KEY_TX + tx.hash for tx in reverted])
+        # A certificate may make a shorter branch the best one.
+        puts |= dict.fromkeys([height_key(at) for at in range(head.height + 1, old_head.height + 1)])
         for one in applied:
             puts[height_key(one.header.height)] = one.hash
             for index, tx in enumerate(one.txs):
@@ -451,7 +453,7 @@ class Chain(Canonical):
         edge = min(spine.base.header.height - self._genesis.undo_blocks_max, settled.height)
         if edge <= self._floor.height:
             return
-        floor = self.need(self._canonical_with(puts, edge))
+        floor = self.need(self._canonical_with(puts, edge) or HASH_ZERO)
         for key, _ in self._reader.scan(records.KEY_DELTA, slot_prefix(self._floor.slot)):
             if key >= slot_prefix(floor.slot):
                 break
