@@ -244,13 +244,11 @@ class Chain(Canonical):
 
         Raises ``Invalid("certificate_block")`` where it is of nothing that may be voted.
         """
-        ballot = certificate.ballot
-        if self.certificates.proven(certificate):
-            return Imported({})
-        header = self._tree.get(ballot.block_id)
+        block_id = certificate.ballot.block_id
+        header = self._tree.get(block_id)
         if header is not None:
             self._certified(certificate, self.epoch_of(header))
-        elif self.header(ballot.block_id) is None:
+        elif self.header(block_id) is None:
             self.certificates.wait(certificate)
         self.certificates.prove(certificate)
         return self._settle([certificate], {})
@@ -386,6 +384,8 @@ class Chain(Canonical):
                 if made is not None and made.height > final.height:
                     final = made
                     puts |= self._border_puts(made, certificate)
+        if not puts:
+            return Imported(puts)
         if final is not before:
             self._tree.finalize(final)
             self.sets = self._sets()
