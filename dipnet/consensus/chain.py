@@ -285,7 +285,9 @@ class Chain(Canonical):
     def _check_place(self, block: Block, place: Place) -> None:
         """The links that a header claims are those that its certificates give, and so its fields.
 
-        Signatures are verified last, and not again where a quorum is known.
+        Signatures are verified last, and not again where they were. They are part of the block: a
+        known quorum for the same ballot must not stand in for them, else the block would be valid
+        for some nodes only.
         """
         parent, epoch = place.parent.header, place.epoch
         before = rules.links_of(parent)
