@@ -168,6 +168,20 @@ class Chain(Canonical):
         before = self.epochs.get(epoch.before.epoch, epoch.before.block_id)
         return {before.number: before.members} | sets
 
+    def signer_of(self, header: Header) -> bytes:
+        """The address of the key that may sign for the header's proposer; any thread.
+
+        All that stands above the final block is of an epoch that ``sets`` has. Raises ``Invalid``:
+        ``block_epoch`` (nothing is known of its epoch), ``block_leader``.
+        """
+        members = self.sets.get(header.epoch)
+        if members is None:
+            raise Invalid("block_epoch", f"epoch {header.epoch}")
+        index = members.index(header.proposer)
+        if index is None:
+            raise Invalid("block_leader", f"slot {header.slot}")
+        return members.signers[index]
+
     def is_tombstoned(self, signer: bytes) -> bool:
         """Whether the delegate with this key, named by its address, was slashed at the head."""
         return idpos.is_tombstoned(Journal(self.head_state), signer)
