@@ -254,6 +254,8 @@ class Chain(Canonical):
         }
         self.remember(block, link)
         self._tree.add(header)
+        for certificate in block.certificates:  # not before: what is proven is followed
+            self.certificates.prove(certificate)
         known = [*block.certificates, *self.certificates.arrived(header.hash)]
         return self._settle(known, puts)
 
@@ -328,7 +330,6 @@ class Chain(Canonical):
                 number = certificate.ballot.epoch
                 members = self._members_below(epoch, number)
                 check_certificate(certificate, members, self._genesis.chain_id)
-                self.certificates.prove(certificate)
 
     def _members_below(self, epoch: Epoch, number: int) -> Members:
         """The set of this epoch or of the one before on its branch."""
