@@ -1,4 +1,4 @@
-# make dev | test | lint | sim | crashes | bench | sanitize | fuzz: each makes and uses .venv by itself.
+# make dev | test | lint | sim | crashes | failover | bench | sanitize | fuzz: each makes and uses .venv by itself.
 PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
@@ -6,7 +6,7 @@ SEEDS  ?= 20
 FUZZ_SECONDS ?= 20
 KILLS  ?= 1000
 
-.PHONY: help dev test lint format sim crashes bench sanitize fuzz native lock clean
+.PHONY: help dev test lint format sim crashes failover bench sanitize fuzz native lock clean
 
 help: ## what each target does
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,6 +46,9 @@ sim: $(VENV)/built ## SEEDS=n seeds of the simulator, each under two hash seeds
 
 crashes: $(VENV)/built ## KILLS=n kills of a signer at random points, modelled and real
 	$(PY) -m tests.crash_points_run --kills $(KILLS)
+
+failover: $(VENV)/built ## KILLS=n fail-overs of two hot nodes on one remote signer
+	$(PY) -m tests.failover_run --kills $(KILLS)
 
 bench: $(VENV)/built ## the benchmarks, each beside its limit
 	$(PY) -m benchmarks
