@@ -102,7 +102,8 @@ def test_the_join_of_two_states_refuses_what_either_refuses(
         (proposes(), proposes(), ""),
         (prevotes(), prevotes(block=OTHER), "E1"),
         (prevotes(), prevotes(block=OTHER, epoch=4), ""),
-        (prevotes(), prevotes(justify=6), ""),  # one block
+        (prevotes(), prevotes(justify=6), "E1"),  # one block, two justifies (ADR 61)
+        (prevotes(), prevotes(), ""),
         (prevotes(), prevotes(8, OTHER), ""),
         (commits(), commits(block=OTHER), "E2"),
         (commits(), commits(block=OTHER, epoch=4), ""),

@@ -1,7 +1,7 @@
 """One node's collection of votes: certificates and proofs of offences come out of it.
 
 It is bounded whatever delegates sign: a window of slots, in it two different ballots for each
-member, kind and slot, which is what a proof needs (docs/consensus.md "Accountable safety").
+member, kind, slot and epoch, which is what a proof needs (docs/consensus.md "Accountable safety").
 ``check`` is pure and costly, for a worker thread; ``Tally`` is the loop's.
 """
 
@@ -27,7 +27,7 @@ from dipnet.errors import Invalid
 VOTE_SLOTS_MAX: Final = 256  # four blocks at the longest back-off
 VOTE_AHEAD_SLOTS: Final = 1  # a voter's clock may be before ours
 VOTE_LATE_SLOTS: Final = 8  # below the final slot: late votes count as taking part, or as offences
-BALLOTS_MAX: Final = 2  # of one member, kind and slot
+BALLOTS_MAX: Final = 2  # of one member, kind, slot and epoch
 OFFENDERS_MAX: Final = 1024
 PARTICIPATION_SLOTS_MAX: Final = 128
 
@@ -97,11 +97,16 @@ def _set_of(ballot: Ballot, sets: Sets, index: int) -> Members:
 
 @dataclass(slots=True)
 class _Slot:
-    """What was seen of one slot: by author and kind, and by ballot and index."""
+    """What was seen of one slot: by ``_author``, and by ballot and index."""
 
-    stated: dict[tuple[bytes, Kind], list[Statement]] = field(default_factory=dict)
+    stated: dict[tuple[bytes, Kind, int], list[Statement]] = field(default_factory=dict)
     votes: dict[Ballot, dict[int, Vote]] = field(default_factory=dict)
     certified: dict[Ballot, Members] = field(default_factory=dict)
+
+
+def _author(signer: bytes, kind: Kind, epoch: int) -> tuple[bytes, Kind, int]:
+    """Under what statements of a slot are kept: two different ones there are an offence."""
+    return signer, kind, 0 if kind is Kind.PROPOSAL else epoch
 
 
 class Tally:
@@ -125,8 +130,8 @@ class Tally:
         """Keeps a vote that ``check`` has passed; the certificate that it completes.
 
         Raises ``Invalid``: ``vote_slot`` (ahead of the clock or forgotten), ``vote_epoch``,
-        ``vote_member``, ``vote_limit`` (two others of this member, kind and slot are kept). The
-        same vote again changes nothing.
+        ``vote_member``, ``vote_limit`` (two others of this member, kind, slot and epoch are kept).
+        The same vote again changes nothing.
         """
         ballot = vote.ballot
         self._check_slot(ballot.slot, slot_now)
@@ -184,7 +189,9 @@ class Tally:
     def _state(self, signer: bytes, new: Statement) -> None:
         """Keeps a statement of ``signer`` and looks for the offence that it completes."""
         ballot = new.ballot
-        own = self._slots[ballot.slot].stated.setdefault((signer, ballot.kind), [])
+        own = self._slots[ballot.slot].stated.setdefault(
+            _author(signer, ballot.kind, ballot.epoch), []
+        )
         if any(old.ballot == ballot for old in own):
             return
         if len(own) >= BALLOTS_MAX:
@@ -206,8 +213,9 @@ class Tally:
             kind, slots = Kind.PREVOTE, range(ballot.slot + 1, window.stop)
         else:
             return []
+        author = _author(signer, kind, ballot.epoch)
         there = (self._slots[slot].stated for slot in slots if slot in self._slots)
-        return [one for stated in there for one in stated.get((signer, kind), ())]
+        return [one for stated in there for one in stated.get(author, ())]
 
     def _count(self, past: _Slot) -> None:
         """Keeps for ``participation`` who voted for the block that a certificate is for."""
