@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
 SEEDS  ?= 20
+BLOCKS ?= 4
 FUZZ_SECONDS ?= 20
 KILLS  ?= 1000
 
-.PHONY: help dev test lint format sim crashes bench sanitize fuzz native lock clean
+.PHONY: help dev test lint format sim exhaustive mutants crashes bench sanitize fuzz native lock clean
 
 help: ## what each target does
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,6 +44,12 @@ format: $(VENV)/ready ## rewrite the sources as ruff likes them
 
 sim: $(VENV)/built ## SEEDS=n seeds of the simulator, each under two hash seeds
 	$(PY) tests/sim_run.py --seeds $(SEEDS)
+
+exhaustive: $(VENV)/built ## finality over every tree of BLOCKS=n blocks (4: seconds, 5: minutes)
+	$(PY) tests/exhaustive_run.py --blocks $(BLOCKS)
+
+mutants: $(VENV)/built ## every rule broken once; fails if a mutant survives
+	$(PY) tests/mutants_run.py
 
 crashes: $(VENV)/built ## KILLS=n kills of a signer at random points, modelled and real
 	$(PY) -m tests.crash_points_run --kills $(KILLS)

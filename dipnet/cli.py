@@ -11,6 +11,7 @@ import typer
 
 import dipnet
 from dipnet import keys
+from dipnet.cli_delegate_views import delegate_app
 from dipnet.cli_device import dag_app, device_app
 from dipnet.cli_light import verify_header
 from dipnet.client import Client
@@ -40,6 +41,7 @@ from dipnet.wallet import (
 app = program("Payments, devices and keys on a dipnet network.")
 keys_app = group("Keys in keystores (Web3 secret storage v3).")
 app.add_typer(keys_app, name="keys")
+app.add_typer(delegate_app, name="delegate")
 app.add_typer(device_app, name="device")
 app.add_typer(dag_app, name="dag")
 app.command("verify-header")(verify_header)

@@ -23,6 +23,7 @@ from dipnet.consensus.block import (
 from dipnet.consensus.chain import Chain
 from dipnet.consensus.finality import commit, prevote
 from dipnet.consensus.header import Header
+from dipnet.consensus.members import Members
 from dipnet.consensus.schedule import NO_SECRET, commitment, seed_key, seed_secret
 from dipnet.consensus.votes import Certificate, Kind, Vote, certificate_of
 from dipnet.crypto import address, keccak256, public_key, sha256, sign
@@ -60,7 +61,7 @@ USERS = tuple(f"user {index}" for index in range(8))
 
 @dataclass(frozen=True)
 class Net:
-    """A genesis and the secrets of its delegates by address."""
+    """A genesis and the secrets that sign for its delegates, by the delegate's address."""
 
     genesis: Genesis
     secrets: dict[bytes, bytes]
@@ -96,12 +97,22 @@ class Net:
         memory.apply(Chain.genesis_puts(self.genesis))
         return Chain(self.genesis, memory), memory
 
+    def recruits(self, *names: str) -> Members:
+        """A set of new delegates, each with a signing key that is not its owner's."""
+        pairs = []
+        for name in names:
+            key = secret(f"hot key of {name}")
+            self.secrets[address_of(name)] = key
+            pairs.append((address_of(name), public_key(key)))
+        return Members.of(pairs)
+
     def signed(
         self, header: Header, txs: Sequence[Tx] = (), section: Sequence[Certificate] = ()
     ) -> Block:
-        """The block of ``header``, signed by the header's proposer."""
-        signature = sign(header.proposal_digest, self.secrets[header.proposer])
-        return seal(header, txs, signature, header.proposer, section)
+        """The block of ``header``, signed with the key of the header's proposer."""
+        key = self.secrets[header.proposer]
+        signature = sign(header.proposal_digest, key)
+        return seal(header, txs, signature, address(public_key(key)), section)
 
     def child(
         self,
@@ -110,15 +121,17 @@ class Net:
         slot: int,
         txs: Sequence[Tx] = (),
         section: Sequence[Certificate] | None = None,
+        proposer: bytes | None = None,
     ) -> Block:
         """A valid block on a block of ``chain``, by the leader of ``slot``.
 
-        It carries what the chain knows to be certified, or ``section``.
+        It carries what the chain knows to be certified, or ``section``. Whoever else is given as
+        ``proposer`` makes it without being the leader.
         """
         above = chain.need(parent)
         carried = chain.section(above) if section is None else tuple(section)
         place = chain.place(above, slot, carried)
-        proposer = rules.leader(place.epoch, slot, place.links.final[1])
+        proposer = proposer or rules.leader(place.epoch, slot, place.links.final[1])
         assert proposer is not None, "the back-off leaves this slot empty"
         execution = chain.execution(place, proposer)
         for tx in txs:
@@ -164,11 +177,10 @@ class Net:
         members = chain.sets[votes[0].ballot.epoch]
         return certificate_of(votes[: members.quorum], members)
 
-    def certify(self, chain: Chain, memory: Memory, block: Block, *kinds: Kind) -> None:
+    def certify(self, chain: Chain, memory: Memory, header: Header, *kinds: Kind) -> None:
         """Tell the chain that a block is certified: by prevotes and commits unless said."""
         for kind in kinds or (Kind.PREVOTE, Kind.COMMIT):
-            certificate = self.certificate(chain, block.header, kind)
-            memory.apply(chain.on_certificate(certificate).puts)
+            learn(chain, memory, self.certificate(chain, header, kind))
 
     def decoded(self, block: Block) -> Block:
         """What a peer makes of the block's bytes."""
@@ -185,6 +197,12 @@ def add(chain: Chain, memory: Memory, *blocks: Block, now_ms: int = LATE_MS) -> 
     """Import blocks and write what they give, as a node does."""
     for block in blocks:
         memory.apply(chain.on_block(block, now_ms).puts)
+
+
+def learn(chain: Chain, memory: Memory, *certificates: Certificate) -> None:
+    """Hear of certificates and write what they give, as a node does."""
+    for certificate in certificates:
+        memory.apply(chain.on_certificate(certificate).puts)
 
 
 def transfer(
@@ -224,12 +242,27 @@ def grow(
     return blocks
 
 
+def sustain(net: Net, chain: Chain, memory: Memory, slots: Sequence[int]) -> list[Block]:
+    """Empty blocks on the head in these slots, each final before the next comes."""
+    blocks = []
+    for slot in slots:
+        blocks += grow(net, chain, memory, [slot])
+        net.certify(chain, memory, chain.head)
+    return blocks
+
+
+def stands(chain: Chain) -> tuple[Any, ...]:
+    """What a node goes by."""
+    head = chain.head
+    return head, chain.base, chain.final, chain.safe, chain.epoch, chain.section(head)
+
+
 def refusal(chain: Chain, block: Block, now_ms: int = LATE_MS) -> str:
     """The code that refuses ``block``; the chain must be as it was."""
-    before = (chain.head, chain.base, chain.final)
+    before = stands(chain)
     with pytest.raises(Invalid) as caught:
         chain.on_block(block, now_ms)
-    assert (chain.head, chain.base, chain.final) == before
+    assert stands(chain) == before
     assert chain.header(block.hash) is None
     return caught.value.code
 
@@ -243,7 +276,7 @@ def view(chain: Chain, memory: Memory) -> tuple[Any, ...]:
     """All that must not depend on how a chain came to where it is."""
     heights = range(chain.head.height + 1)
     return (
-        chain.head, chain.base, chain.final,
+        stands(chain),
         [chain.hash_at(height) for height in heights],
         state_records(memory),
         state_records(chain.head_state),

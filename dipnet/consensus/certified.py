@@ -39,6 +39,14 @@ class Certificates:
         """Whether a quorum is known to have signed the same."""
         return self._proven.get(certificate.id) is not None
 
+    def verified(self, certificate: Certificate) -> bool:
+        """Whether these very signatures are known to be good.
+
+        For a block it is not enough that a quorum signed the same: whether it is valid must not
+        depend on what a node has heard before.
+        """
+        return self._proven.get(certificate.id) == certificate
+
     def known(self, certificate_id: bytes) -> Certificate | None:
         """A certificate by its id, while it is remembered."""
         return self._proven.get(certificate_id)

@@ -213,10 +213,12 @@ class Chain(Canonical):
 
     # --- import
 
-    def on_block(self, block: Block, now_ms: int) -> Imported:
+    def on_block(self, block: Block, now_ms: int, asked: bool = False) -> Imported:
         """Judge a block that ``decode_block`` gave, and follow it if it is the best.
 
-        The same function for own and foreign blocks. A block that is known does nothing. Raises
+        The same function for own and foreign blocks. A block that is known does nothing. ``asked``:
+        others build on it, so it is taken however many blocks its slot has: a leader who gives
+        everybody other blocks of his slot would else part the honest for good. Raises
         ``Invalid``: ``block_parent`` (unknown), ``block_old`` (not above the final block),
         ``block_epoch``, ``block_future``, ``block_leader``, ``block_signature``, ``block_slot``,
         ``block_limit`` (too many of one slot), ``block_form``, ``block_tx``, ``block_root``,
@@ -226,6 +228,8 @@ class Chain(Canonical):
         if self.header(header.hash) is not None:
             return Imported({})
         place = self._admit(block, now_ms)
+        if not asked:
+            self._check_room(header.slot)
         self._check_place(block, place)
         link, receipts, puts = self._execute(block, place)
         senders = [tx.sender for tx in block.txs]
@@ -279,15 +283,18 @@ class Chain(Canonical):
         index = epoch.members.index(header.proposer)
         if index is None or epoch.members.signers[index] != block.signer:
             raise Invalid("block_signature", "not by the proposer's key")
-        if sum(1 for _ in self._reader.scan(slot_prefix(header.slot))) >= rules.SLOT_BLOCKS_MAX:
-            raise Invalid("block_limit", f"slot {header.slot}")
         links = Links(header.justify, header.final)
         return Place(self.link(parent.hash), epoch, header.slot, links)
+
+    def _check_room(self, slot: int) -> None:
+        """Of one slot few blocks are kept that nobody asked for."""
+        if sum(1 for _ in self._reader.scan(slot_prefix(slot))) >= rules.SLOT_BLOCKS_MAX:
+            raise Invalid("block_limit", f"slot {slot}")
 
     def _check_place(self, block: Block, place: Place) -> None:
         """The links that a header claims are those that its certificates give, and so its fields.
 
-        Signatures are verified last, and not again where a quorum is known.
+        Signatures are verified last, and not again where these very ones are known.
         """
         parent, epoch = place.parent.header, place.epoch
         before = rules.links_of(parent)
@@ -303,7 +310,7 @@ class Chain(Canonical):
         if not schedule.opens(block.header.seed_reveal, committed):
             raise Invalid("block_seed")
         for certificate in block.certificates:
-            if not self.certificates.proven(certificate):
+            if not self.certificates.verified(certificate):
                 number = certificate.ballot.epoch
                 members = self._members_below(epoch, number)
                 check_certificate(certificate, members, self._genesis.chain_id)
@@ -457,8 +464,10 @@ class Chain(Canonical):
                 break
             block_hash = key[-HASH_BYTES:]
             puts[key] = puts[records.KEY_UNDO + block_hash] = None
-            if self._canonical_with(puts, self.need(block_hash).height) != block_hash:
+            header = self.need(block_hash)
+            if self._canonical_with(puts, header.height) != block_hash:
                 puts[records.KEY_BLOCK + block_hash] = None
                 puts[records.KEY_RECEIPTS + block_hash] = None
+                puts[epochs.key_of(header.epoch + 1) + block_hash] = None  # if it is a border
                 self.forget(block_hash)
         self._floor = floor
