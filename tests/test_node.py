@@ -427,7 +427,7 @@ def test_blocks_from_the_future_are_no_offence() -> None:
     """One of the two clocks is wrong, and it may be ours."""
     ahead, behind = Bench(), Bench()
     ahead.start()
-    ahead.propose(3_600)
+    ahead.propose(3_584)  # the back-off leaves every 64th slot
     raw = ahead.node.view.raw(Lane.BLOCK, ahead.node.chain.head.hash)
     assert raw is not None
     behind.start()
@@ -499,7 +499,7 @@ def test_blocks_of_a_peer_bring_us_to_its_head() -> None:
     near.now_ms = far.now_ms
     out = near.greet(head_height=7)
     (ask,) = block_requests(out)
-    raws = tuple(far.node.blocks_after(ask.locator))
+    raws = tuple(far.node.view.blocks_after(ask.locator))
     near.answered(near.receive(m.Blocks(ask.request, raws, False)))
     assert near.node.chain.head.hash == far.node.chain.head.hash
     assert near.node.links.syncing(near.now_ms) is None
