@@ -22,13 +22,11 @@ from dipnet.codec import from_hex, to_hex
 from dipnet.errors import Invalid
 from dipnet.light import BorderProof, FinalProof, LightState
 from dipnet.terminal import URL, Json, Url, note, show_fields, show_json
-from dipnet.trust import Known, load, save
+from dipnet.trust import Known, load, load_trusted, save
 
 STATE: Final = Path("~/.dipnet/light.json")
 BORDERS_MAX: Final = 64
 """Borders in one answer; a node gives no more (docs/rpc.md)."""
-ROUNDS_MAX: Final = 4
-"""Epochs that may begin while the final header is being asked for."""
 DAY_MS: Final = 86_400_000
 PERIOD_DAYS: Final = 7
 """Half the unbonding time of a network that keeps to the usual parameters of genesis.json."""
@@ -55,34 +53,39 @@ def _raw(answer: object) -> bytes:
     return from_hex(answer, "remote")
 
 
-def _borders(client: Client, first: int, count: int, every: bool) -> tuple[int, list[BorderProof]]:
-    """The borders that a node shows from epoch ``first`` on, and their bytes; form only."""
+def _borders(
+    client: Client, first: int, last: int, done: Followed, *, every: bool
+) -> list[BorderProof]:
+    """Borders that a node shows, that of epoch ``first`` to that of ``last``; form only."""
+    count = min(last - first + 1, BORDERS_MAX)
     answer = client.call("dpos_borders", first, count, every)
     if not isinstance(answer, list) or len(answer) > count:
         raise Invalid("remote", "with something that are no borders")
     raws = [_raw(one) for one in answer]
-    return sum(map(len, raws)), [light.decode_border(raw) for raw in raws]
+    done.bytes += sum(map(len, raws))
+    return [one for raw in raws if (one := light.decode_border(raw)).opens <= last]
 
 
 def follow(
-    client: Client, state: LightState, done: Followed, *, every: bool = False, last: int = 2**53
+    client: Client, state: LightState, epoch: int, done: Followed, *, every: bool = False
 ) -> Iterator[LightState]:
-    """Over all borders up to that of epoch ``last``; the state after each answer of the node.
+    """Over borders to the set of ``epoch``: the state after each answer of the node, that last.
 
-    ``every`` leaves out none: then no trust in a set outlives its epoch.
+    ``every`` leaves out none: then no trust in a set outlives its epoch. Raises ``Invalid`` as
+    ``light.advance`` does, and ``light_epoch`` where the node shows no way.
     """
-    while state.epoch < last:
-        size, borders = _borders(client, state.epoch + 1, BORDERS_MAX, every)
-        done.bytes += size
-        borders = [one for one in borders if one.opens <= last]
+    while state.epoch < epoch:
+        borders = _borders(client, state.epoch + 1, epoch, done, every=every)
+        if not borders:  # no change of the set on the way: the border of the epoch itself
+            borders = _borders(client, epoch, epoch, done, every=True)
+        if not borders:
+            raise Invalid("light_epoch", f"no way is shown from epoch {state.epoch} to {epoch}")
         for border in borders:
             if every and border.header.epoch != state.epoch:
                 raise Invalid("light_epoch", f"the border of epoch {state.epoch} is left out")
             state = light.advance(state, border)
             done.borders += 1
             done.signatures += len(border.certificate.indices())
-        if not borders:
-            return
         yield state
 
 
@@ -103,21 +106,21 @@ def _verify(state: LightState, proof: FinalProof, done: Followed) -> None:
 def newest(
     client: Client, known: Known, path: Path, done: Followed, *, every: bool
 ) -> tuple[Known, FinalProof | None]:
-    """The newest final header that the node has, verified; what is known is kept on the way."""
-    for _ in range(ROUNDS_MAX):
-        for state in follow(client, known.state, done, every=every):
-            known = replace(known, state=state)
-            save(path, known)
-        proof = _final(client, done)
-        if proof is None or proof.certificate.ballot.epoch <= known.state.epoch:
-            break
+    """The newest final header that the node shows, verified; what is known is kept on the way.
+
+    Not beyond the epoch of its certificate, so that the next run can judge the same again.
+    """
+    proof = _final(client, done)
     if proof is None:
         return known, None
-    _verify(known.state, proof, done)
-    header, before = proof.header, known.final
-    if before is not None and header.height < before.height:
-        behind = f"its final block is {header.height}, verified before was {before.height}"
+    header, before, epoch = proof.header, known.final, proof.certificate.ballot.epoch
+    if epoch < known.state.epoch or (before is not None and header.height < before.height):
+        behind = f"it shows {header.height} of epoch {header.epoch}; more was verified before"
         raise Invalid("syncing", behind)
+    for state in follow(client, known.state, epoch, done, every=every):
+        known = replace(known, state=state)
+        save(path, known)
+    _verify(known.state, proof, done)
     if before is not None and header.height == before.height and header.hash != before.hash:
         both = f"{to_hex(before.hash)} and {to_hex(header.hash)} at height {header.height}"
         raise Invalid("light_conflict", both)
@@ -137,13 +140,8 @@ def of_hash(
     if epoch < state.epoch:
         below = f"it became final in epoch {epoch}, known is {state.epoch}: begin lower with "
         raise Invalid("light_epoch", below + "--trusted and another --state")
-    for one in follow(client, state, done, every=every, last=epoch):
+    for one in follow(client, state, epoch, done, every=every):
         state = one
-    if state.epoch < epoch:  # no change on the way: the border of the epoch itself is wanted
-        for border in _borders(client, epoch, 1, True)[1]:
-            state = light.advance(state, border)
-            done.borders += 1
-            done.signatures += len(border.certificate.indices())
     _verify(state, proof, done)
     return proof
 
@@ -153,7 +151,7 @@ def of_hash(
 
 def from_checkpoint(client: Client, epoch: int, block_hash: bytes, period_ms: int) -> Known:
     """Trust in the hash of the border that opens an epoch; the node shows what it stands for."""
-    for border in _borders(client, epoch, 1, True)[1]:
+    for border in _borders(client, epoch, epoch, Followed(), every=True):
         if border.header.hash == block_hash:
             chain_id = border.header.chain_id
             state = light.trusted_state(chain_id, epoch, border.header, border.members)
@@ -174,9 +172,7 @@ def begin(client: Client, trusted: str | None, path: Path, period_days: int) -> 
         return kept
     checkpoint = _CHECKPOINT.fullmatch(trusted)
     if checkpoint is None:
-        given = load(Path(trusted).expanduser())
-        if given is None:
-            raise Invalid("config", f"--trusted: there is no file {trusted}")
+        given = load_trusted(Path(trusted).expanduser())
     elif kept is not None and kept.trusted == from_hex(checkpoint[2]):
         return kept
     else:

@@ -79,21 +79,34 @@ def from_genesis(genesis: Genesis) -> Known:
 
 
 def load(path: Path) -> Known | None:
-    """What an earlier run kept or a genesis.json says; None when there is no such file."""
+    """What an earlier run kept; None when there is no such file, ``Invalid("config")``."""
+    found = _read(path)
+    return None if found is None else decode_known(found[0], str(path))
+
+
+def load_trusted(path: Path) -> Known:
+    """The same, or what a genesis.json says; ``Invalid`` ``config`` or ``genesis``."""
+    found = _read(path)
+    if found is None:
+        raise Invalid("config", f"there is no file {path} to trust")
+    fields, raw = found
+    if isinstance(fields, dict) and "delegates" in fields:
+        return from_genesis(Genesis.decode(raw))
+    return decode_known(fields, str(path))
+
+
+def _read(path: Path) -> tuple[Any, bytes] | None:
+    """The JSON in a file and its bytes."""
     try:
         with path.open("rb") as file:
             raw = file.read(GENESIS_BYTES_MAX + 1)
+        return jsontext.load(raw), raw
     except FileNotFoundError:
         return None
     except OSError as error:
         raise Invalid("config", f"cannot read {path}: {error.strerror}") from None
-    try:
-        fields = jsontext.load(raw)
     except ValueError as error:
         raise Invalid("config", f"{path} is not JSON: {error}") from None
-    if isinstance(fields, dict) and "delegates" in fields:
-        return from_genesis(Genesis.decode(raw))
-    return decode_known(fields, str(path))
 
 
 def save(path: Path, known: Known) -> None:

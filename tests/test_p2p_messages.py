@@ -247,7 +247,7 @@ def test_claims_compare_as_fork_choice_does() -> None:
     next_epoch = Status(7, HASH, 0, HASH, 2, 4, 0, 0, 0)
     assert longer.claim < later.claim < next_epoch.claim
     assert HELLO.status.claim == (3, 6, 7)
-    assert {lane for lane in Lane} == {*wire.PUSHED, *FETCHED}
+    assert set(Lane) == {*wire.PUSHED, *FETCHED}
 
 
 def test_lying_lengths_cost_nothing() -> None:
