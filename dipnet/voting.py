@@ -7,7 +7,7 @@ persist, sign, send; a ballot that is refused is lost, and nothing else.
 """
 
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
@@ -60,6 +60,10 @@ class Voting:
         """Why nothing is proposed at present, for people; None while all is well."""
         self.latencies_ms: deque[int] = deque(maxlen=LATENCIES_MAX)
         """Of the last final blocks: from the start of their slot to their commit certificate."""
+        self.results: Counter[str] = Counter()
+        """Votes since start by what became of them: "" counted, else the code that refused."""
+        self.unsigned = 0
+        """Ballots that our signer refused."""
         self._pool = pool
         self._votes: dict[Kind, Vote] = {}  # our last of each kind, to be sent again
         self._asked: dict[int, Draft | Ballot] = {}  # waiting for the signer
@@ -128,6 +132,7 @@ class Voting:
         # the same again and again.
         self.voter = replace(self.voter, state=self.voter.state.joined(event.state))
         if not event.signature:
+            self.unsigned += 1
             log.warning("the signer refuses: %s", what if isinstance(what, Ballot) else "a block")
             return None
         if isinstance(what, Draft):
@@ -157,7 +162,9 @@ class Voting:
 
     def add(self, vote: Vote, now_ms: int) -> Certificate | None:
         """Count a verified vote; the certificate that it completes. Raises as ``Tally.add``."""
-        return self.tally.add(vote, slot_at(self.chain.parameters, now_ms))
+        certificate = self.tally.add(vote, slot_at(self.chain.parameters, now_ms))
+        self.results[""] += 1
+        return certificate
 
     def add_proposal(self, block: Block, now_ms: int) -> None:
         """Remember who proposed a block: a second one for the slot is an offence (E0)."""
