@@ -1,4 +1,4 @@
-# make dev | test | lint | sim | crashes | bench | sanitize | fuzz: each makes and uses .venv by itself.
+# make dev | test | lint | sim | crashes | failover | bench | sanitize | fuzz: each makes and uses .venv by itself.
 PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
@@ -7,7 +7,7 @@ BLOCKS ?= 4
 FUZZ_SECONDS ?= 20
 KILLS  ?= 1000
 
-.PHONY: help dev test lint format sim exhaustive mutants crashes bench sanitize fuzz native lock clean
+.PHONY: help dev test lint format sim exhaustive mutants crashes failover bench sanitize fuzz native lock clean
 
 help: ## what each target does
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -53,6 +53,9 @@ mutants: $(VENV)/built ## every rule broken once; fails if a mutant survives
 
 crashes: $(VENV)/built ## KILLS=n kills of a signer at random points, modelled and real
 	$(PY) -m tests.crash_points_run --kills $(KILLS)
+
+failover: $(VENV)/built ## KILLS=n fail-overs of two hot nodes on one remote signer
+	$(PY) -m tests.failover_run --kills $(KILLS)
 
 bench: $(VENV)/built ## the benchmarks, each beside its limit
 	$(PY) -m benchmarks

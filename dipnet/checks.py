@@ -56,7 +56,7 @@ class Checker:
         """
         try:
             return decode_block(
-                raw, self._genesis, self._chain.epochs.signer_of if pushed else None
+                raw, self._genesis, self._chain.signer_of if pushed else None
             )
         except Invalid as refused:
             return refused

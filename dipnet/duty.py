@@ -99,11 +99,11 @@ class Duty:
             self._on_failure(EXIT_BUG, f"a bug in signing: {error!r}")
 
     def report(self, effect: Report) -> None:
-        """Has an offence put on the chain; where no key here can pay, says how others can."""
+        """Has an offence put on the chain; where no key here can pay, says how."""
         offence = effect.offence
         log.warning("%s by the key of %s", offence.name, checksum(offence.signer))
         if self._payer is None:
-            log.warning("anybody can report it to IDpos: 0x%s", reports.call_data(offence).hex())
+            log.warning("no key here pays for the report; dipnet delegate evidence sends it")
             return
         raw = reports.transaction(offence, self._payer, self._node.chain, self._node.pool)
         task = asyncio.get_running_loop().create_task(self._submit(raw))

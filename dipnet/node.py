@@ -242,13 +242,13 @@ class Node:
 
     def _on_signed(self, event: Signed) -> None:
         signed = self.voting.on_signed(event)
-        if isinstance(signed, Vote):
-            self._count(signed, "")
-        elif signed is not None:
-            try:
+        try:  # the clock or the chain may have moved on since it was drafted
+            if isinstance(signed, Vote):
+                self._count(signed, "")
+            elif signed is not None:
                 self._import(signed, peer="")
-            except Invalid as refused:  # the clock or the chain has moved on since it was drafted
-                log.warning("our block of slot %d is of no use: %s", signed.header.slot, refused)
+        except Invalid as refused:
+            log.warning("what we have signed is of no use now: %s", refused)
 
     # --- what comes in
 

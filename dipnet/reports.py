@@ -19,18 +19,10 @@ REPORT_TIP: Final = 10**9
 """wei for a unit of gas: a report goes before most payments."""
 
 
-def call_data(offence: Offence) -> bytes:
-    """What calls ``submitEvidence`` of ``IDpos``."""
-    one, other = offence.one, offence.other
-    first = evidence.record(one.ballot, one.signature)
-    return METHODS["submitEvidence"].call_data(
-        first, evidence.record(other.ballot, other.signature)
-    )
-
-
 def transaction(offence: Offence, payer: bytes, chain: Chain, pool: Pool) -> bytes:
     """The signed report. ``payer`` is a secret key whose account pays the gas."""
     sender = address_of(payer)
+    records = [evidence.record(one.ballot, one.signature) for one in (offence.one, offence.other)]
     return sign_tx(
         payer,
         chain_id=chain.genesis.chain_id,
@@ -39,5 +31,5 @@ def transaction(offence: Offence, payer: bytes, chain: Chain, pool: Pool) -> byt
         max_fee=2 * chain.next_base_fee + REPORT_TIP,
         max_priority_fee=REPORT_TIP,
         to=DPOS_ADDRESS,
-        data=call_data(offence),
+        data=METHODS["submitEvidence"].call_data(*records),
     )

@@ -36,8 +36,8 @@ class Certificates:
             self.highest[certificate.ballot.kind] = certificate
 
     def proven(self, certificate: Certificate) -> bool:
-        """Whether a quorum is known to have signed the same."""
-        return self._proven.get(certificate.id) is not None
+        """Whether these very signatures were verified lately."""
+        return self._proven.get(certificate.id) == certificate
 
     def verified(self, certificate: Certificate) -> bool:
         """Whether these very signatures are known to be good.

@@ -168,6 +168,20 @@ class Chain(Canonical):
         before = self.epochs.get(epoch.before.epoch, epoch.before.block_id)
         return {before.number: before.members} | sets
 
+    def signer_of(self, header: Header) -> bytes:
+        """The address of the key that may sign for the header's proposer; any thread.
+
+        All that stands above the final block is of an epoch that ``sets`` has. Raises ``Invalid``:
+        ``block_epoch`` (nothing is known of its epoch), ``block_leader``.
+        """
+        members = self.sets.get(header.epoch)
+        if members is None:
+            raise Invalid("block_epoch", f"epoch {header.epoch}")
+        index = members.index(header.proposer)
+        if index is None:
+            raise Invalid("block_leader", f"slot {header.slot}")
+        return members.signers[index]
+
     def is_tombstoned(self, signer: bytes) -> bool:
         """Whether the delegate with this key, named by its address, was slashed at the head."""
         return idpos.is_tombstoned(Journal(self.head_state), signer)
@@ -240,6 +254,8 @@ class Chain(Canonical):
         }
         self.remember(block, link)
         self._tree.add(header)
+        for certificate in block.certificates:  # not before: what is proven is followed
+            self.certificates.prove(certificate)
         known = [*block.certificates, *self.certificates.arrived(header.hash)]
         return self._settle(known, puts)
 
@@ -248,13 +264,11 @@ class Chain(Canonical):
 
         Raises ``Invalid("certificate_block")`` where it is of nothing that may be voted.
         """
-        ballot = certificate.ballot
-        if self.certificates.proven(certificate):
-            return Imported({})
-        header = self._tree.get(ballot.block_id)
+        block_id = certificate.ballot.block_id
+        header = self._tree.get(block_id)
         if header is not None:
             self._certified(certificate, self.epoch_of(header))
-        elif self.header(ballot.block_id) is None:
+        elif self.header(block_id) is None:
             self.certificates.wait(certificate)
         self.certificates.prove(certificate)
         return self._settle([certificate], {})
@@ -294,7 +308,9 @@ class Chain(Canonical):
     def _check_place(self, block: Block, place: Place) -> None:
         """The links that a header claims are those that its certificates give, and so its fields.
 
-        Signatures are verified last, and not again where these very ones are known.
+        Signatures are verified last, and not again where they were. They are part of the block: a
+        known quorum for the same ballot must not stand in for them, else the block would be valid
+        for some nodes only.
         """
         parent, epoch = place.parent.header, place.epoch
         before = rules.links_of(parent)
@@ -314,7 +330,6 @@ class Chain(Canonical):
                 number = certificate.ballot.epoch
                 members = self._members_below(epoch, number)
                 check_certificate(certificate, members, self._genesis.chain_id)
-                self.certificates.prove(certificate)
 
     def _members_below(self, epoch: Epoch, number: int) -> Members:
         """The set of this epoch or of the one before on its branch."""
@@ -393,6 +408,8 @@ class Chain(Canonical):
                 if made is not None and made.height > final.height:
                     final = made
                     puts |= self._border_puts(made, certificate)
+        if not puts:
+            return Imported(puts)
         if final is not before:
             self._tree.finalize(final)
             self.sets = self._sets()
@@ -433,6 +450,8 @@ class Chain(Canonical):
         left = [self._need_at(height) for height in range(fork + 1, old_head.height + 1)]
         reverted = [tx for one in left for tx in self.need_block(one).txs]
         puts |= dict.fromkeys([records.KEY_TX + tx.hash for tx in reverted])
+        # A certificate may make a shorter branch the best one.
+        puts |= dict.fromkeys([height_key(at) for at in range(head.height + 1, old_head.height + 1)])
         for one in applied:
             puts[height_key(one.header.height)] = one.hash
             for index, tx in enumerate(one.txs):
@@ -458,7 +477,7 @@ class Chain(Canonical):
         edge = min(spine.base.header.height - self._genesis.undo_blocks_max, settled.height)
         if edge <= self._floor.height:
             return
-        floor = self.need(self._canonical_with(puts, edge))
+        floor = self.need(self._canonical_with(puts, edge) or HASH_ZERO)
         for key, _ in self._reader.scan(records.KEY_DELTA, slot_prefix(self._floor.slot)):
             if key >= slot_prefix(floor.slot):
                 break
