@@ -451,7 +451,9 @@ class Chain(Canonical):
         reverted = [tx for one in left for tx in self.need_block(one).txs]
         puts |= dict.fromkeys([records.KEY_TX + tx.hash for tx in reverted])
         # A certificate may make a shorter branch the best one.
-        puts |= dict.fromkeys([height_key(at) for at in range(head.height + 1, old_head.height + 1)])
+        puts |= dict.fromkeys(
+            [height_key(at) for at in range(head.height + 1, old_head.height + 1)]
+        )
         for one in applied:
             puts[height_key(one.header.height)] = one.hash
             for index, tx in enumerate(one.txs):
