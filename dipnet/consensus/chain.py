@@ -144,7 +144,7 @@ class Chain(Canonical):
     @property
     def next_base_fee(self) -> int:
         """Base fee (wei for a unit of gas) of the block after the head."""
-        return next_base_fee(self._genesis, self.head.base_fee, self.head.gas_used)
+        return next_base_fee(self.parameters, self.head.base_fee, self.head.gas_used)
 
     def epoch_at(self, header: Header) -> Epoch:
         """The epoch of the children of a block that we have."""
@@ -234,7 +234,7 @@ class Chain(Canonical):
         ``Invalid``: ``block_parent`` (unknown), ``block_old`` (not above the final block),
         ``block_epoch``, ``block_future``, ``block_leader``, ``block_signature``, ``block_slot``,
         ``block_limit`` (too many of one slot), ``block_form``, ``block_tx``, ``block_root``,
-        ``block_seed``, ``rules_unknown`` and those of certificates.
+        ``block_seed``, ``oversized``, ``rules_unknown`` and those of certificates.
         """
         header = block.header
         if self.header(header.hash) is not None:
@@ -281,6 +281,8 @@ class Chain(Canonical):
         rules.check_known(epoch)
         if header.epoch != epoch.number:
             raise Invalid("block_epoch", f"{header.epoch} where {epoch.number} runs")
+        if len(block.raw) > epoch.parameters.block_bytes_max:
+            raise Invalid("oversized", f"{len(block.raw)} bytes")
         if header.slot <= parent.slot:
             raise Invalid("block_slot", f"{header.slot} after {parent.slot}")
         start_ms = schedule.slot_start_ms(epoch.parameters, header.slot)
@@ -443,7 +445,9 @@ class Chain(Canonical):
         reverted = [tx for one in left for tx in self.need_block(one).txs]
         puts |= dict.fromkeys([records.KEY_TX + tx.hash for tx in reverted])
         # A certificate may make a shorter branch the best one.
-        puts |= dict.fromkeys([height_key(at) for at in range(head.height + 1, old_head.height + 1)])
+        puts |= dict.fromkeys(
+            [height_key(at) for at in range(head.height + 1, old_head.height + 1)]
+        )
         for one in applied:
             puts[height_key(one.header.height)] = one.hash
             for index, tx in enumerate(one.txs):
