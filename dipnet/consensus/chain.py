@@ -233,7 +233,7 @@ class Chain(Canonical):
         The same function for own and foreign blocks. A block that is known does nothing. Raises
         ``Invalid``: ``block_parent`` (unknown), ``block_old`` (not above the final block),
         ``block_epoch``, ``block_future``, ``block_leader``, ``block_signature``, ``block_slot``,
-        ``block_limit`` (too many of one slot), ``block_form``, ``block_tx``, ``block_root``,
+        ``block_limit`` (too many of one leader's slot), ``block_form``, ``block_tx``, ``block_root``,
         ``block_seed``, ``oversized``, ``rules_unknown`` and those of certificates.
         """
         header = block.header
@@ -293,10 +293,20 @@ class Chain(Canonical):
         index = epoch.members.index(header.proposer)
         if index is None or epoch.members.signers[index] != block.signer:
             raise Invalid("block_signature", "not by the proposer's key")
-        if sum(1 for _ in self._reader.scan(slot_prefix(header.slot))) >= rules.SLOT_BLOCKS_MAX:
+        if self._is_full(header):
             raise Invalid("block_limit", f"slot {header.slot}")
         links = Links(header.justify, header.final)
         return Place(self.link(parent.hash), epoch, header.slot, links)
+
+    def _is_full(self, header: Header) -> bool:
+        """Whether as many blocks of this proposer and slot are here as are kept.
+
+        Not while a certificate waits for a block of that slot or a later one: who shows each of us
+        other blocks may have had one certified that did not come here among the first.
+        """
+        of_slot = [key[-HASH_BYTES:] for key, _ in self._reader.scan(slot_prefix(header.slot))]
+        own = sum(1 for one in of_slot if self.need(one).proposer == header.proposer)
+        return own >= rules.SLOT_BLOCKS_MAX and not self.certificates.awaited(header.slot)
 
     def _check_place(self, block: Block, place: Place) -> None:
         """The links that a header claims are those that its certificates give, and so its fields.

@@ -17,7 +17,10 @@ CLOCK_SKEW_MS: Final = 500
 """How far ahead of our clock the slot of a valid block may begin."""
 
 SLOT_BLOCKS_MAX: Final = 4
-"""Blocks of one slot, which is of one proposer, that are kept; the honest number is one."""
+"""Blocks of one slot by one proposer that are kept; the honest number is one.
+
+On branches with other seeds, or with another step of the back-off, a slot is somebody else's.
+"""
 
 MISSED_SLOTS_MAX: Final = 256
 """Slots before a block that are looked at for leaders who missed theirs, the nearest ones."""
