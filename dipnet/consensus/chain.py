@@ -233,7 +233,7 @@ class Chain(Canonical):
         The same function for own and foreign blocks. A block that is known does nothing. Raises
         ``Invalid``: ``block_parent`` (unknown), ``block_old`` (not above the final block),
         ``block_epoch``, ``block_future``, ``block_leader``, ``block_signature``, ``block_slot``,
-        ``block_limit`` (too many of one leader's slot), ``block_form``, ``block_tx``, ``block_root``,
+        ``block_limit`` (too many by one leader), ``block_form``, ``block_tx``, ``block_root``,
         ``block_seed``, ``oversized``, ``rules_unknown`` and those of certificates.
         """
         header = block.header
