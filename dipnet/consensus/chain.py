@@ -242,8 +242,8 @@ class Chain(Canonical):
         if self.header(header.hash) is not None:
             return Imported({})
         place = self._admit(block, now_ms)
-        if not asked:
-            self._check_room(header.slot)
+        if not asked and self._is_full(header):
+            raise Invalid("block_limit", f"slot {header.slot}")
         self._check_place(block, place)
         link, receipts, puts = self._execute(block, place)
         senders = [tx.sender for tx in block.txs]
@@ -299,8 +299,6 @@ class Chain(Canonical):
         index = epoch.members.index(header.proposer)
         if index is None or epoch.members.signers[index] != block.signer:
             raise Invalid("block_signature", "not by the proposer's key")
-        if self._is_full(header):
-            raise Invalid("block_limit", f"slot {header.slot}")
         links = Links(header.justify, header.final)
         return Place(self.link(parent.hash), epoch, header.slot, links)
 
