@@ -1,12 +1,13 @@
-# make dev | test | lint | sim | crashes | bench | sanitize | fuzz: each makes and uses .venv by itself.
+# make dev | test | lint | sim | crashes | failover | bench | sanitize | fuzz: each makes and uses .venv by itself.
 PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
 SEEDS  ?= 20
+BLOCKS ?= 4
 FUZZ_SECONDS ?= 20
 KILLS  ?= 1000
 
-.PHONY: help dev test lint format sim crashes bench sanitize fuzz native lock clean
+.PHONY: help dev test lint format sim exhaustive mutants crashes failover bench sanitize fuzz native lock clean
 
 help: ## what each target does
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -44,8 +45,17 @@ format: $(VENV)/ready ## rewrite the sources as ruff likes them
 sim: $(VENV)/built ## SEEDS=n seeds of the simulator, each under two hash seeds
 	$(PY) tests/sim_run.py --seeds $(SEEDS)
 
+exhaustive: $(VENV)/built ## finality over every tree of BLOCKS=n blocks (4: seconds, 5: minutes)
+	$(PY) tests/exhaustive_run.py --blocks $(BLOCKS)
+
+mutants: $(VENV)/built ## every rule broken once; fails if a mutant survives
+	$(PY) tests/mutants_run.py
+
 crashes: $(VENV)/built ## KILLS=n kills of a signer at random points, modelled and real
 	$(PY) -m tests.crash_points_run --kills $(KILLS)
+
+failover: $(VENV)/built ## KILLS=n fail-overs of two hot nodes on one remote signer
+	$(PY) -m tests.failover_run --kills $(KILLS)
 
 bench: $(VENV)/built ## the benchmarks, each beside its limit
 	$(PY) -m benchmarks

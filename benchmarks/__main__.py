@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from benchmarks import bench_dag_ingest, bench_idle, bench_payments, bench_tips
+from benchmarks import bench_dag_ingest, bench_idle, bench_light, bench_payments, bench_tips
 from benchmarks.harness import FULL, QUICK, Figure, Scale
 from benchmarks.report import bars, circumstances, markdown, table
 
@@ -18,6 +18,7 @@ BENCHMARKS: Final[dict[str, Benchmark]] = {
     "payments": bench_payments.run,
     "tips": bench_tips.run,
     "idle": bench_idle.run,
+    "light": bench_light.run,
 }
 
 

@@ -7,7 +7,7 @@ node: from the start of its slot until the node knows the commit certificate.
 """
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from itertools import count
 from statistics import mean
 from typing import Final
@@ -44,7 +44,7 @@ def one_way_ms(nodes: int) -> float:
     return mean(MAP_MS[places[a]][places[b]] for a, b in pairs)
 
 
-@lru_cache(maxsize=None)
+@cache
 def latencies_ms(nodes: int, slots: int, slot_ms: int, seed: int) -> tuple[int, ...]:
     """Sorted: of each block of ``slots`` slots on each node."""
     genesis, keys, _ = network(nodes, slot_ms=slot_ms, epoch_slots=10 * slots)

@@ -1,7 +1,7 @@
 """``dipnet``: the client. Talks to a node by JSON-RPC and knows nothing of how one is made.
 
-``dipnet keys | send | status | delegate | device | dag``; ``cli_delegate`` and ``cli_device`` have
-the last three.
+``dipnet keys | send | status | delegate | device | dag | verify-header``; ``cli_delegate``,
+``cli_device`` and ``cli_light`` have the last four.
 """
 
 from pathlib import Path
@@ -11,7 +11,9 @@ import typer
 
 import dipnet
 from dipnet import keys
+from dipnet.cli_delegate_views import delegate_app
 from dipnet.cli_device import dag_app, device_app
+from dipnet.cli_light import verify_header
 from dipnet.client import Client
 from dipnet.codec import to_hex
 from dipnet.crypto import checksum
@@ -39,8 +41,10 @@ from dipnet.wallet import (
 app = program("Payments, devices and keys on a dipnet network.")
 keys_app = group("Keys in keystores (Web3 secret storage v3).")
 app.add_typer(keys_app, name="keys")
+app.add_typer(delegate_app, name="delegate")
 app.add_typer(device_app, name="device")
 app.add_typer(dag_app, name="dag")
+app.command("verify-header")(verify_header)
 
 # --- keys
 

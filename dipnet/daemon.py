@@ -2,7 +2,7 @@
 
 The only place where a clock is read for the node and where its effects touch the world. One thread,
 the event loop's, owns the node; the store commits in a thread of its own, signatures are checked in
-three, libp2p lives in one. All of them only post events back.
+four and made in one, libp2p lives in one. All of them only post events back.
 
 Two kinds of events, so that no flood delays what must not wait: our own (times, results, clients)
 stand in ``_inbox`` and are as many as we asked for; those of peers wait in ``Net``, which counts
@@ -21,13 +21,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from dipnet import crypto
+from dipnet.admin import AdminSocket
+from dipnet.admin_client import SOCKET_NAME
 from dipnet.config import Config
 from dipnet.consensus.block import Block
 from dipnet.consensus.chain import Chain
 from dipnet.consensus.pool import Pool
-from dipnet.consensus.votes import Voter
+from dipnet.consensus.schedule import slot_at
 from dipnet.dag.graph import Dag
+from dipnet.duty import EXIT_BUG, EXIT_STORAGE, Duty
 from dipnet.effects import (
     Barrier,
     Dial,
@@ -53,15 +55,13 @@ from dipnet.genesis import Genesis
 from dipnet.net import Net
 from dipnet.node import Node
 from dipnet.p2p.address import parse as parse_address
-from dipnet.reporter import evidence_tx
 from dipnet.rpc.backend import Accepted
 from dipnet.rpc.feed import Feed, Feeds, Topic
 from dipnet.rpc.listen import serve
 from dipnet.rpc.server import Access, application
 from dipnet.signer import Signer
 from dipnet.store import Store
-from dipnet.votefile import check_not_older
-from dipnet.voting import KEY_SIGNED, Voting, unpack_signed
+from dipnet.voting import Voting
 from dipnet.watch import FinalityWatch
 
 log = logging.getLogger("dipnet")
@@ -73,21 +73,19 @@ WAKE_MS_MAX = 1_000  # a clock that is set meanwhile is noticed by then
 SUBMITS_MAX = 4096  # submissions that wait for their reply
 SUBMIT_BYTES_MAX = 64 << 20  # of them
 STAGED_BYTES_MAX = 64 << 20  # waiting for the disk: beyond it neither peers nor clients are heard
-DISK_WATCH_S = 1
-EXIT_OK, EXIT_BUG, EXIT_STORAGE = 0, 1, 70
-EXIT_RULES = 78  # the network has rules that this version has not
+WATCH_S = 1
+EXIT_OK, EXIT_MEND = 0, 2
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The secret of the node's identity (32 bytes), and who signs for its delegate, if it has one.
+    """Secrets of 32 bytes: the node's identity, and the key that pays for reports of offences.
 
-    ``reporter`` is the secret of the account that pays for the proofs of offences.
+    That is the delegate's, where it is in this process; a remote signer signs no payments.
     """
 
     node: bytes
-    signer: Signer | None = None
-    reporter: bytes | None = None
+    payer: bytes | None = None
 
     def __repr__(self) -> str:
         return "Keys(***)"
@@ -106,7 +104,15 @@ class Endpoints:
 class Daemon:
     """One node with its store, peers and interface; ``run`` lives as long as the process."""
 
-    def __init__(self, config: Config, genesis: Genesis, store: Store, keys: Keys) -> None:
+    def __init__(
+        self,
+        config: Config,
+        genesis: Genesis,
+        store: Store,
+        keys: Keys,
+        signer: Signer | None = None,
+    ) -> None:
+        """``signer`` has the delegate's key, none makes an observer; it is closed with ``run``."""
         self.config = config
         self.genesis = genesis
         self.store = store
@@ -114,6 +120,8 @@ class Daemon:
         self._addresses: list[str] = []
         self._started_ms = self.now_ms()
         self._keys = keys
+        self._duty = Duty(signer, keys.payer, self, self._post_signed, self._fail_from_thread)
+        self.finality = FinalityWatch()
         self._net = Net(
             secret=keys.node,
             listen=config.listen,
@@ -131,25 +139,20 @@ class Daemon:
         self._replies: dict[int, tuple[asyncio.Future[Results], int]] = {}  # and its bytes
         self._submitted_bytes = 0
         self._feeds = Feeds()
-        self.finality = FinalityWatch()
         # One each, so that neither a block nor a client waits behind the floods of peers.
         self._block_checks = ThreadPoolExecutor(1, thread_name_prefix="dipnet-blocks")
         self._local_checks = ThreadPoolExecutor(1, thread_name_prefix="dipnet-local")
         self._peer_checks = ThreadPoolExecutor(1, thread_name_prefix="dipnet-checks")
         self._vote_checks = ThreadPoolExecutor(1, thread_name_prefix="dipnet-votes")
-        self._signing = ThreadPoolExecutor(1, thread_name_prefix="dipnet-signing")
-        self._threads = (
-            self._vote_checks, self._signing, self._block_checks, self._local_checks,
-            self._peer_checks,
-        )  # fmt: skip
         self._checks = {
+            "blocks": self._block_checks, "txs": self._local_checks, "vertices": self._local_checks,
+            "relayed": self._peer_checks, "wire": self._peer_checks, "synced": self._peer_checks,
             "votes": self._vote_checks, "certificates": self._vote_checks,
-            "synced": self._block_checks, "blocks": self._block_checks, "txs": self._local_checks, "vertices": self._local_checks,
-            "relayed": self._peer_checks, "wire": self._peer_checks,
         }  # fmt: skip
         self._behind = False  # the disk is
         self._exit: asyncio.Future[int] | None = None
         self._low_disk: str | None = None
+        self._lag: str | None = None  # of finality
         self._perform: dict[type, Callable[..., None]] = {
             Write: self._write,
             Send: self._send,
@@ -158,9 +161,9 @@ class Daemon:
             Wake: self._wake,
             Reply: self._reply,
             Verify: self._verify,
-            Sign: self._sign,
-            Report: self._report,
-            Halt: lambda e: self._fail(EXIT_RULES, e.reason),
+            Sign: self._duty.sign,
+            Report: self._duty.report,
+            Halt: lambda e: self._fail(EXIT_MEND, e.reason),
             Publish: self._publish,
         }
 
@@ -173,6 +176,7 @@ class Daemon:
         for number in (signal.SIGINT, signal.SIGTERM):
             self._loop.add_signal_handler(number, self._fail, EXIT_OK, "asked to stop")
         self._net.pause()  # until there is a node to hear
+        admin = AdminSocket(self.config.data / SOCKET_NAME, self._duty.methods)
         try:
             start = self._loop.run_in_executor(None, self._net.start, self._loop)
             self.peer_id, self._addresses = await start
@@ -181,7 +185,7 @@ class Daemon:
                 self.store,
                 peer_id=self.peer_id,
                 addresses=self._advertised(),
-                voter=self._voter(),
+                voter=self._duty.voter(self.store),
                 bootstrap=self.config.bootstrap,
                 local=self.config.local,
                 seed=secrets.randbits(64),
@@ -192,17 +196,18 @@ class Daemon:
             listener = await serve(app, self.config.rpc_host, self.config.rpc_port)
             self._run(lambda: self._barrier.admit(self.node.start(self.now_ms())))
             self._net.resume()
-            self._watch_disk()
+            self._watch()
+            await admin.start()
             at = (self.config.rpc_host, listener.port)
             ready(Endpoints(self.peer_id, self._addresses, *at))
             code = await self._exit
             self._refuse_waiting()
             await listener.stop()
         finally:
-            for thread in self._threads:
-                thread.shutdown(wait=False, cancel_futures=True)
-            if self._keys.signer is not None:
-                self._keys.signer.close()
+            await admin.stop()
+            for checks in dict.fromkeys(self._checks.values()):
+                checks.shutdown(wait=False, cancel_futures=True)
+            await self._loop.run_in_executor(None, self._duty.stop)
             await self._loop.run_in_executor(None, self._net.stop)
             self.store.close()
         return code
@@ -218,22 +223,14 @@ class Daemon:
     def now_ms(self) -> int:
         return time.time_ns() // 1_000_000
 
-    def _voter(self) -> Voter | None:
-        """The delegate; ``Invalid("votes_older")`` when its vote state has forgotten something."""
-        signer = self._keys.signer
-        if signer is None:
-            return None
-        seen = unpack_signed(self.store.get(KEY_SIGNED + crypto.address(signer.public_key)))
-        check_not_older(signer.state, seen)
-        return Voter(signer.public_key, signer.seed_key, signer.state)
-
     def _fail(self, code: int, reason: str) -> None:
         """Ends ``run`` with ``code``; the first caller wins."""
         if self._exit is not None and not self._exit.done():
             log.log(logging.INFO if code == EXIT_OK else logging.CRITICAL, "stopping: %s", reason)
             self._exit.set_result(code)
 
-    def _watch_disk(self) -> None:
+    def _watch(self) -> None:
+        """Each second: is there space, and does finality keep up?"""
         try:
             free = self.store.free_bytes()
         except OSError as error:
@@ -244,7 +241,9 @@ class Daemon:
                 f"{free >> 20} MiB free where {self.config.data} lies; free space, start again",
             )
         self._low_disk = None if free >= self.config.disk_refuse_bytes else f"{free >> 20} MiB free"
-        self._loop.call_later(DISK_WATCH_S, self._watch_disk)
+        slot = slot_at(self.chain.parameters, self.now_ms())
+        self._lag = self.finality.look(slot, self.chain.final)
+        self._loop.call_later(WATCH_S, self._watch)
         return None
 
     # --- events in
@@ -275,6 +274,12 @@ class Daemon:
 
     def _post_storage_failure(self, reason: str) -> None:
         self._from_thread(self._fail, EXIT_STORAGE, reason)
+
+    def _post_signed(self, event: Signed) -> None:
+        self._from_thread(self.post, event)
+
+    def _fail_from_thread(self, code: int, reason: str) -> None:
+        self._from_thread(self._fail, code, reason)
 
     def _from_thread(self, call: Callable[..., None], *args: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits any more
@@ -347,43 +352,11 @@ class Daemon:
             log.error("a check failed", exc_info=error)
             self._from_thread(self._fail, EXIT_BUG, f"a bug in a check: {error!r}")
 
-    def _sign(self, effect: Sign) -> None:
-        signer = self._keys.signer
-        assert signer is not None, "only a voter asks for signatures"
-
-        def sign() -> None:
-            try:
-                answer = signer.sign(effect.ballot)
-            except Corrupt as failure:
-                self._from_thread(self._fail, EXIT_STORAGE, str(failure))
-            else:
-                signed = Signed(effect.ticket, answer.signature, answer.state)
-                self._from_thread(self.post, signed)
-
-        self._signing.submit(sign).add_done_callback(self._checked)
-
-    def _report(self, effect: Report) -> None:
-        """Puts the proof of an offence on the chain, at the cost of our account."""
-        secret, offence = self._keys.reporter, effect.offence
-        name, signer = offence.name, crypto.checksum(offence.signer)
-        if secret is None:
-            log.warning("offence %s by %s: nobody here pays to report it", name, signer)
-            return
-        account = crypto.address(crypto.public_key(secret))
-        nonce = self.pool.next_nonce(account, self.chain.account(account).nonce)
-        raw = evidence_tx(offence, secret, self.genesis.chain_id, nonce, self.chain.next_base_fee)
-        log.warning("offence %s by %s: reported by %s", name, signer, crypto.checksum(account))
-        self._tickets += 1
-        future: asyncio.Future[Results] = self._loop.create_future()
-        future.add_done_callback(_log_report)
-        self._replies[self._tickets] = (future, 0)
-        self.post(Submitted(self._tickets, "txs", (raw,)))
-
     def _publish(self, effect: Publish) -> None:
         topic = effect.topic
-        if topic == "finalizedHeads" and not self.syncing():
-            headers = [one.header for one in effect.values if isinstance(one, Block)]
-            self.finality.on_final(self.now_ms(), headers)
+        if topic == "finalizedHeads" and self.syncing() is None:
+            blocks = [block for block in effect.values if isinstance(block, Block)]
+            self.finality.on_final(self.now_ms(), [block.header for block in blocks])
         if self._feeds.listeners(topic):
             for value in effect.values:
                 self._feeds.publish(topic, self._shown(topic, value))
@@ -418,7 +391,8 @@ class Daemon:
 
     def clock_offset_ms(self) -> int | None:
         """How far our clock is ahead of what peers say, None while nobody says."""
-        return self.node.links.clock_offset_ms()
+        behind_ms = self.node.links.clock_offset_ms()
+        return None if behind_ms is None else -behind_ms
 
     def started_ms(self) -> int:
         """``now_ms`` when the process started."""
@@ -439,12 +413,11 @@ class Daemon:
     def health(self) -> dict[str, str | None]:
         """Each component's complaint."""
         syncing = self.syncing()
-        signer = self._keys.signer
         return {
-            "finality": None if syncing else self.finality.look(self.node.slot, self.chain.final),
-            "signer": signer.complaint if signer is not None else None,
             "disk": "writes are behind" if self._behind else self._low_disk,
             "sync": f"at block {syncing[0]} of {syncing[1]}" if syncing else None,
+            "finality": self._lag,
+            "signer": self._duty.complaint,
         }
 
     async def settled(self) -> None:
@@ -485,11 +458,3 @@ class Daemon:
         self._submitted_bytes += size
         self.post(Submitted(self._tickets, kind, tuple(items)))
         return await future
-
-
-def _log_report(done: "asyncio.Future[Results]") -> None:
-    """Whether the report of an offence got into the pool."""
-    if not done.cancelled() and done.exception() is None:
-        for result in done.result():
-            if isinstance(result, Invalid):
-                log.warning("the report of an offence is refused: %s", result)

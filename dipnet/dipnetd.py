@@ -29,8 +29,12 @@ from dipnet.daemon import Daemon, Endpoints, Keys
 from dipnet.errors import Invalid
 from dipnet.genesis import Genesis
 from dipnet.node import first_puts
+from dipnet.signer import LocalSigner, Signer
+from dipnet.signer_socket import RemoteSigner
 from dipnet.store import Store
 from dipnet.terminal import Json, group, out, program, show_fields, show_json, show_rows
+from dipnet.votefile import VoteFile, path_beside
+from dipnet.votefile import create as create_votes
 
 log = logging.getLogger("dipnet")
 
@@ -46,7 +50,11 @@ app.add_typer(dipnetd_signer.app)
 
 
 def run_node(
-    config: Config, genesis: Genesis, secrets: Keys, ready: Callable[[Endpoints], None]
+    config: Config,
+    genesis: Genesis,
+    secrets: Keys,
+    signer: Signer | None,
+    ready: Callable[[Endpoints], None],
 ) -> None:
     """Runs a node to its end; leaves with its exit code."""
     _log_to_stderr(config.log)
@@ -55,7 +63,7 @@ def run_node(
     if puts:
         store.stage(puts)
         store.commit()  # from now on the directory is of this network
-    daemon = Daemon(config, genesis, store, secrets)
+    daemon = Daemon(config, genesis, store, secrets, signer)
     tasks: list[asyncio.Task[None]] = []
 
     def started(endpoints: Endpoints) -> None:
@@ -144,9 +152,9 @@ def run(flags: dict[str, object], config: ConfigFile = None) -> None:
     """Run a node. Settings: flag, then DIPNET_* environment, then dipnet.toml, then default."""
     settings = _load(flags, config).config
     genesis = networks.read_genesis(settings.genesis_path)
-    secrets = Keys(
-        keys.load_or_make_key(settings.data / networks.NODE_KEY), _delegate_secret(settings)
-    )
+    delegate_secret = _delegate_secret(settings)
+    signer = _signer(settings, genesis, delegate_secret)
+    secrets = Keys(keys.load_or_make_key(settings.data / networks.NODE_KEY), delegate_secret)
 
     def ready(endpoints: Endpoints) -> None:
         log.info(
@@ -158,7 +166,7 @@ def run(flags: dict[str, object], config: ConfigFile = None) -> None:
             " ".join(endpoints.addresses),
         )
 
-    run_node(settings, genesis, secrets, ready)
+    run_node(settings, genesis, secrets, signer, ready)
 
 
 def _delegate_secret(settings: Config) -> bytes | None:
@@ -166,6 +174,20 @@ def _delegate_secret(settings: Config) -> bytes | None:
         return None
     password = keys.read_password(settings.delegate_password)
     return keys.read_keystore(settings.delegate_keystore, password)
+
+
+def _signer(settings: Config, genesis: Genesis, secret: bytes | None) -> Signer | None:
+    if settings.signer is not None:
+        return RemoteSigner(settings.signer, genesis.chain_id)
+    if secret is None or settings.delegate_keystore is None:
+        return None
+    votes = settings.delegate_votes or path_beside(settings.delegate_keystore)
+    return _local_signer(secret, votes, genesis)
+
+
+def _local_signer(secret: bytes, votes: Path, genesis: Genesis) -> LocalSigner:
+    held = VoteFile(votes, genesis.chain_id, keys.address_of(secret))
+    return LocalSigner(secret, held, genesis.chain_id)
 
 
 # --- a chain for development
@@ -202,6 +224,7 @@ def dev(
             settings,
             genesis,
             Keys(node_secret, keys.DEV_SECRETS[0]),
+            _local_signer(keys.DEV_SECRETS[0], settings.data / networks.DELEGATE_VOTES, genesis),
             lambda endpoints: _dev_banner(genesis, endpoints, data),
         )
     finally:
@@ -218,6 +241,8 @@ def _dev_network(directory: Path, slot_ms: int | None) -> Genesis:
             [member], time.time_ns() // 1_000_000, slot_ms or networks.DEV_SLOT_MS
         )
         networks.write_genesis(directory, made)
+        account = keys.address_of(keys.DEV_SECRETS[0])
+        create_votes(directory / networks.DELEGATE_VOTES, made.chain_id, account)
     genesis = networks.read_genesis(path)
     if [d.address for d in genesis.delegates] != [keys.address_of(keys.DEV_SECRETS[0])]:
         raise Invalid("config", f"{directory} is no development chain; start it with dipnetd run")

@@ -175,6 +175,8 @@ class Node:
             self.voting.vote(now_ms)
         self._out += self.voting.drain()
         self._out += self.links.drain(self.steady_ms)
+        if puts := self.voting.unrecorded(self._slot):  # nothing of this step waits for it
+            self._write(puts)
         self._ask_to_wake()
         out, self._out = self._out, []
         return out
@@ -240,13 +242,13 @@ class Node:
 
     def _on_signed(self, event: Signed) -> None:
         signed = self.voting.on_signed(event)
-        if isinstance(signed, Vote):
-            self._count(signed, "")
-        elif signed is not None:
-            try:
+        try:  # the clock or the chain may have moved on since it was drafted
+            if isinstance(signed, Vote):
+                self._count(signed, "")
+            elif signed is not None:
                 self._import(signed, peer="")
-            except Invalid as refused:  # the clock or the chain has moved on since it was drafted
-                log.warning("our block of slot %d is of no use: %s", signed.header.slot, refused)
+        except Invalid as refused:
+            log.warning("what we have signed is of no use now: %s", refused)
 
     # --- what comes in
 
@@ -370,7 +372,8 @@ class Node:
             try:
                 if isinstance(block, Invalid):
                     raise block
-                fresh += self._import(block, check.peer)
+                asked = check.incoming is not None and check.incoming.asked
+                fresh += self._import(block, check.peer, asked)
                 last = (block.header.height, block.hash)
             except Invalid as refusal:
                 refused.append(refusal)
@@ -382,10 +385,10 @@ class Node:
             early = any(refusal.code == "block_future" for refusal in refused)
             self.links.on_blocks_imported(self.steady_ms, check.peer, fresh, last, early)
 
-    def _import(self, block: Block, peer: str) -> bool:
+    def _import(self, block: Block, peer: str, asked: bool = False) -> bool:
         """The one way of a block onto the chain, ours or a peer's; whether it was new."""
         self.voting.add_proposal(block, self._now_ms)
-        imported = self.chain.on_block(block, self._now_ms)
+        imported = self.chain.on_block(block, self._now_ms, asked)
         self.links.gossip.on_items(self.steady_ms, peer, Lane.BLOCK, [block.hash])
         if not imported.puts:
             return False

@@ -40,8 +40,15 @@ def answer_to(raw: bytes, signer: LocalSigner, chain_id: int) -> bytes:
     if ballot is None:
         return encode_hello(Hello(chain_id, signer.public_key, signer.seed_key, signer.state))
     answer = signer.sign(ballot)
-    what = f"{ballot.kind.name.lower()} epoch {ballot.epoch} slot {ballot.slot}"
-    log.debug("%s %s: %s", what, ballot.block_id.hex()[:8], answer.refusal or "signed")
+    log.debug(
+        "%s epoch %d slot %d justify %d block %s: %s",
+        ballot.kind.name.lower(),
+        ballot.epoch,
+        ballot.slot,
+        ballot.justify_slot,
+        ballot.block_id.hex(),
+        answer.refusal or "signed",
+    )
     return encode_answer(answer)
 
 

@@ -46,25 +46,12 @@ class Disk(Protocol):
 # --- states
 
 
-def join(one: VoteState, other: VoteState) -> VoteState:
-    """The least state that refuses all that either of them refuses."""
-    if one.epoch < other.epoch:
-        one, other = other, one
-    same = one.epoch == other.epoch
-    return VoteState(
-        one.epoch,
-        max(one.proposed, other.proposed),
-        max(one.prevoted, other.prevoted) if same else one.prevoted,
-        max(one.committed, other.committed) if same else one.committed,
-    )
-
-
 def check_not_older(kept: VoteState, seen: VoteState) -> None:
     """``Invalid("votes_older")`` when ``kept`` has forgotten what ``seen`` says was signed.
 
     ``seen`` is the newest state that the node's own records have a signature for.
     """
-    if join(kept, seen) != kept:
+    if kept.joined(seen) != kept:
         raise Invalid("votes_older", f"the file says {describe(kept)}, the node {describe(seen)}")
 
 
@@ -194,7 +181,7 @@ def _place(path: Path, chain_id: int, account: bytes, state: VoteState, fresh: b
             raise Invalid("config", f"{path} is there already and is not written over")
         if path.exists():
             try:
-                state = join(state, read(path, chain_id, account))
+                state = read(path, chain_id, account).joined(state)
             except Invalid as error:
                 if error.code != "votes_damaged":
                     raise

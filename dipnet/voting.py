@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
-from dipnet.codec import UINT, pack
+from dipnet.codec import UINT, Puts, Reader, pack
 from dipnet.consensus import finality, produce
 from dipnet.consensus.block import Block
 from dipnet.consensus.chain import Chain
@@ -25,17 +25,27 @@ from dipnet.consensus.schedule import slot_at, slot_start_ms
 from dipnet.consensus.tally import VOTE_SLOTS_MAX, Offence, Tally
 from dipnet.consensus.votes import Ballot, Certificate, Kind, Vote, Voter, VoteState
 from dipnet.crypto import address
-from dipnet.effects import Effect, Report, Sign, Signed, Write
+from dipnet.effects import Effect, Report, Sign, Signed
 from dipnet.errors import Invalid
 
 log = logging.getLogger("dipnet.voting")
 
-KEY_SIGNED = b"s"
-"""+ address of a delegate's key (20) -> the newest vote state that it has signed with here."""
-
-_SIGNED: Final = (1, UINT, UINT, UINT, UINT)
 PROPOSE_SHARE: Final = 2  # a slot is proposed in its first 1/PROPOSE_SHARE or not at all
 LATENCIES_MAX: Final = 256
+
+KEY_SIGNED: Final = b"s"
+"""+ address of a delegate's key -> the newest vote state that its signer has told."""
+
+_SIGNED: Final = (1, UINT, UINT, UINT, UINT)
+
+
+def signed_state(reader: Reader, public_key: bytes) -> VoteState:
+    """What the signer of a key told this node last, as far as it is recorded; else nothing.
+
+    A signer that knows less was set back, to a copy from a backup perhaps.
+    """
+    raw = reader.get(KEY_SIGNED + address(public_key))
+    return VoteState(*read(raw, _SIGNED, "the record of what was signed")) if raw else VoteState()
 
 
 class Voting:
@@ -54,6 +64,8 @@ class Voting:
         self._votes: dict[Kind, Vote] = {}  # our last of each kind, to be sent again
         self._asked: dict[int, Draft | Ballot] = {}  # waiting for the signer
         self._tickets = 0
+        self._told = self._recorded = voter.state if voter is not None else VoteState()
+        self._recorded_slot = -1
         self._reported: dict[bytes, int] = {}  # offender's signer -> slot of our last report
         self._out: list[Effect] = []
 
@@ -68,10 +80,10 @@ class Voting:
         late = now_ms - slot_start_ms(parameters, slot)
         if late * PROPOSE_SHARE > parameters.slot_ms:
             return
-        delegate = produce.proposer(chain, slot, voter)
-        if delegate is None or slot <= voter.state.proposed:
+        address = produce.proposer(chain, slot, voter)
+        if address is None or slot <= voter.state.proposed:
             return
-        draft = produce.build(chain, self._pool, slot, delegate, voter.seed_key)
+        draft = produce.build(chain, self._pool, slot, address, voter.seed_key)
         for tx_hash, reason in draft.refused:
             log.info("transaction %s leaves the pool: %s", tx_hash.hex(), reason)
             self._pool.drop(tx_hash)
@@ -111,20 +123,28 @@ class Voting:
         """What is to be imported or sent now; None where the signer refused."""
         what = self._asked.pop(event.ticket)
         assert self.voter is not None
+        self._told = self._told.joined(event.state)
         # Never back to what we had before we asked: a signer that is out of order would be asked
         # the same again and again.
         self.voter = replace(self.voter, state=self.voter.state.joined(event.state))
         if not event.signature:
             log.warning("the signer refuses: %s", what if isinstance(what, Ballot) else "a block")
             return None
-        state = self.voter.state
-        self._out.append(Write({KEY_SIGNED + address(self.voter.public_key): pack_signed(state)}))
         if isinstance(what, Draft):
             return what.sealed(event.signature, self.voter.public_key)
         index = self._members(what).index_of_key(self.voter.public_key)
         assert index is not None
         vote = self._votes[what.kind] = Vote(what, index, event.signature)
         return vote
+
+    def unrecorded(self, slot: int) -> Puts:
+        """What the signer told since it was recorded last, once a slot: see ``signed_state``."""
+        if self.voter is None or self._told == self._recorded or slot == self._recorded_slot:
+            return {}
+        self._recorded, self._recorded_slot = self._told, slot
+        one = self._told
+        key = KEY_SIGNED + address(self.voter.public_key)
+        return {key: pack((1, one.epoch, one.proposed, one.prevoted, one.committed))}
 
     def _members(self, ballot: Ballot) -> Members:
         return self.chain.sets[ballot.epoch]
@@ -177,13 +197,3 @@ class Voting:
         """All that is to be done, in order."""
         out, self._out = self._out, []
         return iter(out)
-
-
-def pack_signed(state: VoteState) -> bytes:
-    """The record under ``KEY_SIGNED``."""
-    return pack((1, state.epoch, state.proposed, state.prevoted, state.committed))
-
-
-def unpack_signed(raw: bytes | None) -> VoteState:
-    """The state in it, that of a new key where there is none; ``Corrupt`` where it is damaged."""
-    return VoteState(*read(raw, _SIGNED, "the record of our votes")) if raw else VoteState()

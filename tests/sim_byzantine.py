@@ -42,8 +42,9 @@ VICES = (
     "flood", "late_votes",
 )  # fmt: skip
 PERCENT = 60  # of its slots in which a vice is lived out
-FLOOD_BLOCKS = 6
+FLOOD_BLOCKS, FLOOD_SHARES = 5, 3  # blocks of one slot told to a peer, and of how many sets
 HELD_SLOTS = (1, 4)  # how long a hidden block is held back
+PAST_BLOCKS = 10
 ACT_MS = (20, 400)  # in a slot, when the key signs on its own account
 ROOTS = ("state_root", "receipt_root", "tx_root", "gas_used", "base_fee", "parent", "justify",
          "final", "epoch", "seed_reveal", "next_set_hash", "height")  # fmt: skip
@@ -128,7 +129,8 @@ class Byzantine:
             return [block.raw] if to.index % 2 else self._told(block, self._twins)
         if "flood" in self._now:
             twins = self._told(block, self._many)
-            return self._rng.sample(twins, len(twins))
+            at = to.index % FLOOD_SHARES * FLOOD_BLOCKS
+            return twins[at : at + FLOOD_BLOCKS]
         if "invalid" in self._now:
             return self._told(block, self._spoiled)
         return [block.raw]
@@ -151,21 +153,29 @@ class Byzantine:
     def _twins(self, block: Block) -> list[bytes]:
         """Another block of the same slot: on the same parent, or on an old one."""
         chain = self._chain
-        parent = chain.header(block.header.parent)
-        assert parent is not None
-        back = self._rng.randrange(1, 6) if "stale" in self._now else 0
+        parent = chain.need(block.header.parent)
+        stale = "stale" in self._now
+        back = self._rng.randrange(6) if stale else 0
         while back and parent.height > chain.final.height:
-            parent, back = chain.header(parent.parent) or parent, back - 1
-        return [self._forged_twin(parent, block.header, 1)]
+            parent, back = chain.need(parent.parent), back - 1
+        return [self._forged_twin(parent, block.header, 1, stale)]
 
     def _many(self, block: Block) -> list[bytes]:
-        parent = self._chain.header(block.header.parent)
-        assert parent is not None
-        return [self._forged_twin(parent, block.header, number) for number in range(FLOOD_BLOCKS)]
+        """So many of one slot that every peer gets others, and as many as it will keep."""
+        parent = self._chain.need(block.header.parent)
+        numbers = range(FLOOD_BLOCKS * FLOOD_SHARES)
+        return [self._forged_twin(parent, block.header, number) for number in numbers]
 
-    def _forged_twin(self, parent: Header, header: Header, number: int) -> bytes:
-        """A valid block beside ``header`` if our leadership allows one on this parent."""
-        twin = sibling(self._chain, parent, header.slot, header.proposer, self._key.secret, number)
+    def _forged_twin(
+        self, parent: Header, header: Header, number: int, stale: bool = False
+    ) -> bytes:
+        """A valid block beside ``header`` if our leadership allows one on this parent.
+
+        ``stale``: it knows of no certificate that its parent does not know.
+        """
+        section = () if stale else self._chain.section(parent)
+        chain, key = self._chain, self._key.secret
+        twin = sibling(chain, parent, header.slot, header.proposer, key, number, section)
         return seal(twin[0], (), self._key.sign(twin[0].proposal), self._key.address, twin[1]).raw
 
     def _spoiled(self, block: Block) -> list[bytes]:
@@ -183,7 +193,7 @@ class Byzantine:
         return self._host.running.chain
 
     def _index(self, epoch: int) -> int | None:
-        members = self._chain.members_of(epoch)
+        members = self._chain.sets.get(epoch)
         return None if members is None else members.index_of_key(self._key.public_key)
 
     def _recent(self) -> list[Header]:
@@ -213,10 +223,15 @@ class Byzantine:
             self._vote(made_up, 100)
 
     def _vote_for_the_past(self) -> None:
-        """Commit old blocks late: below later prevotes, which is an offence."""
-        for header in self._recent()[:3]:
-            prevote = finality.prevote(header, self._chain.epoch_of(header).border)
+        """Commit old blocks, and prevote them again with another justify."""
+        chain, header = self._chain, self._chain.head
+        for _ in range(self._rng.randrange(1, PAST_BLOCKS)):
+            if header.height > 1:
+                header = chain.need(header.parent)
+        if header.height > 0:
+            prevote = finality.prevote(header, chain.epoch_of(header).border)
             self._vote(finality.commit(prevote), 100)
+            self._vote(replace(prevote, justify_slot=prevote.justify_slot // 2), 100)
 
     def _vote_early(self) -> None:
         """Vote in the epoch that a block opens although its border is not final, and too late."""
@@ -239,7 +254,7 @@ class Byzantine:
         ballot = self._rng.choice(
             (prevote, finality.commit(prevote), replace(finality.commit(prevote), slot=2**40))
         )
-        members = chain.members_of(ballot.epoch)
+        members = chain.sets.get(ballot.epoch)
         if members is None:
             return
         lie = self._certificate(ballot, members)
@@ -277,13 +292,18 @@ def make_byzantine(ballots: Ballots, hosts: list[Host]) -> dict[bytes, None]:
 
 
 def sibling(
-    chain: Chain, parent: Header, slot: int, proposer: bytes, secret: bytes, number: int
+    chain: Chain,
+    parent: Header,
+    slot: int,
+    proposer: bytes,
+    secret: bytes,
+    number: int,
+    section: tuple[Certificate, ...],
 ) -> tuple[Header, tuple[Certificate, ...]]:
     """An empty block of ``slot`` on any parent, as ``produce.build`` makes one on the head.
 
     ``number`` tells it from others: it commits to another secret.
     """
-    section = chain.section(parent)
     place = chain.place(parent, slot, section)
     execution = chain.execution(place, proposer)
     key = schedule.seed_key(secret)

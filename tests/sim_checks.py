@@ -104,7 +104,7 @@ def _one_node(world: World, host: Host) -> Iterator[str]:
 def _expected_supply(genesis: Genesis, node: Node) -> int:
     total = genesis.supply()
     for height in range(1, node.chain.head.height + 1):
-        header = node.chain.need(node.node.view.block_hash_at(height))
+        header = node.chain.need(node.view.block_hash_at(height))
         total += genesis.block_reward - header.gas_used * header.base_fee
     return total
 

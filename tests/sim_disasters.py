@@ -4,9 +4,8 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 
-from dipnet.votefile import silenced
-
 from dipnet.consensus.schedule import slot_at
+from dipnet.votefile import silenced
 from tests.sim import Host, World
 from tests.sim_final import Watch
 from tests.sim_load import Ledger

@@ -77,7 +77,7 @@ class Watch:
     def _settle(self, host: Host, chain: Chain, final: Header) -> None:
         """Enter the block and its ancestors down to what the host has entered before."""
         header: Header | None = final
-        if final.height not in self.settled:
+        if final.height not in self.settled and final.height > 0:
             self._check_quorum(chain, final)
         while header is not None and header.height > 0:
             known = self.settled.setdefault(header.height, Settled(header))
@@ -97,7 +97,7 @@ class Watch:
         commits = self._world.ballots.commits
         for epoch in (chain.epoch_of(final).number, chain.epoch_at(final).number):
             for number in (epoch - 1, epoch):
-                members = chain.members_of(number) if number >= 0 else None
+                members = chain.sets.get(number) if number >= 0 else None
                 if members and any(
                     _signed(members, commits[block_id]) and self._descends(chain, block_id, final)
                     for block_id in commits

@@ -184,7 +184,7 @@ def test_participation_has_a_label_for_each_member(node: Node) -> None:
                 certificate = node.voting.tally.add(vote, slot)
         assert certificate is not None
         node.certify(block)
-        node.voting.on_final(range(slot, slot + 1), node.now_ms())
+        node.voting.on_final(node.now_ms())
     found: dict[str, Any] = metrics(node)
     first, last = (checksum(members.addresses[index]) for index in (0, 3))
     slots = found[f'dipnet_delegate_slots{{delegate="{first}"}}']

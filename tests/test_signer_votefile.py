@@ -14,7 +14,7 @@ from dipnet.consensus.votes import Ballot, Kind, VoteState, offence
 from dipnet.crypto import keccak256
 from dipnet.errors import Corrupt, Invalid
 from dipnet.lockfile import lock
-from dipnet.votefile import VoteFile, check_not_older, decode, encode, join, path_beside
+from dipnet.votefile import VoteFile, check_not_older, decode, encode, path_beside
 from tests.processes import environment
 
 CHAIN_ID = 2018
@@ -194,7 +194,6 @@ def test_a_recovered_key_contradicts_nothing(
             sent.append(ballot)
     last = max(state.proposed, state.prevoted, state.committed)
     state = votefile.silenced(state.epoch, last + ahead)
-    assert join(state, state) == state
     for ballot in after:
         if not state.refuse(ballot):
             state = state.after(ballot)
@@ -208,15 +207,6 @@ def test_silenced_by_what_is_certified() -> None:
 
 
 # --- older than what was signed
-
-
-@given(states, states, ballots)
-def test_join_refuses_what_either_refuses(one: VoteState, other: VoteState, ballot: Ballot) -> None:
-    both = join(one, other)
-    assert both == join(other, one)
-    if one.refuse(ballot) or other.refuse(ballot):
-        assert both.refuse(ballot)
-    assert join(both, one) == both
 
 
 @given(states, st.lists(ballots, max_size=8))

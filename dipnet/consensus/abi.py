@@ -113,3 +113,10 @@ class Event:
     def data(self, *values: Any) -> bytes:
         """Its data."""
         return encode(_types(self.rest), values)
+
+    def values(self, topics: Sequence[bytes], data: bytes) -> dict[str, Any]:
+        """The arguments of a log of it by their names; for clients. ``Invalid("dpos_call")``."""
+        indexed = _decoded(_types(self.indexed), b"".join(topics[1:]))
+        declared = f"{self.indexed},{self.rest}".split(",")
+        names = [one.split()[1] for one in declared if one.strip()]
+        return dict(zip(names, (*indexed, *_decoded(_types(self.rest), data)), strict=True))

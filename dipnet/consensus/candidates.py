@@ -34,7 +34,7 @@ TOMBSTONED: Final = 3
     COMMISSION,  # uint16: basis points
     KEY_PARITY,  # uint8: first byte of the compressed key, 2 or 3
     ROLL_AT,  # uint32: index in the roll
-    JAILED_UNTIL,  # uint64: not in the set of an epoch before this one
+    JAILED_UNTIL,  # uint64: the first epoch for whose set it is no longer jailed
     READY,  # uint32: newest version of the rules that the delegate's node follows
     PROPOSED,  # uint32: the number of its open proposal of a parameter
     COMMITTED_AT,  # uint64: the slot of the block that made COMMITMENT

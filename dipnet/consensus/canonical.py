@@ -108,6 +108,10 @@ class Canonical(StoredBlocks):
         choose = borders.every_border if every else borders.hop_borders
         return choose(self._reader, first)
 
+    def border_proof(self, opens: int) -> bytes | None:
+        """The record of the final border that opens an epoch, None where there is none."""
+        return borders.border_at(self._reader, opens)
+
     # --- where a block stands
 
     def _need_at(self, height: int) -> bytes:

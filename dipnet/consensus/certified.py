@@ -35,8 +35,12 @@ class Certificates:
             self.prove(certificate)
             self.highest[certificate.ballot.kind] = certificate
 
-    def proven(self, certificate: Certificate) -> bool:
-        """Whether these very signatures were verified lately."""
+    def verified(self, certificate: Certificate) -> bool:
+        """Whether these very signatures are known to be good.
+
+        For a block it is not enough that a quorum signed the same: whether it is valid must not
+        depend on what a node has heard before.
+        """
         return self._proven.get(certificate.id) == certificate
 
     def known(self, certificate_id: bytes) -> Certificate | None:
@@ -53,10 +57,6 @@ class Certificates:
         others = self._waiting.get(block_id) or []
         if all(one.id != certificate.id for one in others):
             self._waiting.put(block_id, [*others, certificate])
-
-    def awaited(self, slot: int) -> bool:
-        """Whether a block of the slot or above it is certified and not here."""
-        return any(one.ballot.slot >= slot for some in self._waiting.values() for one in some)
 
     def arrived(self, block_id: bytes) -> list[Certificate]:
         """What was waiting for a block that is here now."""

@@ -227,10 +227,12 @@ class Chain(Canonical):
 
     # --- import
 
-    def on_block(self, block: Block, now_ms: int) -> Imported:
+    def on_block(self, block: Block, now_ms: int, asked: bool = False) -> Imported:
         """Judge a block that ``decode_block`` gave, and follow it if it is the best.
 
-        The same function for own and foreign blocks. A block that is known does nothing. Raises
+        The same function for own and foreign blocks. A block that is known does nothing. ``asked``:
+        others build on it, so it is taken however many blocks its slot has: a leader who gives
+        everybody other blocks of his slot would else part the honest for good. Raises
         ``Invalid``: ``block_parent`` (unknown), ``block_old`` (not above the final block),
         ``block_epoch``, ``block_future``, ``block_leader``, ``block_signature``, ``block_slot``,
         ``block_limit`` (too many by one leader), ``block_form``, ``block_tx``, ``block_root``,
@@ -240,6 +242,8 @@ class Chain(Canonical):
         if self.header(header.hash) is not None:
             return Imported({})
         place = self._admit(block, now_ms)
+        if not asked:
+            self._check_room(header)
         self._check_place(block, place)
         link, receipts, puts = self._execute(block, place)
         senders = [tx.sender for tx in block.txs]
@@ -250,6 +254,8 @@ class Chain(Canonical):
         }
         self.remember(block, link)
         self._tree.add(header)
+        for certificate in block.certificates:  # not before: what is proven is followed
+            self.certificates.prove(certificate)
         known = [*block.certificates, *self.certificates.arrived(header.hash)]
         return self._settle(known, puts)
 
@@ -293,20 +299,15 @@ class Chain(Canonical):
         index = epoch.members.index(header.proposer)
         if index is None or epoch.members.signers[index] != block.signer:
             raise Invalid("block_signature", "not by the proposer's key")
-        if self._is_full(header):
-            raise Invalid("block_limit", f"slot {header.slot}")
         links = Links(header.justify, header.final)
         return Place(self.link(parent.hash), epoch, header.slot, links)
 
-    def _is_full(self, header: Header) -> bool:
-        """Whether as many blocks of this proposer and slot are here as are kept.
-
-        Not while a certificate waits for a block of that slot or a later one: who shows each of us
-        other blocks may have had one certified that did not come here among the first.
-        """
+    def _check_room(self, header: Header) -> None:
+        """Of one leader and slot few blocks are kept that nobody asked for."""
         of_slot = [key[-HASH_BYTES:] for key, _ in self._reader.scan(slot_prefix(header.slot))]
         own = sum(1 for one in of_slot if self.need(one).proposer == header.proposer)
-        return own >= rules.SLOT_BLOCKS_MAX and not self.certificates.awaited(header.slot)
+        if own >= rules.SLOT_BLOCKS_MAX:
+            raise Invalid("block_limit", f"slot {header.slot}")
 
     def _check_place(self, block: Block, place: Place) -> None:
         """The links that a header claims are those that its certificates give, and so its fields.
@@ -329,11 +330,10 @@ class Chain(Canonical):
         if not schedule.opens(block.header.seed_reveal, committed):
             raise Invalid("block_seed")
         for certificate in block.certificates:
-            if not self.certificates.proven(certificate):
+            if not self.certificates.verified(certificate):
                 number = certificate.ballot.epoch
                 members = self._members_below(epoch, number)
                 check_certificate(certificate, members, self._genesis.chain_id)
-                self.certificates.prove(certificate)
 
     def _members_below(self, epoch: Epoch, number: int) -> Members:
         """The set of this epoch or of the one before on its branch."""

@@ -1,10 +1,10 @@
 """Elections: who leads the epoch after the next, decided at a border (specs/consensus.md 4).
 
 The votes of every candidate are summed already, so a border looks at candidates and never at
-voters. Most votes first, ties by address; no organisation has more than its seats; the jailed wait.
+voters. Most votes first, ties by address; no organisation has more than its seats.
 
-Jail must not be a way to shrink the set to those who did the jailing: while it leaves fewer than a
-quorum of the seats that would be filled without it, the jailed with most votes are taken in again
+Who is jailed comes after all who are not: he loses his seat to the first of them who waits for one,
+and keeps it where nobody does. So jail never makes a set smaller, whoever was cut off from whom
 (ADR 72). Where nobody is registered at all the newest set goes on.
 """
 
@@ -14,7 +14,7 @@ from typing import Final
 from dipnet.consensus import candidates, stakes
 from dipnet.consensus.candidates import JAILED_UNTIL, ORGANISATION, VOTES
 from dipnet.consensus.layout import SETS, Place, struct
-from dipnet.consensus.members import Members, quorum_of
+from dipnet.consensus.members import Members
 from dipnet.genesis import Genesis
 
 SETS_KEPT: Final = 3  # of this epoch, of the next, and the one that a border elects
@@ -60,13 +60,16 @@ def keep(root: Place, epoch: int, seated: Sequence[bytes], waiting: Sequence[byt
     one.set_addresses(STANDBY, waiting)
 
 
+def _places(root: Place) -> list[tuple[bytes, Place]]:
+    """The registered candidates."""
+    return [(who, candidates.place(root, who)) for who in candidates.roll(root)]
+
+
 def jail_absent(root: Place, epoch: int, parameters: Genesis) -> None:
-    """At the border of ``epoch``: who missed half of his slots sits out the next sets."""
-    until = epoch + SETS_AHEAD + parameters.jail_epochs
-    for candidate in candidates.roll(root):
-        one = candidates.place(root, candidate)
+    """At the border of ``epoch``: who missed half of his slots has no claim to the next sets."""
+    for _, one in _places(root):
         if candidates.is_absent(one, epoch):
-            one[JAILED_UNTIL] = until
+            one[JAILED_UNTIL] = epoch + SETS_AHEAD + parameters.jail_epochs
 
 
 def expire_votes(root: Place, epoch: int) -> None:
@@ -77,17 +80,10 @@ def expire_votes(root: Place, epoch: int) -> None:
 
 def elect(root: Place, epoch: int, parameters: Genesis) -> Members:
     """Decides and keeps the set of ``epoch``, two after the one whose border this is."""
-    places = [(candidates.place(root, one), one) for one in candidates.roll(root)]
-    ranked = [one for _, one in sorted((-place[VOTES], one) for place, one in places)]
-    jailed = {one for place, one in places if place[JAILED_UNTIL] > epoch}
-    free = [one for one in ranked if one not in jailed]
+    ranked = sorted((one[JAILED_UNTIL] > epoch, -one[VOTES], who) for who, one in _places(root))
     seats, cap = parameters.delegates_active, parameters.seats_per_organisation_max
-    least = quorum_of(len(_fill(root, ranked, seats, cap)))
-    chosen = _fill(root, free, seats + parameters.delegates_standby, cap)
-    if len(chosen) < least:
-        chosen = _fill(root, free + [one for one in ranked if one in jailed], least, cap)
-    if not chosen:
-        chosen = list(members(root, epoch - 1).addresses)
+    chosen = _fill(root, [who for _, _, who in ranked], seats + parameters.delegates_standby, cap)
+    chosen = chosen or list(members(root, epoch - 1).addresses)
     keep(root, epoch, chosen[:seats], chosen[seats:])
     return members_of(root, chosen[:seats])
 

@@ -7,6 +7,7 @@ index of a delegate in it is his name in votes and certificates.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Final
 
 from dipnet.codec import pack
@@ -23,9 +24,23 @@ def quorum_of(members: int) -> int:
 
 @dataclass(frozen=True)
 class Members:
-    """One set: ``pairs`` of (address 20, compressed public key 33), ascending by address."""
+    """One set: ``pairs`` of (address 20, compressed public key 33), ascending by address.
+
+    ValueError unless they are 1 to ``MEMBERS_MAX``, in order, each address and each key once: a
+    key that stood for two members would vote twice.
+    """
 
     pairs: tuple[tuple[bytes, bytes], ...]
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.pairs) <= MEMBERS_MAX:
+            raise ValueError(f"a set of {len(self.pairs)} delegates")
+        if any(len(one) != 20 or len(key) != 33 for one, key in self.pairs):
+            raise ValueError("a member is an address of 20 bytes and a key of 33")
+        if any(one >= other for one, other in pairwise(self.addresses)):
+            raise ValueError("members out of order, or one twice")
+        if len({*self.keys}) != len(self.pairs):
+            raise ValueError("two members with one key")
 
     @staticmethod
     def of(pairs: Iterable[tuple[bytes, bytes]]) -> "Members":

@@ -1,7 +1,7 @@
 """One node's collection of votes: certificates and proofs of offences come out of it.
 
 It is bounded whatever delegates sign: a window of slots, in it two different ballots for each
-member, kind and slot, which is what a proof needs (docs/consensus.md "Accountable safety").
+member, kind, slot and epoch, which is what a proof needs (docs/consensus.md "Accountable safety").
 ``check`` is pure and costly, for a worker thread; ``Tally`` is the loop's.
 """
 
@@ -27,7 +27,7 @@ from dipnet.errors import Invalid
 VOTE_SLOTS_MAX: Final = 256  # four blocks at the longest back-off
 VOTE_AHEAD_SLOTS: Final = 1  # a voter's clock may be before ours
 VOTE_LATE_SLOTS: Final = 8  # below the final slot: late votes count as taking part, or as offences
-BALLOTS_MAX: Final = 2  # of one member, kind and slot
+BALLOTS_MAX: Final = 2  # of one member, kind, slot and epoch
 OFFENDERS_MAX: Final = 1024
 PARTICIPATION_SLOTS_MAX: Final = 128
 
@@ -97,20 +97,31 @@ def _set_of(ballot: Ballot, sets: Sets, index: int) -> Members:
 
 @dataclass(slots=True)
 class _Slot:
-    """What was seen of one slot: by author and kind, and by ballot and index."""
+    """What was seen of one slot: by ``_author``, and by ballot and index."""
 
-    stated: dict[tuple[bytes, Kind], list[Statement]] = field(default_factory=dict)
+    stated: dict[tuple[bytes, Kind, int], list[Statement]] = field(default_factory=dict)
     votes: dict[Ballot, dict[int, Vote]] = field(default_factory=dict)
     certified: dict[Ballot, Members] = field(default_factory=dict)
 
 
+def _author(signer: bytes, kind: Kind, epoch: int) -> tuple[bytes, Kind, int]:
+    """Under what statements of a slot are kept: two different ones there are an offence."""
+    return signer, kind, 0 if kind is Kind.PROPOSAL else epoch
+
+
 class Tally:
-    """Votes and proposals above a slot that only rises, and what follows from them."""
+    """The votes and proposals of a window of slots, and what follows from them.
+
+    The window ends at the clock (``slot_now`` of each call) and begins ``VOTE_SLOTS_MAX`` before
+    it or a little below the final slot. Only the final slot is remembered: a clock that was wrong
+    for a moment shuts nothing out for long.
+    """
 
     def __init__(self, sets: Sets, chain_id: int) -> None:
         self._sets = sets
         self._chain_id = chain_id
-        self._floor = 0  # the highest slot that is forgotten
+        self._final = 0
+        self._window = range(1, 1)  # the slots that may be kept
         self._slots: dict[int, _Slot] = {}
         self._offences: dict[bytes, Offence] = {}
         self._taken: deque[dict[bytes, Participation]] = deque(maxlen=PARTICIPATION_SLOTS_MAX)
@@ -119,8 +130,8 @@ class Tally:
         """Keeps a vote that ``check`` has passed; the certificate that it completes.
 
         Raises ``Invalid``: ``vote_slot`` (ahead of the clock or forgotten), ``vote_epoch``,
-        ``vote_member``, ``vote_limit`` (two others of this member, kind and slot are kept). The
-        same vote again changes nothing.
+        ``vote_member``, ``vote_limit`` (two others of this member, kind, slot and epoch are kept).
+        The same vote again changes nothing.
         """
         ballot = vote.ballot
         self._check_slot(ballot.slot, slot_now)
@@ -161,24 +172,26 @@ class Tally:
 
     def prune(self, final_slot: int, slot_now: int) -> None:
         """Forgets what can no longer matter: far below the final slot, or far in the past."""
-        floor = max(final_slot - VOTE_LATE_SLOTS, slot_now - VOTE_SLOTS_MAX)
-        if floor <= self._floor:
-            return
-        self._floor = floor
-        for slot in sorted(slot for slot in self._slots if slot <= floor):
-            self._count(self._slots.pop(slot))
+        self._final = max(self._final, final_slot)
+        first = max(self._final - VOTE_LATE_SLOTS, slot_now - VOTE_SLOTS_MAX, 0) + 1
+        window = range(first, slot_now + VOTE_AHEAD_SLOTS + 1)
+        if window != self._window:
+            self._window = window
+            for slot in sorted(slot for slot in self._slots if slot not in window):
+                self._count(self._slots.pop(slot))
 
     def _check_slot(self, slot: int, slot_now: int) -> None:
         self.prune(0, slot_now)
-        if slot > slot_now + VOTE_AHEAD_SLOTS:
-            raise Invalid("vote_slot", f"slot {slot}, it is slot {slot_now}")
-        if slot <= self._floor:
-            raise Invalid("vote_slot", f"slot {slot} is past, slots above {self._floor} count")
+        if slot not in self._window:
+            window = f"from {self._window.start} to {slot_now + VOTE_AHEAD_SLOTS}"
+            raise Invalid("vote_slot", f"slot {slot}, votes count {window}")
 
     def _state(self, signer: bytes, new: Statement) -> None:
         """Keeps a statement of ``signer`` and looks for the offence that it completes."""
         ballot = new.ballot
-        own = self._slots[ballot.slot].stated.setdefault((signer, ballot.kind), [])
+        own = self._slots[ballot.slot].stated.setdefault(
+            _author(signer, ballot.kind, ballot.epoch), []
+        )
         if any(old.ballot == ballot for old in own):
             return
         if len(own) >= BALLOTS_MAX:
@@ -192,31 +205,28 @@ class Tally:
 
     def _crossing(self, signer: bytes, ballot: Ballot) -> list[Statement]:
         """The statements of other slots with which ``ballot`` may be E3."""
+        window = self._window
         if ballot.kind is Kind.PREVOTE:
-            kind, slots = Kind.COMMIT, range(max(ballot.justify_slot, self._floor) + 1, ballot.slot)
+            kind = Kind.COMMIT
+            slots = range(max(ballot.justify_slot + 1, window.start), ballot.slot)
         elif ballot.kind is Kind.COMMIT:
-            kind, slots = Kind.PREVOTE, range(ballot.slot + 1, max(self._slots) + 1)
+            kind, slots = Kind.PREVOTE, range(ballot.slot + 1, window.stop)
         else:
             return []
+        author = _author(signer, kind, ballot.epoch)
         there = (self._slots[slot].stated for slot in slots if slot in self._slots)
-        return [one for stated in there for one in stated.get((signer, kind), ())]
+        return [one for stated in there for one in stated.get(author, ())]
 
     def _count(self, past: _Slot) -> None:
-        """Who took part in the slot's highest certificate, kept for ``participation``."""
-        for ballot, members in past.certified.items():
-            voted = {
-                kind: {
-                    index
-                    for one, votes in past.votes.items()
-                    if one.kind is kind and one.block_id == ballot.block_id
-                    for index in votes
-                }
-                for kind in (Kind.PREVOTE, Kind.COMMIT)
-            }
-            self._taken.append({
-                delegate: Participation(
-                    1, int(index in voted[Kind.PREVOTE]), int(index in voted[Kind.COMMIT])
-                )
-                for index, delegate in enumerate(members.addresses)
-            })  # fmt: skip
+        """Keeps for ``participation`` who voted for the block that a certificate is for."""
+        if not past.certified:
             return
+        ballot, members = next(iter(past.certified.items()))
+        voted: dict[Kind, set[int]] = {Kind.PREVOTE: set(), Kind.COMMIT: set()}
+        for one, votes in past.votes.items():
+            if (one.epoch, one.block_id) == (ballot.epoch, ballot.block_id):
+                voted[one.kind].update(votes)
+        self._taken.append({
+            delegate: Participation(1, index in voted[Kind.PREVOTE], index in voted[Kind.COMMIT])
+            for index, delegate in enumerate(members.addresses)
+        })  # fmt: skip

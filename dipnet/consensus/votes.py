@@ -258,12 +258,15 @@ class Voter:
 
 
 def offence(one: Ballot, other: Ballot) -> str:
-    """Which offence two ballots signed by one key are: ``E0`` to ``E3``, empty for none."""
+    """Which offence two ballots signed by one key are: ``E0`` to ``E3``, empty for none.
+
+    Two different ballots of a kind and slot are one, also for one block with two justify slots:
+    nobody honest signs twice (ADR 61).
+    """
     if one.epoch != other.epoch and one.kind is not Kind.PROPOSAL:
         return ""
     if one.kind is other.kind:
-        twice = one.slot == other.slot and one.block_id != other.block_id
-        return f"E{int(one.kind)}" if twice else ""
+        return f"E{int(one.kind)}" if one.slot == other.slot and one != other else ""
     if one.kind is Kind.PREVOTE:
         one, other = other, one
     surrounds = (

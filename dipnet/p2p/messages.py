@@ -356,7 +356,7 @@ _KIND_OF: Final = {
     for protocol, kinds in _TABLE.items()
     for kind, (cls, _) in kinds.items()
 }
-_KIND_AT: Final = 2  # array header, version, kind: one byte each in canonical msgpack
+_LONG: Final = b"\xdc"  # begins a record of more than 15 elements: 3 bytes, not 1 (msgpack)
 
 
 def protocol_of(message: Message) -> str:
@@ -374,7 +374,8 @@ def decode(protocol: str, data: bytes) -> Message:
     """The message in ``data``; ``Invalid("peer_message")`` for any other bytes."""
     if len(data) > FRAME_BYTES_MAX.get(protocol, 0):
         raise Invalid("peer_message", f"{len(data)} bytes are too many for {protocol}")
-    kind = data[_KIND_AT] if len(data) > _KIND_AT else -1
+    kind_at = 4 if data[:1] == _LONG else 2  # behind the header and the version
+    kind = data[kind_at] if len(data) > kind_at else -1
     shape = _SHAPES.get(protocol, {}).get(kind)
     if shape is None:
         raise Invalid("peer_message", f"{protocol} has no kind {kind}")

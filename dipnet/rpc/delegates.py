@@ -143,9 +143,7 @@ def account(backend: Backend, address: bytes, ref: BlockRef) -> View:
         "rewards": quantity(stakes.rewards(root, address)),
         "unbonding": quantity(one[stakes.UNBONDING]),
         "release": one[stakes.RELEASE] if one[stakes.UNBONDING] else None,
-        "claimable": quantity(
-            stakes.rewards(root, address) + stakes.matured(one, at.epoch.number)
-        ),
+        "claimable": quantity(stakes.rewards(root, address) + stakes.matured(one, at.epoch.number)),
     }
 
 

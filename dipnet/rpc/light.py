@@ -67,10 +67,9 @@ def _certificates(backend: Backend, header: Header) -> Iterator[Certificate]:
             for certificate in lookup.block(backend, above).certificates:
                 if certificate.ballot.kind is Kind.COMMIT:
                     yield certificate
-        for opens, raw in chain.borders(header.epoch + 1, every=True):
-            if opens == header.epoch + 1:
-                yield decode_border(raw).certificate
-            break
+        border = chain.border_proof(header.epoch + 1)
+        if border is not None:
+            yield decode_border(border).certificate
     newest = chain.certificates.highest.get(Kind.COMMIT)
     if newest is not None:
         yield newest

@@ -24,7 +24,19 @@ from starlette.websockets import WebSocket
 
 from dipnet.errors import Invalid
 from dipnet.metrics import CONTENT_TYPE, Reading, render
-from dipnet.rpc import calls, dag, dpos, eth, live_views, logs, proof, readings, status
+from dipnet.rpc import (
+    calls,
+    dag,
+    delegates,
+    dpos,
+    eth,
+    light,
+    live_views,
+    logs,
+    proof,
+    readings,
+    status,
+)  # fmt: skip
 from dipnet.rpc.backend import Backend
 from dipnet.rpc.bounds import BODY_BYTES_MAX
 from dipnet.rpc.jsonrpc import Rpc, error_body
@@ -37,7 +49,7 @@ ANY: Final = "*"
 JSON: Final = "application/json"
 METHODS: Final[dict[str, Method]] = table(
     eth.METHODS, calls.METHODS, logs.METHODS, proof.METHODS, live_views.METHODS, dag.METHODS,
-    dpos.METHODS, status.METHODS,
+    dpos.METHODS, delegates.METHODS, light.METHODS, status.METHODS,
 )  # fmt: skip
 
 
