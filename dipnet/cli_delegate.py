@@ -36,6 +36,7 @@ from dipnet.wallet import (
     Sender,
     Timeout,
     await_receipt,
+    ether,
     find_keystore,
     read_address,
     read_amount,
@@ -45,6 +46,7 @@ from dipnet.wallet import (
     unlocked,
 )
 
+ADDRESS_BYTES: Final = 20
 ORGANISATION_BYTES: Final = 32
 
 delegate_app = group("Delegates: stakes, votes, elections, proposals.")
@@ -152,10 +154,16 @@ def events(receipt: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """An argument of an event as JSON has it."""
+    """An argument of an event as JSON has it; a text that stands in 32 bytes as text."""
     if isinstance(value, tuple):
         return [_plain(one) for one in value]
-    return to_hex(value) if isinstance(value, bytes) else value
+    if not isinstance(value, bytes):
+        return value
+    if len(value) == ADDRESS_BYTES:
+        return checksum(value)
+    text = value.rstrip(b"\0")
+    named = len(value) == ORGANISATION_BYTES and text.isascii() and text.decode().isprintable()
+    return text.decode() if named else to_hex(value)
 
 
 def _show(receipts: Sequence[dict[str, Any]], as_json: bool) -> None:
@@ -164,11 +172,17 @@ def _show(receipts: Sequence[dict[str, Any]], as_json: bool) -> None:
         show_json(told[0] if len(told) == 1 else told)
         return
     for receipt in receipts:
-        told_events = [
-            f"{one.pop('event')} " + " ".join(f"{name}={value}" for name, value in one.items())
-            for one in events(receipt)
-        ]
-        show_fields(receipt_fields(receipt) | {"events": "; ".join(told_events) or "none"})
+        fields: dict[str, object] = {**receipt_fields(receipt)}
+        for one in events(receipt):
+            fields[one.pop("event")] = ", ".join(f"{n} {_shown(v)}" for n, v in one.items())
+        show_fields(fields)
+
+
+def _shown(value: Any) -> str:
+    """An argument of an event for people: so many wei are ether."""
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return ether(value) if isinstance(value, int) and value > 10**12 else str(value)
 
 
 # --- being a delegate
@@ -205,7 +219,10 @@ def register(
     key_password_file: Annotated[Path | None, typer.Option(help="Its password.")] = None,
     stake: Annotated[str | None, typer.Option(help="Stake this first: 1000ether.")] = None,
 ) -> list[Act]:
-    """Become a candidate, or change what one says of itself; the signing key stays."""
+    """Become a candidate, or change what one says of itself; the signing key stays.
+
+    A candidate votes for itself like anybody else: see dipnet delegate vote.
+    """
     signing = account.secret
     if key is not None:
         signing = keys.read_keystore(find_keystore(key, KEYSTORE), read_password(key_password_file))

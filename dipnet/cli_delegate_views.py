@@ -9,6 +9,8 @@ from dipnet.admin_client import SOCKET_NAME, admin_call
 from dipnet.cli_delegate import delegate_app, find_delegate
 from dipnet.client import Client
 from dipnet.codec import to_hex
+from dipnet.consensus.actions import EVENTS
+from dipnet.consensus.idpos import METHODS
 from dipnet.errors import Invalid
 from dipnet.terminal import URL, Json, Url, show_fields, show_json, show_rows
 from dipnet.wallet import ether
@@ -163,6 +165,44 @@ def show_parameters(url: Url = URL, as_json: Json = False) -> None:
 
 def _value(value: object) -> str:
     return f"{int(value, 16)} wei" if isinstance(value, str) else str(value)
+
+
+def interface() -> list[dict[str, Any]]:
+    """The JSON ABI of IDpos, as web3.py, ethers and viem take it."""
+
+    def named(declared: str, **more: bool) -> list[dict[str, Any]]:
+        pairs = [one.split() for one in declared.split(",") if one.strip()]
+        return [{"type": kind, "name": name} | more for kind, name in pairs]
+
+    functions: list[dict[str, Any]] = [
+        {
+            "type": "function",
+            "name": method.name,
+            "inputs": named(method.takes),
+            "outputs": named(method.gives),
+            "stateMutability": "view"
+            if method.view
+            else "payable"
+            if method.payable
+            else "nonpayable",
+        }
+        for method in METHODS.values()
+    ]
+    return functions + [
+        {
+            "type": "event",
+            "name": event.name,
+            "inputs": named(event.indexed, indexed=True) + named(event.rest, indexed=False),
+            "anonymous": False,
+        }
+        for event in EVENTS
+    ]
+
+
+@delegate_app.command("abi")
+def show_abi() -> None:
+    """The JSON ABI of IDpos at 0x...0d02, for web3.py, ethers and viem."""
+    show_json(interface())
 
 
 # --- the node on this machine

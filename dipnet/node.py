@@ -242,13 +242,13 @@ class Node:
 
     def _on_signed(self, event: Signed) -> None:
         signed = self.voting.on_signed(event)
-        if isinstance(signed, Vote):
-            self._count(signed, "")
-        elif signed is not None:
-            try:
+        try:  # the clock or the chain may have moved on since it was drafted
+            if isinstance(signed, Vote):
+                self._count(signed, "")
+            elif signed is not None:
                 self._import(signed, peer="")
-            except Invalid as refused:  # the clock or the chain has moved on since it was drafted
-                log.warning("our block of slot %d is of no use: %s", signed.header.slot, refused)
+        except Invalid as refused:
+            log.warning("what we have signed is of no use now: %s", refused)
 
     # --- what comes in
 
@@ -436,6 +436,7 @@ class Node:
                 self._count(vote, check.peer)
             except Invalid as refusal:
                 refused.append(refusal)
+                self.voting.results[refusal.code] += 1
         self._judged(check, refused)
 
     def _count(self, vote: Vote, peer: str) -> None:

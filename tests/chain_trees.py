@@ -91,7 +91,7 @@ class Grown:
                 self._poll(finality.commit(certificate.ballot))
 
     def _poll(self, ballot: Ballot) -> None:
-        members = self.chain.members_of(ballot.epoch)
+        members = self.chain.sets.get(ballot.epoch)
         votes = self._votes.setdefault(ballot, {})
         if members is None or len(votes) >= members.quorum:
             return
@@ -125,10 +125,12 @@ def deliver(chain: Chain, memory: Memory, log: list[Block | Certificate], random
             try:
                 if isinstance(one, Block):
                     memory.apply(chain.on_block(one, LATE_MS).puts)
-                else:
+                elif one.ballot.epoch in chain.sets:
                     learn(chain, memory, one)
+                elif one.ballot.epoch > max(chain.sets):
+                    later.append(one)  # nobody could verify it yet
             except Invalid as refused:
-                if refused.code in ("block_parent", "vote_epoch"):
+                if refused.code == "block_parent":
                     later.append(one)
                 else:
                     assert refused.code == "block_old"

@@ -120,9 +120,10 @@ class Canonical(StoredBlocks):
             raise Corrupt(f"block {height} is not indexed: {records.REMEDY}")
         return block_hash
 
-    def _canonical_with(self, puts: Puts, height: int) -> bytes:
-        """The canonical hash at ``height`` once ``puts`` are written."""
-        return puts.get(height_key(height)) or self._need_at(height)
+    def _canonical_with(self, puts: Puts, height: int) -> bytes | None:
+        """The canonical hash at ``height`` once ``puts`` are written; None above the head."""
+        key = height_key(height)
+        return puts[key] if key in puts else self.hash_at(height)
 
     def _canonical(self, block_hash: bytes) -> bool:
         return self.hash_at(self.need(block_hash).height) == block_hash

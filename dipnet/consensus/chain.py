@@ -144,7 +144,7 @@ class Chain(Canonical):
     @property
     def next_base_fee(self) -> int:
         """Base fee (wei for a unit of gas) of the block after the head."""
-        return next_base_fee(self._genesis, self.head.base_fee, self.head.gas_used)
+        return next_base_fee(self.parameters, self.head.base_fee, self.head.gas_used)
 
     def epoch_at(self, header: Header) -> Epoch:
         """The epoch of the children of a block that we have."""
@@ -167,6 +167,20 @@ class Chain(Canonical):
         sets = {number: epoch.members_of(number) for number in (epoch.number, epoch.number + 1)}
         before = self.epochs.get(epoch.before.epoch, epoch.before.block_id)
         return {before.number: before.members} | sets
+
+    def signer_of(self, header: Header) -> bytes:
+        """The address of the key that may sign for the header's proposer; any thread.
+
+        All that stands above the final block is of an epoch that ``sets`` has. Raises ``Invalid``:
+        ``block_epoch`` (nothing is known of its epoch), ``block_leader``.
+        """
+        members = self.sets.get(header.epoch)
+        if members is None:
+            raise Invalid("block_epoch", f"epoch {header.epoch}")
+        index = members.index(header.proposer)
+        if index is None:
+            raise Invalid("block_leader", f"slot {header.slot}")
+        return members.signers[index]
 
     def is_tombstoned(self, signer: bytes) -> bool:
         """Whether the delegate with this key, named by its address, was slashed at the head."""
@@ -221,15 +235,15 @@ class Chain(Canonical):
         everybody other blocks of his slot would else part the honest for good. Raises
         ``Invalid``: ``block_parent`` (unknown), ``block_old`` (not above the final block),
         ``block_epoch``, ``block_future``, ``block_leader``, ``block_signature``, ``block_slot``,
-        ``block_limit`` (too many of one slot), ``block_form``, ``block_tx``, ``block_root``,
-        ``block_seed``, ``rules_unknown`` and those of certificates.
+        ``block_limit`` (too many by one leader), ``block_form``, ``block_tx``, ``block_root``,
+        ``block_seed``, ``oversized``, ``rules_unknown`` and those of certificates.
         """
         header = block.header
         if self.header(header.hash) is not None:
             return Imported({})
         place = self._admit(block, now_ms)
-        if not asked:
-            self._check_room(header.slot)
+        if not asked and self._is_full(header):
+            raise Invalid("block_limit", f"slot {header.slot}")
         self._check_place(block, place)
         link, receipts, puts = self._execute(block, place)
         senders = [tx.sender for tx in block.txs]
@@ -240,6 +254,8 @@ class Chain(Canonical):
         }
         self.remember(block, link)
         self._tree.add(header)
+        for certificate in block.certificates:  # not before: what is proven is followed
+            self.certificates.prove(certificate)
         known = [*block.certificates, *self.certificates.arrived(header.hash)]
         return self._settle(known, puts)
 
@@ -248,13 +264,11 @@ class Chain(Canonical):
 
         Raises ``Invalid("certificate_block")`` where it is of nothing that may be voted.
         """
-        ballot = certificate.ballot
-        if self.certificates.proven(certificate):
-            return Imported({})
-        header = self._tree.get(ballot.block_id)
+        block_id = certificate.ballot.block_id
+        header = self._tree.get(block_id)
         if header is not None:
             self._certified(certificate, self.epoch_of(header))
-        elif self.header(ballot.block_id) is None:
+        elif self.header(block_id) is None:
             self.certificates.wait(certificate)
         self.certificates.prove(certificate)
         return self._settle([certificate], {})
@@ -273,6 +287,8 @@ class Chain(Canonical):
         rules.check_known(epoch)
         if header.epoch != epoch.number:
             raise Invalid("block_epoch", f"{header.epoch} where {epoch.number} runs")
+        if len(block.raw) > epoch.parameters.block_bytes_max:
+            raise Invalid("oversized", f"{len(block.raw)} bytes")
         if header.slot <= parent.slot:
             raise Invalid("block_slot", f"{header.slot} after {parent.slot}")
         start_ms = schedule.slot_start_ms(epoch.parameters, header.slot)
@@ -286,15 +302,22 @@ class Chain(Canonical):
         links = Links(header.justify, header.final)
         return Place(self.link(parent.hash), epoch, header.slot, links)
 
-    def _check_room(self, slot: int) -> None:
-        """Of one slot few blocks are kept that nobody asked for."""
-        if sum(1 for _ in self._reader.scan(slot_prefix(slot))) >= rules.SLOT_BLOCKS_MAX:
-            raise Invalid("block_limit", f"slot {slot}")
+    def _is_full(self, header: Header) -> bool:
+        """Whether as many blocks of this proposer and slot are here as are kept.
+
+        Not while a certificate waits for a block of that slot or a later one: who shows each of us
+        other blocks may have had one certified that did not come here among the first.
+        """
+        of_slot = [key[-HASH_BYTES:] for key, _ in self._reader.scan(slot_prefix(header.slot))]
+        own = sum(1 for one in of_slot if self.need(one).proposer == header.proposer)
+        return own >= rules.SLOT_BLOCKS_MAX and not self.certificates.awaited(header.slot)
 
     def _check_place(self, block: Block, place: Place) -> None:
         """The links that a header claims are those that its certificates give, and so its fields.
 
-        Signatures are verified last, and not again where these very ones are known.
+        Signatures are verified last, and not again where they were. They are part of the block: a
+        known quorum for the same ballot must not stand in for them, else the block would be valid
+        for some nodes only.
         """
         parent, epoch = place.parent.header, place.epoch
         before = rules.links_of(parent)
@@ -314,7 +337,6 @@ class Chain(Canonical):
                 number = certificate.ballot.epoch
                 members = self._members_below(epoch, number)
                 check_certificate(certificate, members, self._genesis.chain_id)
-                self.certificates.prove(certificate)
 
     def _members_below(self, epoch: Epoch, number: int) -> Members:
         """The set of this epoch or of the one before on its branch."""
@@ -393,6 +415,8 @@ class Chain(Canonical):
                 if made is not None and made.height > final.height:
                     final = made
                     puts |= self._border_puts(made, certificate)
+        if not puts:
+            return Imported(puts)
         if final is not before:
             self._tree.finalize(final)
             self.sets = self._sets()
@@ -433,6 +457,10 @@ class Chain(Canonical):
         left = [self._need_at(height) for height in range(fork + 1, old_head.height + 1)]
         reverted = [tx for one in left for tx in self.need_block(one).txs]
         puts |= dict.fromkeys([records.KEY_TX + tx.hash for tx in reverted])
+        # A certificate may make a shorter branch the best one.
+        puts |= dict.fromkeys(
+            [height_key(at) for at in range(head.height + 1, old_head.height + 1)]
+        )
         for one in applied:
             puts[height_key(one.header.height)] = one.hash
             for index, tx in enumerate(one.txs):
@@ -458,7 +486,7 @@ class Chain(Canonical):
         edge = min(spine.base.header.height - self._genesis.undo_blocks_max, settled.height)
         if edge <= self._floor.height:
             return
-        floor = self.need(self._canonical_with(puts, edge))
+        floor = self.need(self._canonical_with(puts, edge) or HASH_ZERO)
         for key, _ in self._reader.scan(records.KEY_DELTA, slot_prefix(self._floor.slot)):
             if key >= slot_prefix(floor.slot):
                 break

@@ -15,8 +15,8 @@ from dipnet.consensus import schedule
 from dipnet.consensus.finality import Border, end_slot, is_border
 from dipnet.consensus.header import Header
 from dipnet.consensus.members import MEMBERS_MAX, Members
+from dipnet.consensus.overlays import Recent
 from dipnet.consensus.records import read
-from dipnet.errors import Invalid
 from dipnet.genesis import Genesis
 
 KEY_EPOCH = b"e"
@@ -147,15 +147,14 @@ class Epochs:
     def __init__(self, genesis: Genesis, reader: Reader) -> None:
         self._genesis = genesis
         self._reader = reader
-        self._known: dict[tuple[int, bytes], Epoch] = {}
-        # Replaced, never changed: other threads read it.
-        self._signers: dict[int, tuple[Members, ...]] = {}
+        self._known: Recent[Epoch] = Recent(EPOCHS_KEPT)
 
     def get(self, number: int, border: bytes) -> Epoch:
         """The epoch that the block ``border`` opened; ``Corrupt`` when it is not here."""
-        epoch = self._known.get((number, border))
+        key = key_of(number) + border
+        epoch = self._known.get(key)
         if epoch is None:
-            epoch = decode(self._reader.get(key_of(number) + border), self._genesis)
+            epoch = decode(self._reader.get(key), self._genesis)
             self.remember(epoch)
         return epoch
 
@@ -166,25 +165,4 @@ class Epochs:
 
     def remember(self, epoch: Epoch) -> None:
         """Cache an epoch that is here or being written."""
-        if len(self._known) >= EPOCHS_KEPT:
-            self._known.pop(next(iter(self._known)))
-        self._known[epoch.number, epoch.border.block_id] = epoch
-        signers: dict[int, tuple[Members, ...]] = {}
-        for one in self._known.values():
-            for number in (one.number, one.number + 1):
-                members = one.members_of(number)
-                signers[number] = (*signers.get(number, ()), members)
-        self._signers = signers
-
-    def signer_of(self, header: Header) -> bytes:
-        """The address of the key that may sign for the header's proposer; any thread.
-
-        Raises ``Invalid``: ``block_epoch`` (nothing is known of its epoch), ``block_leader``.
-        """
-        if header.epoch not in self._signers:
-            raise Invalid("block_epoch", f"epoch {header.epoch}")
-        for members in self._signers[header.epoch]:
-            index = members.index(header.proposer)
-            if index is not None:
-                return members.signers[index]
-        raise Invalid("block_leader", f"slot {header.slot}")
+        self._known.put(epoch.key, epoch)
