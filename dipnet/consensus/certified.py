@@ -62,6 +62,10 @@ class Certificates:
         if all(one.id != certificate.id for one in others):
             self._waiting.put(block_id, [*others, certificate])
 
+    def awaited(self, slot: int) -> bool:
+        """Whether a block of the slot or above it is certified and not here."""
+        return any(one.ballot.slot >= slot for some in self._waiting.values() for one in some)
+
     def arrived(self, block_id: bytes) -> list[Certificate]:
         """What was waiting for a block that is here now."""
         waiting = self._waiting.get(block_id) or []

@@ -175,7 +175,8 @@ def check_certificate(certificate: Certificate, members: Members, chain_id: int)
     """Raises ``Invalid`` unless a quorum of ``members``, the set of its epoch, has signed.
 
     ``certificate_form`` (a bit outside of the set), ``certificate_quorum``,
-    ``certificate_signature``. One native batch.
+    ``certificate_signature``. One native batch, on this thread alone: at 35 us a signature even a
+    whole set of 101 takes less than waiting for a second thread can on a busy machine.
     """
     indices = certificate.indices()
     if len(certificate.bitmap) != (len(members) + 7) // 8 or indices[-1:] >= (len(members),):
@@ -184,7 +185,7 @@ def check_certificate(certificate: Certificate, members: Members, chain_id: int)
         raise Invalid("certificate_quorum", f"{len(indices)} of {members.quorum} signatures")
     digest = certificate.ballot.digest(chain_id)
     keys = b"".join(members.keys[index] for index in indices)
-    if not all(verify_batch(digest * len(indices), certificate.signatures, keys)):
+    if not all(verify_batch(digest * len(indices), certificate.signatures, keys, 1)):
         raise Invalid("certificate_signature")
 
 
