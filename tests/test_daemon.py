@@ -14,16 +14,16 @@ from pathlib import Path
 
 import pytest
 
-from dipnet import daemon
+from dipnet import daemon, votefile
 from dipnet.config import Config
 from dipnet.consensus.block import header_of
-from dipnet.consensus.records import KEY_BLOCK, KEY_PROPOSED, unpack_proposed
+from dipnet.consensus.records import KEY_BLOCK
 from dipnet.daemon import Keys
 from dipnet.dag.vertex import Draft, sign_vertex
 from dipnet.errors import Invalid
 from dipnet.genesis import Genesis
-from dipnet.keys import DEV_SECRETS
-from dipnet.networks import delegate, dev_genesis
+from dipnet.keys import DEV_SECRETS, address_of
+from dipnet.networks import DELEGATE_VOTES, DEV_CHAIN_ID, delegate, dev_genesis
 from dipnet.node import first_puts
 from dipnet.store import Store
 from tests.daemon_process import (
@@ -102,11 +102,11 @@ def test_nothing_that_was_told_is_lost_by_kill_9(tmp_path: Path) -> None:
 def no_slot_was_signed_twice(data: Path) -> None:
     store = Store(data / "records")
     headers = [header_of(raw) for _, raw in store.scan(KEY_BLOCK)]
-    store_slot = unpack_proposed(store.get(KEY_PROPOSED))
     store.close()
+    signed = votefile.read(data / DELEGATE_VOTES, DEV_CHAIN_ID, address_of(DEV_SECRETS[0]))
     slots = sorted(header.slot for header in headers)
     assert len(slots) == len({*slots}) > ROUNDS
-    assert slots[-1] <= store_slot
+    assert slots[-1] <= signed.proposed
     heights = sorted(header.height for header in headers)
     assert heights == list(range(len(headers)))  # one chain, continued over every crash
 
