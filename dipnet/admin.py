@@ -58,6 +58,7 @@ class AdminSocket:
         self._methods = methods
         self._listener = PrivateListener(path)
         self._clients: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
         """Answers from now on, in this event loop."""
@@ -67,7 +68,8 @@ class AdminSocket:
 
     async def stop(self) -> None:
         """Closes on all callers and removes the socket."""
-        self._server.close()
+        if self._server is not None:
+            self._server.close()
         for client in self._clients:
             client.cancel()
         await asyncio.gather(*self._clients, return_exceptions=True)

@@ -55,9 +55,7 @@ class Checker:
         Only what we asked for may be of one.
         """
         try:
-            return decode_block(
-                raw, self._genesis, self._chain.signer_of if pushed else None
-            )
+            return decode_block(raw, self._genesis, self._chain.signer_of if pushed else None)
         except Invalid as refused:
             return refused
 

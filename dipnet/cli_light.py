@@ -229,6 +229,7 @@ def verify_header(
         "trusted": to_hex(known.trusted),
         "fromEpoch": started.epoch,
         "epoch": known.state.epoch,
+        "checkpoint": f"{known.state.epoch}:{to_hex(known.state.border.hash)}",
         "borders": done.borders,
         "signatures": done.signatures,
         "bytes": done.bytes,
@@ -263,6 +264,7 @@ def _shown(told: dict[str, object]) -> dict[str, object]:
         "chain": f"{told['chainId']}, trusted from {told['trusted']}",
         "epochs": f"{told['fromEpoch']} to {told['epoch']}, over {told['borders']} borders",
         "verified": f"{told['signatures']} signatures in {told['bytes']} bytes",
+        "known": f"{told['checkpoint']}, the set of {told['members']} delegates",
         "final": _line(told["final"]) or "nothing above what is trusted",
     }
     if told["header"] is not None:

@@ -34,7 +34,6 @@ from dipnet.signer_socket import RemoteSigner
 from dipnet.store import Store
 from dipnet.terminal import Json, group, out, program, show_fields, show_json, show_rows
 from dipnet.votefile import VoteFile, path_beside
-from dipnet.votefile import create as create_votes
 
 log = logging.getLogger("dipnet")
 
@@ -53,7 +52,7 @@ def run_node(
     config: Config,
     genesis: Genesis,
     secrets: Keys,
-    signer: Signer | None,
+    open_signer: Callable[[], Signer | None],
     ready: Callable[[Endpoints], None],
 ) -> None:
     """Runs a node to its end; leaves with its exit code."""
@@ -63,7 +62,7 @@ def run_node(
     if puts:
         store.stage(puts)
         store.commit()  # from now on the directory is of this network
-    daemon = Daemon(config, genesis, store, secrets, signer)
+    daemon = Daemon(config, genesis, store, secrets, open_signer())
     tasks: list[asyncio.Task[None]] = []
 
     def started(endpoints: Endpoints) -> None:
@@ -153,7 +152,6 @@ def run(flags: dict[str, object], config: ConfigFile = None) -> None:
     settings = _load(flags, config).config
     genesis = networks.read_genesis(settings.genesis_path)
     delegate_secret = _delegate_secret(settings)
-    signer = _signer(settings, genesis, delegate_secret)
     secrets = Keys(keys.load_or_make_key(settings.data / networks.NODE_KEY), delegate_secret)
 
     def ready(endpoints: Endpoints) -> None:
@@ -166,7 +164,7 @@ def run(flags: dict[str, object], config: ConfigFile = None) -> None:
             " ".join(endpoints.addresses),
         )
 
-    run_node(settings, genesis, secrets, signer, ready)
+    run_node(settings, genesis, secrets, lambda: _signer(settings, genesis, delegate_secret), ready)
 
 
 def _delegate_secret(settings: Config) -> bytes | None:
@@ -224,7 +222,9 @@ def dev(
             settings,
             genesis,
             Keys(node_secret, keys.DEV_SECRETS[0]),
-            _local_signer(keys.DEV_SECRETS[0], settings.data / networks.DELEGATE_VOTES, genesis),
+            lambda: _local_signer(
+                keys.DEV_SECRETS[0], settings.data / networks.DELEGATE_VOTES, genesis
+            ),
             lambda endpoints: _dev_banner(genesis, endpoints, data),
         )
     finally:
@@ -240,9 +240,7 @@ def _dev_network(directory: Path, slot_ms: int | None) -> Genesis:
         made = networks.dev_genesis(
             [member], time.time_ns() // 1_000_000, slot_ms or networks.DEV_SLOT_MS
         )
-        networks.write_genesis(directory, made)
-        account = keys.address_of(keys.DEV_SECRETS[0])
-        create_votes(directory / networks.DELEGATE_VOTES, made.chain_id, account)
+        networks.write_dev(directory, made)
     genesis = networks.read_genesis(path)
     if [d.address for d in genesis.delegates] != [keys.address_of(keys.DEV_SECRETS[0])]:
         raise Invalid("config", f"{directory} is no development chain; start it with dipnetd run")

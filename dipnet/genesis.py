@@ -38,6 +38,8 @@ VOTES_MAX: Final = 32  # delegates that one account votes for
 EPOCHS_MAX: Final = 1_000_000
 BPS_ALL: Final = 10_000  # basis points: all of it
 SUPPLY_MAX: Final = 2**128
+BLOCK_BYTES_MAX: Final = 8 * 1024 * 1024
+"""What a frame between peers holds."""
 RULES_KNOWN: Final = 1
 """The newest version of the protocol's rules (field ``rules``) that this program follows."""
 ERRORS_MAX: Final = 5  # told at once
@@ -189,8 +191,7 @@ class Genesis(_Model):
     base_fee_floor: Price = 1_000_000
     base_fee_change_denominator: int = Field(default=8, ge=1, le=1_000_000)
     # At least: one transaction of the greatest size, with room for the header and a certificate.
-    # At most: what a frame between peers holds.
-    block_bytes_max: int = Field(default=8 * 1024 * 1024, ge=256 * 1024, le=8 * 1024 * 1024)
+    block_bytes_max: int = Field(default=BLOCK_BYTES_MAX, ge=256 * 1024, le=BLOCK_BYTES_MAX)
     pool_txs_max: int = Field(default=50_000, ge=1, le=10_000_000)
     pool_account_txs_max: int = Field(default=16_384, ge=1, le=10_000_000)
     pool_replacement_percent: int = Field(default=10, ge=1, le=1_000)

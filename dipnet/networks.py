@@ -116,6 +116,13 @@ def write_genesis(directory: Path, genesis: Genesis) -> None:
     write_text(directory / GENESIS_NAME, genesis.encode().decode())
 
 
+def write_dev(directory: Path, genesis: Genesis) -> None:
+    """What ``dipnetd dev`` needs: ``genesis.json``, and the vote state of the key of account 0."""
+    write_genesis(directory, genesis)
+    account = keys.address_of(keys.DEV_SECRETS[0])
+    votefile.create(directory / DELEGATE_VOTES, genesis.chain_id, account)
+
+
 def write_node(
     directory: Path,
     genesis: Genesis,

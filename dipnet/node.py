@@ -436,6 +436,7 @@ class Node:
                 self._count(vote, check.peer)
             except Invalid as refusal:
                 refused.append(refusal)
+                self.voting.results[refusal.code] += 1
         self._judged(check, refused)
 
     def _count(self, vote: Vote, peer: str) -> None:

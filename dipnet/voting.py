@@ -7,7 +7,7 @@ persist, sign, send; a ballot that is refused is lost, and nothing else.
 """
 
 import logging
-from collections import deque
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
@@ -31,7 +31,6 @@ from dipnet.errors import Invalid
 log = logging.getLogger("dipnet.voting")
 
 PROPOSE_SHARE: Final = 2  # a slot is proposed in its first 1/PROPOSE_SHARE or not at all
-LATENCIES_MAX: Final = 256
 
 KEY_SIGNED: Final = b"s"
 """+ address of a delegate's key -> the newest vote state that its signer has told."""
@@ -58,8 +57,10 @@ class Voting:
         self.paused = paused
         self.idle: str | None = None
         """Why nothing is proposed at present, for people; None while all is well."""
-        self.latencies_ms: deque[int] = deque(maxlen=LATENCIES_MAX)
-        """Of the last final blocks: from the start of their slot to their commit certificate."""
+        self.results: Counter[str] = Counter()
+        """Votes since start by what became of them: "" counted, else the code that refused."""
+        self.unsigned = 0
+        """Ballots that our signer refused."""
         self._pool = pool
         self._votes: dict[Kind, Vote] = {}  # our last of each kind, to be sent again
         self._asked: dict[int, Draft | Ballot] = {}  # waiting for the signer
@@ -128,6 +129,7 @@ class Voting:
         # the same again and again.
         self.voter = replace(self.voter, state=self.voter.state.joined(event.state))
         if not event.signature:
+            self.unsigned += 1
             log.warning("the signer refuses: %s", what if isinstance(what, Ballot) else "a block")
             return None
         if isinstance(what, Draft):
@@ -157,7 +159,9 @@ class Voting:
 
     def add(self, vote: Vote, now_ms: int) -> Certificate | None:
         """Count a verified vote; the certificate that it completes. Raises as ``Tally.add``."""
-        return self.tally.add(vote, slot_at(self.chain.parameters, now_ms))
+        certificate = self.tally.add(vote, slot_at(self.chain.parameters, now_ms))
+        self.results[""] += 1
+        return certificate
 
     def add_proposal(self, block: Block, now_ms: int) -> None:
         """Remember who proposed a block: a second one for the slot is an offence (E0)."""
@@ -168,10 +172,8 @@ class Voting:
             log.debug("proposal of slot %d is not counted: %s", block.header.slot, refused)
 
     def on_final(self, now_ms: int) -> None:
-        """Blocks became final: their latency, and the votes that are not needed any more."""
-        parameters = self.chain.parameters
-        self.latencies_ms.append(now_ms - slot_start_ms(parameters, self.chain.final.slot))
-        self.tally.prune(self.chain.final.slot, slot_at(parameters, now_ms))
+        """Blocks became final: forget the votes that are not needed any more."""
+        self.tally.prune(self.chain.final.slot, slot_at(self.chain.parameters, now_ms))
 
     def report(self, slot: int) -> None:
         """Have offences put on the chain, by whoever leads next: one report is enough."""

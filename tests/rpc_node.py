@@ -145,7 +145,7 @@ class Node:
 
     def certify(self, block: Block) -> None:
         """Votes of everybody: the block is final, and so is all below it."""
-        self.net.certify(self.chain, self.disk, block)
+        self.net.certify(self.chain, self.disk, block.header)
         self.feeds.publish("finalizedHeads", block.header)
         self.finality.on_final(self.now_ms(), [block.header])
 

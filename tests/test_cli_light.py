@@ -98,6 +98,7 @@ def test_from_genesis_to_the_newest_final_header_and_on_from_there(place: Place)
     assert (told["fromEpoch"], told["epoch"], told["borders"]) == (0, 3, 1)
     assert (told["signatures"], told["members"], told["ageMs"]) == (6, 4, 100)
     assert told["trusted"] == to_hex(node.chain.genesis_hash)
+    assert told["checkpoint"] == f"3:{to_hex(node.chain.epoch.border.block_id)}"
     again = place.told()
     assert (again["fromEpoch"], again["borders"], again["signatures"]) == (3, 0, 3)
     while node.chain.epoch.number < 5:
@@ -185,6 +186,7 @@ def test_a_border_that_somebody_told(place: Place) -> None:
     border = chain.borders[6].header
     begin = ("--trusted", f"7:{to_hex(border.hash)}")
     told = place.told(*begin)
+    assert told["checkpoint"] == f"9:{to_hex(chain.borders[8].header.hash)}"
     assert (told["trusted"], told["fromEpoch"]) == (to_hex(border.hash), 7)
     assert place.told(*begin)["fromEpoch"] == 9
     place.state.unlink()

@@ -100,6 +100,7 @@ def test_bounds() -> None:
 def test_sets_ascend_and_hold_each_delegate_once() -> None:
     first, second, *_ = BORDERS[0].members.pairs
     assert decode_border(border_of(pairs=[first, second])).members == Members((first, second))
+    assert refusal(decode_border, border_of(pairs=[])) == "record"
     assert refusal(decode_border, border_of(pairs=[second, first])) == "record"
     assert refusal(decode_border, border_of(pairs=[first, first])) == "record"
     assert refusal(decode_border, border_of(pairs=[first, (first[0], second[1])])) == "record"

@@ -5,8 +5,10 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from dipnet import crypto
-from dipnet.consensus.records import KEY_BLOCK, KEY_PROPOSED, unpack_proposed
-from dipnet.consensus.schedule import slot_start_ms
+from dipnet.consensus import produce
+from dipnet.consensus.records import KEY_BLOCK
+from dipnet.consensus.schedule import seed_key, slot_start_ms
+from dipnet.consensus.votes import Kind, Voter, VoteState
 from dipnet.dag.graph import KEY_VERTEX
 from dipnet.dag.vertex import Draft, sign_vertex, topic_of
 from dipnet.effects import (
@@ -30,10 +32,11 @@ from dipnet.effects import (
     Write,
 )
 from dipnet.errors import Invalid
-from dipnet.links import UNJUDGED_MAX
+from dipnet.peering import UNJUDGED
 from dipnet.node import Node, first_puts
 from dipnet.p2p import messages as m
 from dipnet.p2p.blocksync import BELIEF_MS
+from dipnet.p2p.hello import CAPABILITIES
 from dipnet.p2p.messages import Lane
 from dipnet.p2p.vertexsync import TRIES_MAX
 from dipnet.tx import sign_tx
@@ -49,18 +52,26 @@ ADDRESS = f"/ip4/127.0.0.1/tcp/30999/p2p/{PEER}"
 class Bench:
     """One node whose effects a test looks at; writes go to its disk, checks and keys answer."""
 
-    def __init__(self, delegates: int = 1, me: int = 0, disk: Memory | None = None) -> None:
+    def __init__(
+        self,
+        delegates: int = 1,
+        me: int = 0,
+        disk: Memory | None = None,
+        state: VoteState | None = None,
+    ) -> None:
         self.genesis, keys, self.payers = network(delegates)
         self.key = keys[me]
         self.disk = Memory() if disk is None else disk
         self.disk.apply(first_puts(self.genesis, self.disk))
+        self.state = state or VoteState()
         self.proposer = crypto.address(crypto.public_key(self.key))
+        voter = Voter(crypto.public_key(self.key), seed_key(self.key), self.state)
         self.node = Node(
             self.genesis,
             self.disk,
             peer_id=peer_id(crypto.public_key(self.key)),
             addresses=["/ip4/127.0.0.1/tcp/30000"],
-            proposer=self.proposer,
+            voter=voter,
             bootstrap=[],
             local=True,
             seed=7,
@@ -89,9 +100,16 @@ class Bench:
                 result = self.node.check(effect.kind, effect.items)
                 out += self.answered(self.step(Verified(effect.ticket, result)))
             elif isinstance(effect, Sign):
-                signature = crypto.sign(effect.digest, self.key)
-                out += self.answered(self.step(Signed(effect.ticket, signature)))
+                out += self.answered(self.step(self.signed(effect)))
         return out
+
+    def signed(self, effect: Sign) -> Signed:
+        """What the signer answers: the rules, then the state is kept, then the signature."""
+        if self.state.refuse(effect.ballot):
+            return Signed(effect.ticket, b"", self.state)
+        self.state = self.state.after(effect.ballot)
+        digest = effect.ballot.digest(self.genesis.chain_id)
+        return Signed(effect.ticket, crypto.sign(digest, self.key), self.state)
 
     def at_slot(self, slot: int, late_ms: int = 0) -> list[Effect]:
         return self.step(Woke(), slot_start_ms(self.genesis, slot) + late_ms)
@@ -101,7 +119,9 @@ class Bench:
         slot = self.node.chain.head.slot
         while True:
             slot += 1
-            if self.node.chain.schedule.leader(slot) == self.proposer:
+            voter = self.node.voting.voter
+            assert voter is not None
+            if produce.proposer(self.node.chain, slot, voter) == self.proposer:
                 yield slot
 
     def propose(self, slot: int) -> list[Effect]:
@@ -112,7 +132,8 @@ class Bench:
         out = self.step(Connected(peer, ADDRESS.replace(PEER, peer), False))
         hello = m.Hello(
             "test", self.genesis.chain_id, self.node.chain.genesis_hash,
-            ("gossip/1", "sync/1", "peers/1"), head_height, bytes(32), 0, 0, 0, (), b"12345678",
+            CAPABILITIES, (), b"12345678", head_height, bytes(32), 0,
+            self.node.chain.genesis_hash, 0, 0, 0, 0, self.now_ms,
         )  # fmt: skip
         return out + self.receive(hello, peer)
 
@@ -151,31 +172,53 @@ def test_start_asks_to_be_woken_at_the_next_slot() -> None:
     assert bench.start() == [Wake(slot_start_ms(bench.genesis, 1))]
 
 
-def test_the_guard_is_written_before_the_proposal_is_signed() -> None:
+def proposals(effects: Sequence[Effect]) -> list[Sign]:
+    signs = [effect for effect in effects if isinstance(effect, Sign)]
+    return [sign for sign in signs if sign.ballot.kind is Kind.PROPOSAL]
+
+
+def test_a_proposal_waits_for_its_signature() -> None:
     bench = Bench()
     bench.start()
     slot = next(bench.own_slots())
     effects = bench.at_slot(slot)
-    write, sign, *rest = effects
-    assert isinstance(write, Write)
-    assert list(write.puts) == [KEY_PROPOSED]
-    assert unpack_proposed(write.puts[KEY_PROPOSED]) == slot
-    assert isinstance(sign, Sign)
-    assert not of(rest, Send)
-    assert not of(rest, Publish)
+    (sign,) = proposals(effects)
+    assert (sign.ballot.epoch, sign.ballot.slot) == (0, slot)
+    assert not of(effects, Publish)
+    assert bench.node.chain.head.height == 0
+
+
+def test_one_delegate_makes_its_block_final_at_once() -> None:
+    bench = Bench()
+    bench.start()
+    effects = bench.propose(next(bench.own_slots()))
+    signs = [effect.ballot.kind for effect in effects if isinstance(effect, Sign)]
+    assert signs == [Kind.PROPOSAL, Kind.PREVOTE, Kind.COMMIT]
+    assert bench.node.chain.final.hash == bench.node.chain.head.hash
+    topics = [effect.topic for effect in effects if isinstance(effect, Publish)]
+    assert topics == ["newHeads", "finalizedHeads"]
+
+
+def test_what_the_signer_refuses_is_not_asked_again() -> None:
+    bench = Bench()
+    bench.start()
+    slot = next(bench.own_slots())
+    (sign,) = proposals(bench.at_slot(slot))
+    refused = Signed(sign.ticket, b"", VoteState())
+    assert not proposals(bench.step(refused))
+    assert not proposals(bench.step(Woke(), bench.now_ms + 100))
+    assert proposals(bench.at_slot(slot + 1))
 
 
 def test_a_signed_block_is_written_before_it_is_told() -> None:
     bench = Bench()
     bench.start()
     bench.greet()
-    (sign,) = of(bench.at_slot(next(bench.own_slots())), Sign)
-    assert isinstance(sign, Sign)
-    effects = bench.step(Signed(sign.ticket, crypto.sign(sign.digest, bench.key)))
-    write = effects[0]
-    assert isinstance(write, Write)
-    assert any(key.startswith(KEY_BLOCK) for key in write.puts)
-    assert isinstance(effects[1], Publish)
+    (sign,) = proposals(bench.at_slot(next(bench.own_slots())))
+    effects = bench.step(bench.signed(sign))
+    told = kinds(effects).index(Publish)
+    written = [key for effect in effects[:told] if isinstance(effect, Write) for key in effect.puts]
+    assert any(key.startswith(KEY_BLOCK) for key in written)
     assert bench.node.chain.head.height == 1
     later = bench.step(Woke(), bench.now_ms + 100)
     assert any(isinstance(e, Send) and e.protocol == "gossip" for e in [*effects, *later])
@@ -185,20 +228,13 @@ def test_a_restart_signs_no_slot_again() -> None:
     first = Bench()
     first.start()
     slot = next(first.own_slots())
-    assert of(first.at_slot(slot), Sign)  # its signature is lost with the process
-    again = Bench(disk=first.disk)
+    (sign,) = proposals(first.at_slot(slot))
+    first.signed(sign)  # the signature is lost with the process, the state is not
+    again = Bench(disk=first.disk, state=first.state)
     again.now_ms = slot_start_ms(first.genesis, slot - 1)  # and the clock is behind
     again.start()
-    assert not of(again.at_slot(slot), Sign)
-    assert of(again.at_slot(slot + 1), Sign)
-
-
-def test_the_slot_that_runs_at_the_start_is_left_out() -> None:
-    """A disk that was lost or put back knows no guard: its slot may have been signed."""
-    bench = Bench()
-    bench.now_ms = slot_start_ms(bench.genesis, 5)
-    assert not of(bench.start(), Sign)
-    assert of(bench.at_slot(6), Sign)
+    assert not proposals(again.at_slot(slot))
+    assert proposals(again.at_slot(slot + 1))
 
 
 @pytest.mark.parametrize(("late_ms", "signs"), [(0, 1), (500, 1), (501, 0), (999, 0)])
@@ -206,40 +242,27 @@ def test_a_late_slot_is_left_out(late_ms: int, signs: int) -> None:
     bench = Bench()
     bench.start()
     slot = next(bench.own_slots())
-    assert len(of(bench.at_slot(slot, late_ms), Sign)) == signs
+    assert len(proposals(bench.at_slot(slot, late_ms))) == signs
 
 
 def test_only_the_leader_proposes_and_once() -> None:
     bench = Bench(delegates=4)
     bench.start()
-    signed = [slot for slot in range(1, 40) if of(bench.at_slot(slot), Sign)]
-    leads = bench.node.chain.schedule.leader
-    assert signed == [slot for slot in range(1, 40) if leads(slot) == bench.proposer]
-    assert not of(bench.at_slot(signed[-1]), Sign)
-
-
-def test_signatures_that_nobody_waits_for_change_nothing() -> None:
-    bench = Bench()
-    bench.start()
-    (sign,) = of(bench.at_slot(1), Sign)
-    assert isinstance(sign, Sign)
-    signed = Signed(sign.ticket, crypto.sign(sign.digest, bench.key))
-    assert not of(bench.step(Signed(sign.ticket + 1, signed.signature)), Write)
-    assert of(bench.step(signed), Write)
-    assert not of(bench.step(signed), Write)
-    assert bench.node.chain.head.height == 1
+    order = bench.node.chain.epoch.order
+    signed = [slot for slot in range(1, 8) if proposals(bench.at_slot(slot))]
+    assert signed == [slot for slot in range(1, 8) if order[slot % 4] == bench.proposer]
+    assert not proposals(bench.at_slot(signed[-1]))
 
 
 def test_own_block_refused_after_the_clock_was_set_back() -> None:
     bench = Bench()
     bench.start()
-    (sign,) = of(bench.at_slot(50), Sign)
-    assert isinstance(sign, Sign)
-    signed = Signed(sign.ticket, crypto.sign(sign.digest, bench.key))
-    assert not of(bench.step(signed, bench.now_ms - 40_000), Write)
+    (sign,) = proposals(bench.at_slot(15))
+    effects = bench.step(bench.signed(sign), bench.now_ms - 10_000)
+    assert not of(effects, Publish)
     assert bench.node.chain.head.height == 0
-    assert not of(bench.at_slot(50), Sign)
-    assert of(bench.at_slot(51), Sign)
+    assert not proposals(bench.at_slot(15))
+    assert proposals(bench.at_slot(16))
 
 
 def test_a_clock_set_back_stops_no_gossip_and_no_slot() -> None:
@@ -267,7 +290,7 @@ def test_two_nodes_with_one_key_agree_on_a_head() -> None:
         bench.start()
         bench.greet()
         bench.propose(slot)
-    blocks = [bench.node.raw(Lane.BLOCK, bench.node.chain.head.hash) for bench in (one, other)]
+    blocks = [bench.node.view.raw(Lane.BLOCK, bench.node.chain.head.hash) for bench in (one, other)]
     assert blocks[0] != blocks[1]
     for bench, raw in zip((one, other), blocks[::-1], strict=True):
         assert raw is not None
@@ -353,9 +376,9 @@ def test_unjudged_frames_of_one_peer_are_bounded() -> None:
     bench.start()
     bench.greet()
     frame = m.Items(Lane.TX, (bench.payment(),))
-    asked = [effect for _ in range(UNJUDGED_MAX + 20) for effect in bench.receive(frame)]
+    asked = [effect for _ in range(UNJUDGED.frames_max + 20) for effect in bench.receive(frame)]
     verifies = of(asked, Verify)
-    assert len(verifies) == UNJUDGED_MAX
+    assert len(verifies) == UNJUDGED.frames_max
     other = peer_id(crypto.public_key(secret("other")))
     bench.greet(peer=other)
     assert of(bench.receive(frame, other), Verify)
@@ -404,8 +427,8 @@ def test_blocks_from_the_future_are_no_offence() -> None:
     """One of the two clocks is wrong, and it may be ours."""
     ahead, behind = Bench(), Bench()
     ahead.start()
-    ahead.propose(3_600)
-    raw = ahead.node.raw(Lane.BLOCK, ahead.node.chain.head.hash)
+    ahead.propose(3_584)  # the back-off leaves every 64th slot
+    raw = ahead.node.view.raw(Lane.BLOCK, ahead.node.chain.head.hash)
     assert raw is not None
     behind.start()
     effects = behind.greet(head_height=2)
@@ -476,7 +499,7 @@ def test_blocks_of_a_peer_bring_us_to_its_head() -> None:
     near.now_ms = far.now_ms
     out = near.greet(head_height=7)
     (ask,) = block_requests(out)
-    raws = tuple(far.node.blocks_after(ask.locator))
+    raws = tuple(far.node.view.blocks_after(ask.locator))
     near.answered(near.receive(m.Blocks(ask.request, raws, False)))
     assert near.node.chain.head.hash == far.node.chain.head.hash
     assert near.node.links.syncing(near.now_ms) is None

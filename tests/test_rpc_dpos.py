@@ -29,9 +29,9 @@ def test_tags_follow_certificates(node: Node) -> None:
     first = node.produce(certified=False)
     node.produce(certified=False)
     assert heights() == [2, 0, 0]
-    node.net.certify(node.chain, node.disk, first, Kind.PREVOTE)
+    node.net.certify(node.chain, node.disk, first.header, Kind.PREVOTE)
     assert heights() == [2, 1, 0]
-    node.net.certify(node.chain, node.disk, first, Kind.COMMIT)
+    node.net.certify(node.chain, node.disk, first.header, Kind.COMMIT)
     assert heights() == [2, 1, 1]
 
 
@@ -76,7 +76,7 @@ def test_status_of_the_nodes_own_delegate(node: Node) -> None:
     node.voting.idle = None
     node.voting.voter = replace(node.voting.voter, public_key=b"\2" * 33)
     own = ask(node, "dpos_status")["delegate"]
-    assert (own["address"], own["index"]) == (None, None)
+    assert (own["address"], own["index"]) == (None, None)  # nobody registered this key
     assert own["silent"] == "not in the set of this epoch"
     node.voting.voter = None
     assert ask(node, "dpos_status")["delegate"] is None
@@ -160,7 +160,15 @@ def test_metrics(node: Node) -> None:
     found = metrics(node)
     assert found["dipnet_finality_lag_slots"] == found["dipnet_unfinal_blocks"] == 1
     assert found["dipnet_finalized_height"] == found["dipnet_safe_height"] == 2
-    assert found["dipnet_backoff_step"] == found["dipnet_delegate_active"] == 1
+    assert found["dipnet_backoff_step"] == found["dipnet_own_active"] == 1
+    own = node.net.secrets[address_of("delegate 0")]
+    made = sum(
+        node.net.secrets[header.proposer] == own
+        for height in (1, 2, 3)
+        for header in [node.chain.need(node.chain.hash_at(height) or b"")]
+    )
+    assert (found["dipnet_own_produced_total"], found["dipnet_own_missed_total"]) == (made, 0)
+    assert found["dipnet_own_unsigned_total"] == 0
     assert found["dipnet_certificate_latency_seconds_count"] == 2
     assert found['dipnet_certificate_latency_seconds_bucket{le="0.05"}'] == 0
     assert found['dipnet_certificate_latency_seconds_bucket{le="0.1"}'] == 2
@@ -192,3 +200,5 @@ def test_participation_has_a_label_for_each_member(node: Node) -> None:
     assert found[f'dipnet_delegate_prevotes{{delegate="{last}"}}'] == slots
     assert found[f'dipnet_delegate_commits{{delegate="{last}"}}'] == 0
     assert sum("dipnet_delegate_slots" in name for name in found) == 4
+    node.voting.results["vote_slot"] += 2
+    assert metrics(node)['dipnet_votes_total{error="vote_slot"}'] == 2

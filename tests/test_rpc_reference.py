@@ -16,7 +16,7 @@ PROMISED = """
     eth_unsubscribe
     dag_submit dag_template dag_get dag_status dag_latest dag_range dag_stats
     dpos_status dpos_schedule dpos_evidence dpos_delegates dpos_delegate dpos_account
-    dpos_parameters dipnet_status dipnet_account
+    dpos_parameters dpos_borders dpos_finalHeader dipnet_status dipnet_account
 """
 
 

@@ -26,7 +26,7 @@ from dipnet.consensus.votes import (
 )
 from dipnet.crypto import ADDRESS_ZERO, keccak256, recover, sha256
 from dipnet.errors import Invalid
-from dipnet.genesis import Genesis
+from dipnet.genesis import BLOCK_BYTES_MAX, Genesis
 from dipnet.state import Journal, trie_root
 from dipnet.tx import TX_BYTES_MAX, Tx, decode_batch, decode_known
 
@@ -74,7 +74,7 @@ def decode_block(
     cannot have this value), ``block_tx`` (a transaction that is none), ``block_root`` (body and
     header disagree), ``block_signature``, those of ``decode_certificate`` and ``signer_of``.
     """
-    header_raw, signature, tx_raws, sections, frontier = _unpack_block(raw, genesis)
+    header_raw, signature, tx_raws, sections, frontier = _unpack_block(raw)
     header = decode_header(header_raw)
     check_fields(header, constant_fields(genesis))
     wanted = signer_of(header) if signer_of is not None else None
@@ -113,7 +113,7 @@ def stored_block(raw: bytes, genesis: Genesis, senders: Sequence[bytes]) -> Bloc
 
     Raises ``Invalid`` when the bytes are not those of a block with so many transactions.
     """
-    header_raw, signature, tx_raws, sections, frontier = _unpack_block(raw, genesis)
+    header_raw, signature, tx_raws, sections, frontier = _unpack_block(raw)
     header = decode_header(header_raw)
     if header.tx_root != ordered_root(tx_raws) or len(senders) != len(tx_raws):
         raise Invalid("block_root", "tx_root")
@@ -148,17 +148,18 @@ def header_of(raw: bytes) -> Header:
     return decode_header(raw[5 : 5 + size])
 
 
-def _unpack_block(raw: bytes, genesis: Genesis) -> list[Any]:
+def _unpack_block(raw: bytes) -> list[Any]:
     """The parts of the record without its version: header, signature, txs, certificates, frontier.
 
-    No block holds more transactions than its bytes can, nor, yet, a frontier.
+    No block holds more transactions than its bytes can, nor, yet, a frontier. How many bytes it
+    may have follows from its epoch, which is the chain's to say; here is what none may pass.
     """
-    txs = Many(Bin(1, TX_BYTES_MAX), genesis.block_bytes_max // TX_BYTES_MIN)
+    txs = Many(Bin(1, TX_BYTES_MAX), BLOCK_BYTES_MAX // TX_BYTES_MIN)
     shape = (
         BLOCK_VERSION, Bin(0, HEADER_BYTES_MAX), Bin(SIGNATURE_BYTES), txs,
         Many(Bin(0, CERTIFICATE_BYTES_MAX), CERTIFICATES_MAX), Many(_HASH, 0),
     )  # fmt: skip
-    return unpack(raw, shape, genesis.block_bytes_max)[1:]
+    return unpack(raw, shape, BLOCK_BYTES_MAX)[1:]
 
 
 def constant_fields(genesis: Genesis) -> dict[str, Any]:

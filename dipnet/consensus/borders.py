@@ -9,7 +9,6 @@ because whoever knows a set needs only those (ADR 93).
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Final
 
 from dipnet.codec import Bin, Many, Puts, Reader, pack, unpack
@@ -106,11 +105,11 @@ def decode_border(raw: bytes) -> BorderProof:
 
 
 def ordered_members(pairs: list[list[bytes]]) -> Members:
-    """The set of these pairs of a record; ``Invalid("record")`` unless they ascend strictly."""
-    members = Members(tuple((one, key) for one, key in pairs))
-    if any(one >= other for one, other in pairwise(members.addresses)):
-        raise Invalid("record", "a set that is not sorted by address, each once")
-    return members
+    """The set of these pairs of a record; ``Invalid("record")`` where they are none."""
+    try:
+        return Members(tuple((one, key) for one, key in pairs))
+    except ValueError as error:
+        raise Invalid("record", str(error)) from None
 
 
 # --- on disk

@@ -35,10 +35,6 @@ class Certificates:
             self.prove(certificate)
             self.highest[certificate.ballot.kind] = certificate
 
-    def proven(self, certificate: Certificate) -> bool:
-        """Whether these very signatures were verified lately."""
-        return self._proven.get(certificate.id) == certificate
-
     def verified(self, certificate: Certificate) -> bool:
         """Whether these very signatures are known to be good.
 

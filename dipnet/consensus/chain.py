@@ -144,7 +144,7 @@ class Chain(Canonical):
     @property
     def next_base_fee(self) -> int:
         """Base fee (wei for a unit of gas) of the block after the head."""
-        return next_base_fee(self._genesis, self.head.base_fee, self.head.gas_used)
+        return next_base_fee(self.parameters, self.head.base_fee, self.head.gas_used)
 
     def epoch_at(self, header: Header) -> Epoch:
         """The epoch of the children of a block that we have."""
@@ -235,15 +235,15 @@ class Chain(Canonical):
         everybody other blocks of his slot would else part the honest for good. Raises
         ``Invalid``: ``block_parent`` (unknown), ``block_old`` (not above the final block),
         ``block_epoch``, ``block_future``, ``block_leader``, ``block_signature``, ``block_slot``,
-        ``block_limit`` (too many of one slot), ``block_form``, ``block_tx``, ``block_root``,
-        ``block_seed``, ``rules_unknown`` and those of certificates.
+        ``block_limit`` (too many by one leader), ``block_form``, ``block_tx``, ``block_root``,
+        ``block_seed``, ``oversized``, ``rules_unknown`` and those of certificates.
         """
         header = block.header
         if self.header(header.hash) is not None:
             return Imported({})
         place = self._admit(block, now_ms)
         if not asked:
-            self._check_room(header.slot)
+            self._check_room(header)
         self._check_place(block, place)
         link, receipts, puts = self._execute(block, place)
         senders = [tx.sender for tx in block.txs]
@@ -287,6 +287,8 @@ class Chain(Canonical):
         rules.check_known(epoch)
         if header.epoch != epoch.number:
             raise Invalid("block_epoch", f"{header.epoch} where {epoch.number} runs")
+        if len(block.raw) > epoch.parameters.block_bytes_max:
+            raise Invalid("oversized", f"{len(block.raw)} bytes")
         if header.slot <= parent.slot:
             raise Invalid("block_slot", f"{header.slot} after {parent.slot}")
         start_ms = schedule.slot_start_ms(epoch.parameters, header.slot)
@@ -300,10 +302,12 @@ class Chain(Canonical):
         links = Links(header.justify, header.final)
         return Place(self.link(parent.hash), epoch, header.slot, links)
 
-    def _check_room(self, slot: int) -> None:
-        """Of one slot few blocks are kept that nobody asked for."""
-        if sum(1 for _ in self._reader.scan(slot_prefix(slot))) >= rules.SLOT_BLOCKS_MAX:
-            raise Invalid("block_limit", f"slot {slot}")
+    def _check_room(self, header: Header) -> None:
+        """Of one leader and slot few blocks are kept that nobody asked for."""
+        of_slot = [key[-HASH_BYTES:] for key, _ in self._reader.scan(slot_prefix(header.slot))]
+        own = sum(1 for one in of_slot if self.need(one).proposer == header.proposer)
+        if own >= rules.SLOT_BLOCKS_MAX:
+            raise Invalid("block_limit", f"slot {header.slot}")
 
     def _check_place(self, block: Block, place: Place) -> None:
         """The links that a header claims are those that its certificates give, and so its fields.
@@ -451,7 +455,9 @@ class Chain(Canonical):
         reverted = [tx for one in left for tx in self.need_block(one).txs]
         puts |= dict.fromkeys([records.KEY_TX + tx.hash for tx in reverted])
         # A certificate may make a shorter branch the best one.
-        puts |= dict.fromkeys([height_key(at) for at in range(head.height + 1, old_head.height + 1)])
+        puts |= dict.fromkeys(
+            [height_key(at) for at in range(head.height + 1, old_head.height + 1)]
+        )
         for one in applied:
             puts[height_key(one.header.height)] = one.hash
             for index, tx in enumerate(one.txs):

@@ -59,7 +59,7 @@ _TABLE: Final = (
         actions.submit_evidence,
     ),
     Method(
-        "proposeParameters", "bytes32 name, uint256 value", "uint256 id", _RULES,
+        "proposeParameters", "bytes32 name, uint256 newValue", "uint256 id", _RULES,
         actions.propose_parameters,
     ),
     Method("voteParameters", "uint256 id", "", _PLAIN, actions.vote_parameters),

@@ -71,7 +71,8 @@ def build(chain: Chain, pool: Pool, slot: int, proposer: bytes, seed_key: bytes)
     section = chain.section(chain.head)
     place = chain.place(chain.head, slot, section)
     execution = chain.execution(place, proposer)
-    room = chain.genesis.block_bytes_max - BODY_BYTES_MIN - sum(len(one.raw) for one in section)
+    bytes_max = place.epoch.parameters.block_bytes_max
+    room = bytes_max - BODY_BYTES_MIN - sum(len(one.raw) for one in section)
     txs, refused = _filled(execution, pool, place.fields["base_fee"], room)
     committed, committed_slot = chain.committed(place.parent.header, proposer)
     reveal = schedule.NO_SECRET

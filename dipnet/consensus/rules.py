@@ -12,18 +12,19 @@ from dipnet.consensus.fees import next_base_fee
 from dipnet.consensus.finality import Links
 from dipnet.consensus.header import HASH_ZERO, Header
 from dipnet.errors import Invalid
+from dipnet.genesis import RULES_KNOWN
 
 CLOCK_SKEW_MS: Final = 500
 """How far ahead of our clock the slot of a valid block may begin."""
 
 SLOT_BLOCKS_MAX: Final = 4
-"""Blocks of one slot, which is of one proposer, that are kept; the honest number is one."""
+"""Blocks of one slot by one proposer that are kept; the honest number is one.
+
+On branches with other seeds, or with another step of the back-off, a slot is somebody else's.
+"""
 
 MISSED_SLOTS_MAX: Final = 256
 """Slots before a block that are looked at for leaders who missed theirs, the nearest ones."""
-
-RULES_MAX: Final = 1
-"""The newest version of the rules that this program knows."""
 
 
 def links_of(header: Header) -> Links:
@@ -74,8 +75,8 @@ def chained_fields(parent: Header, epoch: Epoch, slot: int, links: Links) -> dic
 
 def check_known(epoch: Epoch) -> None:
     """Raises ``Invalid("rules_unknown")`` where an epoch has rules that this program has not."""
-    if epoch.parameters.rules > RULES_MAX:
+    if epoch.parameters.rules > RULES_KNOWN:
         raise Invalid(
             "rules_unknown",
-            f"epoch {epoch.number} has rules {epoch.parameters.rules}, here are {RULES_MAX}",
+            f"epoch {epoch.number} has rules {epoch.parameters.rules}, here are {RULES_KNOWN}",
         )

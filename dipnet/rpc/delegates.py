@@ -10,11 +10,10 @@ from typing import Final
 
 from dipnet.codec import to_hex
 from dipnet.consensus import candidates, election, parameters, stakes
-from dipnet.consensus.around import DPOS_ADDRESS
 from dipnet.consensus.candidates import Candidate
 from dipnet.consensus.epochs import Epoch
 from dipnet.consensus.header import Header
-from dipnet.consensus.layout import PROPOSALS_OPEN, WORD, Held, Place
+from dipnet.consensus.layout import PROPOSALS_OPEN, WORD, Place
 from dipnet.consensus.tally import Participation
 from dipnet.crypto import checksum
 from dipnet.errors import Invalid
@@ -57,8 +56,7 @@ class At:
 
     def root(self) -> Place:
         """Its variables; good until the chain's next block."""
-        journal = lookup.journal(self.backend, ByHash(self.header.hash, False))
-        return Place(Held(journal, DPOS_ADDRESS))
+        return lookup.contract(self.backend, ByHash(self.header.hash, False))
 
 
 def named(public: bytes) -> str:

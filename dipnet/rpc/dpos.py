@@ -6,13 +6,15 @@ What is asked of the contract is in ``delegates.py``.
 from typing import Final
 
 from dipnet.codec import to_hex
-from dipnet.consensus import finality, rules
+from dipnet.consensus import candidates, finality, rules
 from dipnet.consensus.epochs import Epoch
 from dipnet.consensus.header import Header
 from dipnet.consensus.schedule import shuffle, slot_at, slot_start_ms
 from dipnet.consensus.tally import Statement
+from dipnet.crypto import address as key_address
 from dipnet.crypto import checksum
 from dipnet.errors import Invalid
+from dipnet.rpc import lookup
 from dipnet.rpc.backend import Backend
 from dipnet.rpc.method import Method, Param
 from dipnet.rpc.params import between
@@ -76,20 +78,30 @@ def _place(header: Header, now_ms: int) -> View:
 
 
 def own_address(backend: Backend) -> bytes | None:
-    """The address of this node's delegate, None when it is not in the set of the epoch."""
-    voter, members = backend.voting.voter, backend.chain.epoch.members
-    index = None if voter is None else members.index_of_key(voter.public_key)
-    return None if index is None else members.addresses[index]
+    """The address of this node's delegate; None without one, or before it is registered."""
+    voter = backend.voting.voter
+    if voter is None:
+        return None
+    owner = candidates.owner_of(lookup.contract(backend, "latest"), key_address(voter.public_key))
+    return owner if any(owner) else None
+
+
+def _silence(backend: Backend, member: bool) -> str | None:
+    """Why the node's delegate neither proposes nor votes."""
+    voting = backend.voting
+    if voting.paused:
+        return "paused"
+    return voting.idle or (None if member else "not in the set of this epoch")
 
 
 def _own(backend: Backend) -> View | None:
     voting, members = backend.voting, backend.chain.epoch.members
     if voting.voter is None:
         return None
-    state, index = voting.voter.state, members.index_of_key(voting.voter.public_key)
-    silent = "paused" if voting.paused else voting.idle
+    state, address = voting.voter.state, own_address(backend)
+    index = members.index_of_key(voting.voter.public_key)
     return {
-        "address": None if index is None else checksum(members.addresses[index]),
+        "address": None if address is None else checksum(address),
         "publicKey": to_hex(voting.voter.public_key),
         "index": index,
         "voteState": {
@@ -99,7 +111,7 @@ def _own(backend: Backend) -> View | None:
             "committed": state.committed,
         },
         "paused": voting.paused,
-        "silent": silent or (None if index is not None else "not in the set of this epoch"),
+        "silent": _silence(backend, index is not None),
     }
 
 
@@ -164,7 +176,7 @@ METHODS: Final = (
         "(null, or address, publicKey, index, voteState, paused, silent), clockOffsetMs",
         "How finality goes, and this node's delegate. Latency is from the start of a block's slot "
         "to this node's knowing it final; `silent` says why the delegate neither proposes nor "
-        "votes.",
+        "votes; `clockOffsetMs` is how far the clocks of peers are ahead of ours.",
     ),
     Method(
         "dpos_schedule",

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 
 from dipnet.codec import Reader, to_hex
+from dipnet.consensus.around import DPOS_ADDRESS
 from dipnet.consensus.block import Block
 from dipnet.consensus.header import Header
+from dipnet.consensus.layout import Held, Place
 from dipnet.errors import Corrupt, Invalid
 from dipnet.rpc.backend import Backend
 from dipnet.rpc.params import BlockRef, ByHash
@@ -82,6 +84,11 @@ def state(backend: Backend, ref: BlockRef) -> tuple[Header, Reader]:
 def journal(backend: Backend, ref: BlockRef) -> Journal:
     """A journal over that state, to read from or to try something in."""
     return Journal(state(backend, ref)[1])
+
+
+def contract(backend: Backend, ref: BlockRef) -> Place:
+    """The variables of IDpos at that block, good until the chain's next one."""
+    return Place(Held(journal(backend, ref), DPOS_ADDRESS))
 
 
 def account(backend: Backend, address: bytes, ref: BlockRef) -> Account:

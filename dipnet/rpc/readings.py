@@ -5,9 +5,10 @@ Labels are few: members of the sets of the last epochs, fixed words, nothing tha
 
 from collections.abc import Iterator
 
+from dipnet.consensus import candidates
 from dipnet.crypto import checksum
 from dipnet.metrics import Distribution, Reading
-from dipnet.rpc import dpos
+from dipnet.rpc import dpos, lookup
 from dipnet.rpc.backend import Backend
 
 
@@ -61,7 +62,7 @@ def _finality(backend: Backend) -> Iterator[Reading | Distribution]:
     )
     offset_ms = backend.clock_offset_ms()
     if offset_ms is not None:
-        yield Reading("clock_offset_seconds", "Our clock less that of peers", offset_ms / 1000)
+        yield Reading("clock_offset_seconds", "How far the clocks of peers are ahead", offset_ms / 1000)
 
 
 def _votes(backend: Backend) -> Iterator[Reading]:
@@ -72,8 +73,24 @@ def _votes(backend: Backend) -> Iterator[Reading]:
         yield Reading("delegate_slots", slots, one.slots, label)
         yield Reading("delegate_prevotes", "In how many of them it prevoted", one.prevotes, label)
         yield Reading("delegate_commits", "In how many of them it committed", one.commits, label)
+    for code, count in voting.results.items():
+        text = "Votes by the code that refused them, empty when counted"
+        yield Reading("votes", text, count, (("error", code),), "counter")
     offenders = len(voting.tally.offences())
     yield Reading("offenders", "Delegates whose offence this node can prove", offenders)
     if voting.voter is not None:
-        votes = int(not voting.paused and voting.idle is None)
-        yield Reading("delegate_active", "1 while this node's delegate takes part", votes)
+        yield from _own(backend)
+
+
+def _own(backend: Backend) -> Iterator[Reading]:
+    """This node's delegate. Produced and missed are what the chain has counted."""
+    voting, address = backend.voting, dpos.own_address(backend)
+    active = int(not voting.paused and voting.idle is None)
+    yield Reading("own_active", "1 while this node's delegate takes part", active)
+    text = "Ballots that the signer refused"
+    yield Reading("own_unsigned", text, voting.unsigned, sort="counter")
+    if address is not None:
+        one = candidates.read(lookup.contract(backend, "latest"), address)
+        yield Reading("own_produced", "Slots with its block", one.produced, sort="counter")
+        yield Reading("own_missed", "Its slots without a block", one.missed, sort="counter")
+        yield Reading("own_jailed_until", "Epoch to which it is jailed", one.jailed_until)
