@@ -160,9 +160,8 @@ class Net:
 
     def votes(self, chain: Chain, header: Header, kind: Kind) -> list[Vote]:
         """The votes of all members of the set that votes on a block."""
-        border = chain.epoch_of(header).border
-        ballot = prevote(header, border)
-        members = chain.sets[ballot.epoch]
+        ballot = prevote(header, chain.epoch_of(header).border)
+        members = voters(chain, header)
         if kind is Kind.COMMIT:
             ballot = commit(ballot)
         digest = ballot.digest(self.genesis.chain_id)
@@ -174,7 +173,7 @@ class Net:
     def certificate(self, chain: Chain, header: Header, kind: Kind) -> Certificate:
         """The certificate of a block by a bare quorum of its set."""
         votes = self.votes(chain, header, kind)
-        members = chain.sets[votes[0].ballot.epoch]
+        members = voters(chain, header)
         return certificate_of(votes[: members.quorum], members)
 
     def certify(self, chain: Chain, memory: Memory, header: Header, *kinds: Kind) -> None:
@@ -185,6 +184,14 @@ class Net:
     def decoded(self, block: Block) -> Block:
         """What a peer makes of the block's bytes."""
         return decode_block(block.raw, self.genesis)
+
+
+def voters(chain: Chain, header: Header) -> Members:
+    """The set that votes on a block."""
+    epoch = chain.epoch_of(header)
+    if prevote(header, epoch.border).epoch == epoch.number:
+        return epoch.members
+    return chain.epochs.get(epoch.before.epoch, epoch.before.block_id).members
 
 
 def with_fields(header: Header, **changes: Any) -> Header:

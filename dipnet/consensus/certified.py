@@ -35,10 +35,6 @@ class Certificates:
             self.prove(certificate)
             self.highest[certificate.ballot.kind] = certificate
 
-    def proven(self, certificate: Certificate) -> bool:
-        """Whether these very signatures were verified lately."""
-        return self._proven.get(certificate.id) == certificate
-
     def verified(self, certificate: Certificate) -> bool:
         """Whether these very signatures are known to be good.
 
@@ -61,10 +57,6 @@ class Certificates:
         others = self._waiting.get(block_id) or []
         if all(one.id != certificate.id for one in others):
             self._waiting.put(block_id, [*others, certificate])
-
-    def awaited(self, slot: int) -> bool:
-        """Whether a block of the slot or above it is certified and not here."""
-        return any(one.ballot.slot >= slot for some in self._waiting.values() for one in some)
 
     def arrived(self, block_id: bytes) -> list[Certificate]:
         """What was waiting for a block that is here now."""

@@ -242,8 +242,8 @@ class Chain(Canonical):
         if self.header(header.hash) is not None:
             return Imported({})
         place = self._admit(block, now_ms)
-        if not asked and self._is_full(header):
-            raise Invalid("block_limit", f"slot {header.slot}")
+        if not asked:
+            self._check_room(header)
         self._check_place(block, place)
         link, receipts, puts = self._execute(block, place)
         senders = [tx.sender for tx in block.txs]
@@ -302,15 +302,12 @@ class Chain(Canonical):
         links = Links(header.justify, header.final)
         return Place(self.link(parent.hash), epoch, header.slot, links)
 
-    def _is_full(self, header: Header) -> bool:
-        """Whether as many blocks of this proposer and slot are here as are kept.
-
-        Not while a certificate waits for a block of that slot or a later one: who shows each of us
-        other blocks may have had one certified that did not come here among the first.
-        """
+    def _check_room(self, header: Header) -> None:
+        """Of one leader and slot few blocks are kept that nobody asked for."""
         of_slot = [key[-HASH_BYTES:] for key, _ in self._reader.scan(slot_prefix(header.slot))]
         own = sum(1 for one in of_slot if self.need(one).proposer == header.proposer)
-        return own >= rules.SLOT_BLOCKS_MAX and not self.certificates.awaited(header.slot)
+        if own >= rules.SLOT_BLOCKS_MAX:
+            raise Invalid("block_limit", f"slot {header.slot}")
 
     def _check_place(self, block: Block, place: Place) -> None:
         """The links that a header claims are those that its certificates give, and so its fields.

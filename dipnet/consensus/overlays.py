@@ -117,10 +117,6 @@ class Recent(Generic[V]):
             self._values.move_to_end(key)
         return value
 
-    def values(self) -> list[V]:
-        """All that are still here."""
-        return list(self._values.values())
-
     def put(self, key: bytes, value: V) -> None:
         """Keep ``value``."""
         self._values[key] = value
