@@ -242,7 +242,8 @@ class Daemon:
             )
         self._low_disk = None if free >= self.config.disk_refuse_bytes else f"{free >> 20} MiB free"
         slot = slot_at(self.chain.parameters, self.now_ms())
-        self._lag = self.finality.look(slot, self.chain.final)
+        if self.syncing() is None:  # else it lags, of course
+            self._lag = self.finality.look(slot, self.chain.final)
         self._loop.call_later(WATCH_S, self._watch)
         return None
 
@@ -390,9 +391,8 @@ class Daemon:
         return self.node.voting
 
     def clock_offset_ms(self) -> int | None:
-        """How far our clock is ahead of what peers say, None while nobody says."""
-        behind_ms = self.node.links.clock_offset_ms()
-        return None if behind_ms is None else -behind_ms
+        """How far the clocks of peers are ahead of ours, None while nobody says."""
+        return self.node.links.clock_offset_ms()
 
     def started_ms(self) -> int:
         """``now_ms`` when the process started."""
