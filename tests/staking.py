@@ -148,12 +148,12 @@ class World:
         return candidates.place(self.root, who)[candidates.STATUS]
 
 
-def registration(who: bytes, key: bytes, **fields: Any) -> tuple[Any, ...]:
+def registration(who: bytes, signer: bytes, **fields: Any) -> tuple[Any, ...]:
     """Arguments of ``register`` for an account, signed by a key."""
     chosen: dict[str, Any] = {
         "name": "somebody", "url": "https://a.example", "commission": 1_000,
-        "key": public_key(key), "commitment": bytes(31) + b"\1", "organisation": bytes(32),
-        "signature": sign(candidates.registration_digest(CHAIN_ID, who), key),
+        "key": public_key(signer), "commitment": bytes(31) + b"\1", "organisation": bytes(32),
+        "signature": sign(candidates.registration_digest(CHAIN_ID, who), signer),
     }  # fmt: skip
     return tuple((chosen | fields).values())
 
