@@ -45,7 +45,7 @@ format: $(VENV)/ready ## rewrite the sources as ruff likes them
 sim: $(VENV)/built ## SEEDS=n seeds of the simulator, each under two hash seeds
 	$(PY) tests/sim_run.py --seeds $(SEEDS)
 
-exhaustive: $(VENV)/built ## finality over every tree of BLOCKS=n blocks (4: seconds, 5: minutes)
+exhaustive: $(VENV)/built ## finality over every tree of BLOCKS=n blocks (4: seconds, 5: 20 minutes)
 	$(PY) tests/exhaustive_run.py --blocks $(BLOCKS)
 
 mutants: $(VENV)/built ## every rule broken once; fails if a mutant survives

@@ -28,7 +28,7 @@ from dipnet.p2p.scores import Scores
 from dipnet.p2p.serve import serve_blocks, serve_located, serve_vertices
 from dipnet.p2p.slots import Slots
 from dipnet.p2p.vertexsync import VertexSync
-from dipnet.peering import KIND_OF, KINDS_PUSHED, OFFENCE_OF, Incoming, Unjudged, View
+from dipnet.peering import KIND_OF, LANE_OF, OFFENCE_OF, Incoming, Unjudged, View
 
 FLUSH_MS: Final = 20  # announcements and fetches of this long leave together
 FLUSH_BYTES: Final = 64 << 10  # or sooner, when so much waits
@@ -203,8 +203,8 @@ class Links:
             return False
         if not waiting.add(incoming.peer, incoming.size):
             return False
-        if incoming.kind in KINDS_PUSHED:
-            self.gossip.express.on_judging(incoming.items)
+        if incoming.kind in LANE_OF:
+            self.gossip.express.on_judging(LANE_OF[incoming.kind], incoming.items)
         return True
 
     def offend(self, now_ms: int, peer: str, offence: str, reason: str, times: int = 1) -> None:
@@ -217,8 +217,8 @@ class Links:
         """What ``incoming`` was worth: its refusals are charged to the peer that sent them."""
         peer = incoming.peer
         self._unjudged.of(incoming).remove(peer, incoming.size)
-        if incoming.kind in KINDS_PUSHED:
-            self.gossip.express.on_judged(incoming.items)
+        if incoming.kind in LANE_OF:
+            self.gossip.express.on_judged(LANE_OF[incoming.kind], incoming.items)
         for refusal in refused:
             offence = OFFENCE_OF.get(refusal.code)
             if offence is not None:

@@ -17,7 +17,7 @@ KIND_OF: Final = {
     Lane.BLOCK: "blocks",
     Lane.TX: "relayed",
 }
-KINDS_PUSHED: Final = frozenset(KIND_OF[lane] for lane in PUSHED)
+LANE_OF: Final = {KIND_OF[lane]: lane for lane in PUSHED}
 
 
 class View(Protocol):
@@ -102,7 +102,10 @@ OFFENCE_OF: Final[dict[str, str]] = {
     "block_leader": "invalid_block",
     "block_root": "invalid_block",
     "block_signature": "bad_signature",
-    # vote_epoch and vote_slot are missing: somebody is behind, or a clock is wrong, maybe ours.
+    "block_seed": "invalid_block",
+    "certificate_section": "invalid_block",
+    # vote_epoch, vote_slot and certificate_block are missing: somebody is behind, maybe we, or a
+    # clock is wrong, maybe ours; vote_limit: the offender is the delegate, not who relays him.
     "vote_form": "malformed",
     "vote_member": "bad_signature",
     "vote_signature": "bad_signature",
@@ -162,7 +165,7 @@ class Unjudged:
 
     def of(self, incoming: Incoming) -> Backlog:
         """Where ``incoming`` waits."""
-        return self._pushed if incoming.kind in KINDS_PUSHED else self._all
+        return self._pushed if incoming.kind in LANE_OF else self._all
 
     def __len__(self) -> int:
         """Bytes of all peers."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+from dipnet import crypto
 from dipnet.consensus import finality, schedule
 from dipnet.consensus.block import (
     Block,
@@ -21,7 +22,9 @@ from dipnet.consensus.block import (
 )
 from dipnet.consensus.chain import Chain
 from dipnet.consensus.header import Header
+from dipnet.consensus.idpos import DPOS_ADDRESS, METHODS
 from dipnet.consensus.members import Members
+from dipnet.consensus.produce import Draft
 from dipnet.consensus.schedule import slot_at, slot_start_ms
 from dipnet.consensus.votes import (
     CERTIFIED_BYTES,
@@ -33,8 +36,10 @@ from dipnet.consensus.votes import (
 )
 from dipnet.p2p import messages as m
 from dipnet.p2p.messages import Lane
+from dipnet.state import KEY_ACCOUNT, Account
+from dipnet.tx import Tx, decode_batch, sign_tx
 from tests.sim import Host, World
-from tests.sim_signer import Ballots, Reckless
+from tests.sim_signer import Reckless
 from tests.sim_wires import End
 
 VICES = (
@@ -45,6 +50,7 @@ PERCENT = 60  # of its slots in which a vice is lived out
 FLOOD_BLOCKS, FLOOD_SHARES = 5, 3  # blocks of one slot told to a peer, and of how many sets
 HELD_SLOTS = (1, 4)  # how long a hidden block is held back
 PAST_BLOCKS = 10
+STAKE_GAS, STAKE_FEE = 500_000, 10**11
 ACT_MS = (20, 400)  # in a slot, when the key signs on its own account
 ROOTS = ("state_root", "receipt_root", "tx_root", "gas_used", "base_fee", "parent", "justify",
          "final", "epoch", "seed_reveal", "next_set_hash", "height")  # fmt: skip
@@ -174,9 +180,9 @@ class Byzantine:
         ``stale``: it knows of no certificate that its parent does not know.
         """
         section = () if stale else self._chain.section(parent)
-        chain, key = self._chain, self._key.secret
-        twin = sibling(chain, parent, header.slot, header.proposer, key, number, section)
-        return seal(twin[0], (), self._key.sign(twin[0].proposal), self._key.address, twin[1]).raw
+        chain, key = self._chain, self._key
+        twin = sibling(chain, parent, header.slot, header.proposer, key.secret, number, section)
+        return twin.sealed(key.sign(twin.header.proposal), key.public_key).raw
 
     def _spoiled(self, block: Block) -> list[bytes]:
         """Our block with one field that is wrong, well signed."""
@@ -286,11 +292,6 @@ class Byzantine:
         return self._rng.randbytes(32)
 
 
-def make_byzantine(ballots: Ballots, hosts: list[Host]) -> dict[bytes, None]:
-    """The addresses of the keys that are held to nothing."""
-    return {host.signer.address: None for host in hosts if host.signer and not host.signer.honest}
-
-
 def sibling(
     chain: Chain,
     parent: Header,
@@ -299,31 +300,54 @@ def sibling(
     secret: bytes,
     number: int,
     section: tuple[Certificate, ...],
-) -> tuple[Header, tuple[Certificate, ...]]:
-    """An empty block of ``slot`` on any parent, as ``produce.build`` makes one on the head.
+) -> Draft:
+    """A block of ``slot`` on any parent, as ``produce.build`` makes one on the head.
 
-    ``number`` tells it from others: it commits to another secret.
+    Its one transaction stakes ``number`` wei, which tells it from others.
     """
     place = chain.place(parent, slot, section)
     execution = chain.execution(place, proposer)
+    tx = _stake(chain, parent, secret, number)
+    execution.add(tx)
     key = schedule.seed_key(secret)
     committed, committed_slot = chain.committed(parent, proposer)
     reveal = schedule.NO_SECRET
     if committed != reveal:
         reveal = schedule.seed_secret(key, committed_slot)
-    commitment = schedule.commitment(schedule.seed_secret(key, slot + (number << 32)))
+    commitment = schedule.commitment(schedule.seed_secret(key, slot))
     executed = execution.finish(place.missed, commitment, place.border)
     fields: dict[str, Any] = {
         **constant_fields(chain.genesis),
         **place.fields,
         **executed.fields,
         "proposer": proposer,
-        "tx_root": ordered_root([]),
+        "tx_root": ordered_root([tx.raw]),
         "cert_root": cert_root([one.raw for one in section]),
         "seed_reveal": reveal,
         "seed_commitment": commitment,
     }
-    return Header(**fields), section
+    return Draft(Header(**fields), (tx,), section, ())
+
+
+def _stake(chain: Chain, parent: Header, secret: bytes, number: int) -> Tx:
+    """A transaction that may be in any block on ``parent``."""
+    state = chain.state(parent.hash)
+    assert state is not None
+    record = state.get(KEY_ACCOUNT + crypto.address(crypto.public_key(secret)))
+    raw = sign_tx(
+        secret,
+        chain_id=chain.genesis.chain_id,
+        nonce=0 if record is None else Account.decode(record).nonce,
+        gas=STAKE_GAS,
+        max_fee=STAKE_FEE,
+        max_priority_fee=0,
+        to=DPOS_ADDRESS,
+        value=number + 1,
+        data=METHODS["stake"].call_data(),
+    )
+    (tx,) = decode_batch([raw], chain.genesis.chain_id)
+    assert isinstance(tx, Tx), tx
+    return tx
 
 
 def _spoil(value: Any, rng: random.Random) -> Any:

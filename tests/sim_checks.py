@@ -11,17 +11,21 @@ from collections.abc import Iterator
 
 from dipnet.codec import Reader
 from dipnet.consensus import rules
+from dipnet.consensus.idpos import DPOS_ADDRESS
+from dipnet.consensus.layout import BURNED, Held, Place
 from dipnet.consensus.records import KEY_TX
+from dipnet.consensus.schedule import slot_at
 from dipnet.crypto import keccak256
 from dipnet.genesis import Genesis
 from dipnet.node import Node
-from dipnet.state import KEY_ACCOUNT, supply, trie_root
+from dipnet.state import KEY_ACCOUNT, Journal, supply, trie_root
 from tests.sim import Host, World
 from tests.sim_final import offences
 from tests.sim_load import Ledger
 
 LIVE_SLOTS = 12  # the last ones, looked at for liveness
 LIVE_PERCENT = 70  # of the slots whose leader is up and honest
+PUNISHED_SLOTS = 30  # since the first report: some are lost with their blocks or nodes
 BESET_PERCENT = 40  # of them when others break the rules: a hidden block may outdo the next one
 
 
@@ -30,9 +34,12 @@ def violations(
     ledger: Ledger,
     honest: list[Host],
     signers: dict[bytes, None],
+    reported: dict[bytes, tuple[str, int]],
     beset: bool,
 ) -> Iterator[str]:
     """Every promise that is broken. ``signers``: keys that must make no offence.
+
+    ``reported``: who was reported by an honest node, of what, and in which slot first.
 
     ``beset``: some delegates break the rules to the end, so that heads may differ for a slot.
     """
@@ -44,6 +51,7 @@ def violations(
         yield from _one_node(world, host)
     yield from _payments(world, ledger, nodes)
     yield from offences(world, list(signers))
+    yield from _penalties(world, nodes[0], signers, reported)
     yield from _liveness(world, nodes[0], signers, beset)
 
 
@@ -106,7 +114,12 @@ def _expected_supply(genesis: Genesis, node: Node) -> int:
     for height in range(1, node.chain.head.height + 1):
         header = node.chain.need(node.view.block_hash_at(height))
         total += genesis.block_reward - header.gas_used * header.base_fee
-    return total
+    return total - penalties(node)
+
+
+def penalties(node: Node) -> int:
+    """Wei of stake that are no more because their owners broke the rules."""
+    return Place(Held(Journal(node.chain.head_state), DPOS_ADDRESS))[BURNED]
 
 
 def _payments(world: World, ledger: Ledger, nodes: list[Node]) -> Iterator[str]:
@@ -118,6 +131,19 @@ def _payments(world: World, ledger: Ledger, nodes: list[Node]) -> Iterator[str]:
             continue
         if chain.account(sender).nonce <= nonce and tx_hash not in host.node.pool:
             yield f"acknowledged payment {tx_hash.hex()} is lost"
+
+
+def _penalties(
+    world: World, node: Node, signers: dict[bytes, None], reported: dict[bytes, tuple[str, int]]
+) -> Iterator[str]:
+    """Who keeps the rules loses nothing; who was reported loses his seat, soon."""
+    for signer in signers:
+        if node.chain.is_tombstoned(signer):
+            yield f"the honest key {signer.hex()} is punished"
+    due = slot_at(world.genesis, world.now_ms) - PUNISHED_SLOTS
+    for signer, (name, slot) in reported.items():
+        if slot < due and not node.chain.is_tombstoned(signer):
+            yield f"{name} by {signer.hex()}, reported in slot {slot}, is not punished"
 
 
 def _liveness(world: World, node: Node, signers: dict[bytes, None], beset: bool) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """What strikes a network while its faults last: hosts that end, disks, cuts, clocks, slow times."""
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -35,6 +36,7 @@ class Disasters:
         self._watch = watch
         self._wiped = False
         self._peace = False
+        self.struck: Counter[str] = Counter()
 
     def plan(self, until_ms: int) -> None:
         """Strike now and then until then."""
@@ -53,7 +55,9 @@ class Disasters:
             "crawl": self._crawl,
         }
         while mix.disasters and at < until_ms:
-            world.at(at, strikes[rng.choice(mix.disasters)])
+            name = rng.choice(mix.disasters)
+            self.struck[name] += 1
+            world.at(at, strikes[name])
             at += rng.randint(*mix.every_ms)
 
     def end(self) -> None:

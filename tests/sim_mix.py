@@ -12,6 +12,7 @@ DISASTERS = (
     "crash", "disk", "wipe", "amnesia", "partition", "one_way", "break_link", "clock", "quorum",
     "crawl",
 )  # fmt: skip
+CHANGES = {"shuffle": 2, "replace": 4, "register": 1}  # and how many candidates they need
 VICES_MAX = 4  # of one hostile delegate
 PACES = ((1_000, 600), (1_000, 600), (300, 250))  # light, light, heavy
 
@@ -52,7 +53,8 @@ class Mix:
     """What the last host, an observer, does with the key of delegate 0: "" nothing, "shared" asks
     the same signer, "twin" signs with a memory of its own, which makes it a hostile delegate's."""
     changes: str = ""
-    """What voters do: "" nothing, "shuffle" or "replace" the delegates by the candidates."""
+    """What voters do: "" nothing, "shuffle" all seats, "replace" the delegates by the candidates,
+    or vote for one candidate that has to "register" first."""
     pay_ms: int = 1_000
     """Between two payments of one account, on average."""
     read_ms: int = 600
@@ -92,13 +94,13 @@ class Mix:
         faulty -= "amnesia" in disasters
         hostile = [rng.sample(VICES, rng.randint(1, VICES_MAX)) for _ in range(faulty)]
         vices = tuple(tuple(sorted(each)) for each in hostile) if rng.randrange(3) else ()
-        changes = rng.choice(("", "", "shuffle", "replace")) if delegates == 4 else ""
+        changes = rng.choice(("", "", *CHANGES)) if delegates == 4 else ""
         liars = bool(vices) or (observers > 0 and not double)
         low = rng.randrange(1, 40)
         pay_ms, read_ms = rng.choice(PACES)
         return cls(
             delegates=delegates,
-            candidates={"": 0, "shuffle": 1, "replace": delegates}[changes],
+            candidates=CHANGES.get(changes, 0),
             observers=observers,
             slot_ms=rng.choice((500, 1_000)),
             faults=Faults(

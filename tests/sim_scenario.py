@@ -3,11 +3,15 @@
 import random
 import traceback
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 from dipnet import crypto
 from dipnet.consensus.finality import backoff_step
+from dipnet.consensus.header import HASH_ZERO
 from dipnet.consensus.schedule import slot_at
+from dipnet.consensus.tally import Offence
 from dipnet.genesis import Genesis
+from dipnet.node import Node
 from tests.sim import Host, World
 from tests.sim_byzantine import Byzantine
 from tests.sim_checks import LIVE_SLOTS, violations
@@ -17,8 +21,10 @@ from tests.sim_hostile import Hostile
 from tests.sim_load import WRONG_MS, Device, Ledger, Mischief, Payer, secret
 from tests.sim_mix import Mix
 from tests.sim_signer import Shared
+from tests.sim_voters import ELECTORS, Elector, Registrar, Reporters, elector_key
 from tests.sim_wires import Faults
 
+OWNER = secret("owner of a key")
 BALANCE = 10**24
 STAKE = 10**22
 ACCOUNTS, DEVICES = 3, 3
@@ -29,14 +35,16 @@ MEET_SLOTS = 6  # after healing: peers dial one another again and catch up
 
 
 def network(
-    delegates: int, candidates: int = 0, **fields: int
+    delegates: int, candidates: int = 0, unknown: bool = False, **fields: int
 ) -> tuple[Genesis, list[bytes], list[bytes]]:
     """Genesis, the delegates' secrets, the funded accounts' secrets; ``fields`` override.
 
-    The first ``delegates`` have the seats, the candidates behind them a wei less of stake.
+    The first ``delegates`` have the seats, the candidates behind them a wei less of stake, or are
+    ``unknown`` to genesis.
     """
     delegate_keys = [secret(f"delegate {i}") for i in range(delegates + candidates)]
     account_keys = [secret(f"account {i}") for i in range(ACCOUNTS)]
+    funded = [*account_keys, *delegate_keys, *map(elector_key, range(ELECTORS)), OWNER]
     public = [crypto.public_key(key) for key in delegate_keys]
     usual: dict[str, int] = {
         "chain_id": 2018,
@@ -61,10 +69,9 @@ def network(
                 "stake": STAKE - (i >= delegates),
             }
             for i, k in enumerate(public)
+            if i < delegates or not unknown
         ],
-        balances={
-            crypto.checksum(crypto.address(crypto.public_key(k))): BALANCE for k in account_keys
-        },
+        balances={crypto.checksum(crypto.address(crypto.public_key(k))): BALANCE for k in funded},
     )
     return genesis, delegate_keys, account_keys
 
@@ -101,8 +108,8 @@ class Run:
         self.rng = random.Random(seed)
         self.mix = mix = mix or Mix.draw(self.rng)
         self.genesis, keys, self.payers = network(
-            mix.delegates, mix.candidates, slot_ms=mix.slot_ms, epoch_slots=mix.epoch_slots,
-            backoff_slots=mix.backoff_slots,
+            mix.delegates, mix.candidates, mix.changes == "register", slot_ms=mix.slot_ms,
+            epoch_slots=mix.epoch_slots, backoff_slots=mix.backoff_slots,
         )  # fmt: skip
         hosts: list[tuple[bytes, bytes | None]] = [(key, key) for key in keys]
         hosts += [(secret(f"observer {i}"), None) for i in range(mix.observers)]
@@ -113,6 +120,7 @@ class Run:
         self.liar = self._liar() if mix.hostile else None
         self.ledger = Ledger()
         self.watch = Watch(self.world, self.honest)
+        self.reporters = Reporters(self.world)
         self.disasters = Disasters(self.world, self.rng, mix, self.ledger, self.watch)
         self.loaded = True
         self.settled_ms: int | None = None
@@ -163,6 +171,7 @@ class Run:
         world, mix = self.world, self.mix
         world.watch = self.watch.look
         world.on_publish = self.watch.published
+        world.on_report = self._report
         for host, vices in zip(self.byzantine, mix.vices, strict=True):
             Byzantine(world, host, vices, self.rng.getrandbits(64))
         if mix.double == "shared":
@@ -195,6 +204,26 @@ class Run:
             self.world.after(device.pause_ms, device.read)
         if self.mix.wrong:
             self.world.after(WRONG_MS, Mischief(self, self.payers[0]).send)
+        self._start_voters()
+
+    def _start_voters(self) -> None:
+        """Those who change the sets, as the mix says."""
+        mix, hosts = self.mix, self.world.hosts
+        keys = [host.proposer or b"" for host in hosts[: mix.delegates + mix.candidates]]
+        late = keys[mix.delegates :]
+        if mix.changes == "register":
+            late = [crypto.address(crypto.public_key(OWNER))]
+            key = hosts[mix.delegates].signer
+            assert key is not None
+            Registrar(self, OWNER, key.secret)
+        for number in range(ELECTORS if mix.changes else 0):
+            these = [*keys[: mix.delegates], *late] if mix.changes == "shuffle" else late
+            Elector(self, number, these, always=mix.changes != "shuffle")
+
+    def _report(self, host: Host, offence: Offence) -> None:
+        """A report by the offender's accomplice may be none."""
+        if host in self.honest:
+            self.reporters.report(host, offence)
 
     def _make_peace(self) -> None:
         world = self.world
@@ -240,7 +269,14 @@ class Run:
         world, mix = self.world, self.mix
         node = self.honest[0].running
         broken = self.watch.violations + list(
-            violations(world, self.ledger, self.honest, self.signers, bool(mix.vices))
+            violations(
+                world,
+                self.ledger,
+                self.honest,
+                self.signers,
+                self.reporters.reported,
+                bool(mix.vices),
+            )
         )
         if self.settled_ms is None or self.settled_ms > mix.settle_ms:
             broken.append(f"the DAGs were equal only after {self.settled_ms} ms")
@@ -263,8 +299,31 @@ class Run:
             settled_ms=self.settled_ms,
             resumed_slots=resumed,
             latencies_ms=sorted(self.watch.latencies_ms(self.resumed_ms or 0, world.now_ms)),
+            happened=self._happened(node),
             violations=broken,
         )
+
+    def _happened(self, node: Node) -> dict[str, int]:
+        """What a run must have had to be worth something: counted over all seeds."""
+        chain, ballots = node.chain, self.world.ballots.signed
+        headers = [chain.need(node.view.block_hash_at(h)) for h in range(1, chain.head.height + 1)]
+        borders = [header for header in headers if header.next_set_hash != HASH_ZERO]
+        sets = [chain.epoch_at(header).members for header in borders]
+        changed = sum(one != other for one, other in pairwise(sets))
+        disjoint = sum({*one.addresses}.isdisjoint(sets[0].addresses) for one in sets)
+        backoff = self.genesis.backoff_slots
+        hostile = [host.signer.address for host in self.byzantine if host.signer]
+        return {
+            "hand-overs": len(borders),
+            "sets changed": changed,
+            "epochs with a disjoint set": disjoint,
+            "blocks in back-off": sum(
+                backoff_step(header.slot - header.final[1], backoff) > 1 for header in headers
+            ),
+            "ballots of hostile delegates": sum(len(ballots.get(one, ())) for one in hostile),
+            "delegates punished": sum(chain.is_tombstoned(one) for one in ballots),
+            **{f"strikes of {name}": count for name, count in self.disasters.struck.items()},
+        }
 
 
 def run_seed(seed: int, mix: Mix | None = None) -> Outcome:

@@ -106,9 +106,9 @@ class World:
         assert self.journal.snapshot() == mark
         return reason(outcome)
 
-    def register(self, who: str, key: str = "", **fields: Any) -> tuple[Any, ...]:
+    def register(self, who: str, by: str = "", **fields: Any) -> tuple[Any, ...]:
         """Arguments of ``register`` for an account, signed by the key of another name."""
-        return registration(address_of(who), secret(key or who), **fields)
+        return registration(address_of(who), secret(by or who), **fields)
 
     def candidate(self, who: str, stake: int = STAKE, **fields: Any) -> bytes:
         """Stakes and registers; the address."""

@@ -18,6 +18,7 @@ from dipnet.codec import to_hex
 from dipnet.errors import Invalid
 from tests.light_chain import LightChain, certificate, commit, rotating, with_fields
 from tests.light_peer import Liar, Peer, Shown
+from tests.processes import ask, dev_url, running, until
 from tests.rpc_node import Node
 
 SLOTS = 4
@@ -107,6 +108,19 @@ def test_from_genesis_to_the_newest_final_header_and_on_from_there(place: Place)
     further = place.told("--trusted", place.path / "genesis.json")
     assert (further["fromEpoch"], further["epoch"], further["borders"]) == (3, 5, 1)
     assert further["final"]["height"] > told["final"]["height"]
+
+
+def test_over_http(tmp_path: Path) -> None:
+    data, begin = tmp_path / "data", ("--force", "--trusted", tmp_path / "data" / "genesis.json")
+    options = ("--data", str(data), "--rpc-port", "0", "--slot-ms", "100")
+    with running(tmp_path / "log", "dipnetd", "dev", *options) as process:
+        url = dev_url(process)
+        until(lambda: ask(url, "dpos_borders", 1), "border", process)
+        result = run("--state", tmp_path / "light.json", "--json", "--url", url, *begin)
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert told["final"]["epoch"] == told["epoch"]
+    assert told["signatures"] == told["borders"] + 1
 
 
 def test_it_says_so_to_people(place: Place) -> None:

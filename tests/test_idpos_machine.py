@@ -232,7 +232,7 @@ def test_a_long_walk(seed: int) -> None:
     machine = Machine()
     machine.begin(["u0", "u1", "u2"])
     for _ in range(STEPS):
-        name = rng.choice(NAMES)
+        name, absent = rng.choice(NAMES), rng.sample(range(3), rng.randrange(3))
         arguments: dict[str, tuple[Any, ...]] = {
             "stake": (name, rng.choice([1, STAKE // 3, STAKE])),
             "unstake": (name, rng.choice([1, STAKE // 3, STAKE])),
@@ -241,7 +241,7 @@ def test_a_long_walk(seed: int) -> None:
             "resign": (name,),
             "report": (name, rng.choice(NAMES)),
             "claim": (name,),
-            "block": (rng.randrange(3), rng.randrange(10**15), rng.sample(range(3), rng.randrange(3))),
+            "block": (rng.randrange(3), rng.randrange(10**15), absent),
             "borders": (rng.randrange(1, 3),),
         }  # fmt: skip
         (step,) = rng.choices(list(PACE), list(PACE.values()))

@@ -113,10 +113,10 @@ def test_what_is_known_to_be_good_is_not_judged_again() -> None:
     raws = [raw_of(1), raw_of(2), raw_of(1)]
     fresh = express.sift("a", Lane.VOTE, raws, id_of)
     assert fresh == (raw_of(1), raw_of(2))
-    express.on_judging(fresh)
+    express.on_judging(Lane.VOTE, fresh)
     push(express, 1, except_peer="a")
     express.on_good("a", Lane.VOTE, [id_of(Lane.VOTE, raw_of(2))])
-    express.on_judged(fresh)
+    express.on_judged(Lane.VOTE, fresh)
     other_signatures = [raw_of(1, copy=7), raw_of(2, copy=7)]
     assert express.sift("b", Lane.VOTE, other_signatures, id_of) == ()
     assert express.sift("stranger", Lane.VOTE, [raw_of(3)], id_of) == (raw_of(3),)
@@ -128,11 +128,13 @@ def test_what_is_known_to_be_good_is_not_judged_again() -> None:
 
 def test_what_is_being_judged_is_judged_once_at_a_time() -> None:
     express = joined("a", "b")
-    express.on_judging(express.sift("a", Lane.VOTE, [raw_of(1)], id_of))
+    express.on_judging(Lane.VOTE, express.sift("a", Lane.VOTE, [raw_of(1)], id_of))
     assert express.sift("b", Lane.VOTE, [raw_of(1)], id_of) == ()
     # a forged copy under judgement does not keep the true one from it
     assert express.sift("b", Lane.VOTE, [raw_of(1, copy=1)], id_of) == (raw_of(1, copy=1),)
-    express.on_judged([raw_of(1)])  # refused: its epoch was unknown, say
+    # nor do its bytes in another lane
+    assert express.sift("b", Lane.CERTIFICATE, [raw_of(1)], id_of) == (raw_of(1),)
+    express.on_judged(Lane.VOTE, [raw_of(1)])  # refused: its epoch was unknown, say
     assert express.sift("b", Lane.VOTE, [raw_of(1)], id_of) == (raw_of(1),)
 
 

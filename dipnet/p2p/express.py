@@ -56,7 +56,7 @@ class Express:
         self._peers: dict[str, _Peer] = {}
         self._mail: dict[str, None] = {}  # peers for whom something waits
         self._good = _filters(GOOD_MAX)
-        self._judging: dict[bytes, None] = {}  # bytes under verification
+        self._judging: dict[tuple[Lane, bytes], None] = {}  # what is under verification
 
     @property
     def waiting(self) -> bool:
@@ -124,18 +124,18 @@ class Express:
             id_ = item_id(lane, raw)
             if sender is not None:
                 sender.seen[lane].add(id_)
-            if id_ not in self._good[lane] and raw not in self._judging:
+            if id_ not in self._good[lane] and (lane, raw) not in self._judging:
                 fresh[raw] = None
         return tuple(fresh)
 
-    def on_judging(self, raws: Iterable[bytes]) -> None:
+    def on_judging(self, lane: Lane, raws: Iterable[bytes]) -> None:
         """``raws``, which ``sift`` gave, went to be verified."""
-        self._judging.update(dict.fromkeys(raws))
+        self._judging.update(dict.fromkeys((lane, raw) for raw in raws))
 
-    def on_judged(self, raws: Iterable[bytes]) -> None:
+    def on_judged(self, lane: Lane, raws: Iterable[bytes]) -> None:
         """They were verified, with whatever outcome: the same bytes may be judged again."""
         for raw in raws:
-            self._judging.pop(raw, None)
+            self._judging.pop((lane, raw), None)
 
     def on_good(self, peer: str, lane: Lane, ids: Iterable[bytes]) -> None:
         """``ids`` came from ``peer`` and are good: never judge them again, nor send them back."""

@@ -4,7 +4,7 @@ The same can be asked of the contract itself by ``eth_call``, and proven by ``et
 Reads that look at every candidate go in steps: each opens the state of the same block anew.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -67,16 +67,15 @@ def named(public: bytes) -> str:
     return to_hex(public)
 
 
-def _taking_part(one: Participation | None) -> View | None:
-    if one is None:
-        return None
+def _taking_part(one: Participation) -> View:
     return {"slots": one.slots, "prevotes": one.prevotes, "commits": one.commits}
 
 
-def candidate_view(at: At, one: Candidate, own_stake: int) -> View:
+def candidate_view(
+    epoch: Epoch, one: Candidate, own_stake: int, taken: Mapping[bytes, Participation]
+) -> View:
     """A candidate, without what depends on all others."""
-    epoch = at.epoch
-    taken = at.backend.voting.tally.participation()
+    seen = taken.get(one.address)
     return {
         "name": one.name,
         "address": checksum(one.address),
@@ -95,7 +94,7 @@ def candidate_view(at: At, one: Candidate, own_stake: int) -> View:
         "active": epoch.members.index(one.address) is not None,
         "next": epoch.next_members.index(one.address) is not None,
         "ready": one.ready,
-        "participation": _taking_part(taken.get(one.address)),
+        "participation": None if seen is None else _taking_part(seen),
     }
 
 
@@ -109,13 +108,14 @@ def _everybody(at: At) -> list[bytes]:
 def list_delegates(backend: Backend) -> Steps[list[View]]:
     at = At.of(backend, "latest")
     waiting = election.standby(at.root(), at.epoch.number + 1)
+    taken = backend.voting.tally.participation()
     read: list[tuple[Candidate, View]] = []
     for address in _everybody(at):
         yield
         root = at.root()
         one = candidates.read(root, address)
         own = stakes.place(root, address)[stakes.STAKE]
-        read.append((one, candidate_view(at, one, own)))
+        read.append((one, candidate_view(at.epoch, one, own, taken)))
     total = sum(one.votes for one, _ in read)
     read.sort(key=lambda pair: (-pair[0].votes, pair[0].address))
     return [
@@ -189,7 +189,8 @@ def delegate(backend: Backend, address: bytes) -> View:
     one = candidates.read(root, address)
     if one.status == candidates.NONE:
         raise Invalid("not_found", f"{checksum(address)} is no candidate")
-    return candidate_view(at, one, stakes.place(root, address)[stakes.STAKE])
+    own, taken = stakes.place(root, address)[stakes.STAKE], backend.voting.tally.participation()
+    return candidate_view(at.epoch, one, own, taken)
 
 
 _CANDIDATE: Final = (

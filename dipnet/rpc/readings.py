@@ -62,7 +62,9 @@ def _finality(backend: Backend) -> Iterator[Reading | Distribution]:
     )
     offset_ms = backend.clock_offset_ms()
     if offset_ms is not None:
-        yield Reading("clock_offset_seconds", "How far the clocks of peers are ahead", offset_ms / 1000)
+        yield Reading(
+            "clock_offset_seconds", "How far our clock is ahead of those of peers", offset_ms / 1000
+        )
 
 
 def _votes(backend: Backend) -> Iterator[Reading]:
