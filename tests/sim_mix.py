@@ -13,6 +13,7 @@ DISASTERS = (
     "crawl",
 )  # fmt: skip
 CHANGES = {"shuffle": 2, "replace": 4, "register": 1}  # and how many candidates they need
+SMALL = 6  # larger networks cost more: they have long slots and a light load
 VICES_MAX = 4  # of one hostile delegate
 PACES = ((1_000, 600), (1_000, 600), (300, 250))  # light, light, heavy
 
@@ -97,12 +98,13 @@ class Mix:
         changes = rng.choice(("", "", *CHANGES)) if delegates == 4 else ""
         liars = bool(vices) or (observers > 0 and not double)
         low = rng.randrange(1, 40)
-        pay_ms, read_ms = rng.choice(PACES)
+        large = delegates + CHANGES.get(changes, 0) > SMALL
+        pay_ms, read_ms = PACES[0] if large else rng.choice(PACES)
         return cls(
             delegates=delegates,
             candidates=CHANGES.get(changes, 0),
             observers=observers,
-            slot_ms=rng.choice((500, 1_000)),
+            slot_ms=1_000 if large else rng.choice((500, 1_000)),
             faults=Faults(
                 loss=rng.choice((0, 0, 2, 10, 25)),
                 duplicate=rng.choice((0, 5, 30)),
