@@ -16,7 +16,6 @@ from dipnet.codec import UINT, Puts, Reader, pack
 from dipnet.consensus import finality, produce
 from dipnet.consensus.block import Block
 from dipnet.consensus.chain import Chain
-from dipnet.consensus.members import Members
 from dipnet.consensus.pool import Pool
 from dipnet.consensus.produce import Draft
 from dipnet.consensus.records import read
@@ -63,7 +62,7 @@ class Voting:
         """Ballots that our signer refused."""
         self._pool = pool
         self._votes: dict[Kind, Vote] = {}  # our last of each kind, to be sent again
-        self._asked: dict[int, Draft | Ballot] = {}  # waiting for the signer
+        self._asked: dict[int, Draft | Vote] = {}  # waiting for the signer, votes without signature
         self._tickets = 0
         self._told = self._recorded = voter.state if voter is not None else VoteState()
         self._recorded_slot = -1
@@ -107,12 +106,11 @@ class Voting:
         voter = self.voter
         assert voter is not None
         members = self.chain.sets.get(ballot.epoch)
-        if members is None or members.index_of_key(voter.public_key) is None:
-            return
-        if not voter.state.refuse(ballot):
-            self._ask(ballot, ballot)
+        index = members.index_of_key(voter.public_key) if members is not None else None
+        if index is not None and not voter.state.refuse(ballot):
+            self._ask(ballot, Vote(ballot, index, b""))
 
-    def _ask(self, ballot: Ballot, what: Draft | Ballot) -> None:
+    def _ask(self, ballot: Ballot, what: Draft | Vote) -> None:
         """Have it signed; until the answer our copy of the state takes it for done."""
         assert self.voter is not None
         self.voter = replace(self.voter, state=self.voter.state.after(ballot))
@@ -130,13 +128,11 @@ class Voting:
         self.voter = replace(self.voter, state=self.voter.state.joined(event.state))
         if not event.signature:
             self.unsigned += 1
-            log.warning("the signer refuses: %s", what if isinstance(what, Ballot) else "a block")
+            log.warning("the signer refuses %s", "a vote" if isinstance(what, Vote) else "a block")
             return None
         if isinstance(what, Draft):
             return what.sealed(event.signature, self.voter.public_key)
-        index = self._members(what).index_of_key(self.voter.public_key)
-        assert index is not None
-        vote = self._votes[what.kind] = Vote(what, index, event.signature)
+        vote = self._votes[what.ballot.kind] = replace(what, signature=event.signature)
         return vote
 
     def unrecorded(self, slot: int) -> Puts:
@@ -147,9 +143,6 @@ class Voting:
         one = self._told
         key = KEY_SIGNED + address(self.voter.public_key)
         return {key: pack((1, one.epoch, one.proposed, one.prevoted, one.committed))}
-
-    def _members(self, ballot: Ballot) -> Members:
-        return self.chain.sets[ballot.epoch]
 
     def again(self) -> tuple[list[Vote], list[Certificate]]:
         """What is sent again each slot: our last votes, the highest certificates."""
