@@ -184,7 +184,7 @@ def test_the_longest_calls_fit_a_transaction() -> None:
         evidence.record(each, sign(each.digest(CHAIN_ID), secret("d0")))
         for each in (one, Ballot(Kind.COMMIT, 0, 9, b"\2" * 32, 0))
     ]
-    world.send("u1", "stake", value=STAKE)
+    world.send("u1", "stake", value=STAKE + 5)
     world.send("d0", "stake", value=STAKE)
     calls: list[tuple[str, str, tuple[Any, ...]]] = [
         ("u1", "vote", (delegates[:32],)),
