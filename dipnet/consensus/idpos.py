@@ -172,8 +172,10 @@ def at_border(journal: Journal, around: Around) -> Elected:
     root, epoch = _root(journal), around.epoch
     election.jail_absent(root, epoch, around.parameters)
     election.expire_votes(root, epoch + 1)
-    amended = parameters.at_border(root, around, election.members(root, epoch + 1))
-    return Elected(election.elect(root, epoch + election.SETS_AHEAD, amended), amended)
+    amended = parameters.at_border(root, around)
+    elected = election.elect(root, epoch + election.SETS_AHEAD, amended)
+    parameters.decide_rules(root, around, (election.members(root, epoch + 1), elected))
+    return Elected(elected, amended)
 
 
 def genesis_state(journal: Journal, genesis: Genesis) -> None:
