@@ -13,6 +13,7 @@ from dipnet.consensus.idpos import METHODS
 from dipnet.consensus.votes import Ballot, Kind
 from dipnet.crypto import keccak256, sign
 from dipnet.errors import Invalid
+from dipnet.genesis import AMENDABLE
 from dipnet.vm.transaction import TX_GAS_MAX
 from tests.staking import CHAIN_ID, STAKE, World, address_of, network, secret
 from tests.vectors import ROOT
@@ -176,6 +177,23 @@ def crowded() -> World:
     world = World(network(101, users=3, delegates_active=101, delegates_standby=0,
                           votes_per_account_max=32, candidates_max=101))  # fmt: skip
     return world
+
+
+def test_genesis_prices_every_method() -> None:
+    """A call pays what its parameter says more, once."""
+    prices = {one.gas for one in METHODS.values()}
+    assert prices | {"dpos_gas_call"} == {one for one in AMENDABLE if one.startswith("dpos_gas_")}
+
+    def paid(**changes: int) -> list[int]:
+        world = World(network(**changes))
+        world.send("u1", "stake", value=10)
+        calls = (("burned",), ("delegate", address_of("d0")), ("vote", [address_of("d0")]))
+        data = [METHODS[name].call_data(*arguments) for name, *arguments in calls]
+        return [world.run(U1, one).gas_used for one in data]
+
+    usual = paid()
+    more = paid(dpos_gas_call=600, dpos_gas_plain=2_003, dpos_gas_text=5_005, dpos_gas_array=10_007)
+    assert [now - before for now, before in zip(more, usual, strict=True)] == [103, 105, 107]
 
 
 def test_the_longest_calls_fit_a_transaction() -> None:
