@@ -1,6 +1,7 @@
 """The ABI: its files, its encodings, what any bytes do to it, what the longest calls cost."""
 
 import re
+import tomllib
 from typing import Any
 
 import pytest
@@ -74,6 +75,14 @@ def test_the_vyper_interface() -> None:
     assert {one.name: one.topic for one in EVENTS} == {
         name: keccak256(text.encode()) for name, text in signatures.items()
     }
+
+
+def test_a_wheel_has_the_files() -> None:
+    setup = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    globs = setup["package-data"]["dipnet"]
+    there = {path for one in globs for path in (ROOT / "dipnet").glob(one)}
+    assert there == {*FILES.iterdir()}
+    assert len(there) == 3
 
 
 def test_selectors_are_known_to_the_world() -> None:
