@@ -16,7 +16,6 @@ from dipnet.codec import UINT, Puts, Reader, pack
 from dipnet.consensus import finality, produce, reports
 from dipnet.consensus.block import Block
 from dipnet.consensus.chain import Chain
-from dipnet.consensus.members import Members
 from dipnet.consensus.pool import Pool
 from dipnet.consensus.produce import Draft
 from dipnet.consensus.records import read
@@ -127,7 +126,7 @@ class Voting:
         self._out.append(Sign(self._tickets, ballot))
 
     def on_signed(self, event: Signed) -> Block | Vote | None:
-        """What is to be imported or sent now; None where the signer refused."""
+        """What is to be imported or sent now; None where the signer refused, or took too long."""
         what = self._asked.pop(event.ticket)
         assert self.voter is not None
         self._told = self._told.joined(event.state)
@@ -140,7 +139,10 @@ class Voting:
             return None
         if isinstance(what, Draft):
             return what.sealed(event.signature, self.voter.public_key)
-        index = self._members(what).index_of_key(self.voter.public_key)
+        members = self.chain.sets.get(what.epoch)
+        if members is None:  # the chain went on by epochs meanwhile: nobody counts it any more
+            return None
+        index = members.index_of_key(self.voter.public_key)
         assert index is not None
         vote = self._votes[what.kind] = Vote(what, index, event.signature)
         return vote
@@ -161,9 +163,6 @@ class Voting:
         one = self._told
         key = KEY_SIGNED + address(self.voter.public_key)
         return {key: pack((1, one.epoch, one.proposed, one.prevoted, one.committed))}
-
-    def _members(self, ballot: Ballot) -> Members:
-        return self.chain.sets[ballot.epoch]
 
     def again(self) -> tuple[list[Vote], list[Certificate]]:
         """What is sent again each slot: our last votes, the highest certificates."""
