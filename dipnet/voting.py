@@ -68,6 +68,7 @@ class Voting:
         self._tickets = 0
         self._told = self._recorded = voter.state if voter is not None else VoteState()
         self._recorded_slot = -1
+        self._judged: object = None  # head, certificate and sets when ``vote`` last looked
         self._out: list[Effect] = []
         for offence in reports.stored(reader):
             self.tally.remember(offence)
@@ -100,11 +101,14 @@ class Voting:
         voter, chain = self.voter, self.chain
         if voter is None or self.paused:
             return
-        head = chain.head
+        head, certificate = chain.head, chain.certificates.highest.get(Kind.PREVOTE)
+        judged = (head, certificate, chain.sets)
+        if judged == self._judged:  # our state only grows, so nothing may be voted that might not
+            return
+        self._judged = judged
         recent = slot_at(chain.parameters, now_ms) - VOTE_SLOTS_MAX
         if head.height and head.slot > recent:
             self._vote(finality.prevote(head, chain.epoch_of(head).border))
-        certificate = chain.certificates.highest.get(Kind.PREVOTE)
         if certificate is not None and certificate.ballot.slot > max(recent, chain.final.slot):
             self._vote(finality.commit(certificate.ballot))
 
