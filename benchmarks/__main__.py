@@ -9,6 +9,7 @@ from typing import Final
 
 from benchmarks import (
     bench_dag_ingest,
+    bench_election,
     bench_finality,
     bench_idle,
     bench_light,
@@ -25,6 +26,7 @@ BENCHMARKS: Final[dict[str, Benchmark]] = {
     "payments": bench_payments.run,
     "tips": bench_tips.run,
     "finality": bench_finality.run,
+    "election": bench_election.run,
     "idle": bench_idle.run,
     "light": bench_light.run,
 }
