@@ -42,7 +42,7 @@ class Equivocator(Daemon):
         self._account = crypto.address(crypto.public_key(self._secret))
         self._instead: dict[Ballot, bytes] = {}
         """A statement of ours -> what every other peer gets in its place: a block or a vote."""
-        self._committed = 0
+        self._committed = (0, 0)  # epoch and slot
         self._peers: dict[str, int] = {}
         self._perform |= {Sign: self._sign_twice, Send: self._send_other}
 
@@ -52,7 +52,7 @@ class Equivocator(Daemon):
         if not self._instead and self.chain.final.height >= FINAL_MIN:
             self._offend(effect.ballot)
         if effect.ballot.kind is Kind.COMMIT:
-            self._committed = effect.ballot.slot
+            self._committed = (effect.ballot.epoch, effect.ballot.slot)
         self._duty.sign(effect)
 
     def _offend(self, ballot: Ballot) -> None:
@@ -64,10 +64,11 @@ class Equivocator(Daemon):
             case ("E1", Kind.PREVOTE) | ("E2", Kind.COMMIT):
                 other = replace(ballot, block_id=crypto.keccak256(ballot.block_id))
                 self._instead[ballot] = self._vote(other)
-            case "E3", Kind.PREVOTE if ballot.justify_slot >= self._committed > 0:
+            case "E3", Kind.PREVOTE if (ballot.epoch, ballot.justify_slot) == self._committed:
                 self._instead[ballot] = self._vote(replace(ballot, justify_slot=0))
         if self._instead:
             print(f"offence {self.which} in slot {ballot.slot}", flush=True)
+            print(f"{ballot} after commit {self._committed}", flush=True)
 
     @property
     def _public_key(self) -> bytes:
