@@ -121,7 +121,7 @@ class Daemon:
         self._started_ms = self.now_ms()
         self._keys = keys
         self._duty = Duty(signer, keys.payer, self, self._post_signed, self._fail_from_thread)
-        self.finality = FinalityWatch()
+        self.finality = FinalityWatch(self._started_ms)
         self._net = Net(
             secret=keys.node,
             listen=config.listen,
