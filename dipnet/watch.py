@@ -29,7 +29,7 @@ class FinalityWatch:
     __slots__ = ("_alarmed", "_recent", "_since_ms", "histogram")
 
     def __init__(self, since_ms: int = 0) -> None:
-        """Blocks of slots before ``since_ms`` are not measured: nobody was here to wait for them."""
+        """Blocks of slots before ``since_ms`` are not measured: nobody waited for them here."""
         self._since_ms = since_ms
         self.histogram = Histogram(LATENCY_BOUNDS_S)
         """Of the latencies, seconds."""
