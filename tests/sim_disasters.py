@@ -11,6 +11,7 @@ from tests.sim import Host, World
 from tests.sim_final import Watch
 from tests.sim_load import Ledger
 from tests.sim_mix import Mix
+from tests.sim_signer import Signer
 
 WIPED_DOWN_MS = (2_000, 8_000)
 CUT_MS = (1_000, 12_000)
@@ -177,4 +178,4 @@ class Disasters:
 
 def _may_forget(host: Host) -> bool:
     """Only an honest key of its own has a file to lose."""
-    return host.signer is not None and type(host.signer).__name__ == "Signer"
+    return type(host.signer) is Signer
