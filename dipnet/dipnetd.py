@@ -163,6 +163,8 @@ def run(flags: dict[str, object], config: ConfigFile = None) -> None:
             endpoints.rpc_port,
             " ".join(endpoints.addresses),
         )
+        if settings.paused:
+            log.warning("signing is paused: dipnet delegate resume --data %s", settings.data)
 
     run_node(
         settings, genesis, identity, lambda: _signer(settings, genesis, delegate_secret), ready

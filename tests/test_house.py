@@ -28,7 +28,7 @@ FLOORS = {
     "admin": 6, "duty": 6, "daemon": 6, "networks": 6,
     "terminal": 7, "device": 7, "replay": 7, "simulate": 7, "tail": 7, "testnet": 7,
     "cli_device": 7, "cli_light": 7, "cli": 7, "dipnetd_signer": 7, "dipnetd": 7,
-    "watch": 5, "wallet": 7, "cli_delegate": 7, "cli_delegate_views": 7,
+    "watch": 5, "wallet": 7, "cli_sending": 7, "cli_delegate": 7, "cli_delegate_views": 7,
 }  # fmt: skip
 # Files of one floor that may see one another, in this order (later imports earlier).
 STAIRS = [
@@ -43,7 +43,7 @@ STAIRS = [
     ["terminal", "device", "replay", "simulate", "tail", "cli_device", "cli_light", "cli"],
     ["terminal", "testnet", "dipnetd_signer", "dipnetd"],
     ["metrics", "watch", "rpc"],
-    ["terminal", "wallet", "cli_delegate", "cli_delegate_views", "cli"],
+    ["terminal", "wallet", "cli_sending", "cli_delegate", "cli_delegate_views", "cli"],
 ]
 CLOCK_FLOOR = 5
 BANNED_BELOW = {"asyncio", "time", "random", "os", "secrets", "socket", "threading", "trio"}
