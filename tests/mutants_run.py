@@ -17,7 +17,7 @@ from _pytest.monkeypatch import MonkeyPatch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a script
 
-from tests import rule_mutants
+from tests import rule_mutants, sim_mutants
 
 WIDTH = 160
 
@@ -33,7 +33,11 @@ class Mutant(Protocol):
     def find(self) -> Callable[[], str]: ...
 
 
-GROUPS: list[tuple[str, Sequence[Mutant]]] = [("rules of finality", rule_mutants.MUTANTS)]
+GROUPS: list[tuple[str, Sequence[Mutant]]] = [
+    ("rules of finality", rule_mutants.MUTANTS),
+    ("simulator", sim_mutants.MUTANTS),
+    ("simulator, finality", sim_mutants.FINALITY),
+]
 
 
 def caught(mutant: Mutant) -> str:

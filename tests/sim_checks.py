@@ -23,7 +23,9 @@ from tests.sim import Host, World
 from tests.sim_final import offences
 from tests.sim_load import Ledger
 
-LIVE_SLOTS = 12  # the last ones, looked at for liveness
+STEP_MAX, PAYMENTS_END = 64, 4  # of the back-off; in units of ``backoff_slots``
+SYSTEM = DPOS_ADDRESS[:19]  # what all system contracts' addresses begin with
+LIVE_SLOTS = 10  # the last ones, looked at for liveness
 LIVE_PERCENT = 70  # of the slots whose leader is up and honest
 PUNISHED_SLOTS = 30  # since the first report: some are lost with their blocks or nodes
 BESET_PERCENT = 40  # of them when others break the rules: a hidden block may outdo the next one
@@ -52,6 +54,7 @@ def violations(
     yield from _payments(world, ledger, nodes)
     yield from offences(world, list(signers))
     yield from _penalties(world, nodes[0], signers, reported)
+    yield from _backing_off(world.genesis, nodes[0])
     yield from _liveness(world, nodes[0], signers, beset)
 
 
@@ -144,6 +147,21 @@ def _penalties(
     for signer, (name, slot) in reported.items():
         if slot < due and not node.chain.is_tombstoned(signer):
             yield f"{name} by {signer.hex()}, reported in slot {slot}, is not punished"
+
+
+def _backing_off(genesis: Genesis, node: Node) -> Iterator[str]:
+    """So far above its final block a chain grows slowly, and takes no payments in the end."""
+    unit = genesis.backoff_slots
+    for height in range(1, node.chain.head.height + 1):
+        block = node.chain.need_block(node.view.block_hash_at(height))
+        slot = block.header.slot
+        behind, step = (slot - block.header.final[1]) // unit, 1
+        while behind >= 2 * step and step < STEP_MAX:
+            step *= 2
+        if slot % step:
+            yield f"block {height} is of slot {slot}, where every {step}th may have one"
+        if behind >= PAYMENTS_END and not all(tx.to[:19] == SYSTEM for tx in block.txs):
+            yield f"block {height} takes payments {behind * unit} slots above the final one"
 
 
 def _liveness(world: World, node: Node, signers: dict[bytes, None], beset: bool) -> Iterator[str]:
