@@ -25,7 +25,7 @@ from dipnet import dipnetd_signer, keys, networks, testnet
 from dipnet.config import Config, Loaded, load
 from dipnet.consensus.block import Block
 from dipnet.crypto import checksum
-from dipnet.daemon import Daemon, Endpoints, Keys
+from dipnet.daemon import Daemon, Endpoints
 from dipnet.errors import Invalid
 from dipnet.genesis import Genesis
 from dipnet.node import first_puts
@@ -51,7 +51,7 @@ app.add_typer(dipnetd_signer.app)
 def run_node(
     config: Config,
     genesis: Genesis,
-    secrets: Keys,
+    identity: bytes,
     open_signer: Callable[[], Signer | None],
     ready: Callable[[Endpoints], None],
 ) -> None:
@@ -62,7 +62,7 @@ def run_node(
     if puts:
         store.stage(puts)
         store.commit()  # from now on the directory is of this network
-    daemon = Daemon(config, genesis, store, secrets, open_signer())
+    daemon = Daemon(config, genesis, store, identity, open_signer())
     tasks: list[asyncio.Task[None]] = []
 
     def started(endpoints: Endpoints) -> None:
@@ -152,7 +152,7 @@ def run(flags: dict[str, object], config: ConfigFile = None) -> None:
     settings = _load(flags, config).config
     genesis = networks.read_genesis(settings.genesis_path)
     delegate_secret = _delegate_secret(settings)
-    secrets = Keys(keys.load_or_make_key(settings.data / networks.NODE_KEY), delegate_secret)
+    identity = keys.load_or_make_key(settings.data / networks.NODE_KEY)
 
     def ready(endpoints: Endpoints) -> None:
         log.info(
@@ -164,7 +164,9 @@ def run(flags: dict[str, object], config: ConfigFile = None) -> None:
             " ".join(endpoints.addresses),
         )
 
-    run_node(settings, genesis, secrets, lambda: _signer(settings, genesis, delegate_secret), ready)
+    run_node(
+        settings, genesis, identity, lambda: _signer(settings, genesis, delegate_secret), ready
+    )
 
 
 def _delegate_secret(settings: Config) -> bytes | None:
@@ -221,7 +223,7 @@ def dev(
         run_node(
             settings,
             genesis,
-            Keys(node_secret, keys.DEV_SECRETS[0]),
+            node_secret,
             lambda: _local_signer(
                 keys.DEV_SECRETS[0], settings.data / networks.DELEGATE_VOTES, genesis
             ),

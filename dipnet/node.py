@@ -125,7 +125,7 @@ class Node:
             local=local,
             seed=seed,
         )
-        self.voting = Voting(self.chain, self.pool, voter, paused)
+        self.voting = Voting(self.chain, self.pool, reader, voter, paused)
         self._seed = seed
         self._checks: dict[int, tuple[str, Check]] = {}
         self._tickets = 0
@@ -198,7 +198,6 @@ class Node:
     def _on_slot(self, slot: int) -> None:
         self.voting.idle = self._idle()
         self.voting.propose(self._now_ms, slot)
-        self.voting.report(slot)
         votes, certificates = self.voting.again()
         self.links.repeat(Lane.VOTE, [vote.raw for vote in votes])
         self.links.repeat(Lane.CERTIFICATE, [one.raw for one in certificates])

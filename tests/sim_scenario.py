@@ -234,7 +234,7 @@ class Run:
     def _report(self, host: Host, offence: Offence) -> None:
         """A report by the offender's accomplice may be none."""
         if host in self.honest:
-            self.reporters.report(host, offence)
+            self.reporters.report(offence)
 
     def _make_peace(self) -> None:
         world = self.world

@@ -5,7 +5,7 @@ All of it are transactions to IDpos through whatever node answers, as a wallet w
 
 from typing import Any
 
-from dipnet import crypto, reports
+from dipnet import crypto
 from dipnet.consensus import schedule
 from dipnet.consensus.candidates import registration_digest
 from dipnet.consensus.idpos import DPOS_ADDRESS, METHODS
@@ -102,25 +102,17 @@ class Registrar:
 
 
 class Reporters:
-    """Nodes report offences from their delegates' accounts; install as ``world.on_report``."""
+    """What nodes found out; install as ``world.on_report``. The leaders put it on the chain."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self.reported: dict[bytes, tuple[str, int]] = {}
-        """Offender's signer -> which offence, and the slot of the first report."""
+        """Offender's signer -> which offence, and the slot in which it was known first."""
 
-    def report(self, host: Host, offence: Offence) -> None:
-        """What ``duty.py`` does."""
-        assert host.signer is not None
-        world = self._world
-        slot = slot_at(world.genesis, world.now_ms)
+    def report(self, offence: Offence) -> None:
+        """An honest node knows of it."""
+        slot = slot_at(self._world.genesis, self._world.now_ms)
         self.reported.setdefault(offence.signer, (offence.name, slot))
-        node = host.running
-        raw = reports.transaction(offence, host.signer.secret, node.chain, node.pool)
-        # A node's own report comes to it as any client's transaction does.
-        world.after(
-            (0, 1), world.in_life(host, lambda: world.submit(host.index, "txs", (raw,), _ignore))
-        )
 
 
 def submit(run: Field, host: Host, raw: bytes) -> None:

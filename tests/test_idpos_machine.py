@@ -94,11 +94,13 @@ class Machine(RuleBasedStateMachine):
                 d in self.model.delegates and self.model.delegates[d].status == 1 for d in delegates
             )
             and (not delegates or one.stake >= len(delegates))
+            and (not delegates or one.voted < self.model.epoch)
         )
         self.act(name, allowed, "vote", delegates)
         if allowed:
             one.votes = tuple(delegates)
             one.expires = self.model.epoch + 3 if delegates else 0
+            one.voted = self.model.epoch if delegates else one.voted
 
     @rule(
         name=names,

@@ -46,6 +46,7 @@ interface IDpos {
     function unstake(uint256 amount) external;
 
     /// Gives the sender's stake to these delegates in equal parts, in place of any vote before.
+    /// Once an epoch; an empty list takes the votes back at any time.
     function vote(address[] calldata delegates) external;
 
     /// Pays rewards and released stake.
@@ -108,7 +109,8 @@ interface IDpos {
         view
         returns (address[] memory members, address[] memory standby);
 
-    /// state: 1 open, 2 passed, 3 effective, 4 expired, 5 refused.
+    /// state: 1 open, 2 passed, 3 effective, 4 expired, 5 refused, 6 decided: new rules that will
+    /// be in force from startsEpoch on, since a quorum is ready.
     function proposal(uint256 id)
         external
         view
