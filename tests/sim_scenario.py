@@ -38,7 +38,7 @@ CLASSES = (
     "reorganisations", "restarts", "ballots of honest keys", "ballots that a signer refused",
     "keys that forgot and came back", "keys with two nodes", "keys with two memories",
     "peers that lie", "peers that vandalise", "hosts that start late", "clocks far off",
-    "reports of E0", "reports of E1", "reports of E2", "reports of E3", "delegates punished",
+    "proofs of E0", "proofs of E1", "proofs of E2", "proofs of E3", "delegates punished",
     *(f"acts of {vice}" for vice in VICES), *(f"strikes of {name}" for name in DISASTERS),
 )  # fmt: skip
 """What ``Outcome.happened`` counts: a long run without one of them has not shown what it should."""
@@ -234,7 +234,7 @@ class Run:
     def _report(self, host: Host, offence: Offence) -> None:
         """A report by the offender's accomplice may be none."""
         if host in self.honest:
-            self.reporters.report(offence)
+            self.reporters.report(host, offence)
 
     def _make_peace(self) -> None:
         world = self.world
@@ -285,7 +285,8 @@ class Run:
                 self.ledger,
                 self.honest,
                 self.signers,
-                self.reporters.reported,
+                self.reporters.known,
+                slot_at(self.genesis, peace_ms),
                 bool(mix.vices),
             )
         )
@@ -322,7 +323,7 @@ class Run:
         counts += Counter({f"strikes of {name}": n for name, n in self.disasters.struck.items()})
         for villain in self.villains:
             counts += Counter({f"acts of {name}": n for name, n in villain.lived.items()})
-        counts += Counter(f"reports of {name}" for name, _ in self.reporters.reported.values())
+        counts += Counter(f"proofs of {one.name}" for one in self.reporters.known.values())
         counts += Counter({
             "restarts": sum(host.life - 1 for host in hosts if host.life),
             "ballots of honest keys": self._ballots(list(self.signers)),
