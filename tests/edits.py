@@ -76,7 +76,9 @@ def run_tests(tests: Sequence[str], environment: dict[str, str]) -> str:
     if done.returncode == PASSED:
         return ""
     if done.returncode != FAILED and "Timeout" not in done.stdout + done.stderr:
-        raise RuntimeError(f"pytest ends with {done.returncode}: {(done.stdout + done.stderr)[-500:]}")
+        raise RuntimeError(
+            f"pytest ends with {done.returncode}: {(done.stdout + done.stderr)[-500:]}"
+        )
     return failed[1] if failed else "a test that does not end"
 
 

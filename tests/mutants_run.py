@@ -44,7 +44,8 @@ class Mutant(Protocol):
 GROUPS: tuple[tuple[str, str, str], ...] = (
     ("finality", "tests.rule_mutants", "MUTANTS"),
     # ("twins", "tests.twin_mutants", "MUTANTS"),
-    # ("simulator", "tests.sim_mutants", "MUTANTS"),
+    ("simulator", "tests.sim_mutants", "MUTANTS"),
+    ("simulator", "tests.sim_mutants", "FINALITY"),
     ("rule", "tests.rule_edits", "EDITS"),
     # ("chain", "tests.chain_edits", "EDITS"),
     # ("light", "tests.light_edits", "EDITS"),
