@@ -17,7 +17,7 @@ from _pytest.monkeypatch import MonkeyPatch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a script
 
-from tests import rule_mutants
+from tests import rule_mutants, staking_mutants
 
 WIDTH = 160
 
@@ -33,7 +33,10 @@ class Mutant(Protocol):
     def find(self) -> Callable[[], str]: ...
 
 
-GROUPS: list[tuple[str, Sequence[Mutant]]] = [("rules of finality", rule_mutants.MUTANTS)]
+GROUPS: list[tuple[str, Sequence[Mutant]]] = [
+    ("rules of finality", rule_mutants.MUTANTS),
+    ("rules of IDpos", staking_mutants.MUTANTS),
+]
 
 
 def caught(mutant: Mutant) -> str:
