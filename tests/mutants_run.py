@@ -47,6 +47,7 @@ GROUPS: tuple[tuple[str, str, str], ...] = (
     ("simulator", "tests.sim_mutants", "MUTANTS"),
     ("simulator", "tests.sim_mutants", "FINALITY"),
     ("rule", "tests.rule_edits", "EDITS"),
+    ("IDpos", "tests.staking_mutants", "MUTANTS"),
     # ("chain", "tests.chain_edits", "EDITS"),
     # ("light", "tests.light_edits", "EDITS"),
 )
