@@ -1,15 +1,22 @@
 """A node among voters: what it signs, relays and keeps when signatures, votes and blocks cross."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 from dipnet import crypto
 from dipnet.consensus.block import Block
 from dipnet.consensus.votes import Kind
-from dipnet.effects import Effect, Sign
+from dipnet.effects import Effect, Send, Sign
 from dipnet.p2p import messages as m
 from tests.chain_builder import Net
+from tests.sim import peer_id
+from tests.sim_load import secret
 from tests.sim_scenario import network
-from tests.test_node import Bench, block_requests
+from tests.test_node import PEER, Bench, block_requests
+
+OTHER = peer_id(crypto.public_key(secret("another peer")))
+BOTH = (Kind.PREVOTE, Kind.COMMIT)
 
 
 def votes_asked(effects: Sequence[Effect]) -> list[Sign]:
@@ -32,6 +39,12 @@ def catch_up(behind: Bench, ahead: Bench) -> list[Effect]:
     (ask,) = block_requests(effects)
     raws = tuple(ahead.node.view.blocks_after(ask.locator))
     return behind.answered(behind.receive(m.Blocks(ask.request, raws, False)))
+
+
+def network_of(bench: Bench) -> Net:
+    """To make the blocks and certificates of all delegates of a bench."""
+    _, keys, _ = network(len(bench.genesis.delegates))
+    return Net(bench.genesis, {crypto.address(crypto.public_key(key)): key for key in keys})
 
 
 # --- what we sign
@@ -86,8 +99,7 @@ class Liar:
 def test_a_peer_with_every_new_block_before_all_others_stops_no_delegate() -> None:
     """It is believed once, at the start; afterwards only who leads an old head on would be."""
     bench = Bench(4)
-    _, keys, _ = network(4)
-    others = Net(bench.genesis, {crypto.address(crypto.public_key(key)): key for key in keys})
+    others = network_of(bench)
     bench.start()
     bench.greet()
     liar, signs = Liar(bench), list[Effect]()
@@ -96,8 +108,7 @@ def test_a_peer_with_every_new_block_before_all_others_stops_no_delegate() -> No
         chain = bench.node.chain
         if chain.head.slot < slot:
             signs += liar.deliver(others.child(chain, chain.head.hash, slot))
-        kinds = (Kind.PREVOTE, Kind.COMMIT)
-        for proof in [others.certificate(chain, chain.head, kind) for kind in kinds]:
+        for proof in [others.certificate(chain, chain.head, kind) for kind in BOTH]:
             signs += liar.asked(bench.answered(bench.receive(m.Certificates((proof.raw,)))))
         for late_ms in (300, 600, 900):
             liar.asked(bench.at_slot(slot, late_ms))
@@ -108,3 +119,38 @@ def test_a_peer_with_every_new_block_before_all_others_stops_no_delegate() -> No
             slots[one.ballot.kind].append(one.ballot.slot)
     assert slots[Kind.PREVOTE][-30:] == slots[Kind.COMMIT][-30:] == list(range(30, 60))
     assert len(slots[Kind.PROPOSAL]) >= 10
+
+
+# --- what we relay
+
+
+def sent_to(peer: str, effects: Sequence[Effect]) -> list[Any]:
+    sends = [one for one in effects if isinstance(one, Send) and one.peer == peer]
+    return [m.decode(one.protocol, one.data) for one in sends]
+
+
+def test_certificates_of_what_is_settled_are_not_judged_and_go_no_further() -> None:
+    """Anybody can keep those of two epochs: sent again, they would run through the network."""
+    bench = Bench(4)
+    everybody, chain = network_of(bench), bench.node.chain
+    bench.start()
+    bench.greet()
+    bench.greet(peer=OTHER)
+    kept = []
+    for slot in range(1, 6):
+        bench.at_slot(slot)
+        block = everybody.child(chain, chain.head.hash, slot)
+        bench.answered(bench.receive(m.Items(m.Lane.BLOCK, (block.raw,))))
+        assert chain.head.hash == block.hash
+        kept += [everybody.certificate(chain, block.header, kind) for kind in BOTH]
+        if slot >= 4:
+            told = m.Certificates((kept[-1].raw,))
+            out = bench.answered(bench.receive(told))
+            assert told in sent_to(OTHER, out)
+    assert chain.final.slot == 5
+    for one in kept:
+        spoilt = replace(one, signatures=bytes(len(one.signatures)))
+        for told in (one, spoilt):
+            out = bench.answered(bench.receive(m.Certificates((told.raw,))))
+            assert not [said for said in sent_to(OTHER, out) if isinstance(said, m.Certificates)]
+    assert bench.node.links.scores.score(bench.now_ms, PEER) > -10
