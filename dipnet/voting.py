@@ -13,14 +13,12 @@ from dataclasses import replace
 from typing import Final
 
 from dipnet.codec import UINT, Puts, Reader, pack
-from dipnet.consensus import finality, produce
+from dipnet.consensus import finality, produce, reports
 from dipnet.consensus.block import Block
 from dipnet.consensus.chain import Chain
-from dipnet.consensus.members import Members
 from dipnet.consensus.pool import Pool
 from dipnet.consensus.produce import Draft
 from dipnet.consensus.records import read
-from dipnet.consensus.rules import leader
 from dipnet.consensus.schedule import slot_at, slot_start_ms
 from dipnet.consensus.tally import VOTE_SLOTS_MAX, Offence, Tally
 from dipnet.consensus.votes import Ballot, Certificate, Kind, Vote, Voter, VoteState
@@ -50,7 +48,10 @@ def signed_state(reader: Reader, public_key: bytes) -> VoteState:
 class Voting:
     """The votes of one node's delegate and of all others; an observer only counts them."""
 
-    def __init__(self, chain: Chain, pool: Pool, voter: Voter | None, paused: bool) -> None:
+    def __init__(
+        self, chain: Chain, pool: Pool, reader: Reader, voter: Voter | None, paused: bool
+    ) -> None:
+        """``reader`` has the offences that were known before a restart."""
         self.chain = chain
         self.tally = Tally(lambda epoch: chain.sets.get(epoch), chain.genesis.chain_id)
         self.voter = voter
@@ -67,8 +68,12 @@ class Voting:
         self._tickets = 0
         self._told = self._recorded = voter.state if voter is not None else VoteState()
         self._recorded_slot = -1
-        self._reported: dict[bytes, int] = {}  # offender's signer -> slot of our last report
+        self._judged: object = None  # head, certificate and sets when ``vote`` last looked
         self._out: list[Effect] = []
+        for offence in reports.stored(reader):
+            self.tally.remember(offence)
+        self._noted = len(self.tally.offences())
+        self._new: tuple[Offence, ...] = ()  # since they were recorded
 
     # --- what we say
 
@@ -84,7 +89,8 @@ class Voting:
         address = produce.proposer(chain, slot, voter)
         if address is None or slot <= voter.state.proposed:
             return
-        draft = produce.build(chain, self._pool, slot, address, voter.seed_key)
+        offences = self._unpunished()
+        draft = produce.build(chain, self._pool, slot, address, voter.seed_key, offences)
         for tx_hash, reason in draft.refused:
             log.info("transaction %s leaves the pool: %s", tx_hash.hex(), reason)
             self._pool.drop(tx_hash)
@@ -95,11 +101,14 @@ class Voting:
         voter, chain = self.voter, self.chain
         if voter is None or self.paused:
             return
-        head = chain.head
+        head, certificate = chain.head, chain.certificates.highest.get(Kind.PREVOTE)
+        judged = (head, certificate, chain.sets)
+        if judged == self._judged:  # our state only grows, so nothing may be voted that might not
+            return
+        self._judged = judged
         recent = slot_at(chain.parameters, now_ms) - VOTE_SLOTS_MAX
         if head.height and head.slot > recent:
             self._vote(finality.prevote(head, chain.epoch_of(head).border))
-        certificate = chain.certificates.highest.get(Kind.PREVOTE)
         if certificate is not None and certificate.ballot.slot > max(recent, chain.final.slot):
             self._vote(finality.commit(certificate.ballot))
 
@@ -121,7 +130,7 @@ class Voting:
         self._out.append(Sign(self._tickets, ballot))
 
     def on_signed(self, event: Signed) -> Block | Vote | None:
-        """What is to be imported or sent now; None where the signer refused."""
+        """What is to be imported or sent now; None where the signer refused, or took too long."""
         what = self._asked.pop(event.ticket)
         assert self.voter is not None
         self._told = self._told.joined(event.state)
@@ -134,22 +143,30 @@ class Voting:
             return None
         if isinstance(what, Draft):
             return what.sealed(event.signature, self.voter.public_key)
-        index = self._members(what).index_of_key(self.voter.public_key)
+        members = self.chain.sets.get(what.epoch)
+        if members is None:  # the chain went on by epochs meanwhile: nobody counts it any more
+            return None
+        index = members.index_of_key(self.voter.public_key)
         assert index is not None
         vote = self._votes[what.kind] = Vote(what, index, event.signature)
         return vote
 
     def unrecorded(self, slot: int) -> Puts:
-        """What the signer told since it was recorded last, once a slot: see ``signed_state``."""
+        """What must outlive this process: new offences, and what the signer told, once a slot."""
+        puts = self._unrecorded_state(slot)
+        for offence in self._new:
+            puts |= reports.puts(offence)
+        self._new = ()
+        return puts
+
+    def _unrecorded_state(self, slot: int) -> Puts:
+        """See ``signed_state``."""
         if self.voter is None or self._told == self._recorded or slot == self._recorded_slot:
             return {}
         self._recorded, self._recorded_slot = self._told, slot
         one = self._told
         key = KEY_SIGNED + address(self.voter.public_key)
         return {key: pack((1, one.epoch, one.proposed, one.prevoted, one.committed))}
-
-    def _members(self, ballot: Ballot) -> Members:
-        return self.chain.sets[ballot.epoch]
 
     def again(self) -> tuple[list[Vote], list[Certificate]]:
         """What is sent again each slot: our last votes, the highest certificates."""
@@ -175,27 +192,21 @@ class Voting:
         """Blocks became final: forget the votes that are not needed any more."""
         self.tally.prune(self.chain.final.slot, slot_at(self.chain.parameters, now_ms))
 
-    def report(self, slot: int) -> None:
-        """Have offences put on the chain, by whoever leads next: one report is enough."""
-        voter = self.voter
-        if voter is None:
-            return
-        for offence in self.tally.offences():
-            if self._is_ours(offence, slot, voter):
-                self._reported[offence.signer] = slot
-                self._out.append(Report(offence))
-
-    def _is_ours(self, offence: Offence, slot: int, voter: Voter) -> bool:
-        """Whether we are to report now: nobody has, and the next block is ours to make."""
-        chain, epoch = self.chain, self.chain.epoch
-        since = slot - self._reported.get(offence.signer, -len(epoch.order))
-        if since < len(epoch.order) or chain.is_tombstoned(offence.signer):
-            return False
-        index = epoch.members.index_of_key(voter.public_key)
-        next_leader = leader(epoch, slot + 1, chain.head.final[1])
-        return index is not None and epoch.members.addresses[index] == next_leader
+    def _unpunished(self) -> list[Offence]:
+        """The offences that are known and may still be reported, by a proposal on the head."""
+        epoch = self.chain.epoch
+        oldest = epoch.number - epoch.parameters.evidence_epochs
+        return [
+            one
+            for one in self.tally.offences()
+            if max(one.one.ballot.epoch, one.other.ballot.epoch) >= oldest
+            and not self.chain.is_tombstoned(one.signer)
+        ]
 
     def drain(self) -> Iterator[Effect]:
         """All that is to be done, in order."""
-        out, self._out = self._out, []
+        fresh = self.tally.offences()[self._noted :]
+        self._noted += len(fresh)
+        self._new += fresh
+        out, self._out = [*self._out, *map(Report, fresh)], []
         return iter(out)

@@ -193,7 +193,10 @@ def claim(frame: Frame) -> tuple[int]:
 
 
 def submit_evidence(frame: Frame, first: bytes, second: bytes) -> tuple[int]:
-    """Punishes the delegate whose key signed both records; the reporter's reward in wei."""
+    """Punishes the delegate whose key signed both records; the reporter's reward in wei.
+
+    What is reported for no fee is reported by the block's proposer.
+    """
     root, around = frame.root, frame.around
     genesis = around.parameters
     offence = evidence.prove(genesis.chain_id, first, second)
@@ -210,8 +213,9 @@ def submit_evidence(frame: Frame, first: bytes, second: bytes) -> tuple[int]:
     candidates.close(root, delegate, TOMBSTONED)
     root[BURNED] += lost - reward
     frame.call.burn(lost - reward)
-    frame.call.transfer(frame.who, reward)
-    frame.emit(SLASHED, (delegate, frame.who), offence.name, lost - reward, reward)
+    reporter = around.proposer if frame.who == evidence.REPORTER else frame.who
+    frame.call.transfer(reporter, reward)
+    frame.emit(SLASHED, (delegate, reporter), offence.name, lost - reward, reward)
     return (reward,)
 
 
