@@ -248,6 +248,10 @@ def test_a_late_slot_is_left_out(late_ms: int, signs: int) -> None:
 def test_only_the_leader_proposes_and_once() -> None:
     bench = Bench(delegates=4)
     bench.start()
+    assert not any(proposals(bench.at_slot(slot)) for slot in range(1, 8))  # nobody is there
+    bench = Bench(delegates=4)
+    bench.start()
+    bench.greet()
     order = bench.node.chain.epoch.order
     signed = [slot for slot in range(1, 8) if proposals(bench.at_slot(slot))]
     assert signed == [slot for slot in range(1, 8) if order[slot % 4] == bench.proposer]
@@ -491,10 +495,11 @@ def test_a_peer_that_lies_about_its_head_holds_us_up_once_and_not_for_long() -> 
 
 
 def test_blocks_of_a_peer_bring_us_to_its_head() -> None:
-    far, near = Bench(), Bench()
+    far = Bench()
     far.start()
     for slot in range(1, 8):
         far.propose(slot)
+    near = Bench(state=far.state)
     near.start()
     near.now_ms = far.now_ms
     out = near.greet(head_height=7)
