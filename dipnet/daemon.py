@@ -405,7 +405,7 @@ class Daemon:
             "disk": "writes are behind" if self._behind else self._low_disk,
             "sync": f"at block {syncing[0]} of {syncing[1]}" if syncing else None,
             "finality": self._lag,
-            "signer": self._duty.complaint,
+            "signer": self._duty.complaint or self.node.voting.elsewhere,
         }
 
     async def settled(self) -> None:

@@ -206,8 +206,12 @@ class Node:
 
     def _idle(self) -> str | None:
         """Why we must not make blocks now."""
+        if self.voting.elsewhere:
+            return self.voting.elsewhere
         if self.voting.paused:
             return "paused"
+        if self.links.alone and self.chain.epoch.members.quorum > 1:
+            return "no peer has said hello"  # what we would build on may be old
         if syncing := self.links.syncing(self.steady_ms):
             return f"at block {syncing[0]} of {syncing[1]}"
         off_ms = self.links.clock_offset_ms()
@@ -392,6 +396,7 @@ class Node:
         self.links.gossip.on_items(self.steady_ms, peer, Lane.BLOCK, [block.hash])
         if not imported.puts:
             return False
+        self.voting.add_certificates(block.certificates)
         self._follow(imported)
         # Only what is of now is pushed on: who catches up asks.
         if block.header.slot + RECENT_SLOTS >= self.slot:
@@ -460,6 +465,7 @@ class Node:
     def _certify(self, certificate: Certificate, peer: str) -> None:
         """A verified certificate: tell who does not know it, and follow it."""
         imported = self.chain.on_certificate(certificate)
+        self.voting.add_certificates([certificate])
         self.links.push(Lane.CERTIFICATE, certificate.id, certificate.raw, except_peer=peer)
         self._follow(imported)
         block_id = certificate.ballot.block_id

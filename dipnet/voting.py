@@ -8,8 +8,8 @@ persist, sign, send; a ballot that is refused is lost, and nothing else.
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Final
 
 from dipnet.codec import UINT, Puts, Reader, pack
@@ -28,6 +28,7 @@ from dipnet.errors import Invalid
 
 log = logging.getLogger("dipnet.voting")
 
+ASKED_MAX: Final = 16  # ballots that wait for a signer; one that hangs is asked no more
 PROPOSE_SHARE: Final = 2  # a slot is proposed in its first 1/PROPOSE_SHARE or not at all
 
 KEY_SIGNED: Final = b"s"
@@ -43,6 +44,14 @@ def signed_state(reader: Reader, public_key: bytes) -> VoteState:
     """
     raw = reader.get(KEY_SIGNED + address(public_key))
     return VoteState(*read(raw, _SIGNED, "the record of what was signed")) if raw else VoteState()
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What waits for the signer, and what our key was known to have signed when it was asked."""
+
+    what: Draft | Vote  # a vote without its signature
+    heard: VoteState
 
 
 class Voting:
@@ -64,8 +73,12 @@ class Voting:
         """Ballots that our signer refused."""
         self._pool = pool
         self._votes: dict[Kind, Vote] = {}  # our last of each kind, to be sent again
-        self._asked: dict[int, Draft | Vote] = {}  # waiting for the signer, votes without signature
+        self._asked: dict[int, _Asked] = {}  # waiting for the signer
         self._tickets = 0
+        self._heard = VoteState()  # what our key is known to have signed, here or elsewhere
+        self.elsewhere: str | None = None
+        """Why nothing is signed any more: our signer does not know what our key has signed."""
+        self._us = address(voter.public_key) if voter is not None else b""
         self._told = self._recorded = voter.state if voter is not None else VoteState()
         self._recorded_slot = -1
         self._judged: object = None  # head, certificate and sets when ``vote`` last looked
@@ -123,14 +136,17 @@ class Voting:
     def _ask(self, ballot: Ballot, what: Draft | Vote) -> None:
         """Have it signed; until the answer our copy of the state takes it for done."""
         assert self.voter is not None
+        if self.elsewhere or len(self._asked) >= ASKED_MAX:
+            return
         self.voter = replace(self.voter, state=self.voter.state.after(ballot))
         self._tickets += 1
-        self._asked[self._tickets] = what
+        self._asked[self._tickets] = _Asked(what, self._heard)
         self._out.append(Sign(self._tickets, ballot))
 
     def on_signed(self, event: Signed) -> Block | Vote | None:
         """What is to be imported or sent now; None where the signer refused, or took too long."""
-        what = self._asked.pop(event.ticket)
+        asked = self._asked.pop(event.ticket)
+        what = asked.what
         assert self.voter is not None
         self._told = self._told.joined(event.state)
         # Never back to what we had before we asked: a signer that is out of order would be asked
@@ -139,6 +155,9 @@ class Voting:
         if not event.signature:
             self.unsigned += 1
             log.warning("the signer refuses %s", "a vote" if isinstance(what, Vote) else "a block")
+            return None
+        if event.state.joined(asked.heard) != event.state:
+            self._stop_signing(asked.heard, event.state)
             return None
         if isinstance(what, Draft):
             return what.sealed(event.signature, self.voter.public_key)
@@ -155,10 +174,10 @@ class Voting:
 
     def _unrecorded_state(self, slot: int) -> Puts:
         """See ``signed_state``."""
-        if self.voter is None or self._told == self._recorded or slot == self._recorded_slot:
+        one = self._told.joined(self._heard)
+        if self.voter is None or one == self._recorded or slot == self._recorded_slot:
             return {}
-        self._recorded, self._recorded_slot = self._told, slot
-        one = self._told
+        self._recorded, self._recorded_slot = one, slot
         key = KEY_SIGNED + address(self.voter.public_key)
         return {key: pack((1, one.epoch, one.proposed, one.prevoted, one.committed))}
 
@@ -170,12 +189,38 @@ class Voting:
 
     def add(self, vote: Vote, now_ms: int) -> Certificate | None:
         """Count a verified vote; the certificate that it completes. Raises as ``Tally.add``."""
+        members = self.chain.sets.get(vote.ballot.epoch)
+        if members is not None and members.signers[vote.index] == self._us:
+            self._hear(vote.ballot)
         certificate = self.tally.add(vote, slot_at(self.chain.parameters, now_ms))
         self.results[""] += 1
         return certificate
 
+    def add_certificates(self, certificates: Iterable[Certificate]) -> None:
+        """Verified certificates, in which our own votes may be."""
+        for one in certificates if self._us else ():
+            members = self.chain.sets.get(one.ballot.epoch)
+            if members is not None and self._us in (members.signers[i] for i in one.indices()):
+                self._hear(one.ballot)
+
+    def _hear(self, ballot: Ballot) -> None:
+        """Our key has signed this, here or elsewhere: nothing is asked for that contradicts it."""
+        assert self.voter is not None
+        self._heard = self._heard.joined(VoteState().after(ballot))
+        self.voter = replace(self.voter, state=self.voter.state.joined(self._heard))
+
+    def _stop_signing(self, heard: VoteState, told: VoteState) -> None:
+        """A signer keeps what it signs before anybody can hear of it: ours has not signed this."""
+        self.elsewhere = (
+            f"the key has signed up to {heard}, and its signer knows of {told}: something else "
+            "signs with it, or its vote state was set back; see docs/signing.md"
+        )
+        log.critical("no more signatures: %s", self.elsewhere)
+
     def add_proposal(self, block: Block, now_ms: int) -> None:
         """Remember who proposed a block: a second one for the slot is an offence (E0)."""
+        if block.signer == self._us:
+            self._hear(block.header.proposal)
         slot = slot_at(self.chain.parameters, now_ms)
         try:
             self.tally.add_proposal(block.header.proposal, block.signature, slot)

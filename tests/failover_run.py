@@ -132,7 +132,8 @@ def one_kill(network: Network, random: Random, slot_ms: int) -> int:
     first: int = until(lambda: network.prevoted(slot), "prevote")
     time.sleep(random.uniform(*DOWN_S))
     network.start(member.name)
-    until(lambda: ask(member.url, "eth_blockNumber"), "node", network.lives[member.name])
+    back = slot_now(network.genesis)
+    until(lambda: member.final()["slot"] > back, "node", network.lives[member.name])  # hot again
     calm = slot_now(network.genesis) + CALM_SLOTS
     until(lambda: network.prevoted(calm), "calm prevote")
     return first - slot

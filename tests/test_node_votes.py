@@ -10,10 +10,10 @@ from dipnet.consensus.votes import Kind
 from dipnet.effects import Effect, Send, Sign
 from dipnet.p2p import messages as m
 from tests.chain_builder import Net
+from tests.node_bench import PEER, Bench, block_requests
 from tests.sim import peer_id
 from tests.sim_load import secret
 from tests.sim_scenario import network
-from tests.test_node import PEER, Bench, block_requests
 
 OTHER = peer_id(crypto.public_key(secret("another peer")))
 BOTH = (Kind.PREVOTE, Kind.COMMIT)

@@ -202,6 +202,7 @@ def test_an_offence_is_told_once_kept_over_a_restart_and_reported_by_who_leads()
     again = Bench(delegates=4, disk=bench.disk, state=bench.state)
     again.now_ms = bench.now_ms
     assert not any(isinstance(one, Report) for one in again.start())
+    again.greet()
     assert again.node.voting.tally.offences() == (report.offence,)
     again.propose(next(slot for slot in again.own_slots() if slot > 3))
     assert again.node.chain.head.height == 1
