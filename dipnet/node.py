@@ -448,6 +448,7 @@ class Node:
         """A verified vote, ours or a peer's: relay it first, then see what it completes."""
         certificate = self.voting.add(vote, self._now_ms)
         self.links.push(Lane.VOTE, vote.id, vote.raw, except_peer=peer)
+        self.links.mentioned(self.steady_ms, peer, [vote.ballot.block_id])
         if certificate is not None:
             self._certify(certificate, peer)
 
@@ -468,6 +469,4 @@ class Node:
         self.voting.add_certificates([certificate])
         self.links.push(Lane.CERTIFICATE, certificate.id, certificate.raw, except_peer=peer)
         self._follow(imported)
-        block_id = certificate.ballot.block_id
-        if peer and not self.view.has(Lane.BLOCK, block_id):
-            self.links.offered(self.steady_ms, peer, Lane.BLOCK, [block_id])
+        self.links.mentioned(self.steady_ms, peer, [certificate.ballot.block_id])

@@ -4,11 +4,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from dipnet import crypto
 from dipnet.consensus.block import Block
 from dipnet.consensus.votes import Kind
 from dipnet.effects import Effect, Send, Sign
 from dipnet.p2p import messages as m
+from dipnet.p2p.gossip import MENTION_MS
 from tests.chain_builder import Net
 from tests.node_bench import PEER, Bench, block_requests
 from tests.sim import peer_id
@@ -154,3 +157,26 @@ def test_certificates_of_what_is_settled_are_not_judged_and_go_no_further() -> N
             out = bench.answered(bench.receive(m.Certificates((told.raw,))))
             assert not [said for said in sent_to(OTHER, out) if isinstance(said, m.Certificates)]
     assert bench.node.links.scores.score(bench.now_ms, PEER) > -10
+
+
+@pytest.mark.parametrize("what", ["vote", "certificate"])
+def test_a_block_that_is_voted_on_and_does_not_come_is_fetched(what: str) -> None:
+    """Not at once: votes are faster than the block that they are for."""
+    there, bench = Bench(4), Bench(4)
+    for one in (there, bench):
+        one.start()
+    everybody, chain = network_of(there), there.node.chain
+    block = everybody.child(chain, chain.head.hash, 1)
+    there.at_slot(1)
+    there.answered(there.receive(m.Items(m.Lane.BLOCK, (block.raw,))))
+    bench.at_slot(1)
+    bench.greet()
+    vote = everybody.votes(chain, block.header, Kind.PREVOTE)[1]
+    proof = everybody.certificate(chain, block.header, Kind.PREVOTE)
+    told = m.Votes((vote.raw,)) if what == "vote" else m.Certificates((proof.raw,))
+    fetch = m.Fetch(m.Lane.BLOCK, (block.hash,))
+    early = bench.answered(bench.receive(told))
+    early += bench.answered(bench.at_slot(1, MENTION_MS - 100))
+    assert fetch not in sent_to(PEER, early)
+    late = [e for ms in (0, 100, 200) for e in bench.answered(bench.at_slot(1, MENTION_MS + ms))]
+    assert fetch in sent_to(PEER, late)
