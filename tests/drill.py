@@ -118,12 +118,27 @@ class Drill:
         self.all_final(3, "final block on all nodes", 4 * self.net.epoch_slots)
         self.say(f"{len(self.net.nodes)} nodes: blocks become final on all")
 
+    def calm(self) -> None:
+        """Waits until nobody is jailed, as who started too late for his first slots is."""
+
+        def jailed() -> list[str]:
+            last = self.status()["epoch"] + AHEAD
+            return [
+                one["address"] for one in self.ask("dpos_delegates") if one["jailedUntil"] > last
+            ]
+
+        if jailed():
+            self.say("waiting until nobody is jailed: the machine is busy")
+        slots = 6 * self.net.epoch_slots
+        self.until(lambda: not jailed(), "epoch with nobody jailed", slots)
+
     def vote_in(self) -> None:
         """A candidate voted in produces from the right epoch, and one delegate makes room."""
         candidate = next(node for node in self.net.nodes if node.key not in self._genesis_keys())
         abi = shipped_abi()
         owner, voter = (Account(self.net.nodes[0].url, self.net.accounts[n], abi) for n in (1, 2))
         self.owner[candidate.name] = owner.address
+        self.calm()
         voted = self.next_epoch()
         before = self.set_of()
         first = self.watcher.final + 1
@@ -162,6 +177,7 @@ class Drill:
 
     def stop_one(self) -> None:
         """A delegate stopped for an epoch is replaced by the standby."""
+        self.calm()
         absent = self.next_epoch()
         before = self.set_of()
         first = self.watcher.final + 1
@@ -199,6 +215,7 @@ class Drill:
 
     def kill_two(self, slots: int) -> None:
         """Two of seven killed with -9: finality goes on."""
+        self.calm()
         self.next_epoch()
         victims = self.victims((len(self.set_of()) - 1) // 3)
         for node in victims:
