@@ -9,6 +9,7 @@ from typing import Final
 
 from benchmarks import (
     bench_dag_ingest,
+    bench_election,
     bench_finality,
     bench_finality_latency,
     bench_finality_processes,
@@ -29,6 +30,7 @@ BENCHMARKS: Final[dict[str, Benchmark]] = {
     "finality": bench_finality.run,
     "finality_latency": bench_finality_latency.run,
     "finality_processes": bench_finality_processes.run,
+    "election": bench_election.run,
     "idle": bench_idle.run,
     "light": bench_light.run,
 }

@@ -153,9 +153,7 @@ class World(Wires):
     def load(self, host: Host, seed: int) -> Node:
         """A node as it starts from what the host's disk shows."""
         if host.signer is not None and host.signer.honest and not host.signer.lost:
-            check_not_older(
-                host.signer.state, signed_state(host.disk.view, host.signer.public_key)
-            )
+            check_not_older(host.signer.state, signed_state(host.disk.view, host.signer.public_key))
         return Node(
             self.genesis,
             host.disk.view,

@@ -38,6 +38,8 @@ class Disasters:
         self._wiped = False
         self._peace = False
         self.struck: Counter[str] = Counter()
+        self.recovered = 0
+        """Keys whose memory was lost and that sign again."""
 
     def plan(self, until_ms: int) -> None:
         """Strike now and then until then."""
@@ -118,6 +120,7 @@ class Disasters:
             self._world.after(LOOK_MS, self._world.in_life(host, lambda: self._recover(host)))
             return
         signer.recover(silenced(node.chain.epoch_at(final).number, signer.lost_slot))
+        self.recovered += 1
         self._world.crash(host.index)
         self._world.start(host.index)
 

@@ -122,9 +122,7 @@ class Watch:
             self._committed(chain, block_id, epoch, final)
             for block_id, epoch in list(self._world.ballots.commits)
         ):
-            self.violations.append(
-                f"block {final.height} is final without the commits of a quorum"
-            )
+            self.violations.append(f"block {final.height} is final without the commits of a quorum")
 
     def _committed(self, chain: Chain, block_id: bytes, epoch: int, final: Header) -> bool:
         """Whether what was committed in an epoch for a block makes ``final`` final."""

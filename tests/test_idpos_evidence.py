@@ -137,6 +137,7 @@ def test_signatures_for_another_chain(world: World) -> None:
 BLANK = evidence.record(PAIRS["E1"][0], bytes(65))
 HIGH = signed(PAIRS["E1"][0])
 N = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+OF_TWO_EPOCHS = (signed(PAIRS["E1"][0]), signed(replace(PAIRS["E1"][1], epoch=1)))
 
 
 def high_s(record: bytes) -> bytes:
@@ -156,7 +157,7 @@ def high_s(record: bytes) -> bytes:
         (BLANK, BLANK.replace(ONE, OTHER)),
         (high_s(signed(PAIRS["E1"][0])), signed(PAIRS["E1"][1])),
         (signed(Ballot(Kind.COMMIT, 0, 9, ONE, 3)), signed(PAIRS["E2"][1])),
-        (signed(PAIRS["E1"][0]), signed(replace(PAIRS["E1"][1], epoch=1))),
+        OF_TWO_EPOCHS,
         (signed(PAIRS["E3"][0]), signed(replace(PAIRS["E3"][1], justify_slot=9))),
         (signed(PAIRS["E1"][0]), signed(PAIRS["E0"][1])),
     ],

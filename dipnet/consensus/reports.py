@@ -14,9 +14,10 @@ from dipnet.codec import Bin, Puts, Reader, pack
 from dipnet.consensus import evidence
 from dipnet.consensus.evidence import RECORD_BYTES_MAX, REPORTER, REPORTER_SECRET
 from dipnet.consensus.idpos import DPOS_ADDRESS, METHODS
-from dipnet.consensus.records import read
+from dipnet.consensus.records import REMEDY, read
 from dipnet.consensus.tally import Offence, Statement
 from dipnet.consensus.votes import offence
+from dipnet.errors import Corrupt, Invalid
 from dipnet.tx import Tx, decode_known, sign_tx
 
 REPORT_GAS: Final = 1_000_000
@@ -65,7 +66,10 @@ def stored(reader: Reader) -> Iterator[Offence]:
     """The offences that are kept; ``Corrupt`` where one does not decode."""
     for key, raw in reader.scan(KEY_OFFENCE):
         pair = read(raw, _RECORD, "the record of an offence")
-        one, other = (Statement(*evidence.statement(record)) for record in pair)
+        try:
+            one, other = (Statement(*evidence.statement(record)) for record in pair)
+        except Invalid as refused:
+            raise Corrupt(f"the record of an offence is damaged ({refused}): {REMEDY}") from None
         name = offence(one.ballot, other.ballot)
         yield Offence(name, key[len(KEY_OFFENCE) :], one, other)
 
