@@ -64,7 +64,7 @@ class Voting:
         """Ballots that our signer refused."""
         self._pool = pool
         self._votes: dict[Kind, Vote] = {}  # our last of each kind, to be sent again
-        self._asked: dict[int, Draft | Ballot] = {}  # waiting for the signer
+        self._asked: dict[int, Draft | Vote] = {}  # waiting for the signer, votes without signature
         self._tickets = 0
         self._told = self._recorded = voter.state if voter is not None else VoteState()
         self._recorded_slot = -1
@@ -116,12 +116,11 @@ class Voting:
         voter = self.voter
         assert voter is not None
         members = self.chain.sets.get(ballot.epoch)
-        if members is None or members.index_of_key(voter.public_key) is None:
-            return
-        if not voter.state.refuse(ballot):
-            self._ask(ballot, ballot)
+        index = members.index_of_key(voter.public_key) if members is not None else None
+        if index is not None and not voter.state.refuse(ballot):
+            self._ask(ballot, Vote(ballot, index, b""))
 
-    def _ask(self, ballot: Ballot, what: Draft | Ballot) -> None:
+    def _ask(self, ballot: Ballot, what: Draft | Vote) -> None:
         """Have it signed; until the answer our copy of the state takes it for done."""
         assert self.voter is not None
         self.voter = replace(self.voter, state=self.voter.state.after(ballot))
@@ -139,16 +138,11 @@ class Voting:
         self.voter = replace(self.voter, state=self.voter.state.joined(event.state))
         if not event.signature:
             self.unsigned += 1
-            log.warning("the signer refuses: %s", what if isinstance(what, Ballot) else "a block")
+            log.warning("the signer refuses %s", "a vote" if isinstance(what, Vote) else "a block")
             return None
         if isinstance(what, Draft):
             return what.sealed(event.signature, self.voter.public_key)
-        members = self.chain.sets.get(what.epoch)
-        if members is None:  # the chain went on by epochs meanwhile: nobody counts it any more
-            return None
-        index = members.index_of_key(self.voter.public_key)
-        assert index is not None
-        vote = self._votes[what.kind] = Vote(what, index, event.signature)
+        vote = self._votes[what.ballot.kind] = replace(what, signature=event.signature)
         return vote
 
     def unrecorded(self, slot: int) -> Puts:

@@ -214,6 +214,13 @@ def test_rewards_of_a_block(world: World) -> None:
     assert world.refused("u2", "claim").startswith("dpos_claim")
 
 
+def test_a_vote_earns_from_its_own_block_on(world: World) -> None:
+    world.send("u1", "stake", value=STAKE)
+    world.send("u1", "vote", [D0])
+    world.block(D0)  # the end of the block that the vote is in
+    assert world.view("rewardsOf", U1) == REWARD // 2
+
+
 def test_a_delegate_without_votes_keeps_all(world: World) -> None:
     who = world.candidate("u1", commission=0)
     world.block(who, tips=3)

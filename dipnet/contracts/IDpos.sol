@@ -103,7 +103,7 @@ interface IDpos {
         view
         returns (address[] memory delegates, uint256[] memory votes);
 
-    /// The set of an epoch: known are the current one, the next and, after a border, the one after.
+    /// The set of an epoch: known are those of the last one, of this and of the next.
     function activeSet(uint256 epoch)
         external
         view
