@@ -6,6 +6,7 @@ SEEDS  ?= 20
 BLOCKS ?= 4
 FUZZ_SECONDS ?= 20
 KILLS  ?= 1000
+SCENARIOS ?= 500
 
 .PHONY: help dev test lint format sim exhaustive mutants twins crashes failover equivocator drill
 .PHONY: bench sanitize fuzz native lock clean
@@ -51,6 +52,9 @@ exhaustive: $(VENV)/built ## finality over every tree of BLOCKS=n blocks (4: sec
 
 mutants: $(VENV)/built ## every rule broken once; fails if a mutant survives
 	$(PY) tests/mutants_run.py
+
+twins: $(VENV)/built ## SCENARIOS=n scenarios of delegates whose key runs twice
+	$(PY) tests/twins_run.py --scenarios $(SCENARIOS)
 
 crashes: $(VENV)/built ## KILLS=n kills of a signer at random points, modelled and real
 	$(PY) -m tests.crash_points_run --kills $(KILLS)

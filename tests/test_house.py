@@ -141,8 +141,8 @@ def test_every_refusal_is_used_and_known() -> None:
     assert not unused, f"refusals nobody raises: {unused}"
 
 
-def test_record_prefixes_are_unique() -> None:
-    seen: dict[bytes, str] = {}
+def record_prefixes() -> Iterator[tuple[bytes, str]]:
+    """The first byte of each kind of record, and the name of its constant."""
     for path in sources():
         for node in tree(path).body:
             if not isinstance(node, ast.Assign | ast.AnnAssign):
@@ -151,9 +151,14 @@ def test_record_prefixes_are_unique() -> None:
                 prefix = getattr(node.value, "value", None)
                 named = isinstance(target, ast.Name) and target.id.startswith("KEY_")
                 if named and isinstance(prefix, bytes):
-                    assert len(prefix) == 1, target.id
-                    name = f"{path.stem}.{target.id}"
-                    assert seen.setdefault(prefix, name) == name
+                    yield prefix, f"{path.stem}.{target.id}"
+
+
+def test_record_prefixes_are_unique() -> None:
+    seen: dict[bytes, str] = {}
+    for prefix, name in record_prefixes():
+        assert len(prefix) == 1, name
+        assert seen.setdefault(prefix, name) == name
     assert len(seen) > 10
 
 
