@@ -15,6 +15,7 @@ import multiprocessing
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -43,11 +44,10 @@ class Mutant(Protocol):
 
 GROUPS: tuple[tuple[str, str, str], ...] = (
     ("finality", "tests.rule_mutants", "MUTANTS"),
-    # ("twins", "tests.twin_mutants", "MUTANTS"),
-    # ("simulator", "tests.sim_mutants", "MUTANTS"),
+    ("twins", "tests.twin_mutants", "MUTANTS"),
     ("rule", "tests.rule_edits", "EDITS"),
-    # ("chain", "tests.chain_edits", "EDITS"),
-    # ("light", "tests.light_edits", "EDITS"),
+    ("chain", "tests.chain_edits", "EDITS"),
+    ("light", "tests.light_edits", "EDITS"),
 )
 """What the rows of a group begin with, its module, the name of the list there."""
 
@@ -59,6 +59,7 @@ class Judged:
     row: str
     where: str
     seconds: float
+    error: str  # why nothing could be judged
 
 
 def mutants(module: str, name: str) -> Sequence[Mutant]:
@@ -86,8 +87,12 @@ def judge(place: tuple[str, str, str, int]) -> Judged:
     logging.disable()
     mutant = mutants(module, name)[index]
     begin = time.perf_counter()
-    where = caught(mutant)
-    return Judged(row(group, mutant), where, time.perf_counter() - begin)
+    where = error = ""
+    try:
+        where = caught(mutant)
+    except Exception:
+        error = traceback.format_exc()
+    return Judged(row(group, mutant), where, time.perf_counter() - begin, error)
 
 
 def chosen(words: Sequence[str]) -> Iterator[tuple[str, str, str, int]]:
@@ -122,7 +127,7 @@ def main() -> int:
         for one in pool.imap(judge, places):
             word = "caught  " if one.where else "SURVIVES"
             print(f"{word}  {one.row}  ({one.seconds:.1f} s)", flush=True)
-            print(f"          {one.where[:WIDTH]}", flush=True)
+            print(f"          {one.error or one.where[:WIDTH]}", flush=True)
             survivors += [] if one.where else [one.row]
     seconds = time.monotonic() - begin
     print(f"{len(places)} mutants, {len(survivors)} survive ({seconds:.0f} s)")
