@@ -96,7 +96,7 @@ FOLLOWING: Final = (
          "        if False:\n            raise", FORKCHOICE_TESTS),
     Edit("final", "a block at its height is taken", CHAIN,
          "if header.height <= self.final.height:", "if header.height < self.final.height:",
-         FORKCHOICE_TESTS),
+         RULES_TESTS),
     Edit("final", "keeps what does not descend from it", FORKCHOICE,
          "kept = list(self.above(final.hash))", "kept = list(self.above(self.final.hash))",
          FORKCHOICE_TESTS),

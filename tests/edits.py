@@ -77,7 +77,9 @@ def run_tests(tests: Sequence[str], environment: dict[str, str]) -> str:
         return ""
     told = done.returncode == FAILED or failed or "Timeout" in done.stdout + done.stderr
     if not told:
-        raise RuntimeError(f"pytest ends with {done.returncode}: {(done.stdout + done.stderr)[-500:]}")
+        raise RuntimeError(
+            f"pytest ends with {done.returncode}: {(done.stdout + done.stderr)[-500:]}"
+        )
     return failed[1] if failed else "a test that does not end"
 
 

@@ -105,7 +105,9 @@ def test_the_old_set_votes_until_the_border_is_final(at: Border) -> None:
     assert voters(at.chain, own.header) == at.new
     assert own.header.justify == (at.border.hash, at.border.header.slot, 2)
     for block in (handed_over, own):
-        child = at.net.child(at.chain, block.hash, 10, section=[at.certificate(block, Kind.PREVOTE)])
+        child = at.net.child(
+            at.chain, block.hash, 10, section=[at.certificate(block, Kind.PREVOTE)]
+        )
         add(at.chain, at.memory, child)
 
 

@@ -13,6 +13,10 @@ FOUND: Final = (
     "V1 prevotes twice in a slot",
     "V1 prevotes below its last prevote",
     "V2 dropped",
+    "prevotes are forgotten",
+    "commits are forgotten",
+    "a half is a quorum",
+    "two thirds are a quorum",
 )
 
 MUTANTS: Final = tuple(
