@@ -1,4 +1,4 @@
-"""Every rule that ties a block, an epoch or a head to its chain, broken by an edit (``edits.py``)."""
+"""Every rule that ties a block, an epoch or a head to its chain, broken by an edit."""
 
 from typing import Final
 
@@ -118,7 +118,7 @@ FOLLOWING: Final = (
          FORKCHOICE_TESTS),
     Edit("fork choice", "a commit certificate moves no head", CERTIFIED,
          "return ranked[-1].ballot.block_id if ranked else b\"\"",
-         "return ranked[0].ballot.block_id if ranked else b\"\"", FORKCHOICE_TESTS),
+         "return ranked[0].ballot.block_id if ranked else b\"\"", EPOCHS_TESTS),
     Edit("fork choice", "certificates rank by slot alone", "dipnet.consensus.votes",
          "return self.ballot.epoch, self.ballot.slot", "return 0, self.ballot.slot",
          EPOCHS_TESTS),
@@ -148,8 +148,8 @@ FOLLOWING: Final = (
 SEEDS: Final = (
     Edit("order", "favours small remainders", SCHEDULE,
          "            if word < fair:", "            if word is not None:", SCHEDULE_TESTS),
-    Edit("order", "begins with the last", SCHEDULE,
-         "word % choices", "word % last", SCHEDULE_TESTS),
+    Edit("order", "leaves everybody's place to others", SCHEDULE,
+         "choices = last + 1", "choices = last", SCHEDULE_TESTS),
     Edit("seed", "is the same in every epoch", SCHEDULE,
          "mix + epoch.to_bytes(8, \"big\")", "mix", SCHEDULE_TESTS),
     Edit("seed", "forgets older secrets", SCHEDULE,

@@ -84,7 +84,6 @@ def caught(mutant: Mutant) -> str:
 def judge(place: tuple[str, str, str, int]) -> Judged:
     """One mutant, by its group and its place there; in any process."""
     group, module, name, index = place
-    logging.disable()
     mutant = mutants(module, name)[index]
     begin = time.perf_counter()
     where = error = ""
@@ -123,7 +122,7 @@ def main() -> int:
         print(f"nothing is broken yet, and a test fails: {failed}")
         return 1
     survivors = []
-    with multiprocessing.get_context("spawn").Pool(options.processes) as pool:
+    with multiprocessing.get_context("spawn").Pool(options.processes, logging.disable) as pool:
         for one in pool.imap(judge, places):
             word = "caught  " if one.where else "SURVIVES"
             print(f"{word}  {one.row}  ({one.seconds:.1f} s)", flush=True)

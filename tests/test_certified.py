@@ -1,4 +1,4 @@
-"""The certificates in a block and those that are heard of: which a block may carry, what they do."""
+"""Certificates in a block and those that are heard of: which a block may carry, what they do."""
 
 from collections.abc import Sequence
 from dataclasses import replace
