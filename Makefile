@@ -1,5 +1,4 @@
-# make dev | test | lint | sim | exhaustive | twins | mutants | crashes | failover | bench | sanitize |
-# fuzz: each makes and uses .venv by itself.
+# `make help` lists the targets; each makes and uses .venv by itself.
 PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
@@ -10,7 +9,8 @@ SCENARIOS ?= 300
 FUZZ_SECONDS ?= 20
 KILLS  ?= 1000
 
-.PHONY: help dev test lint format sim exhaustive twins mutants crashes failover bench sanitize fuzz native lock clean
+.PHONY: help dev test lint format sim exhaustive mutants twins crashes failover equivocator drill
+.PHONY: bench sanitize fuzz native lock clean
 
 help: ## what each target does
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -62,6 +62,12 @@ crashes: $(VENV)/built ## KILLS=n kills of a signer at random points, modelled a
 
 failover: $(VENV)/built ## KILLS=n fail-overs of two hot nodes on one remote signer
 	$(PY) -m tests.failover_run --kills $(KILLS)
+
+equivocator: $(VENV)/built ## a delegate that signs twice, in each way, punished by real processes
+	$(PY) -m tests.equivocation_run
+
+drill: $(VENV)/built ## seven real nodes elect, lose and get back delegates, and are watched; minutes
+	$(PY) -m tests.drill_run
 
 bench: $(VENV)/built ## the benchmarks, each beside its limit
 	$(PY) -m benchmarks

@@ -1,7 +1,8 @@
 """Every tree of some blocks in every state: ``make exhaustive``, or ``make exhaustive BLOCKS=5``.
 
 Prints trees, states and violations, and the walks over changes of the set; exits 1 on a violation.
-Trees are shared out over processes; four blocks take seconds, five 20 minutes on two cores.
+Trees are shared out over processes; four blocks take seconds, five some twenty minutes on two
+cores.
 """
 
 import argparse

@@ -45,9 +45,12 @@ class Mutant(Protocol):
 GROUPS: tuple[tuple[str, str, str], ...] = (
     ("finality", "tests.rule_mutants", "MUTANTS"),
     ("twins", "tests.twin_mutants", "MUTANTS"),
+    ("simulator", "tests.sim_mutants", "MUTANTS"),
+    ("simulator", "tests.sim_mutants", "FINALITY"),
     ("rule", "tests.rule_edits", "EDITS"),
     ("chain", "tests.chain_edits", "EDITS"),
     ("light", "tests.light_edits", "EDITS"),
+    ("IDpos", "tests.staking_mutants", "MUTANTS"),
 )
 """What the rows of a group begin with, its module, the name of the list there."""
 

@@ -182,6 +182,22 @@ def test_metrics(node: Node) -> None:
     assert found["dipnet_offenders"] == 1
 
 
+def test_delegates_have_their_numbers(node: Node) -> None:
+    for _ in range(5):
+        node.produce(slots=2)
+    found = metrics(node)
+    told = ask(node, "dpos_delegates")
+    assert found["dipnet_candidates"] == len(told) == 4
+    for one in told:
+        label = f'{{delegate="{one["address"]}"}}'
+        assert found["dipnet_delegate_votes_wei" + label] == int(one["votes"], 16)
+        assert found["dipnet_delegate_share" + label] == one["share"] == 0.25
+        assert found["dipnet_delegate_produced_total" + label] == one["produced"]
+        assert found["dipnet_delegate_missed_total" + label] == one["missed"]
+        assert found["dipnet_delegate_jailed" + label] == one["jailed"] == 0
+    assert sum(one["produced"] for one in told) == sum(one["missed"] for one in told) == 5
+
+
 def test_participation_has_a_label_for_each_member(node: Node) -> None:
     members = node.chain.epoch.members
     for _ in range(12):
