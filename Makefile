@@ -4,6 +4,8 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 SEEDS  ?= 20
 BLOCKS ?= 4
+WALKS  ?= 5000
+SCENARIOS ?= 300
 FUZZ_SECONDS ?= 20
 KILLS  ?= 1000
 SCENARIOS ?= 500
@@ -48,9 +50,12 @@ sim: $(VENV)/built ## SEEDS=n seeds of the simulator, each under two hash seeds
 	$(PY) tests/sim_run.py --seeds $(SEEDS)
 
 exhaustive: $(VENV)/built ## finality over every tree of BLOCKS=n blocks (4: seconds, 5: 20 minutes)
-	$(PY) tests/exhaustive_run.py --blocks $(BLOCKS)
+	$(PY) tests/exhaustive_run.py --blocks $(BLOCKS) --walks $(WALKS)
 
-mutants: $(VENV)/built ## every rule broken once; fails if a mutant survives
+twins: $(VENV)/built ## SCENARIOS=n of a delegate that runs twice among partitions (300: a minute)
+	$(PY) tests/twins_run.py --scenarios $(SCENARIOS)
+
+mutants: $(VENV)/built ## every rule broken once, and what caught it; fails if one survives
 	$(PY) tests/mutants_run.py
 
 twins: $(VENV)/built ## SCENARIOS=n scenarios of delegates whose key runs twice

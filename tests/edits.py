@@ -22,7 +22,7 @@ from typing import Any, Final
 ROOT: Final = Path(__file__).resolve().parent.parent
 VARIABLE: Final = "DIPNET_EDIT"
 TEST_S: Final = 60  # of one test: an edit may well make an endless loop
-FAILED, PASSED = 1, 0  # exit codes of pytest; any other says that nothing was judged
+FAILED, PASSED = 1, 0  # exit codes of pytest
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Edit:
 
     def find(self) -> str:
         """The first test that fails; empty where all pass. RuntimeError: nothing was judged."""
-        self.source()
+        compile(self.source(), self.path, "exec")
         fields = {"module": self.module, "old": self.old, "new": self.new}
         return run_tests(self.tests, {VARIABLE: json.dumps(fields)})
 
@@ -65,7 +65,7 @@ def run_tests(tests: Sequence[str], environment: dict[str, str]) -> str:
     with tempfile.TemporaryDirectory() as kept:
         command = [
             sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider",
-            "-p", "tests.edits", "--timeout", str(TEST_S), *tests,
+            "-p", "tests.edits", "--hypothesis-profile", "found", "--timeout", str(TEST_S), *tests,
         ]  # fmt: skip
         more = {"HYPOTHESIS_STORAGE_DIRECTORY": kept, "PYTHONDONTWRITEBYTECODE": "1"}
         done = subprocess.run(
@@ -75,7 +75,8 @@ def run_tests(tests: Sequence[str], environment: dict[str, str]) -> str:
     failed = re.search(r"^(?:FAILED|ERROR) (.*)$", done.stdout, re.MULTILINE)
     if done.returncode == PASSED:
         return ""
-    if done.returncode != FAILED and "Timeout" not in done.stdout + done.stderr:
+    told = done.returncode == FAILED or failed or "Timeout" in done.stdout + done.stderr
+    if not told:
         raise RuntimeError(
             f"pytest ends with {done.returncode}: {(done.stdout + done.stderr)[-500:]}"
         )

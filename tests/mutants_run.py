@@ -15,6 +15,7 @@ import multiprocessing
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -43,13 +44,13 @@ class Mutant(Protocol):
 
 GROUPS: tuple[tuple[str, str, str], ...] = (
     ("finality", "tests.rule_mutants", "MUTANTS"),
-    # ("twins", "tests.twin_mutants", "MUTANTS"),
+    ("twins", "tests.twin_mutants", "MUTANTS"),
     ("simulator", "tests.sim_mutants", "MUTANTS"),
     ("simulator", "tests.sim_mutants", "FINALITY"),
     ("rule", "tests.rule_edits", "EDITS"),
+    ("chain", "tests.chain_edits", "EDITS"),
+    ("light", "tests.light_edits", "EDITS"),
     ("IDpos", "tests.staking_mutants", "MUTANTS"),
-    # ("chain", "tests.chain_edits", "EDITS"),
-    # ("light", "tests.light_edits", "EDITS"),
 )
 """What the rows of a group begin with, its module, the name of the list there."""
 
@@ -61,6 +62,7 @@ class Judged:
     row: str
     where: str
     seconds: float
+    error: str  # why nothing could be judged
 
 
 def mutants(module: str, name: str) -> Sequence[Mutant]:
@@ -85,11 +87,14 @@ def caught(mutant: Mutant) -> str:
 def judge(place: tuple[str, str, str, int]) -> Judged:
     """One mutant, by its group and its place there; in any process."""
     group, module, name, index = place
-    logging.disable()
     mutant = mutants(module, name)[index]
     begin = time.perf_counter()
-    where = caught(mutant)
-    return Judged(row(group, mutant), where, time.perf_counter() - begin)
+    where = error = ""
+    try:
+        where = caught(mutant)
+    except Exception:
+        error = traceback.format_exc()
+    return Judged(row(group, mutant), where, time.perf_counter() - begin, error)
 
 
 def chosen(words: Sequence[str]) -> Iterator[tuple[str, str, str, int]]:
@@ -120,11 +125,11 @@ def main() -> int:
         print(f"nothing is broken yet, and a test fails: {failed}")
         return 1
     survivors = []
-    with multiprocessing.get_context("spawn").Pool(options.processes) as pool:
+    with multiprocessing.get_context("spawn").Pool(options.processes, logging.disable) as pool:
         for one in pool.imap(judge, places):
             word = "caught  " if one.where else "SURVIVES"
             print(f"{word}  {one.row}  ({one.seconds:.1f} s)", flush=True)
-            print(f"          {one.where[:WIDTH]}", flush=True)
+            print(f"          {one.error or one.where[:WIDTH]}", flush=True)
             survivors += [] if one.where else [one.row]
     seconds = time.monotonic() - begin
     print(f"{len(places)} mutants, {len(survivors)} survive ({seconds:.0f} s)")

@@ -41,7 +41,7 @@ def quiet() -> None:
 def main() -> int:
     """Runs what the command line says."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--scenarios", type=int, default=500)
+    parser.add_argument("--scenarios", type=int, default=300)
     parser.add_argument("--scenario", type=int, help="this one alone")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
