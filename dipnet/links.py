@@ -350,14 +350,19 @@ class Links:
         return Incoming("wire", peer, (wire,), asked=True) if wire else None
 
     def on_blocks_imported(
-        self, now_ms: int, peer: str, fresh: int, last: tuple[int, bytes], early: bool
+        self, now_ms: int, peer: str, fresh: int, last: tuple[int, bytes], led: bool, early: bool
     ) -> None:
         """The outcome of blocks that we asked for; see ``BlockSync.on_imported``."""
         ours = self._view.status()
         for offence in self.blocks.on_imported(
-            now_ms, peer, ours, fresh, last, self._has_block, early
+            now_ms, peer, ours, fresh, last, self._has_block, led, early
         ):
             self.offend(now_ms, peer, offence, "blocks that lead nowhere")
+
+    @property
+    def alone(self) -> bool:
+        """Whether no peer has said hello: nobody tells where the chain is by now."""
+        return not self.hellos.standing()
 
     def syncing(self, now_ms: int) -> tuple[int, int] | None:
         """(our height, highest claimed) while blocks are fetched that would put us behind."""
