@@ -1,6 +1,7 @@
 """The pure and costly part of judging what comes in: decoding and signatures, on any thread.
 
-It reads of the chain only what is replaced as a whole and never changed: who signs in which epoch.
+It reads of the chain only what is replaced as a whole and never changed: who signs in which epoch,
+and the final block.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,7 +38,8 @@ class Checker:
             case "blocks" | "synced":
                 return [self._check_block(raw, kind == "blocks") for raw in items]
             case "votes":
-                return tally.check(items, self._chain.sets.get, self._genesis.chain_id)
+                sets, final_slot = self._chain.sets.get, self._chain.final.slot
+                return tally.check(items, sets, self._genesis.chain_id, final_slot)
             case "certificates":
                 return [self._check_certificate(raw) for raw in items]
             case _:
@@ -60,8 +62,11 @@ class Checker:
             return refused
 
     def _check_certificate(self, raw: bytes) -> Certificate | Invalid:
+        """A certificate that may still matter: of what is settled anybody can keep thousands."""
         try:
             certificate = decode_certificate(raw)
+            if certificate.ballot.slot <= self._chain.final.slot:
+                raise Invalid("vote_slot", f"slot {certificate.ballot.slot} is settled")
             members = self._chain.sets.get(certificate.ballot.epoch)
             if members is None:
                 raise Invalid("vote_epoch", f"epoch {certificate.ballot.epoch}")

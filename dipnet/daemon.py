@@ -109,7 +109,7 @@ class Daemon:
         self._addresses: list[str] = []
         self._started_ms = self.now_ms()
         self._duty = Duty(signer, self, self._post_signed, self._fail_from_thread)
-        self.finality = FinalityWatch()
+        self.finality = FinalityWatch(self._started_ms)
         self._net = Net(
             secret=identity,
             listen=config.listen,

@@ -163,6 +163,8 @@ def run(flags: dict[str, object], config: ConfigFile = None) -> None:
             endpoints.rpc_port,
             " ".join(endpoints.addresses),
         )
+        if settings.paused:
+            log.warning("signing is paused: dipnet delegate resume --data %s", settings.data)
 
     run_node(
         settings, genesis, identity, lambda: _signer(settings, genesis, delegate_secret), ready
@@ -326,7 +328,13 @@ def _balance(text: str) -> tuple[bytes, int]:
 def make_testnet(
     out_dir: Annotated[Path, typer.Option("--out", help="Directory of the network.")],
     delegates: Annotated[int, typer.Option(help="Nodes, each a delegate.")] = 4,
-    slot_ms: Annotated[int, typer.Option(help="Milliseconds between blocks.")] = 1000,
+    candidates: Annotated[
+        int, typer.Option(help="Nodes more, with a key to be registered and voted for.")
+    ] = 0,
+    slot_ms: Annotated[
+        int, typer.Option(help="Milliseconds between blocks.")
+    ] = networks.DEV_SLOT_MS,
+    epoch_slots: Annotated[int, typer.Option(help="Slots of an epoch.")] = networks.DEV_EPOCH_SLOTS,
     start: Annotated[bool, typer.Option("--start", help="Run the nodes until Ctrl-C.")] = False,
     restart: Annotated[
         bool, typer.Option("--restart", help="Start again a node that ends.")
@@ -334,7 +342,9 @@ def make_testnet(
 ) -> None:
     """Make a network of several nodes on this machine, and with --start run it."""
     if not (start and testnet.exists(out_dir)):
-        testnet.write(out_dir, delegates, slot_ms, time.time_ns() // 1_000_000)
+        layout = testnet.Layout(delegates, candidates, slot_ms, epoch_slots)
+        lead_ms = testnet.lead_ms(len(layout.names)) if start else 0
+        testnet.write(out_dir, layout, time.time_ns() // 1_000_000 + lead_ms)
     net = testnet.read(out_dir)
     show_rows(
         ["node", "JSON-RPC", "peers", "run by hand"],

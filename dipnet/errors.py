@@ -131,6 +131,7 @@ REFUSALS: Final[dict[str, Refusal]] = {
     "dpos_unbonding": Refusal(-32000, "stake is being released already", "claim it first"),
     "dpos_unknown": Refusal(-32000, "unknown delegate", "name a registered delegate"),
     "dpos_votes": Refusal(-32000, "invalid list of delegates", "name fewer, each once"),
+    "dpos_voted": Refusal(-32000, "voted in this epoch already", "vote again in the next one"),
     "dpos_claim": Refusal(-32000, "nothing to claim", "wait for rewards or for the release"),
     "dpos_offence": Refusal(-32000, "not an offence", "send two records that contradict"),
     "dpos_old": Refusal(-32000, "evidence is too old", "report within evidence_epochs"),

@@ -350,12 +350,12 @@ class Links:
         return Incoming("wire", peer, (wire,), asked=True) if wire else None
 
     def on_blocks_imported(
-        self, now_ms: int, peer: str, fresh: int, last: tuple[int, bytes], early: bool
+        self, now_ms: int, peer: str, fresh: int, last: tuple[int, bytes], led: bool, early: bool
     ) -> None:
         """The outcome of blocks that we asked for; see ``BlockSync.on_imported``."""
         ours = self._view.status()
         for offence in self.blocks.on_imported(
-            now_ms, peer, ours, fresh, last, self._has_block, early
+            now_ms, peer, ours, fresh, last, self._has_block, led, early
         ):
             self.offend(now_ms, peer, offence, "blocks that lead nowhere")
 

@@ -64,7 +64,7 @@ from dipnet.voting import Voting
 log = logging.getLogger("dipnet.node")
 
 TIPS_MAX: Final = 256  # tips announced each slot
-RELAY_SLOTS: Final = 8  # a block that is older is not pushed on
+RECENT_SLOTS: Final = 8  # what is older is not pushed on, and a head that is older lags behind
 CLOCK_SHARE: Final = 2  # who is off by more than 1/CLOCK_SHARE of a slot makes no blocks
 STATUS_NAMES: Final = {ACCEPTED: "accepted", KNOWN: "known", PENDING: "pending"}
 FINALIZED_SHOWN_MAX: Final = 64  # blocks told to subscribers when many become final at once
@@ -377,7 +377,7 @@ class Node:
 
     def _on_blocks(self, check: Check, blocks: list[Block | Invalid]) -> None:
         """Blocks of a peer, parents first; the rest of a branch falls with the first refused."""
-        fresh, last = 0, NOWHERE
+        fresh, last, head = 0, NOWHERE, self.chain.head
         refused: list[Invalid] = []
         for block in blocks:
             try:
@@ -394,7 +394,8 @@ class Node:
         self._judged(check, refused)
         if check.incoming is not None and check.incoming.asked:
             early = any(refusal.code == "block_future" for refusal in refused)
-            self.links.on_blocks_imported(self.steady_ms, check.peer, fresh, last, early)
+            led = self.chain.head is not head and self.chain.head.slot + RECENT_SLOTS < self.slot
+            self.links.on_blocks_imported(self.steady_ms, check.peer, fresh, last, led, early)
 
     def _import(self, block: Block, peer: str, asked: bool = False) -> bool:
         """The one way of a block onto the chain, ours or a peer's; whether it was new."""
@@ -406,7 +407,7 @@ class Node:
         self.voting.add_certificates(block.certificates)
         self._follow(imported)
         # Only what is of now is pushed on: who catches up asks.
-        if block.header.slot + RELAY_SLOTS >= self.slot:
+        if block.header.slot + RECENT_SLOTS >= self.slot:
             self.links.gossip.push(Lane.BLOCK, block.hash, block.raw, except_peer=peer)
         return True
 
@@ -455,6 +456,7 @@ class Node:
         """A verified vote, ours or a peer's: relay it first, then see what it completes."""
         certificate = self.voting.add(vote, self._now_ms)
         self.links.push(Lane.VOTE, vote.id, vote.raw, except_peer=peer)
+        self.links.mentioned(self.steady_ms, peer, [vote.ballot.block_id])
         if certificate is not None:
             self._certify(certificate, peer)
 
@@ -475,6 +477,4 @@ class Node:
         self.voting.add_certificates([certificate])
         self.links.push(Lane.CERTIFICATE, certificate.id, certificate.raw, except_peer=peer)
         self._follow(imported)
-        block_id = certificate.ballot.block_id
-        if peer and not self.view.has(Lane.BLOCK, block_id):
-            self.links.offered(self.steady_ms, peer, Lane.BLOCK, [block_id])
+        self.links.mentioned(self.steady_ms, peer, [certificate.ballot.block_id])

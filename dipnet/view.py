@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from dipnet.consensus.chain import Chain
 from dipnet.consensus.pool import Pool
-from dipnet.consensus.votes import decode_certificate, decode_vote
+from dipnet.consensus.votes import decode_certificate, vote_id
 from dipnet.crypto import keccak256
 from dipnet.dag.graph import Dag
 from dipnet.errors import Invalid
@@ -40,9 +40,12 @@ class NodeView:
                 return self._chain.header(id_) is not None
 
     def name(self, lane: Lane, raw: bytes) -> bytes:
-        """The id of a vote or certificate; of what is none, the hash of its bytes."""
+        """The id of a vote or certificate; of what is none, some hash of its bytes.
+
+        Every neighbour sends every vote, so its id is what its bytes say, undecoded (``Vote.id``).
+        """
         try:
-            return decode_vote(raw).id if lane is Lane.VOTE else decode_certificate(raw).id
+            return vote_id(raw) if lane is Lane.VOTE else decode_certificate(raw).id
         except Invalid:
             return keccak256(raw)
 

@@ -50,7 +50,7 @@ def signed_state(reader: Reader, public_key: bytes) -> VoteState:
 class _Asked:
     """What waits for the signer, and what our key was known to have signed when it was asked."""
 
-    what: Draft | Ballot
+    what: Draft | Vote  # a vote without its signature
     heard: VoteState
 
 
@@ -81,6 +81,7 @@ class Voting:
         self._us = address(voter.public_key) if voter is not None else b""
         self._told = self._recorded = voter.state if voter is not None else VoteState()
         self._recorded_slot = -1
+        self._judged: object = None  # head, certificate and sets when ``vote`` last looked
         self._out: list[Effect] = []
         for offence in reports.stored(reader):
             self.tally.remember(offence)
@@ -113,11 +114,14 @@ class Voting:
         voter, chain = self.voter, self.chain
         if voter is None or self.paused:
             return
-        head = chain.head
+        head, certificate = chain.head, chain.certificates.highest.get(Kind.PREVOTE)
+        judged = (head, certificate, chain.sets)
+        if judged == self._judged:  # our state only grows, so nothing may be voted that might not
+            return
+        self._judged = judged
         recent = slot_at(chain.parameters, now_ms) - VOTE_SLOTS_MAX
         if head.height and head.slot > recent:
             self._vote(finality.prevote(head, chain.epoch_of(head).border))
-        certificate = chain.certificates.highest.get(Kind.PREVOTE)
         if certificate is not None and certificate.ballot.slot > max(recent, chain.final.slot):
             self._vote(finality.commit(certificate.ballot))
 
@@ -125,12 +129,11 @@ class Voting:
         voter = self.voter
         assert voter is not None
         members = self.chain.sets.get(ballot.epoch)
-        if members is None or members.index_of_key(voter.public_key) is None:
-            return
-        if not voter.state.refuse(ballot):
-            self._ask(ballot, ballot)
+        index = members.index_of_key(voter.public_key) if members is not None else None
+        if index is not None and not voter.state.refuse(ballot):
+            self._ask(ballot, Vote(ballot, index, b""))
 
-    def _ask(self, ballot: Ballot, what: Draft | Ballot) -> None:
+    def _ask(self, ballot: Ballot, what: Draft | Vote) -> None:
         """Have it signed; until the answer our copy of the state takes it for done."""
         assert self.voter is not None
         if self.elsewhere or len(self._asked) >= ASKED_MAX:
@@ -141,7 +144,7 @@ class Voting:
         self._out.append(Sign(self._tickets, ballot))
 
     def on_signed(self, event: Signed) -> Block | Vote | None:
-        """What is to be imported or sent now; None where the signer refused."""
+        """What is to be imported or sent now; None where the signer refused, or took too long."""
         asked = self._asked.pop(event.ticket)
         what = asked.what
         assert self.voter is not None
@@ -151,18 +154,14 @@ class Voting:
         self.voter = replace(self.voter, state=self.voter.state.joined(event.state))
         if not event.signature:
             self.unsigned += 1
-            log.info("the signer refuses: %s", what if isinstance(what, Ballot) else "a block")
+            log.info("the signer refuses %s", "a vote" if isinstance(what, Ballot) else "a block")
             return None
         if event.state.joined(asked.heard) != event.state:
             self._stop_signing(asked.heard, event.state)
             return None
         if isinstance(what, Draft):
             return what.sealed(event.signature, self.voter.public_key)
-        members = self.chain.sets.get(what.epoch)  # None: the signer took more than an epoch
-        index = None if members is None else members.index_of_key(self.voter.public_key)
-        if index is None:
-            return None
-        vote = self._votes[what.kind] = Vote(what, index, event.signature)
+        vote = self._votes[what.ballot.kind] = replace(what, signature=event.signature)
         return vote
 
     def unrecorded(self, slot: int) -> Puts:

@@ -2,8 +2,8 @@
 
 For each offence a network of its own: honest ``dipnetd`` of the release, and one
 ``tests/equivocator.py``. It is measured over RPC, on every honest node: the blocks after the
-offence, up to the one whose receipt has ``Slashed``, are ``BLOCKS_MAX`` at most. The reporter is the
-proposer of that block; no delegate has an account with money.
+offence, up to the one whose receipt has ``Slashed``, are ``BLOCKS_MAX`` at most. The reporter is
+the proposer of that block; no delegate has an account with money.
 """
 
 import argparse

@@ -140,7 +140,7 @@ class Bench:
         """What ``Node`` does: verify, tell the links, relay what is good; the good ones."""
         self.judged += len(incoming.items)
         if incoming.kind == "votes":
-            results: list[Any] = list(tally.check(incoming.items, self._members, CHAIN_ID))
+            results: list[Any] = list(tally.check(incoming.items, self._members, CHAIN_ID, 0))
         else:
             results = [self._certificate(raw) for raw in incoming.items]
         lane = m.Lane.VOTE if incoming.kind == "votes" else m.Lane.CERTIFICATE

@@ -3,6 +3,7 @@
 All of it are transactions to IDpos through whatever node answers, as a wallet would send them.
 """
 
+from dataclasses import dataclass, field
 from typing import Any
 
 from dipnet import crypto
@@ -101,18 +102,28 @@ class Registrar:
                 ))  # fmt: skip
 
 
+@dataclass
+class Known:
+    """An offence that honest nodes have proof of."""
+
+    name: str
+    hosts: dict[int, int] = field(default_factory=dict)
+    """Who knows it -> since which slot."""
+
+
 class Reporters:
-    """What nodes found out; install as ``world.on_report``. The leaders put it on the chain."""
+    """What honest nodes found out; install as ``world.on_report``. The leaders report it."""
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self.reported: dict[bytes, tuple[str, int]] = {}
-        """Offender's signer -> which offence, and the slot in which it was known first."""
+        self.known: dict[bytes, Known] = {}
+        """By the offender's signer."""
 
-    def report(self, offence: Offence) -> None:
+    def report(self, host: Host, offence: Offence) -> None:
         """An honest node knows of it."""
         slot = slot_at(self._world.genesis, self._world.now_ms)
-        self.reported.setdefault(offence.signer, (offence.name, slot))
+        known = self.known.setdefault(offence.signer, Known(offence.name))
+        known.hosts[host.index] = slot
 
 
 def submit(run: Field, host: Host, raw: bytes) -> None:

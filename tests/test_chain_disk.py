@@ -1,5 +1,7 @@
 """The chain and its disk: what is kept how long, and what a damaged one is called."""
 
+from typing import Any
+
 import pytest
 
 from dipnet.consensus import epochs, records
@@ -271,3 +273,23 @@ def test_damaged_state_is_corrupt_and_not_a_verdict(unfinal: tuple[Genesis, Memo
             damaged[key] = value[:-1] + bytes([value[-1] ^ 1])
         with pytest.raises(Corrupt):
             Chain(genesis, damaged).on_block(block, LATE_MS)
+
+
+def test_what_is_asked_at_every_step_is_read_once() -> None:
+    """The epoch of the head's children is in the head's delta, which may be megabytes long."""
+    net = Net.of(1)
+    chain, memory = net.chain()
+    sustain(net, chain, memory, range(1, 5))
+    read: list[bytes] = []
+
+    class Counted(Memory):
+        def get(self, key: bytes, default: object = None) -> Any:
+            read.append(key)
+            return super().get(key, default)
+
+    again = Chain(net.genesis, Counted(memory))
+    for _ in range(2):
+        read.clear()
+        assert again.epoch_of(again.head) == chain.epoch_of(chain.head)
+        assert again.parameters == chain.parameters
+    assert not read

@@ -7,7 +7,6 @@ import pytest
 from dipnet.consensus import election, idpos
 from dipnet.consensus.idpos import DPOS_ADDRESS
 from dipnet.consensus.layout import Held, Place
-from dipnet.consensus.members import Members
 from dipnet.genesis import DELEGATES_MAX
 from dipnet.state import Journal
 from tests.memory import Memory
@@ -181,7 +180,7 @@ def test_the_longest_set_is_kept_and_read() -> None:
 
 def test_no_set_is_made_of_nothing() -> None:
     empty = Place(Held(Journal(Memory()), DPOS_ADDRESS))
-    assert election.members(empty, 5) == Members(())
+    assert election.seated(empty, 5) == ()
     assert election.standby(empty, 5) == ()
 
 

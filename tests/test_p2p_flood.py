@@ -162,7 +162,8 @@ class Node:
                     fresh = self.take_blocks(now_ms, peer, raws)
                     last = (int.from_bytes(raws[-1][5:], "big"), raws[-1]) if raws else (0, b"")
                     ours = self.status()
-                    self.blocks.on_imported(now_ms, peer, ours, fresh, last, self.has_block)
+                    have, led = self.has_block, fresh > 0
+                    self.blocks.on_imported(now_ms, peer, ours, fresh, last, have, led)
             case wire.LocateVertices():
                 self.out.append((peer, "sync", serve_located(message, self.ordinals.get)))
             case wire.Located():

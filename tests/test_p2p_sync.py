@@ -58,7 +58,7 @@ class Sync(BlockSync):
     def imported(
         self, now_ms: int, peer: str, ours: int, fresh: int, last: tuple[int, bytes]
     ) -> list[str]:
-        return self.on_imported(now_ms, peer, status(ours), fresh, last, has(ours))
+        return self.on_imported(now_ms, peer, status(ours), fresh, last, has(ours), fresh > 0)
 
 
 def asked(

@@ -1,6 +1,7 @@
 """The tally: certificates, offences and participation out of votes, within bounds."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -82,13 +83,22 @@ def test_votes_are_judged_in_their_order() -> None:
         Vote(prevotes(), 2, good.signature).raw,
         vote(commits(), 2, 4).raw,
     ]
-    found = check(raws, sets, CHAIN_ID)
+    found = check(raws, sets, CHAIN_ID, 0)
     assert found[0] == good
     assert found[5] == vote(commits(), 2, 4)
     codes = [one.code for one in found if isinstance(one, Invalid)]
     assert codes == ["record", "vote_epoch", "vote_member", "vote_signature"]
-    assert check([], sets, CHAIN_ID) == []
-    assert [type(one) for one in check([good.raw], sets, CHAIN_ID + 1)] == [Invalid]
+    assert check([], sets, CHAIN_ID, 0) == []
+    assert [type(one) for one in check([good.raw], sets, CHAIN_ID + 1, 0)] == [Invalid]
+
+
+def test_no_signature_of_a_settled_slot_is_looked_at() -> None:
+    old, late = (replace(vote(prevotes(slot), 1, 4), signature=UNSIGNED) for slot in (12, 13))
+    found = check([old.raw, late.raw], sets, CHAIN_ID, 12 + VOTE_LATE_SLOTS)
+    assert [one.code for one in found if isinstance(one, Invalid)] == [
+        "vote_slot",
+        "vote_signature",
+    ]
 
 
 # --- certificates

@@ -31,18 +31,21 @@ def _place(root: Place, epoch: int) -> Place:
     return root.under(SETS, epoch % SETS_KEPT)
 
 
-def members(root: Place, epoch: int) -> Members:
-    """The set of an epoch; empty where it is not known (any more)."""
+def seated(root: Place, epoch: int) -> tuple[bytes, ...]:
+    """The delegates of an epoch's set, ascending; empty where it is not known (any more)."""
     one = _place(root, epoch)
-    if one[SET_EPOCH] != epoch:
-        return Members(())
-    return members_of(root, one.addresses(MEMBERS))
+    return one.addresses(MEMBERS) if one[SET_EPOCH] == epoch else ()
 
 
 def standby(root: Place, epoch: int) -> tuple[bytes, ...]:
     """Who would have been next in the election of that set."""
     one = _place(root, epoch)
     return one.addresses(STANDBY) if one[SET_EPOCH] == epoch else ()
+
+
+def members(root: Place, epoch: int) -> Members:
+    """The set of an epoch that is known: at a border, that of the next one."""
+    return members_of(root, seated(root, epoch))
 
 
 def members_of(root: Place, delegates: Sequence[bytes]) -> Members:
@@ -52,11 +55,11 @@ def members_of(root: Place, delegates: Sequence[bytes]) -> Members:
     )
 
 
-def keep(root: Place, epoch: int, seated: Sequence[bytes], waiting: Sequence[bytes]) -> None:
+def keep(root: Place, epoch: int, chosen: Sequence[bytes], waiting: Sequence[bytes]) -> None:
     """Writes the set of an epoch in place of the oldest."""
     one = _place(root, epoch)
     one[SET_EPOCH] = epoch
-    one.set_addresses(MEMBERS, sorted(seated))
+    one.set_addresses(MEMBERS, sorted(chosen))
     one.set_addresses(STANDBY, waiting)
 
 
@@ -83,12 +86,12 @@ def elect(root: Place, epoch: int, parameters: Genesis) -> Members:
     ranked = sorted((one[JAILED_UNTIL] > epoch, -one[VOTES], who) for who, one in _places(root))
     seats, cap = parameters.delegates_active, parameters.seats_per_organisation_max
     chosen = _fill(root, [who for _, _, who in ranked], seats + parameters.delegates_standby, cap)
-    chosen = chosen or list(members(root, epoch - 1).addresses)
+    chosen = chosen or seated(root, epoch - 1)
     keep(root, epoch, chosen[:seats], chosen[seats:])
     return members_of(root, chosen[:seats])
 
 
-def _fill(root: Place, ranked: Sequence[bytes], most: int, cap: int) -> list[bytes]:
+def _fill(root: Place, ranked: Sequence[bytes], most: int, cap: int) -> Sequence[bytes]:
     """The first ``most`` of them of whom no organisation has more than ``cap``."""
     chosen: list[bytes] = []
     held: dict[int, int] = {}

@@ -111,6 +111,7 @@ class StoredBlocks:
             raw = self._reader.get(records.slot_prefix(header.slot) + block_hash)
             what = f"the delta of block {header.height} ({block_hash.hex()})"
             link = Link(header, records.unpack_delta(raw, what))
+            self._links.put(block_hash, link)
         return link
 
     def remember(self, block: Block, link: Link) -> None:

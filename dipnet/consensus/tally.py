@@ -62,17 +62,22 @@ class Participation:
     commits: int = 0
 
 
-def check(raws: Sequence[bytes], sets: Sets, chain_id: int) -> list[Vote | Invalid]:
+def check(
+    raws: Sequence[bytes], sets: Sets, chain_id: int, final_slot: int
+) -> list[Vote | Invalid]:
     """Each of ``raws`` as a vote that a member of a known set has signed, or why it is none.
 
-    Codes: those of ``decode_vote``, ``vote_epoch``, ``vote_member``, ``vote_signature``. Pure; all
-    signatures in one native batch.
+    Codes: those of ``decode_vote``, ``vote_slot``, ``vote_epoch``, ``vote_member``,
+    ``vote_signature``. Pure; all signatures in one native batch, but none of a vote that is
+    forgotten above this final slot: anybody can keep old votes and send them again.
     """
     judged: list[Vote | Invalid] = []
     votes, members = [], []
     for raw in raws:
         try:
             vote = decode_vote(raw)
+            if vote.ballot.slot <= final_slot - VOTE_LATE_SLOTS:
+                raise Invalid("vote_slot", f"slot {vote.ballot.slot} is settled")
             members.append(_set_of(vote.ballot, sets, vote.index))
         except Invalid as refusal:
             judged.append(refusal)

@@ -59,8 +59,8 @@ def delegates(frame: Frame, offset: int, count: int) -> tuple[list[bytes], list[
 
 def active_set(frame: Frame, epoch: int) -> tuple[list[bytes], list[bytes]]:
     """The members of an epoch's set, ascending, and their standby; empty where not known."""
-    members = election.members(frame.root, epoch)
-    return list(members.addresses), list(election.standby(frame.root, epoch))
+    root = frame.root
+    return list(election.seated(root, epoch)), list(election.standby(root, epoch))
 
 
 def proposal(frame: Frame, number: int) -> tuple[bytes, int, bytes, int, int, int, int]:

@@ -11,8 +11,9 @@ not leave us waiting):
   higher ones of a branch that we store already. After TRIES_MAX failures in a row it is left
   alone for PAUSE_MS. Silence may be the network's fault, so only answers that lead nowhere are
   called lies.
-* A claim alone keeps no delegate from producing: ``syncing`` speaks of peers that deliver and
-  once, for BELIEF_MS, of the first that is asked.
+* A claim alone keeps no delegate from its duty, nor do blocks that are of now or of a branch that
+  is not the best: ``syncing`` speaks of peers that lead us on and once, for BELIEF_MS, of the
+  first that is asked.
 """
 
 from collections.abc import Callable
@@ -32,7 +33,7 @@ TRIES_MAX: Final = 3
 STALE_ANSWERS_MAX: Final = 64  # in a row that only climb a branch stored here
 PAUSE_MS: Final = 15_000
 EARLY_MS: Final = 1_000  # after blocks from the future
-BELIEF_MS: Final = 10_000  # after fresh blocks of a peer there are more where they came from
+BELIEF_MS: Final = 10_000  # after a peer led us on there is more where that came from
 NOWHERE: Final = (0, b"")
 
 
@@ -145,13 +146,15 @@ class BlockSync:
         fresh: int,
         last: tuple[int, bytes],
         have: Have,
+        led: bool,
         early: bool = False,
     ) -> list[str]:
         """The outcome of a delivery; offences.
 
         ``fresh`` blocks were new and valid, on whatever branch; ``last`` is height and hash of the
-        last one that is stored now, new or not; (0, b"") when there is none. ``early``: it ended
-        with a block from the future; one clock is wrong, maybe ours, which is no offence of his.
+        last one that is stored now, new or not; (0, b"") when there is none. ``led``: our head is
+        another by them, and still of long ago. ``early``: it ended with a block from the future;
+        one clock is wrong, maybe ours, which is no offence of his.
         """
         known = self._peers.get(peer)
         if known is None or known.promised is None:
@@ -164,6 +167,7 @@ class BlockSync:
             known.cursor, known.paused_until_ms = NOWHERE, now_ms + EARLY_MS
         if fresh:
             known.tries = known.stale = 0
+        if led:
             known.believed_until_ms = now_ms + BELIEF_MS
         if fresh or early:
             return []

@@ -1,0 +1,182 @@
+"""A node among voters: what it signs, relays and keeps when signatures, votes and blocks cross."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from dipnet import crypto
+from dipnet.consensus.block import Block
+from dipnet.consensus.votes import Kind
+from dipnet.effects import Effect, Send, Sign
+from dipnet.p2p import messages as m
+from dipnet.p2p.gossip import MENTION_MS
+from tests.chain_builder import Net
+from tests.node_bench import PEER, Bench, block_requests
+from tests.sim import peer_id
+from tests.sim_load import secret
+from tests.sim_scenario import network
+
+OTHER = peer_id(crypto.public_key(secret("another peer")))
+BOTH = (Kind.PREVOTE, Kind.COMMIT)
+
+
+def votes_asked(effects: Sequence[Effect]) -> list[Sign]:
+    signs = [effect for effect in effects if isinstance(effect, Sign)]
+    return [one for one in signs if one.ballot.kind is not Kind.PROPOSAL]
+
+
+def grown(slots: range) -> Bench:
+    """The only delegate of a network, and what he has made final."""
+    bench = Bench()
+    bench.start()
+    for slot in slots:
+        bench.propose(slot)
+    return bench
+
+
+def catch_up(behind: Bench, ahead: Bench) -> list[Effect]:
+    behind.now_ms = ahead.now_ms
+    effects = behind.greet(head_height=ahead.node.chain.head.height)
+    (ask,) = block_requests(effects)
+    raws = tuple(ahead.node.view.blocks_after(ask.locator))
+    return behind.answered(behind.receive(m.Blocks(ask.request, raws, False)))
+
+
+def network_of(bench: Bench) -> Net:
+    """To make the blocks and certificates of all delegates of a bench."""
+    _, keys, _ = network(len(bench.genesis.delegates))
+    return Net(bench.genesis, {crypto.address(crypto.public_key(key)): key for key in keys})
+
+
+# --- what we sign
+
+
+def test_a_signature_that_comes_epochs_later_is_of_no_use_and_no_harm() -> None:
+    """It was asked for before the node learned that it is epochs behind."""
+    far, near = grown(range(2, 50)), Bench()
+    near.start()
+    (proposal,) = [one for one in near.at_slot(1) if isinstance(one, Sign)]
+    (vote,) = votes_asked(near.step(near.signed(proposal)))
+    late = near.signed(vote)
+    catch_up(near, far)
+    assert near.node.chain.final.height >= far.node.chain.final.height - 1
+    assert near.node.chain.sets.get(vote.ballot.epoch) is None
+    head = near.node.chain.head
+    near.step(late)
+    assert near.node.chain.head is head
+
+
+# --- who keeps us from it
+
+
+class Liar:
+    """A peer that claims what nobody has and answers late, each time with a block that is new."""
+
+    def __init__(self, node: Bench) -> None:
+        self.node = node
+        self.request = 0
+
+    def claim(self) -> list[Effect]:
+        """Its heads are of another name each slot; the highest certificate is always his."""
+        named = self.node.now_ms.to_bytes(32, "big")
+        genesis = self.node.node.chain.genesis_hash
+        status = m.Status(1 << 40, named, 0, genesis, 1 << 40, 1 << 40, 0, 0, self.node.now_ms)
+        return self.asked(self.node.receive(status))
+
+    def asked(self, effects: list[Effect]) -> list[Effect]:
+        for request in block_requests(effects):
+            self.request = request.request
+        return effects
+
+    def deliver(self, block: Block) -> list[Effect]:
+        """As the answer that it owes, then as anybody would."""
+        told: list[m.Message] = [m.Items(m.Lane.BLOCK, (block.raw,))]
+        if self.request:
+            told.insert(0, m.Blocks(self.request, (block.raw,), False))
+            self.request = 0
+        return [e for one in told for e in self.asked(self.node.answered(self.node.receive(one)))]
+
+
+def test_a_peer_with_every_new_block_before_all_others_stops_no_delegate() -> None:
+    """It is believed once, at the start; afterwards only who leads an old head on would be."""
+    bench = Bench(4)
+    others = network_of(bench)
+    bench.start()
+    bench.greet()
+    liar, signs = Liar(bench), list[Effect]()
+    for slot in range(1, 60):
+        signs += liar.asked(bench.answered(bench.at_slot(slot)))
+        chain = bench.node.chain
+        if chain.head.slot < slot and chain.epoch.order[slot % 4] != bench.proposer:
+            signs += liar.deliver(others.child(chain, chain.head.hash, slot))
+        for proof in [others.certificate(chain, chain.head, kind) for kind in BOTH]:
+            signs += liar.asked(bench.answered(bench.receive(m.Certificates((proof.raw,)))))
+        for late_ms in (300, 600, 900):
+            liar.asked(bench.at_slot(slot, late_ms))
+            liar.claim()
+    slots: dict[Kind, list[int]] = {kind: [] for kind in Kind}
+    for one in signs:
+        if isinstance(one, Sign):
+            slots[one.ballot.kind].append(one.ballot.slot)
+    assert slots[Kind.PREVOTE][-30:] == slots[Kind.COMMIT][-30:] == list(range(30, 60))
+    assert len(slots[Kind.PROPOSAL]) >= 10
+
+
+# --- what we relay
+
+
+def sent_to(peer: str, effects: Sequence[Effect]) -> list[Any]:
+    sends = [one for one in effects if isinstance(one, Send) and one.peer == peer]
+    return [m.decode(one.protocol, one.data) for one in sends]
+
+
+def test_certificates_of_what_is_settled_are_not_judged_and_go_no_further() -> None:
+    """Anybody can keep those of two epochs: sent again, they would run through the network."""
+    bench = Bench(4)
+    everybody, chain = network_of(bench), bench.node.chain
+    bench.start()
+    bench.greet()
+    bench.greet(peer=OTHER)
+    kept = []
+    for slot in range(1, 6):
+        bench.at_slot(slot)
+        block = everybody.child(chain, chain.head.hash, slot)
+        bench.answered(bench.receive(m.Items(m.Lane.BLOCK, (block.raw,))))
+        assert chain.head.hash == block.hash
+        kept += [everybody.certificate(chain, block.header, kind) for kind in BOTH]
+        if slot >= 4:
+            told = m.Certificates((kept[-1].raw,))
+            out = bench.answered(bench.receive(told))
+            assert told in sent_to(OTHER, out)
+    assert chain.final.slot == 5
+    for one in kept:
+        spoilt = replace(one, signatures=bytes(len(one.signatures)))
+        for told in (one, spoilt):
+            out = bench.answered(bench.receive(m.Certificates((told.raw,))))
+            assert not [said for said in sent_to(OTHER, out) if isinstance(said, m.Certificates)]
+    assert bench.node.links.scores.score(bench.now_ms, PEER) > -10
+
+
+@pytest.mark.parametrize("what", ["vote", "certificate"])
+def test_a_block_that_is_voted_on_and_does_not_come_is_fetched(what: str) -> None:
+    """Not at once: votes are faster than the block that they are for."""
+    there, bench = Bench(4), Bench(4)
+    for one in (there, bench):
+        one.start()
+    everybody, chain = network_of(there), there.node.chain
+    block = everybody.child(chain, chain.head.hash, 1)
+    there.at_slot(1)
+    there.answered(there.receive(m.Items(m.Lane.BLOCK, (block.raw,))))
+    bench.at_slot(1)
+    bench.greet()
+    vote = everybody.votes(chain, block.header, Kind.PREVOTE)[1]
+    proof = everybody.certificate(chain, block.header, Kind.PREVOTE)
+    told = m.Votes((vote.raw,)) if what == "vote" else m.Certificates((proof.raw,))
+    fetch = m.Fetch(m.Lane.BLOCK, (block.hash,))
+    early = bench.answered(bench.receive(told))
+    early += bench.answered(bench.at_slot(1, MENTION_MS - 100))
+    assert fetch not in sent_to(PEER, early)
+    late = [e for ms in (0, 100, 200) for e in bench.answered(bench.at_slot(1, MENTION_MS + ms))]
+    assert fetch in sent_to(PEER, late)
