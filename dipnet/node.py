@@ -84,6 +84,11 @@ class Check:
         return self.incoming.peer if self.incoming is not None else ""
 
 
+def _kind(complaint: str | None) -> str:
+    """A complaint without its numbers, which change all the time."""
+    return "".join(one for one in complaint or "" if not one.isdigit())
+
+
 def first_puts(genesis: Genesis, reader: Reader) -> Puts:
     """What a directory without a chain must hold before its node is made; empty for others."""
     return {} if reader.get(KEY_HEAD) is not None else Chain.genesis_puts(genesis)
@@ -196,7 +201,10 @@ class Node:
         self.links.on_tick(self.steady_ms)
 
     def _on_slot(self, slot: int) -> None:
-        self.voting.idle = self._idle()
+        idle = self._idle()
+        if self.voting.voter is not None and _kind(idle) != _kind(self.voting.idle):
+            log.warning("proposes %s", f"nothing: {idle}" if idle else "again")
+        self.voting.idle = idle
         self.voting.propose(self._now_ms, slot)
         votes, certificates = self.voting.again()
         self.links.repeat(Lane.VOTE, [vote.raw for vote in votes])
