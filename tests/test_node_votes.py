@@ -9,7 +9,7 @@ import pytest
 from dipnet import crypto
 from dipnet.consensus.block import Block
 from dipnet.consensus.votes import Kind
-from dipnet.effects import Effect, Send, Sign
+from dipnet.effects import Barrier, Effect, Reply, Send, Sign, Submitted
 from dipnet.p2p import messages as m
 from dipnet.p2p.gossip import MENTION_MS
 from tests.chain_builder import Net
@@ -180,3 +180,28 @@ def test_a_block_that_is_voted_on_and_does_not_come_is_fetched(what: str) -> Non
     assert fetch not in sent_to(PEER, early)
     late = [e for ms in (0, 100, 200) for e in bench.answered(bench.at_slot(1, MENTION_MS + ms))]
     assert fetch in sent_to(PEER, late)
+
+
+def test_a_flood_of_readings_holds_no_vote_up() -> None:
+    """On a disk that keeps none of them for now, and with all of them before it."""
+    bench, barrier = Bench(4), Barrier()
+    everybody, chain = network_of(bench), bench.node.chain
+    bench.start()
+    bench.greet()
+    bench.greet(peer=OTHER)
+    bench.at_slot(1)
+    block = everybody.child(chain, chain.head.hash, 1)
+    bench.answered(bench.receive(m.Items(m.Lane.BLOCK, (block.raw,))))
+    for number in range(50):
+        reading = bench.vertex(secret(f"device {number}"))
+        flood = bench.answered(bench.step(Submitted(number, "vertices", (reading,))))
+        flood += bench.at_slot(1, 15 * number)
+        assert not [one for one in barrier.admit(flood) if isinstance(one, Send | Reply)]
+    vote = everybody.votes(chain, block.header, Kind.PREVOTE)[1]
+    out = list(barrier.admit(bench.answered(bench.receive(m.Votes((vote.raw,))))))
+    assert sent_to(OTHER, out) == [m.Votes((vote.raw,))]
+    later = [
+        m.decode(one.protocol, one.data) for one in barrier.durable(50) if isinstance(one, Send)
+    ]
+    assert later
+    assert not [said for said in later if isinstance(said, m.Votes | m.Certificates)]
