@@ -9,7 +9,10 @@ from typing import Final
 
 from benchmarks import (
     bench_dag_ingest,
+    bench_election,
     bench_finality,
+    bench_finality_latency,
+    bench_finality_processes,
     bench_idle,
     bench_light,
     bench_payments,
@@ -25,6 +28,9 @@ BENCHMARKS: Final[dict[str, Benchmark]] = {
     "payments": bench_payments.run,
     "tips": bench_tips.run,
     "finality": bench_finality.run,
+    "finality_latency": bench_finality_latency.run,
+    "finality_processes": bench_finality_processes.run,
+    "election": bench_election.run,
     "idle": bench_idle.run,
     "light": bench_light.run,
 }

@@ -1,9 +1,9 @@
 """How long a block takes to be final across three regions, in the simulator's virtual time.
 
 The shipping nodes, 21 of them, seven in each region, on a network whose every message takes what
-the map says. Nothing fails, and a check or a sync costs what ``tests/sim.py`` says: what is measured
-is the protocol and the node's own waiting, not the machine. A latency is that of one block on one
-node: from the start of its slot until the node knows the commit certificate.
+the map says. Nothing fails, and a check or a sync costs what ``tests/sim.py`` says: measured is the
+protocol and the node's own waiting, not the machine. A latency is that of one block on one node:
+from the start of its slot until the node knows the commit certificate.
 """
 
 from collections.abc import Callable

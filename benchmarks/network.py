@@ -20,7 +20,7 @@ from dipnet import keys, networks
 from dipnet.config import load
 from dipnet.consensus.chain import Chain
 from dipnet.crypto import keccak256
-from dipnet.daemon import Daemon, Keys
+from dipnet.daemon import Daemon
 from dipnet.genesis import Genesis
 from dipnet.networks import RECORDS
 from dipnet.node import first_puts
@@ -90,7 +90,7 @@ def daemon(directory: Path) -> Daemon:
         keys.address_of(keys.DEV_SECRETS[0]),
     )
     signer = LocalSigner(keys.DEV_SECRETS[0], held, genesis.chain_id)
-    return Daemon(load(flags, {}).config, genesis, store, Keys(secret("node")), signer)
+    return Daemon(load(flags, {}).config, genesis, store, secret("node"), signer)
 
 
 def within(directory: Path, use: Callable[[Daemon], Awaitable[T]]) -> T:

@@ -209,8 +209,29 @@ def show_abi() -> None:
 
 
 def _admin(method: str, data: Path, socket: Path | None, as_json: bool) -> None:
-    told = admin_call((socket or data / SOCKET_NAME).expanduser(), method)
-    show_json(told) if as_json else show_fields(told)
+    path = (socket or data / SOCKET_NAME).expanduser()
+    try:
+        told = admin_call(path, method)
+    except Invalid as error:
+        if error.code != "unreachable":
+            raise
+        raise Invalid(
+            "config",
+            f"{error.detail}; name the data directory of a running node with --data, or its "
+            "socket with --socket",
+        ) from None
+    show_json(told) if as_json else show_fields(_admin_fields(told))
+
+
+def _admin_fields(told: dict[str, Any]) -> dict[str, object]:
+    votes = told["votes"]
+    signed = votes and ", ".join(f"{name} {value}" for name, value in votes.items())
+    return {
+        "paused": "yes" if told["paused"] else "no",
+        "key": told["delegate"] or "none: this node only follows the chain",
+        "signed": signed or "nothing",
+        "signer": told["signer"] or "answers",
+    }
 
 
 @delegate_app.command("pause")

@@ -78,20 +78,6 @@ EXIT_OK, EXIT_MEND = 0, 2
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
-    """Secrets of 32 bytes: the node's identity, and the key that pays for reports of offences.
-
-    That is the delegate's, where it is in this process; a remote signer signs no payments.
-    """
-
-    node: bytes
-    payer: bytes | None = None
-
-    def __repr__(self) -> str:
-        return "Keys(***)"
-
-
-@dataclass(frozen=True, slots=True)
 class Endpoints:
     """Where a started node is reached."""
 
@@ -109,21 +95,23 @@ class Daemon:
         config: Config,
         genesis: Genesis,
         store: Store,
-        keys: Keys,
+        identity: bytes,
         signer: Signer | None = None,
     ) -> None:
-        """``signer`` has the delegate's key, none makes an observer; it is closed with ``run``."""
+        """``identity`` is the secret key of 32 bytes by which peers know the node.
+
+        ``signer`` has the delegate's key, none makes an observer; it is closed with ``run``.
+        """
         self.config = config
         self.genesis = genesis
         self.store = store
         self.peer_id = ""
         self._addresses: list[str] = []
         self._started_ms = self.now_ms()
-        self._keys = keys
-        self._duty = Duty(signer, keys.payer, self, self._post_signed, self._fail_from_thread)
-        self.finality = FinalityWatch()
+        self._duty = Duty(signer, self, self._post_signed, self._fail_from_thread)
+        self.finality = FinalityWatch(self._started_ms)
         self._net = Net(
-            secret=keys.node,
+            secret=identity,
             listen=config.listen,
             on_event=self._on_peer_event,
             on_failure=lambda reason: self._fail(EXIT_BUG, f"the peer thread ended: {reason}"),
@@ -417,7 +405,7 @@ class Daemon:
             "disk": "writes are behind" if self._behind else self._low_disk,
             "sync": f"at block {syncing[0]} of {syncing[1]}" if syncing else None,
             "finality": self._lag,
-            "signer": self._duty.complaint,
+            "signer": self._duty.complaint or self.node.voting.elsewhere,
         }
 
     async def settled(self) -> None:

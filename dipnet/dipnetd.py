@@ -25,7 +25,7 @@ from dipnet import dipnetd_signer, keys, networks, testnet
 from dipnet.config import Config, Loaded, load
 from dipnet.consensus.block import Block
 from dipnet.crypto import checksum
-from dipnet.daemon import Daemon, Endpoints, Keys
+from dipnet.daemon import Daemon, Endpoints
 from dipnet.errors import Invalid
 from dipnet.genesis import Genesis
 from dipnet.node import first_puts
@@ -51,7 +51,7 @@ app.add_typer(dipnetd_signer.app)
 def run_node(
     config: Config,
     genesis: Genesis,
-    secrets: Keys,
+    identity: bytes,
     open_signer: Callable[[], Signer | None],
     ready: Callable[[Endpoints], None],
 ) -> None:
@@ -62,7 +62,7 @@ def run_node(
     if puts:
         store.stage(puts)
         store.commit()  # from now on the directory is of this network
-    daemon = Daemon(config, genesis, store, secrets, open_signer())
+    daemon = Daemon(config, genesis, store, identity, open_signer())
     tasks: list[asyncio.Task[None]] = []
 
     def started(endpoints: Endpoints) -> None:
@@ -152,7 +152,7 @@ def run(flags: dict[str, object], config: ConfigFile = None) -> None:
     settings = _load(flags, config).config
     genesis = networks.read_genesis(settings.genesis_path)
     delegate_secret = _delegate_secret(settings)
-    secrets = Keys(keys.load_or_make_key(settings.data / networks.NODE_KEY), delegate_secret)
+    identity = keys.load_or_make_key(settings.data / networks.NODE_KEY)
 
     def ready(endpoints: Endpoints) -> None:
         log.info(
@@ -163,8 +163,12 @@ def run(flags: dict[str, object], config: ConfigFile = None) -> None:
             endpoints.rpc_port,
             " ".join(endpoints.addresses),
         )
+        if settings.paused:
+            log.warning("signing is paused: dipnet delegate resume --data %s", settings.data)
 
-    run_node(settings, genesis, secrets, lambda: _signer(settings, genesis, delegate_secret), ready)
+    run_node(
+        settings, genesis, identity, lambda: _signer(settings, genesis, delegate_secret), ready
+    )
 
 
 def _delegate_secret(settings: Config) -> bytes | None:
@@ -221,7 +225,7 @@ def dev(
         run_node(
             settings,
             genesis,
-            Keys(node_secret, keys.DEV_SECRETS[0]),
+            node_secret,
             lambda: _local_signer(
                 keys.DEV_SECRETS[0], settings.data / networks.DELEGATE_VOTES, genesis
             ),
@@ -324,7 +328,13 @@ def _balance(text: str) -> tuple[bytes, int]:
 def make_testnet(
     out_dir: Annotated[Path, typer.Option("--out", help="Directory of the network.")],
     delegates: Annotated[int, typer.Option(help="Nodes, each a delegate.")] = 4,
-    slot_ms: Annotated[int, typer.Option(help="Milliseconds between blocks.")] = 1000,
+    candidates: Annotated[
+        int, typer.Option(help="Nodes more, with a key to be registered and voted for.")
+    ] = 0,
+    slot_ms: Annotated[
+        int, typer.Option(help="Milliseconds between blocks.")
+    ] = networks.DEV_SLOT_MS,
+    epoch_slots: Annotated[int, typer.Option(help="Slots of an epoch.")] = networks.DEV_EPOCH_SLOTS,
     start: Annotated[bool, typer.Option("--start", help="Run the nodes until Ctrl-C.")] = False,
     restart: Annotated[
         bool, typer.Option("--restart", help="Start again a node that ends.")
@@ -332,7 +342,9 @@ def make_testnet(
 ) -> None:
     """Make a network of several nodes on this machine, and with --start run it."""
     if not (start and testnet.exists(out_dir)):
-        testnet.write(out_dir, delegates, slot_ms, time.time_ns() // 1_000_000)
+        layout = testnet.Layout(delegates, candidates, slot_ms, epoch_slots)
+        lead_ms = testnet.lead_ms(len(layout.names)) if start else 0
+        testnet.write(out_dir, layout, time.time_ns() // 1_000_000 + lead_ms)
     net = testnet.read(out_dir)
     show_rows(
         ["node", "JSON-RPC", "peers", "run by hand"],

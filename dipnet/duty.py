@@ -1,18 +1,16 @@
-"""A delegate's duty in a running node: signatures off the loop, reports, the operator's switch.
+"""A delegate's duty in a running node: signatures off the loop, the operator's switch.
 
 Rules that bind this file: who signs is a ``Signer``; it blocks on a disk or a socket, so it has a
 thread of its own. A signer that is lost costs signatures, never the process; a vote state that
 cannot be kept ends it. A pause lasts until ``admin_resume`` or the end of the process.
 """
 
-import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any, Final
 
-from dipnet import reports
 from dipnet.admin import Methods
 from dipnet.codec import Reader
 from dipnet.consensus.votes import Voter
@@ -36,19 +34,16 @@ class Duty:
     def __init__(
         self,
         signer: Signer | None,
-        payer: bytes | None,
         node: Backend,
         on_signed: Callable[[Signed], None],
         on_failure: Callable[[int, str], None],
     ) -> None:
-        """``payer`` is the secret key that pays for reports. Both callbacks take any thread."""
+        """Both callbacks take any thread."""
         self._signer = signer
-        self._payer = payer
         self._node = node
         self._on_signed = on_signed
         self._on_failure = on_failure
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="dipnet-signer")
-        self._reporting: set[asyncio.Task[None]] = set()
         self.methods: Methods = {
             "admin_pause": lambda: self._pause(True),
             "admin_resume": lambda: self._pause(False),
@@ -99,24 +94,16 @@ class Duty:
             self._on_failure(EXIT_BUG, f"a bug in signing: {error!r}")
 
     def report(self, effect: Report) -> None:
-        """Has an offence put on the chain; where no key here can pay, says how."""
-        offence = effect.offence
-        log.warning("%s by the key of %s", offence.name, checksum(offence.signer))
-        if self._payer is None:
-            log.warning("no key here pays for the report; dipnet delegate evidence sends it")
-            return
-        raw = reports.transaction(offence, self._payer, self._node.chain, self._node.pool)
-        task = asyncio.get_running_loop().create_task(self._submit(raw))
-        self._reporting.add(task)
-        task.add_done_callback(self._reporting.discard)
-
-    async def _submit(self, raw: bytes) -> None:
-        try:
-            (result,) = await self._node.submit("txs", (raw,))
-        except Invalid as refused:
-            result = refused
-        if isinstance(result, Invalid):
-            log.warning("the report is not taken: %s", result)
+        """Tells the operator of an offence, and whether it is his own."""
+        offence, signer = effect.offence, self._signer
+        ours = signer is not None and offence.signer == address(signer.public_key)
+        log.log(
+            logging.CRITICAL if ours else logging.WARNING,
+            "%s by the key of %s%s",
+            offence.name,
+            checksum(offence.signer),
+            ", which is ours: find what else signs with it" if ours else "",
+        )
 
     # --- what the operator asks (admin.py)
 

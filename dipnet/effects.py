@@ -158,7 +158,7 @@ class Sign:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Send the proof of an offence to the chain, in a transaction of whoever may pay for it."""
+    """Tell the operator whose key signed twice; the next honest leader reports it to the chain."""
 
     offence: Offence
 

@@ -51,7 +51,7 @@ AMENDABLE: Final = (
     "block_reward", "delegate_stake_min", "candidates_max", "votes_per_account_max",
     "vote_expiry_epochs", "unbonding_epochs", "evidence_epochs", "jail_epochs", "slash_bps",
     "reporter_bps", "commission_bps_max", "seats_per_organisation_max", "parameter_delay_epochs",
-    "rules",
+    "rules", "dpos_gas_call", "dpos_gas_plain", "dpos_gas_text", "dpos_gas_array", "dpos_gas_judge",
 )  # fmt: skip
 """The fields that the delegates may change by vote (consensus/parameters.py)."""
 
@@ -136,6 +136,8 @@ Price = Annotated[int, BeforeValidator(_amount), Field(ge=0, le=UINT_MAX)]
 Reward = Annotated[int, BeforeValidator(_amount), Field(ge=0, lt=2**96)]
 Stake = Annotated[int, BeforeValidator(_amount), Field(ge=1, lt=SUPPLY_MAX)]
 Epochs = Annotated[int, Field(ge=1, le=EPOCHS_MAX)]
+# Of a method: never so much that nobody could call IDpos to lower it again.
+MethodGas = Annotated[int, Field(ge=100, le=200_000)]
 BasisPoints = Annotated[int, Field(ge=0, le=BPS_ALL)]
 Balances = Annotated[
     Mapping[bytes, int], BeforeValidator(_balances), AfterValidator(MappingProxyType)
@@ -210,6 +212,12 @@ class Genesis(_Model):
     seats_per_organisation_max: int = Field(default=6, ge=1, le=DELEGATES_MAX)
     parameter_delay_epochs: Epochs = 24
     rules: int = Field(default=1, ge=1, lt=2**32)
+    # What a call of IDpos pays besides its storage, transfers and events (consensus/idpos.py).
+    dpos_gas_call: MethodGas = 500
+    dpos_gas_plain: MethodGas = 2_000
+    dpos_gas_text: MethodGas = 5_000
+    dpos_gas_array: MethodGas = 10_000
+    dpos_gas_judge: MethodGas = 20_000
     dag_window_blocks: int = Field(default=86_400, ge=1, le=100_000_000)
     dag_anchor_vertices_max: int = Field(default=10_000, ge=1, le=1_000_000)
     dag_anchor_bytes_max: int = Field(default=8 * 1024 * 1024, ge=65_536, le=64 * 1024 * 1024)

@@ -359,6 +359,11 @@ class Links:
         ):
             self.offend(now_ms, peer, offence, "blocks that lead nowhere")
 
+    @property
+    def alone(self) -> bool:
+        """Whether no peer has said hello: nobody tells where the chain is by now."""
+        return not self.hellos.standing()
+
     def syncing(self, now_ms: int) -> tuple[int, int] | None:
         """(our height, highest claimed) while blocks are fetched that would put us behind."""
         if not self.blocks.syncing(now_ms):

@@ -21,6 +21,9 @@ LOOPBACK: Final = "127.0.0.1"
 DEV_CHAIN_ID: Final = 2018
 DEV_SLOT_MS: Final = 1_000
 DEV_EPOCH_SLOTS: Final = 30
+DEV_STANDBY: Final = 5
+DEV_JAIL_EPOCHS: Final = 2
+"""Short: a machine that slept, or was too busy to start in time, has missed everybody's slots."""
 DEV_BALANCE_WEI: Final = 10_000 * 10**18
 DELEGATE_STAKE_WEI: Final = 1_000 * 10**18
 GENESIS_NAME: Final = "genesis.json"
@@ -72,12 +75,18 @@ def new_genesis(
     )
 
 
-def dev_genesis(delegates: Sequence[Delegate], time_ms: int, slot_ms: int = DEV_SLOT_MS) -> Genesis:
+def dev_genesis(
+    delegates: Sequence[Delegate],
+    time_ms: int,
+    slot_ms: int = DEV_SLOT_MS,
+    epoch_slots: int = DEV_EPOCH_SLOTS,
+) -> Genesis:
     """A network for development: the ten known accounts are rich, epochs are short."""
     balances = {keys.address_of(secret): DEV_BALANCE_WEI for secret in keys.DEV_SECRETS}
     return new_genesis(
-        delegates, DEV_CHAIN_ID, time_ms, balances, slot_ms=slot_ms, epoch_slots=DEV_EPOCH_SLOTS
-    )
+        delegates, DEV_CHAIN_ID, time_ms, balances, slot_ms=slot_ms, epoch_slots=epoch_slots,
+        delegates_standby=DEV_STANDBY, jail_epochs=DEV_JAIL_EPOCHS,
+    )  # fmt: skip
 
 
 def read_genesis(path: Path) -> Genesis:

@@ -125,7 +125,7 @@ class Node:
             local=local,
             seed=seed,
         )
-        self.voting = Voting(self.chain, self.pool, voter, paused)
+        self.voting = Voting(self.chain, self.pool, reader, voter, paused)
         self._seed = seed
         self._checks: dict[int, tuple[str, Check]] = {}
         self._tickets = 0
@@ -198,7 +198,6 @@ class Node:
     def _on_slot(self, slot: int) -> None:
         self.voting.idle = self._idle()
         self.voting.propose(self._now_ms, slot)
-        self.voting.report(slot)
         votes, certificates = self.voting.again()
         self.links.repeat(Lane.VOTE, [vote.raw for vote in votes])
         self.links.repeat(Lane.CERTIFICATE, [one.raw for one in certificates])
@@ -207,8 +206,12 @@ class Node:
 
     def _idle(self) -> str | None:
         """Why we must not make blocks now."""
+        if self.voting.elsewhere:
+            return self.voting.elsewhere
         if self.voting.paused:
             return "paused"
+        if self.links.alone and self.chain.epoch.members.quorum > 1:
+            return "no peer has said hello"  # what we would build on may be old
         if syncing := self.links.syncing(self.steady_ms):
             return f"at block {syncing[0]} of {syncing[1]}"
         off_ms = self.links.clock_offset_ms()
@@ -393,6 +396,7 @@ class Node:
         self.links.gossip.on_items(self.steady_ms, peer, Lane.BLOCK, [block.hash])
         if not imported.puts:
             return False
+        self.voting.add_certificates(block.certificates)
         self._follow(imported)
         # Only what is of now is pushed on: who catches up asks.
         if block.header.slot + RECENT_SLOTS >= self.slot:
@@ -462,6 +466,7 @@ class Node:
     def _certify(self, certificate: Certificate, peer: str) -> None:
         """A verified certificate: tell who does not know it, and follow it."""
         imported = self.chain.on_certificate(certificate)
+        self.voting.add_certificates([certificate])
         self.links.push(Lane.CERTIFICATE, certificate.id, certificate.raw, except_peer=peer)
         self._follow(imported)
         self.links.mentioned(self.steady_ms, peer, [certificate.ballot.block_id])

@@ -262,6 +262,9 @@ class RemoteSigner:
         if self._hello is not None and hello.public_key != self._hello.public_key:
             self._disconnect()
             raise _Nonsense("it signs with another key now")
+        if self._hello is not None and hello.state.joined(self._state) != hello.state:
+            self._disconnect()
+            raise _Nonsense("it has forgotten what it signed: stop it, dipnetd votes recover")
         self._hello = hello
 
     def _ask(self, request: bytes, until: float) -> Hello | Answer:

@@ -40,7 +40,10 @@ class NodeView:
                 return self._chain.header(id_) is not None
 
     def name(self, lane: Lane, raw: bytes) -> bytes:
-        """The id of a vote or certificate; of what is none, the hash of its bytes."""
+        """The id of a vote or certificate; of what is none, some hash of its bytes.
+
+        Every neighbour sends every vote, so its id is what its bytes say, undecoded (``Vote.id``).
+        """
         try:
             return vote_id(raw) if lane is Lane.VOTE else decode_certificate(raw).id
         except Invalid:

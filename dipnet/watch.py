@@ -15,7 +15,7 @@ from dipnet.metrics import Histogram
 log = logging.getLogger("dipnet")
 
 LAG_SLOTS_MAX: Final = 3
-"""More slots than these between now and the final block are an alarm (specs/consensus.md 6, 15)."""
+"""More slots than these between now and the final block are an alarm (DESIGN 5)."""
 LATENCIES_MAX: Final = 1_024
 LATENCY_BOUNDS_S: Final = (
     0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 120.0,
@@ -26,9 +26,11 @@ class FinalityWatch:
     """The finality of one node's chain. Latency is from the start of a block's slot to its being
     known as final, milliseconds: what a client waits at the most."""
 
-    __slots__ = ("_alarmed", "_recent", "histogram")
+    __slots__ = ("_alarmed", "_recent", "_since_ms", "histogram")
 
-    def __init__(self) -> None:
+    def __init__(self, since_ms: int = 0) -> None:
+        """Blocks of slots before ``since_ms`` are not measured: nobody waited for them here."""
+        self._since_ms = since_ms
         self.histogram = Histogram(LATENCY_BOUNDS_S)
         """Of the latencies, seconds."""
         self._recent: deque[int] = deque(maxlen=LATENCIES_MAX)
@@ -37,6 +39,8 @@ class FinalityWatch:
     def on_final(self, now_ms: int, headers: Iterable[Header]) -> None:
         """These became final now. Not to be told of what a node catches up with."""
         for header in headers:
+            if header.timestamp_ms < self._since_ms:
+                continue
             latency_ms = max(now_ms - header.timestamp_ms, 0)
             self._recent.append(latency_ms)
             self.histogram.observe(latency_ms / 1000)

@@ -6,6 +6,7 @@ the moment that the signer hands it over. No two of a history may be an offence 
 5.5), and after every kill the file can be read: it holds the old state or the new one.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -15,7 +16,7 @@ from random import Random
 from dipnet import crypto
 from dipnet.consensus.votes import Ballot, Kind, VoteState, offence
 from dipnet.errors import Corrupt, Invalid
-from dipnet.signer import LocalSigner
+from dipnet.signer import Answer, LocalSigner
 from dipnet.votefile import VoteFile, encode, write
 from tests.crash_points_disk import Crash, CrashDisk
 
@@ -24,6 +25,7 @@ SECRET = crypto.keccak256(b"a delegate")
 ACCOUNT = crypto.address(crypto.public_key(SECRET))
 PATH = Path("/votes/delegate.votes")
 KILLS_OF_HISTORY = 25
+HISTORIES_TO_CATCH = 20
 POINTS_OF_LIFE = 200
 """About as many as a dozen ballots pass: lives are short, so that kills are many."""
 
@@ -41,6 +43,7 @@ class History:
     seed: int
     kills: int = 0
     power_cuts: int = 0
+    crashed: Counter[str] = field(default_factory=Counter)
     sent: list[Ballot] = field(default_factory=list)
 
     def send(self, ballot: Ballot) -> None:
@@ -53,10 +56,14 @@ class History:
                 raise Broken(f"{found} by seed {self.seed}: {one} {other}")
 
 
+def opened(disk: CrashDisk) -> VoteFile:
+    """The shipping file on what the disk has."""
+    return VoteFile(PATH, CHAIN_ID, ACCOUNT, disk, lock=lambda path: -1)
+
+
 def open_signer(disk: CrashDisk, history: History) -> LocalSigner:
-    """The shipping signer on what the disk has."""
-    votes = VoteFile(PATH, CHAIN_ID, ACCOUNT, disk, lock=lambda path: -1)
-    return LocalSigner(SECRET, votes, CHAIN_ID)
+    """The shipping signer."""
+    return LocalSigner(SECRET, opened(disk), CHAIN_ID)
 
 
 def draw(random: Random, state: VoteState) -> Ballot:
@@ -83,10 +90,10 @@ def live(disk: CrashDisk, history: History, open_it: Open, random: Random) -> No
         ballot = random.choice(asked) if again else draw(random, signer.state)
         asked.append(ballot)
         answer = signer.sign(ballot)
-        disk.point()
+        disk.point("signed or refused, not sent")
         if answer.signature:
             history.send(ballot)
-        disk.point()
+        disk.point("sent")
 
 
 def run_history(seed: int, kills: int, open_it: Open = open_signer, deaf: str = "") -> History:
@@ -112,14 +119,67 @@ def run_history(seed: int, kills: int, open_it: Open = open_signer, deaf: str = 
         power_cut = random.random() < 0.6
         history.power_cuts += power_cut
         disk.restart(power_cut)
+    history.crashed = disk.crashed
     history.check()
     return history
 
 
-def run_all(kills: int, first_seed: int, open_it: Open = open_signer, deaf: str = "") -> int:
-    """Histories until there were so many kills; the number of signatures they sent."""
-    histories = -(-kills // KILLS_OF_HISTORY)
-    return sum(
-        len(run_history(first_seed + n, KILLS_OF_HISTORY, open_it, deaf).sent)
-        for n in range(histories)
-    )
+def run_all(kills: int, first_seed: int) -> tuple[int, Counter[str]]:
+    """Histories until there were so many kills: the signatures they sent, and where they died."""
+    sent, crashed = 0, Counter[str]()
+    for n in range(-(-kills // KILLS_OF_HISTORY)):
+        history = run_history(first_seed + n, KILLS_OF_HISTORY)
+        sent += len(history.sent)
+        crashed += history.crashed
+    return sent, crashed
+
+
+# --- positive controls
+
+
+class SendsFirst(LocalSigner):
+    """Signs and sends before it persists."""
+
+    history: History
+
+    def sign(self, ballot: Ballot) -> Answer:
+        if not self.state.refuse(ballot):
+            self.history.send(ballot)
+        answer = super().sign(ballot)
+        return Answer(b"", answer.state, "sent already")
+
+
+def open_sends_first(disk: CrashDisk, history: History) -> LocalSigner:
+    """A signer with the order of persisting and sending turned round."""
+    signer = SendsFirst(SECRET, opened(disk), CHAIN_ID)
+    signer.history = history
+    return signer
+
+
+class PersistsLate(LocalSigner):
+    """The same for a real process: what it signs is persisted when it is asked the next time."""
+
+    late: VoteState | None = None
+
+    @property
+    def state(self) -> VoteState:
+        return self.late or self._votes.state
+
+    def sign(self, ballot: Ballot) -> Answer:
+        state = self.state
+        refusal = state.refuse(ballot)
+        if refusal:
+            return Answer(b"", state, refusal)
+        self._votes.keep(state)
+        self.late = state.after(ballot)
+        return Answer(crypto.sign(ballot.digest(self._chain_id), self._secret), self.late)
+
+
+def caught(open_it: Open, deaf: str = "") -> str:
+    """What the first of some histories says that breaks; empty when a mutant lives."""
+    for seed in range(HISTORIES_TO_CATCH):
+        try:
+            run_history(seed, KILLS_OF_HISTORY, open_it, deaf)
+        except Broken as broken:
+            return str(broken)
+    return ""

@@ -8,6 +8,7 @@ break it. Every system call is a crash point before, within (a write) and after 
 
 import errno
 import os
+from collections import Counter
 from dataclasses import dataclass, field
 from random import Random
 
@@ -52,19 +53,22 @@ class CrashDisk:
         """Crash points passed."""
         self.crash_at = 0
         """The point that crashes; 0: none does."""
+        self.crashed: Counter[str] = Counter()
+        """How many crashes came where."""
         self.fail_syncs = False
         """Every sync from now on fails, and what it should have synced is called clean."""
 
-    def point(self) -> None:
-        """Something that a crash can precede."""
+    def point(self, where: str) -> None:
+        """A moment at which a crash may come."""
         self.points += 1
         if self.points == self.crash_at:
+            self.crashed[where] += 1
             raise Crash
 
     # --- the system calls of votefile.Disk
 
     def open(self, path: str, flags: int, mode: int = 0o777, /) -> int:
-        self.point()
+        self.point("before open")
         descriptor = self._next
         self._next += 1
         if flags & os.O_DIRECTORY:
@@ -83,7 +87,7 @@ class CrashDisk:
         if flags & os.O_TRUNC:
             inode.cached.clear()
         self._open[descriptor] = OpenFile(inode)
-        self.point()
+        self.point("after open")
         return descriptor
 
     def read(self, descriptor: int, size: int, /) -> bytes:
@@ -93,19 +97,20 @@ class CrashDisk:
         return bytes(file.inode.cached[file.at - size : file.at])
 
     def write(self, descriptor: int, data: bytes, /) -> int:
-        self.point()
+        self.point("before write")
         file = self._open[descriptor]
         assert file.inode is not None
         size = self._random.randint(1, len(data))  # write(2) may do less than it is asked to
         for part in (data[: size // 2], data[size // 2 : size]):
             file.inode.cached[file.at : file.at + len(part)] = part
             file.at += len(part)
-            self.point()
+            self.point("within or after write")
         return size
 
     def fsync(self, descriptor: int, /) -> None:
-        self.point()
         file = self._open[descriptor]
+        of = "file" if file.inode else "directory"
+        self.point(f"before fsync of {of}")
         if self.fail_syncs:
             raise OSError(errno.EIO, "Input/output error")
         if file.inode is None:
@@ -114,15 +119,15 @@ class CrashDisk:
                 self._changes.clear()
         elif self.deaf != "file":
             file.inode.durable = bytes(file.inode.cached)
-        self.point()
+        self.point(f"after fsync of {of}")
 
     def close(self, descriptor: int, /) -> None:
         del self._open[descriptor]
 
     def replace(self, old: str, new: str, /) -> None:
-        self.point()
+        self.point("before rename")
         self._change(old, new, self._names[old])
-        self.point()
+        self.point("after rename")
 
     def _change(self, old: str, new: str, inode: int) -> None:
         self._changes.append((old, new, inode))

@@ -23,7 +23,7 @@ from dipnet.signer_server import serve
 from dipnet.signer_socket import RemoteSigner
 from dipnet.unixsocket import PrivateListener
 from dipnet.votefile import VoteFile
-from tests.crash_points import ACCOUNT, CHAIN_ID, SECRET, History, draw
+from tests.crash_points import ACCOUNT, CHAIN_ID, SECRET, History, PersistsLate, draw
 
 ROOT = Path(__file__).resolve().parent.parent
 VOTES, SOCKET = "delegate.votes", "signer.sock"
@@ -43,21 +43,21 @@ class Told:
 # --- the nursery's process
 
 
-def nursery(directory: Path) -> None:
+def nursery(directory: Path, make: type[LocalSigner]) -> None:
     """Forks a signer for each line of stdin; says its pid, and waits until it is dead."""
     for _ in sys.stdin:
         child = os.fork()
         if child == 0:
-            os._exit(run_signer(directory))
+            os._exit(run_signer(directory, make))
         print(child, flush=True)
         os.waitpid(child, 0)
 
 
-def run_signer(directory: Path) -> int:
+def run_signer(directory: Path, make: type[LocalSigner] = LocalSigner) -> int:
     """One life."""
     votes = VoteFile(directory / VOTES, CHAIN_ID, ACCOUNT)
     listener = PrivateListener(directory / SOCKET)
-    return serve(LocalSigner(SECRET, votes, CHAIN_ID), CHAIN_ID, listener)
+    return serve(make(SECRET, votes, CHAIN_ID), CHAIN_ID, listener)
 
 
 # --- ours
@@ -99,15 +99,18 @@ class Client(threading.Thread):
             raise self.failure
 
 
-def run_processes(kills: int, seed: int) -> Told:
-    """So many lives of one key's signer; ``Broken`` for an offence among all that was sent."""
+def run_processes(kills: int, seed: int, late: bool = False) -> Told:
+    """So many lives of one key's signer; ``Broken`` for an offence among all that was sent.
+
+    ``late``: the positive control, a signer that persists after it has signed.
+    """
     random = Random(seed)
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         votefile.create(directory / VOTES, CHAIN_ID, ACCOUNT)
         clients = [Client(directory / SOCKET, seed + n) for n in range(CLIENTS)]
         child = subprocess.Popen(
-            [sys.executable, "-m", "tests.crash_points_process", str(directory)],
+            [sys.executable, "-m", "tests.crash_points_process", str(directory), *["late"] * late],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=ROOT,
@@ -149,4 +152,4 @@ def _one_life(child: "subprocess.Popen[str]", clients: list[Client], random: Ran
 
 
 if __name__ == "__main__":
-    nursery(Path(sys.argv[1]))
+    nursery(Path(sys.argv[1]), PersistsLate if "late" in sys.argv[2:] else LocalSigner)

@@ -1,7 +1,8 @@
 """Every tree of some blocks in every state: ``make exhaustive``, or ``make exhaustive BLOCKS=5``.
 
 Prints trees, states and violations, and the walks over changes of the set; exits 1 on a violation.
-Trees are shared out over processes; four blocks take seconds, five some twenty minutes on two cores.
+Trees are shared out over processes; four blocks take seconds, five some twenty minutes on two
+cores.
 """
 
 import argparse
@@ -45,7 +46,7 @@ def main() -> int:
     """Runs what the command line says."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--blocks", type=int, default=4)
-    parser.add_argument("--walks", type=int, default=20_000, help="of each kind")
+    parser.add_argument("--walks", type=int, default=5_000, help="of each kind")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
     with multiprocessing.get_context("spawn").Pool(options.processes) as pool:

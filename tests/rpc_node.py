@@ -43,7 +43,7 @@ class Node:
         self.feeds = Feeds()
         secret = next(iter(self.net.secrets.values()))
         voter = Voter(public_key(secret), seed_key(secret), VoteState())
-        self.voting = Voting(self.chain, self.pool, voter, paused=False)
+        self.voting = Voting(self.chain, self.pool, self.disk, voter, paused=False)
         self.finality = FinalityWatch()
         self.clock_offset: int | None = None
         self.peer_id = "16Uiu2HAmTestTestTestTestTestTestTestTestTestTestTest"

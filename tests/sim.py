@@ -38,6 +38,8 @@ from dipnet.effects import (
 from dipnet.errors import Invalid
 from dipnet.genesis import Genesis
 from dipnet.node import Node, first_puts
+from dipnet.votefile import check_not_older
+from dipnet.voting import signed_state
 from tests.sim_disk import Disk
 from tests.sim_signer import Ballots, Signer
 from tests.sim_wires import End, Faults, Wires, pair_of
@@ -150,6 +152,8 @@ class World(Wires):
 
     def load(self, host: Host, seed: int) -> Node:
         """A node as it starts from what the host's disk shows."""
+        if host.signer is not None and host.signer.honest and not host.signer.lost:
+            check_not_older(host.signer.state, signed_state(host.disk.view, host.signer.public_key))
         return Node(
             self.genesis,
             host.disk.view,

@@ -6,6 +6,7 @@ of the run. Fewer than a third of the delegates have any, so that all promises h
 """
 
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -25,6 +26,7 @@ from dipnet.consensus.header import Header
 from dipnet.consensus.idpos import DPOS_ADDRESS, METHODS
 from dipnet.consensus.members import Members
 from dipnet.consensus.produce import Draft
+from dipnet.consensus.rules import leader
 from dipnet.consensus.schedule import slot_at, slot_start_ms
 from dipnet.consensus.votes import (
     CERTIFIED_BYTES,
@@ -44,12 +46,13 @@ from tests.sim_wires import End
 
 VICES = (
     "equivocate", "double_vote", "mute", "hide", "invalid", "stale", "early", "certificates",
-    "flood", "late_votes",
+    "flood", "late_votes", "ahead", "forged",
 )  # fmt: skip
 PERCENT = 60  # of its slots in which a vice is lived out
 FLOOD_BLOCKS, FLOOD_SHARES = 5, 3  # blocks of one slot told to a peer, and of how many sets
 HELD_SLOTS = (1, 4)  # how long a hidden block is held back
 PAST_BLOCKS = 10
+AHEAD_SLOTS = (2, 12)  # how far ahead of the clock a block is made
 STAKE_GAS, STAKE_FEE = 500_000, 10**11
 ACT_MS = (20, 400)  # in a slot, when the key signs on its own account
 ROOTS = ("state_root", "receipt_root", "tx_root", "gas_used", "base_fee", "parent", "justify",
@@ -66,6 +69,8 @@ class Byzantine:
         self._vices = vices
         self._rng = random.Random(seed)
         self._key = Reckless(world, host.signer.secret, world.genesis.chain_id, world.ballots)
+        self.lived: Counter[str] = Counter()
+        """How often it did what each vice is about."""
         self._now: frozenset[str] = frozenset()  # the vices of this slot
         self._others: dict[bytes, list[bytes]] = {}  # own block -> blocks told in its place
         host.signer = self._key
@@ -89,6 +94,7 @@ class Byzantine:
             "early": self._vote_early,
             "certificates": self._lie_of_certificates,
             "late_votes": self._vote_for_the_past,
+            "ahead": self._propose_ahead,
         }
         for vice in lived:
             if vice in acts:
@@ -115,9 +121,10 @@ class Byzantine:
         if "mute" not in self._now:
             return False
         vote = decode_vote(raw)
-        return (
-            vote.index == self._index(vote.ballot.epoch) and (vote.ballot.slot + to.index) % 3 > 0
-        )
+        if vote.index != self._index(vote.ballot.epoch) or (vote.ballot.slot + to.index) % 3 == 0:
+            return False
+        self.lived["mute"] += 1
+        return True
 
     def _blocks(self, to: End, raw: bytes) -> Iterator[tuple[str, bytes]]:
         """What becomes of a block on its way to a peer; others' blocks are relayed."""
@@ -131,8 +138,12 @@ class Byzantine:
         if "hide" in self._now:
             self._hide(to, block.raw)
             return []
-        if "equivocate" in self._now or "stale" in self._now:
-            return [block.raw] if to.index % 2 else self._told(block, self._twins)
+        for vice in ("equivocate", "stale"):
+            if vice in self._now:
+                self.lived[vice] += 1
+                return [block.raw] if to.index % 2 else self._told(block, self._twins)
+        if "forged" in self._now:
+            return self._told(block, self._falsely_certified)
         if "flood" in self._now:
             twins = self._told(block, self._many)
             at = to.index % FLOOD_SHARES * FLOOD_BLOCKS
@@ -148,6 +159,7 @@ class Byzantine:
 
     def _hide(self, to: End, raw: bytes) -> None:
         """The peer gets the block some slots late, or never."""
+        self.lived["hide"] += 1
         if self._rng.randrange(4):
             late = self._rng.randint(*HELD_SLOTS) * self._world.genesis.slot_ms
             frame = m.encode(m.Items(Lane.BLOCK, (raw,)))
@@ -168,9 +180,38 @@ class Byzantine:
 
     def _many(self, block: Block) -> list[bytes]:
         """So many of one slot that every peer gets others, and as many as it will keep."""
+        self.lived["flood"] += 1
         parent = self._chain.need(block.header.parent)
         numbers = range(FLOOD_BLOCKS * FLOOD_SHARES)
         return [self._forged_twin(parent, block.header, number) for number in numbers]
+
+    def _falsely_certified(self, block: Block) -> list[bytes]:
+        """Our block with a commit certificate for its parent that no quorum has signed."""
+        chain, parent = self._chain, self._chain.need(block.header.parent)
+        if parent.height == 0:
+            return [block.raw]
+        prevote = finality.prevote(parent, chain.epoch_of(parent).border)
+        members = chain.sets.get(prevote.epoch)
+        if members is None:
+            return [block.raw]
+        self.lived["forged"] += 1
+        section = (self._certificate(finality.commit(prevote), members),)
+        return [self._twin(parent, block.header.slot, block.header.proposer, 1, section)]
+
+    def _propose_ahead(self) -> None:
+        """A block of a slot of ours that is to come."""
+        chain, now = self._chain, slot_at(self._world.genesis, self._world.now_ms)
+        parent, index = chain.head, chain.epoch.members.index_of_key(self._key.public_key)
+        if index is None:
+            return
+        ours, section = chain.epoch.members.addresses[index], chain.section(parent)
+        for slot in range(now + AHEAD_SLOTS[0], now + AHEAD_SLOTS[1]):
+            final_slot = chain.place(parent, slot, section).links.final[1]
+            if slot > parent.slot and leader(chain.epoch, slot, final_slot) == ours:
+                self.lived["ahead"] += 1
+                raw = self._twin(parent, slot, ours, 2, section)
+                self._tell_all("gossip", m.encode(m.Items(Lane.BLOCK, (raw,))), 100)
+                return
 
     def _forged_twin(
         self, parent: Header, header: Header, number: int, stale: bool = False
@@ -180,12 +221,23 @@ class Byzantine:
         ``stale``: it knows of no certificate that its parent does not know.
         """
         section = () if stale else self._chain.section(parent)
+        return self._twin(parent, header.slot, header.proposer, number, section)
+
+    def _twin(
+        self,
+        parent: Header,
+        slot: int,
+        proposer: bytes,
+        number: int,
+        section: tuple[Certificate, ...],
+    ) -> bytes:
         chain, key = self._chain, self._key
-        twin = sibling(chain, parent, header.slot, header.proposer, key.secret, number, section)
+        twin = sibling(chain, parent, slot, proposer, key.secret, number, section)
         return twin.sealed(key.sign(twin.header.proposal), key.public_key).raw
 
     def _spoiled(self, block: Block) -> list[bytes]:
         """Our block with one field that is wrong, well signed."""
+        self.lived["invalid"] += 1
         name = self._rng.choice(ROOTS)
         wrong = _spoil(getattr(block.header, name), self._rng)
         header = replace(block.header, **{name: wrong})
@@ -213,13 +265,18 @@ class Byzantine:
         if index is None:
             return
         raw = Vote(ballot, index, self._key.sign(ballot)).raw
+        self._tell_all("votes", m.encode(m.Votes((raw,))), percent)
+
+    def _tell_all(self, protocol: str, frame: bytes, percent: int) -> None:
+        """Each of the others with this chance."""
         for other in self._world.hosts:
             if other is not self._host and self._rng.randrange(100) < percent:
-                self._world.transmit(self._host, other, "votes", m.encode(m.Votes((raw,))))
+                self._world.transmit(self._host, other, protocol, frame)
 
     def _vote_for_all(self) -> None:
         """Prevote and commit whatever there is, certified or not, twice in a slot if need be."""
         chain = self._chain
+        self.lived["double_vote"] += 1
         for header in self._recent()[-4:]:
             prevote = finality.prevote(header, chain.epoch_of(header).border)
             self._vote(prevote, 50)
@@ -235,6 +292,7 @@ class Byzantine:
             if header.height > 1:
                 header = chain.need(header.parent)
         if header.height > 0:
+            self.lived["late_votes"] += 1
             prevote = finality.prevote(header, chain.epoch_of(header).border)
             self._vote(finality.commit(prevote), 100)
             self._vote(replace(prevote, justify_slot=prevote.justify_slot // 2), 100)
@@ -242,6 +300,7 @@ class Byzantine:
     def _vote_early(self) -> None:
         """Vote in the epoch that a block opens although its border is not final, and too late."""
         chain = self._chain
+        self.lived["early"] += 1
         for header in self._recent()[-3:]:
             epoch = chain.epoch_of(header).number
             for number in (epoch - 1, epoch + 1, epoch):
@@ -263,11 +322,9 @@ class Byzantine:
         members = chain.sets.get(ballot.epoch)
         if members is None:
             return
+        self.lived["certificates"] += 1
         lie = self._certificate(ballot, members)
-        for other in self._world.hosts:
-            if other is not self._host:
-                frame = m.encode(m.Certificates((lie.raw,)))
-                self._world.transmit(self._host, other, "votes", frame)
+        self._tell_all("votes", m.encode(m.Certificates((lie.raw,))), 100)
 
     def _certificate(self, ballot: Ballot, members: Members) -> Certificate:
         signature = self._key.sign(ballot)[:CERTIFIED_BYTES]

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from dipnet.codec import Reader
 from dipnet.consensus import rules
+from dipnet.consensus.evidence import REPORTER
 from dipnet.consensus.idpos import DPOS_ADDRESS
 from dipnet.consensus.layout import BURNED, Held, Place
 from dipnet.consensus.records import KEY_TX
@@ -22,10 +23,13 @@ from dipnet.state import KEY_ACCOUNT, Journal, supply, trie_root
 from tests.sim import Host, World
 from tests.sim_final import offences
 from tests.sim_load import Ledger
+from tests.sim_voters import Known
 
-LIVE_SLOTS = 12  # the last ones, looked at for liveness
+STEP_MAX, PAYMENTS_END = 64, 4  # of the back-off; in units of ``backoff_slots``
+SYSTEM = DPOS_ADDRESS[:19]  # what all system contracts' addresses begin with
+LIVE_SLOTS = 10  # the last ones, looked at for liveness
 LIVE_PERCENT = 70  # of the slots whose leader is up and honest
-PUNISHED_SLOTS = 30  # since the first report: some are lost with their blocks or nodes
+PUNISHED_TURNS = 2  # of every leader, in peace: one of those who know has made a block by then
 BESET_PERCENT = 40  # of them when others break the rules: a hidden block may outdo the next one
 
 
@@ -34,12 +38,13 @@ def violations(
     ledger: Ledger,
     honest: list[Host],
     signers: dict[bytes, None],
-    reported: dict[bytes, tuple[str, int]],
+    known: dict[bytes, Known],
+    peace_slot: int,
     beset: bool,
 ) -> Iterator[str]:
     """Every promise that is broken. ``signers``: keys that must make no offence.
 
-    ``reported``: who was reported by an honest node, of what, and in which slot first.
+    ``known``: by signer, the offences of which honest nodes have proof.
 
     ``beset``: some delegates break the rules to the end, so that heads may differ for a slot.
     """
@@ -51,7 +56,8 @@ def violations(
         yield from _one_node(world, host)
     yield from _payments(world, ledger, nodes)
     yield from offences(world, list(signers))
-    yield from _penalties(world, nodes[0], signers, reported)
+    yield from _penalties(world, nodes[0], signers, known, peace_slot)
+    yield from _backing_off(world.genesis, nodes[0])
     yield from _liveness(world, nodes[0], signers, beset)
 
 
@@ -113,8 +119,20 @@ def _expected_supply(genesis: Genesis, node: Node) -> int:
     total = genesis.supply()
     for height in range(1, node.chain.head.height + 1):
         header = node.chain.need(node.view.block_hash_at(height))
-        total += genesis.block_reward - header.gas_used * header.base_fee
+        paid = header.gas_used - _free_gas(node, header.hash)
+        total += genesis.block_reward - paid * header.base_fee
     return total - penalties(node)
+
+
+def _free_gas(node: Node, block_hash: bytes) -> int:
+    """Of what a block used, that for which nobody pays: proposers' reports."""
+    free = before = 0
+    txs = node.chain.need_block(block_hash).txs
+    for tx, receipt in zip(txs, node.chain.receipts(block_hash) or (), strict=True):
+        if tx.sender == REPORTER and not tx.max_fee:
+            free += receipt.cumulative_gas - before
+        before = receipt.cumulative_gas
+    return free
 
 
 def penalties(node: Node) -> int:
@@ -134,16 +152,44 @@ def _payments(world: World, ledger: Ledger, nodes: list[Node]) -> Iterator[str]:
 
 
 def _penalties(
-    world: World, node: Node, signers: dict[bytes, None], reported: dict[bytes, tuple[str, int]]
+    world: World,
+    node: Node,
+    signers: dict[bytes, None],
+    known: dict[bytes, Known],
+    peace_slot: int,
 ) -> Iterator[str]:
-    """Who keeps the rules loses nothing; who was reported loses his seat, soon."""
+    """Who keeps the rules loses nothing; who does not and was seen loses his seat, soon."""
     for signer in signers:
         if node.chain.is_tombstoned(signer):
             yield f"the honest key {signer.hex()} is punished"
-    due = slot_at(world.genesis, world.now_ms) - PUNISHED_SLOTS
-    for signer, (name, slot) in reported.items():
-        if slot < due and not node.chain.is_tombstoned(signer):
-            yield f"{name} by {signer.hex()}, reported in slot {slot}, is not punished"
+    members = node.chain.epoch.members
+    due = slot_at(world.genesis, world.now_ms) - PUNISHED_TURNS * len(members)
+    for signer, one in known.items():
+        for index, slot in one.hosts.items():
+            host = world.hosts[index]
+            leads = host.proposer in members.signers and signer in _proven(host.running)
+            if leads and max(slot, peace_slot) < due and not node.chain.is_tombstoned(signer):
+                yield f"{one.name} by {signer.hex()}, known to node {index}, is not punished"
+
+
+def _proven(node: Node) -> dict[bytes, None]:
+    """Of whom the node has a proof, still or again."""
+    return {offence.signer: None for offence in node.voting.tally.offences()}
+
+
+def _backing_off(genesis: Genesis, node: Node) -> Iterator[str]:
+    """So far above its final block a chain grows slowly, and takes no payments in the end."""
+    unit = genesis.backoff_slots
+    for height in range(1, node.chain.head.height + 1):
+        block = node.chain.need_block(node.view.block_hash_at(height))
+        slot = block.header.slot
+        behind, step = (slot - block.header.final[1]) // unit, 1
+        while behind >= 2 * step and step < STEP_MAX:
+            step *= 2
+        if slot % step:
+            yield f"block {height} is of slot {slot}, where every {step}th may have one"
+        if behind >= PAYMENTS_END and not all(tx.to[:19] == SYSTEM for tx in block.txs):
+            yield f"block {height} takes payments {behind * unit} slots above the final one"
 
 
 def _liveness(world: World, node: Node, signers: dict[bytes, None], beset: bool) -> Iterator[str]:

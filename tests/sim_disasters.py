@@ -11,6 +11,7 @@ from tests.sim import Host, World
 from tests.sim_final import Watch
 from tests.sim_load import Ledger
 from tests.sim_mix import Mix
+from tests.sim_signer import Signer
 
 WIPED_DOWN_MS = (2_000, 8_000)
 CUT_MS = (1_000, 12_000)
@@ -37,6 +38,8 @@ class Disasters:
         self._wiped = False
         self._peace = False
         self.struck: Counter[str] = Counter()
+        self.recovered = 0
+        """Keys whose memory was lost and that sign again."""
 
     def plan(self, until_ms: int) -> None:
         """Strike now and then until then."""
@@ -117,6 +120,7 @@ class Disasters:
             self._world.after(LOOK_MS, self._world.in_life(host, lambda: self._recover(host)))
             return
         signer.recover(silenced(node.chain.epoch_at(final).number, signer.lost_slot))
+        self.recovered += 1
         self._world.crash(host.index)
         self._world.start(host.index)
 
@@ -177,4 +181,4 @@ class Disasters:
 
 def _may_forget(host: Host) -> bool:
     """Only an honest key of its own has a file to lose."""
-    return host.signer is not None and type(host.signer).__name__ == "Signer"
+    return type(host.signer) is Signer

@@ -2,10 +2,13 @@
 
 ``Watch`` is told after each step of a node. No two conflicting blocks are ever final, on any
 honest node at any time, across restarts and lost disks; no node's final block goes back but by what
-its disk lost; nothing is final without the commits of a quorum. It also takes the times from which
-the figures of finality are made.
+its disk lost; nothing is final without the commits of a quorum of the set whose turn it was; no
+head is ahead of the clock. What counts as a quorum, and whose turn it is, is said here once more in
+other words than the shipping code's, so that both have to be wrong. ``Watch`` also takes the times
+from which the figures of finality are made.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -17,6 +20,8 @@ from dipnet.consensus.members import Members
 from dipnet.consensus.schedule import slot_start_ms
 from dipnet.consensus.votes import Ballot, Kind, offence
 from tests.sim import Host, World
+
+AHEAD_MS = 500  # a block may be ahead of a clock by this
 
 
 @dataclass
@@ -37,13 +42,18 @@ class Watch:
         """By height: all that any honest node has ever taken for final."""
         self._world = world
         self._honest = {host.index: host for host in honest}
+        self.seen: Counter[str] = Counter()
+        """How often there was what a run should have."""
         self._last: dict[int, tuple[int, Header]] = {}  # host -> life, its final block
+        self._heads: dict[int, Header] = {}
+        self._skews_ms: dict[int, int] = {}  # host -> the most that its clock was ahead
         self._told: dict[int, int] = {}  # host -> final height that subscribers were told of
 
     def look(self, host: Host) -> None:
         """One step of the host's node is done."""
         if host.index not in self._honest or host.node is None:
             return
+        self._look_at_head(host, host.node.chain)
         final = host.node.chain.final
         life, last = self._last.get(host.index, (0, final))
         if final is last and life == host.life:
@@ -56,6 +66,20 @@ class Watch:
             self.violations.append(f"node {host.index}: a restart takes back a final block")
         self._last[host.index] = (host.life, final)
         self._settle(host, host.node.chain, final)
+
+    def _look_at_head(self, host: Host, chain: Chain) -> None:
+        """No head is of a slot that its node's clock has never shown."""
+        skew_ms = max(host.skew_ms, self._skews_ms.get(host.index, host.skew_ms))
+        self._skews_ms[host.index] = skew_ms
+        head, last = chain.head, self._heads.get(host.index)
+        if head is last:
+            return
+        self._heads[host.index] = head
+        ahead_ms = slot_start_ms(self._world.genesis, head.slot) - self._world.now_ms - skew_ms
+        if ahead_ms > AHEAD_MS and head.height:
+            self.violations.append(f"node {host.index}: its head is {ahead_ms} ms ahead")
+        if last is not None and last.height and not self._above(chain, last, head):
+            self.seen["reorganisations"] += 1
 
     def wiped(self, host: Host) -> None:
         """The host's disk is gone, and with it what it knew to be final."""
@@ -93,23 +117,29 @@ class Watch:
             header = chain.header(header.parent)
 
     def _check_quorum(self, chain: Chain, final: Header) -> None:
-        """A quorum has signed a commit for the block, or for one above it by an old set."""
-        commits = self._world.ballots.commits
-        for epoch in (chain.epoch_of(final).number, chain.epoch_at(final).number):
-            for number in (epoch - 1, epoch):
-                members = chain.sets.get(number) if number >= 0 else None
-                if members and any(
-                    _signed(members, commits[block_id]) and self._descends(chain, block_id, final)
-                    for block_id in commits
-                ):
-                    return
-        self.violations.append(f"block {final.height} is final without the commits of a quorum")
+        """A quorum has committed to the block, or an old set to one above the border that it is."""
+        if not any(
+            self._committed(chain, block_id, epoch, final)
+            for block_id, epoch in list(self._world.ballots.commits)
+        ):
+            self.violations.append(f"block {final.height} is final without the commits of a quorum")
 
-    def _descends(self, chain: Chain, block_id: bytes, final: Header) -> bool:
+    def _committed(self, chain: Chain, block_id: bytes, epoch: int, final: Header) -> bool:
+        """Whether what was committed in an epoch for a block makes ``final`` final."""
         header = chain.header(block_id)
-        if header is None:  # the node saw the border in the block's header only
-            return True
-        return self._above(chain, final, header)
+        if header is None or not 0 <= header.epoch - epoch <= 1 or header.height == 0:
+            return False
+        border = chain.epoch_of(header).border
+        ours = header.final[1] >= border.slot  # the border is final: its set votes
+        made = header.hash if ours else border.block_id
+        if made != final.hash or (epoch == header.epoch) != ours:
+            return False
+        members = chain.sets.get(epoch)
+        return (
+            members is not None
+            and _is_announced(chain, border.block_id, members, epoch, ours)
+            and _is_quorum(members, self._world.ballots.commits[block_id, epoch])
+        )
 
     # --- figures
 
@@ -127,8 +157,17 @@ class Watch:
                 yield from (seen_ms - start_ms for seen_ms in one.seen_ms.values())
 
 
-def _signed(members: Members, signers: dict[bytes, None]) -> bool:
-    return sum(signer in signers for signer in members.signers) >= members.quorum
+def _is_quorum(members: Members, signers: dict[bytes, None]) -> bool:
+    """More than two thirds of them have signed."""
+    return 3 * sum(signer in signers for signer in members.signers) > 2 * len(members)
+
+
+def _is_announced(chain: Chain, border: bytes, members: Members, epoch: int, ours: bool) -> bool:
+    """Whether the border that opens the epoch has named this set; genesis names its own."""
+    opens = chain.header(border)
+    if opens is None or not ours or opens.height == 0:
+        return True
+    return opens.next_set_hash == members.digest(epoch)
 
 
 def offences(world: World, honest: list[bytes]) -> Iterator[str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from tests.sim_byzantine import VICES
 from tests.sim_wires import Faults, Span
 
-SKEW_MS = 200
+SKEW_SHARE = 5  # of a slot: a clock that is off from others' by more than half of one is idle
 FAR_MS = 30_000
 DISASTERS = (
     "crash", "disk", "wipe", "amnesia", "partition", "one_way", "break_link", "clock", "quorum",
@@ -15,7 +15,8 @@ DISASTERS = (
 CHANGES = {"shuffle": 2, "replace": 4, "register": 1}  # and how many candidates they need
 SMALL = 6  # larger networks cost more: they have long slots and a light load
 VICES_MAX = 4  # of one hostile delegate
-PACES = ((1_000, 600), (1_000, 600), (300, 250))  # light, light, heavy
+PACES = ((2_000, 1_500), (2_000, 1_500), (1_000, 600), (300, 250))  # light to heavy
+FAULTS_MS = (15_000, 25_000, 30_000)
 
 
 @dataclass(frozen=True)
@@ -96,15 +97,15 @@ class Mix:
         hostile = [rng.sample(VICES, rng.randint(1, VICES_MAX)) for _ in range(faulty)]
         vices = tuple(tuple(sorted(each)) for each in hostile) if rng.randrange(3) else ()
         changes = rng.choice(("", "", *CHANGES)) if delegates == 4 else ""
-        liars = bool(vices) or (observers > 0 and not double)
         low = rng.randrange(1, 40)
         large = delegates + CHANGES.get(changes, 0) > SMALL
         pay_ms, read_ms = PACES[0] if large else rng.choice(PACES)
+        slot_ms = 1_000 if large else rng.choice((500, 1_000))
         return cls(
             delegates=delegates,
             candidates=CHANGES.get(changes, 0),
             observers=observers,
-            slot_ms=1_000 if large else rng.choice((500, 1_000)),
+            slot_ms=slot_ms,
             faults=Faults(
                 loss=rng.choice((0, 0, 2, 10, 25)),
                 duplicate=rng.choice((0, 5, 30)),
@@ -113,8 +114,8 @@ class Mix:
                 slow_ms=rng.randrange(500, 5000),
             ),
             disasters=tuple(sorted(disasters)),
-            skew_ms=rng.choice((0, 50, SKEW_MS)),
-            far_ms=rng.choice((0, 0, 0, FAR_MS, -FAR_MS)),
+            skew_ms=rng.choice((0, 50, slot_ms // SKEW_SHARE)),
+            far_ms=rng.choice((0, 0, 0, FAR_MS, -FAR_MS, slot_ms // 2, -slot_ms // 2)),
             lag_ms=rng.choice((0, 0, 0, 300, 2_000)),
             late_ms=rng.choice((0, 0, rng.randrange(5_000, 25_000))),
             vices=vices,
@@ -127,5 +128,6 @@ class Mix:
             read_ms=read_ms,
             doubled=rng.choice((0, 10, 50)),
             wrong=rng.randrange(2) == 0,
+            fault_ms=rng.choice(FAULTS_MS),
             load_ms=rng.choice((0, 5_000)),
         )

@@ -1,21 +1,23 @@
-"""Many seeds of the simulator, one in ten of them in two processes with different hash seeds.
+"""Many seeds of the simulator, each in two processes with different hash seeds.
 
     python tests/sim_run.py --seeds 200     seeds 0 to 199
-    python tests/sim_run.py --seed 17       that seed alone, again, under both hash seeds
+    python tests/sim_run.py --seed 17       that seed alone, with all that it did
 
 Two runs of a seed must have one trace: what a hash seed decides is no simulation. Exits 1 on any
-broken promise and on any unequal trace. Only this file is run as a script, so it needs no path.
+broken promise, on any unequal trace, and when a long run lacks something of what a run is to have
+(``Outcome.happened``). Only this file is run as a script, so it needs no path.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import threading
 import time
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
@@ -23,8 +25,9 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 HASH_SEEDS = ("0", "1")
-TWICE = 10  # one seed in so many runs under both hash seeds
+PART = 10  # seeds of one process
 PROGRESS = 25
+LONG = 500  # so many seeds must have everything at least once
 WIDTH = 110
 
 Outcome = dict[str, Any]
@@ -47,44 +50,48 @@ class Totals:
     happened: Counter[str] = field(default_factory=Counter)
 
     @property
+    def missing(self) -> list[str]:
+        """What a run of this length must have had and has not."""
+        return [what for what, count in self.happened.items() if not count and self.seeds >= LONG]
+
+    @property
     def failed(self) -> bool:
-        return bool(self.broken or self.unequal or self.unfinished)
+        return bool(self.broken or self.unequal or self.unfinished or self.missing)
 
 
-def jobs_of(first: int, count: int, jobs: int, alone: bool) -> Iterator[tuple[str, list[int]]]:
-    """For each process its hash seed and its seeds."""
+def jobs_of(first: int, count: int) -> Iterator[tuple[str, list[int]]]:
+    """For each process its hash seed and its seeds; both runs of a seed come soon after another."""
     seeds = range(first, first + count)
-    again = [seed for seed in seeds if alone or seed % TWICE == 0]
-    for hash_seed, some in zip(HASH_SEEDS, (list(seeds), again), strict=True):
-        share = jobs if len(some) > TWICE else 1
-        for offset in range(share):
-            if some[offset::share]:
-                yield hash_seed, some[offset::share]
+    for at in range(0, count, PART):
+        for hash_seed in HASH_SEEDS:
+            yield hash_seed, list(seeds[at : at + PART])
 
 
-def outcomes(parts: list[tuple[str, list[int]]]) -> Iterator[Outcome]:
-    """Outcomes as they come, as many processes at a time as there are cores."""
+def outcomes(parts: Iterable[tuple[str, list[int]]], jobs: int) -> Iterator[Outcome]:
+    """Outcomes as they come, ``jobs`` processes at a time."""
     queue: SimpleQueue[Outcome | None] = SimpleQueue()
-    free = threading.Semaphore(os.cpu_count() or 2)
+    waiting = deque(parts)
+
+    def work() -> None:
+        with contextlib.suppress(IndexError):
+            while True:
+                read(*waiting.popleft())
+        queue.put(None)
 
     def read(hash_seed: str, seeds: list[int]) -> None:
         command = [sys.executable, "-m", "tests.sim_worker", *map(str, seeds)]
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
-        with (
-            free,
-            subprocess.Popen(
-                command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
-            ) as process,
-        ):
+        with subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
+        ) as process:
             assert process.stdout is not None
             for line in process.stdout:
                 queue.put(json.loads(line))
-        queue.put(None)
 
-    for part in parts:
-        threading.Thread(target=read, args=part, daemon=True).start()
+    for _ in range(jobs):
+        threading.Thread(target=work, daemon=True).start()
     ended = 0
-    while ended < len(parts):
+    while ended < jobs:
         item = queue.get()
         if item is None:
             ended += 1
@@ -99,10 +106,10 @@ def replay(seed: int) -> str:
 
 def run(first: int, count: int, jobs: int, alone: bool) -> Totals:
     """Runs the seeds and tells of each one that is not as it should be."""
-    parts = list(jobs_of(first, count, jobs, alone))
+    parts = list(jobs_of(first, count))
     totals = Totals(unfinished=sorted(seed for _, seeds in parts for seed in seeds))
     traces: dict[int, str] = {}
-    for outcome in outcomes(parts):
+    for outcome in outcomes(parts, jobs):
         totals.unfinished.remove(outcome["seed"])
         totals.events += outcome["events"]
         totals.virtual_ms += outcome["virtual_ms"]
@@ -157,7 +164,9 @@ def summary(totals: Totals, wall_s: float, processes: int) -> Iterator[str]:
         f"{totals.events:,} events in {wall_s:.0f} s, "
         f"{rate:.0f} virtual seconds a wall second and core"
     )
-    yield ", ".join(f"{what}: {count:,}" for what, count in sorted(totals.happened.items()))
+    yield ", ".join(f"{what}: {count:,}" for what, count in totals.happened.items())
+    if totals.missing:
+        yield f"never seen: {', '.join(totals.missing)}"
     latencies = sorted(totals.latencies_ms.elements())
     yield (
         f"finality in peace, from the start of the slot: p50 {percentile(latencies, 50)} ms, "

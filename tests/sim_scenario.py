@@ -2,24 +2,24 @@
 
 import random
 import traceback
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from dipnet import crypto
-from dipnet.consensus.finality import backoff_step
+from dipnet.consensus.finality import backoff_step, system_only, voting_epoch
 from dipnet.consensus.header import HASH_ZERO
 from dipnet.consensus.schedule import slot_at
 from dipnet.consensus.tally import Offence
 from dipnet.genesis import Genesis
-from dipnet.node import Node
 from tests.sim import Host, World
-from tests.sim_byzantine import Byzantine
+from tests.sim_byzantine import VICES, Byzantine
 from tests.sim_checks import LIVE_SLOTS, violations
 from tests.sim_disasters import Disasters
 from tests.sim_final import Watch
 from tests.sim_hostile import Hostile
 from tests.sim_load import WRONG_MS, Device, Ledger, Mischief, Payer, secret
-from tests.sim_mix import Mix
+from tests.sim_mix import DISASTERS, Mix
 from tests.sim_signer import Shared
 from tests.sim_voters import ELECTORS, Elector, Registrar, Reporters, elector_key
 from tests.sim_wires import Faults
@@ -32,6 +32,16 @@ HOSTILE_PERCENT = 30
 LOOK_MS = 250  # how often it is looked whether the network has settled
 SETTLE_MS = 700  # the reckoning is this long after a slot began: its block has arrived
 MEET_SLOTS = 6  # after healing: peers dial one another again and catch up
+CLASSES = (
+    "blocks", "final blocks", "borders", "hand-over blocks", "sets changed",
+    "sets of nobody of the first", "blocks in back-off", "blocks without payments",
+    "reorganisations", "restarts", "ballots of honest keys", "ballots that a signer refused",
+    "keys that forgot and came back", "keys with two nodes", "keys with two memories",
+    "peers that lie", "peers that vandalise", "hosts that start late", "clocks far off",
+    "proofs of E0", "proofs of E1", "proofs of E2", "proofs of E3", "delegates punished",
+    *(f"acts of {vice}" for vice in VICES), *(f"strikes of {name}" for name in DISASTERS),
+)  # fmt: skip
+"""What ``Outcome.happened`` counts: a long run without one of them has not shown what it should."""
 
 
 def network(
@@ -122,6 +132,7 @@ class Run:
         self.watch = Watch(self.world, self.honest)
         self.reporters = Reporters(self.world)
         self.disasters = Disasters(self.world, self.rng, mix, self.ledger, self.watch)
+        self.villains: list[Byzantine] = []
         self.loaded = True
         self.settled_ms: int | None = None
         self.resumed_ms: int | None = None
@@ -173,7 +184,7 @@ class Run:
         world.on_publish = self.watch.published
         world.on_report = self._report
         for host, vices in zip(self.byzantine, mix.vices, strict=True):
-            Byzantine(world, host, vices, self.rng.getrandbits(64))
+            self.villains.append(Byzantine(world, host, vices, self.rng.getrandbits(64)))
         if mix.double == "shared":
             key = world.hosts[0].signer
             assert key is not None
@@ -274,7 +285,8 @@ class Run:
                 self.ledger,
                 self.honest,
                 self.signers,
-                self.reporters.reported,
+                self.reporters.known,
+                slot_at(self.genesis, peace_ms),
                 bool(mix.vices),
             )
         )
@@ -299,31 +311,66 @@ class Run:
             settled_ms=self.settled_ms,
             resumed_slots=resumed,
             latencies_ms=sorted(self.watch.latencies_ms(self.resumed_ms or 0, world.now_ms)),
-            happened=self._happened(node),
+            happened=self._happened(),
             violations=broken,
         )
 
-    def _happened(self, node: Node) -> dict[str, int]:
-        """What a run must have had to be worth something: counted over all seeds."""
-        chain, ballots = node.chain, self.world.ballots.signed
-        headers = [chain.need(node.view.block_hash_at(h)) for h in range(1, chain.head.height + 1)]
+    def _happened(self) -> dict[str, int]:
+        """How often there was what a run must have had to be worth something (``CLASSES``)."""
+        mix, hosts = self.mix, self.world.hosts
+        signers = {host.signer for host in hosts if host.signer is not None}
+        counts = Counter(self.watch.seen) + self._chain_counts()
+        counts += Counter({f"strikes of {name}": n for name, n in self.disasters.struck.items()})
+        for villain in self.villains:
+            counts += Counter({f"acts of {name}": n for name, n in villain.lived.items()})
+        counts += Counter(f"proofs of {one.name}" for one in self.reporters.known.values())
+        counts += Counter({
+            "restarts": sum(host.life - 1 for host in hosts if host.life),
+            "ballots of honest keys": self._ballots(list(self.signers)),
+            "ballots that a signer refused": sum(signer.refused for signer in signers),
+            "keys that forgot and came back": self.disasters.recovered,
+            "peers that lie": mix.hostile == "liar",
+            "peers that vandalise": mix.hostile == "vandal",
+            "keys with two nodes": mix.double == "shared",
+            "keys with two memories": mix.double == "twin",
+            "hosts that start late": mix.late_ms > 0,
+            "clocks far off": mix.far_ms != 0,
+        })  # fmt: skip
+        return dict.fromkeys(CLASSES, 0) | counts
+
+    def _chain_counts(self) -> "Counter[str]":
+        """What the chain of an honest node has seen."""
+        node, genesis = self.honest[0].running, self.genesis
+        chain, view = node.chain, node.view
+        headers = [chain.need(view.block_hash_at(h)) for h in range(1, chain.head.height + 1)]
         borders = [header for header in headers if header.next_set_hash != HASH_ZERO]
         sets = [chain.epoch_at(header).members for header in borders]
-        changed = sum(one != other for one, other in pairwise(sets))
-        disjoint = sum({*one.addresses}.isdisjoint(sets[0].addresses) for one in sets)
-        backoff = self.genesis.backoff_slots
-        hostile = [host.signer.address for host in self.byzantine if host.signer]
-        return {
-            "hand-overs": len(borders),
-            "sets changed": changed,
-            "epochs with a disjoint set": disjoint,
-            "blocks in back-off": sum(
-                backoff_step(header.slot - header.final[1], backoff) > 1 for header in headers
+        behind = [header.slot - header.final[1] for header in headers]
+        return Counter({
+            "blocks": len(headers),
+            "final blocks": chain.final.height,
+            "borders": len(borders),
+            "hand-over blocks": sum(
+                voting_epoch(chain.epoch_of(one).border, one.final[1]) < one.epoch
+                for one in headers
             ),
-            "ballots of hostile delegates": sum(len(ballots.get(one, ())) for one in hostile),
-            "delegates punished": sum(chain.is_tombstoned(one) for one in ballots),
-            **{f"strikes of {name}": count for name, count in self.disasters.struck.items()},
-        }
+            "sets changed": sum(one != other for one, other in pairwise(sets)),
+            "sets of nobody of the first": sum(
+                {*one.addresses}.isdisjoint(sets[0].addresses) for one in sets
+            ),
+            "blocks in back-off": sum(
+                backoff_step(slots, genesis.backoff_slots) > 1 for slots in behind
+            ),
+            "blocks without payments": sum(
+                system_only(slots, genesis.backoff_slots) for slots in behind
+            ),
+            "delegates punished": sum(
+                chain.is_tombstoned(one) for one in self.world.ballots.signed
+            ),
+        })  # fmt: skip
+
+    def _ballots(self, signers: list[bytes]) -> int:
+        return sum(len(self.world.ballots.signed.get(one, ())) for one in signers)
 
 
 def run_seed(seed: int, mix: Mix | None = None) -> Outcome:

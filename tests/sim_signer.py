@@ -1,15 +1,16 @@
-"""Delegates' keys in the simulator: the shipping rules of ``VoteState`` over a simulated vote file.
+"""Delegates' keys in the simulator: the shipping rules and bytes over a simulated vote file.
 
 A ``Signer`` refuses, keeps, then signs, in this order (specs/consensus.md 1), and its process may
-end between any two of them. ``Shared`` is a process of its own that several hosts ask.
-``Reckless`` signs whatever it is asked: a hostile delegate's. ``Ballots`` remembers all that was
-ever signed, so that the promises can be checked by somebody who sees everything.
+end between any two of them; the next one begins with what the file says. ``Shared`` is a
+process of its own that several hosts ask. ``Reckless`` signs whatever it is asked: a hostile
+delegate's. ``Ballots`` remembers all that was ever signed, so that the promises can be checked by
+somebody who sees everything.
 """
 
 import random
 from collections.abc import Callable
 
-from dipnet import crypto
+from dipnet import crypto, votefile
 from dipnet.consensus.schedule import seed_key
 from dipnet.consensus.votes import Ballot, Kind, Voter, VoteState
 from tests.sim_wires import Clock
@@ -28,14 +29,14 @@ class Ballots:
 
     def __init__(self) -> None:
         self.signed: dict[bytes, list[Ballot]] = {}
-        self.commits: dict[bytes, dict[bytes, None]] = {}
-        """Block -> who has signed a commit for it."""
+        self.commits: dict[tuple[bytes, int], dict[bytes, None]] = {}
+        """Block, epoch -> who has signed a commit for it in that epoch."""
 
     def sign(self, secret: bytes, signer: bytes, ballot: Ballot, chain_id: int) -> bytes:
         """A signature of 65 bytes; the only way in which a delegate's key makes one here."""
         self.signed.setdefault(signer, []).append(ballot)
         if ballot.kind is Kind.COMMIT:
-            self.commits.setdefault(ballot.block_id, {})[signer] = None
+            self.commits.setdefault((ballot.block_id, ballot.epoch), {})[signer] = None
         return crypto.sign(ballot.digest(chain_id), secret)
 
 
@@ -49,7 +50,9 @@ class Signer:
         self.public_key = crypto.public_key(secret)
         self.address = crypto.address(self.public_key)
         self.state = VoteState()
-        """What the file says."""
+        """What the file says, as this process has read it."""
+        self.refused = 0
+        """Ballots that were not signed."""
         self.lost = False
         """The file is gone: nothing may be signed until ``recover``."""
         self.lost_slot = 0
@@ -59,6 +62,12 @@ class Signer:
         self._ballots = ballots
         self._asked: list[Ballot] = []
         self._free_ms = 0
+        self._keep(self.state)
+
+    def _keep(self, state: VoteState) -> None:
+        """Durable, and then ours."""
+        self._file = votefile.encode(self._chain_id, self.address, state)
+        self.state = state
 
     @property
     def voter(self) -> Voter | None:
@@ -83,8 +92,9 @@ class Signer:
     def _signed(self, ballot: Ballot) -> tuple[bytes, VoteState]:
         """Refuse, keep, sign."""
         if self.state.refuse(ballot):
+            self.refused += 1
             return b"", self.state
-        self.state = self.state.after(ballot)
+        self._keep(self.state.after(ballot))
         return self._signature(ballot), self.state
 
     def _signature(self, ballot: Ballot) -> bytes:
@@ -93,14 +103,16 @@ class Signer:
     def crash(self, rng: random.Random, lose: bool) -> None:
         """The process ends; a state may have been kept whose signature was never made."""
         if self._asked and rng.random() < 0.5 and not self.state.refuse(self._asked[0]):
-            self.state = self.state.after(self._asked[0])
+            self._keep(self.state.after(self._asked[0]))
         self._asked.clear()
         self._free_ms = 0
+        self.state = votefile.decode(self._file, self._chain_id, self.address, "the simulator")
         self.lost = self.lost or lose
 
     def recover(self, state: VoteState) -> None:
         """An operator answers for ``state`` covering all that the key has signed."""
-        self.state, self.lost = state, False
+        self._keep(state)
+        self.lost = False
 
 
 class Shared(Signer):

@@ -3,9 +3,10 @@
 All of it are transactions to IDpos through whatever node answers, as a wallet would send them.
 """
 
+from dataclasses import dataclass, field
 from typing import Any
 
-from dipnet import crypto, reports
+from dipnet import crypto
 from dipnet.consensus import schedule
 from dipnet.consensus.candidates import registration_digest
 from dipnet.consensus.idpos import DPOS_ADDRESS, METHODS
@@ -101,26 +102,28 @@ class Registrar:
                 ))  # fmt: skip
 
 
+@dataclass
+class Known:
+    """An offence that honest nodes have proof of."""
+
+    name: str
+    hosts: dict[int, int] = field(default_factory=dict)
+    """Who knows it -> since which slot."""
+
+
 class Reporters:
-    """Nodes report offences from their delegates' accounts; install as ``world.on_report``."""
+    """What honest nodes found out; install as ``world.on_report``. The leaders report it."""
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self.reported: dict[bytes, tuple[str, int]] = {}
-        """Offender's signer -> which offence, and the slot of the first report."""
+        self.known: dict[bytes, Known] = {}
+        """By the offender's signer."""
 
     def report(self, host: Host, offence: Offence) -> None:
-        """What ``duty.py`` does."""
-        assert host.signer is not None
-        world = self._world
-        slot = slot_at(world.genesis, world.now_ms)
-        self.reported.setdefault(offence.signer, (offence.name, slot))
-        node = host.running
-        raw = reports.transaction(offence, host.signer.secret, node.chain, node.pool)
-        # A node's own report comes to it as any client's transaction does.
-        world.after(
-            (0, 1), world.in_life(host, lambda: world.submit(host.index, "txs", (raw,), _ignore))
-        )
+        """An honest node knows of it."""
+        slot = slot_at(self._world.genesis, self._world.now_ms)
+        known = self.known.setdefault(offence.signer, Known(offence.name))
+        known.hosts[host.index] = slot
 
 
 def submit(run: Field, host: Host, raw: bytes) -> None:

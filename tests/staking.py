@@ -64,7 +64,7 @@ class World:
         first = genesis.delegates[: genesis.delegates_active]
         members = Members.of((one.address, one.public_key) for one in first)
         self.sets = {0: members, 1: members}
-        self.epoch = self.height = self.slot = self.minted = 0
+        self.epoch = self.height = self.slot = self.minted = self.gas_used = 0
 
     @property
     def root(self) -> Place:
@@ -84,7 +84,9 @@ class World:
         """One call of the contract with any bytes."""
         env = Env(CHAIN_ID, self.height, 0, ADDRESS_ZERO, 0, TX_GAS_MAX, self.slot, DPOS_ADDRESS)
         system = idpos.system(self.around())
-        return call(self.journal, env, who, DPOS_ADDRESS, value, data, gas, system)
+        outcome = call(self.journal, env, who, DPOS_ADDRESS, value, data, gas, system)
+        self.gas_used = outcome.gas_used
+        return outcome
 
     def send(self, name: str, method: str, *arguments: Any, value: int = 0) -> tuple[Any, ...]:
         """A call by the account of a name that succeeds; what it returns."""

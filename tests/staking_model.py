@@ -16,6 +16,7 @@ class Person:
     stake: int = 0
     votes: tuple[bytes, ...] = ()
     expires: int = 0
+    voted: int = -1
     earned: Fraction = Fraction(0)
     unbonding: int = 0
     release: int = 0

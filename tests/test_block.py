@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from dipnet.codec import pack, rlp_encode
 from dipnet.consensus.block import (
+    TX_BYTES_MIN,
     Block,
     cert_root,
     decode_block,
@@ -24,7 +25,9 @@ from dipnet.consensus.header import HASH_ZERO, HEADER_BYTES_MAX, Header, decode_
 from dipnet.consensus.votes import Certificate, Kind
 from dipnet.crypto import address, keccak256, public_key, sign
 from dipnet.errors import Invalid
+from dipnet.genesis import BLOCK_BYTES_MAX
 from dipnet.state import EMPTY_ROOT, trie_root
+from dipnet.tx import TX_BYTES_MAX
 from tests.chain_builder import CHAIN_ID, Net, add, secret, transfer, with_fields
 
 NET = Net.of()
@@ -240,21 +243,19 @@ def test_a_transaction_that_is_none_spoils_the_block() -> None:
 
 
 def test_bounds() -> None:
-    small = Net.of(gas_limit=21_000 * 3, block_bytes_max=256 * 1024)
-    chain, _ = small.chain()
-    empty = small.child(chain, chain.genesis_hash, 1)
-    most = small.genesis.block_bytes_max // 96
-    assert refusal(assembled(empty, txs=[b"\x01"] * most), small) == "block_root"
-    assert refusal(assembled(empty, txs=[b"\x01"] * (most + 1)), small) == "record"
-    filler = b"\x02" * (130 * 1024)
-    assert refusal(assembled(empty, txs=[filler]), small) == "record"
-    filler = b"\x02" * (120 * 1024)
-    exact = assembled(empty, txs=[filler, filler, b"\x02" * 256])
-    longest = b"\x02" * 256 + bytes(small.genesis.block_bytes_max - len(exact))
-    exact = assembled(empty, txs=[filler, filler, longest])
-    assert len(exact) == small.genesis.block_bytes_max
-    assert refusal(exact, small) == "block_root", "read, though it is wrong"
-    assert refusal(assembled(empty, txs=[filler, filler, longest + b"x"]), small) == "oversized"
+    """Of any network's blocks; what an epoch's parameters allow is the chain's to say."""
+    most = BLOCK_BYTES_MAX // TX_BYTES_MIN
+    assert refusal(assembled(BLOCK, txs=[b"\x01"] * most)) == "block_root"
+    assert refusal(assembled(BLOCK, txs=[b"\x01"] * (most + 1))) == "record"
+    assert refusal(assembled(BLOCK, txs=[b"\x02" * TX_BYTES_MAX])) == "block_root"
+    assert refusal(assembled(BLOCK, txs=[b"\x02" * (TX_BYTES_MAX + 1)])) == "record"
+    fillers = [b"\x02" * (TX_BYTES_MAX - 8)] * (BLOCK_BYTES_MAX // TX_BYTES_MAX - 1)
+    last = b"\x02" * 0x10000
+    longest = last + bytes(BLOCK_BYTES_MAX - len(assembled(BLOCK, txs=[*fillers, last])))
+    exact = assembled(BLOCK, txs=[*fillers, longest])
+    assert len(exact) == BLOCK_BYTES_MAX
+    assert refusal(exact) == "block_root", "read, though it is wrong"
+    assert refusal(assembled(BLOCK, txs=[*fillers, longest + b"x"])) == "oversized"
     assert refusal(assembled(BLOCK, header=bytes(HEADER_BYTES_MAX + 1))) == "record"
 
 

@@ -10,7 +10,8 @@ from typer.testing import CliRunner, Result
 
 from dipnet import cli_delegate_views, keys
 from dipnet.cli import app
-from dipnet.cli_delegate import explained, read_commission, read_organisation
+from dipnet.cli_delegate import read_commission, read_organisation
+from dipnet.cli_sending import explained
 from dipnet.consensus.schedule import commitment, seed_key, seed_secret
 from dipnet.consensus.votes import Ballot, Kind
 from dipnet.crypto import checksum, sign
@@ -117,6 +118,22 @@ def test_a_delegate_s_life(shell: Shell, running: Running) -> None:
     assert resigned == {"event": "Resigned", "delegate": ALICE}
     (unstaked,) = shell.sent(USERS[0], "unstake", "all")
     assert unstaked["amount"] == 200 * ETHER
+
+
+def test_events_are_told_to_people(shell: Shell) -> None:
+    result = shell.run("stake", "7.5ether", *shell.signed(USERS[2]))
+    assert result.exit_code == 0
+    bob = checksum(address_of(USERS[2]))
+    told = [line.split(maxsplit=1) for line in result.stdout.splitlines()]
+    assert ["Staked", f"account {bob}, amount 7.5 ether"] in told
+
+
+def test_what_is_done_before_a_refusal_is_told(shell: Shell) -> None:
+    result = shell.run("register", "--name", "half", "--stake", "5ether", *shell.signed(USERS[2]))
+    assert result.exit_code == 2
+    done, refused = result.stderr.splitlines()
+    assert done.startswith("done already: stake, transaction 0x")
+    assert "not enough stake" in refused
 
 
 def test_the_key_of_the_account_signs_unless_another_is_named(shell: Shell) -> None:
@@ -244,12 +261,21 @@ def test_the_node_on_this_machine(
 
     def answer(socket: Path, method: str) -> dict[str, Any]:
         asked.append((socket, method))
-        return {"paused": method == "admin_pause"}
+        signed = {"epoch": 2, "proposed": 65, "prevoted": 66, "committed": 66}
+        return {
+            "paused": method == "admin_pause", "delegate": ALICE, "votes": signed, "signer": None,
+        }  # fmt: skip
 
-    assert "no answer from the node" in shell.refused("pause", "--data", tmp_path)
+    line = shell.refused("pause", "--data", tmp_path)
+    assert "admin.sock" in line
+    assert "--data" in line
     monkeypatch.setattr(cli_delegate_views, "admin_call", answer)
-    assert shell.told("pause", "--data", tmp_path) == {"paused": True}
-    assert shell.told("resume", "--socket", tmp_path / "s") == {"paused": False}
+    assert shell.told("pause", "--data", tmp_path)["paused"] is True
+    assert shell.told("resume", "--socket", tmp_path / "s")["paused"] is False
+    text = shell.run("pause", "--data", tmp_path).stdout
+    assert "signed  epoch 2, proposed 65, prevoted 66, committed 66" in text
+    assert "{" not in text
+    del asked[2:]
     assert asked == [
         (tmp_path / "admin.sock", "admin_pause"), (tmp_path / "s", "admin_resume"),
     ]  # fmt: skip

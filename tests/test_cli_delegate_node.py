@@ -1,4 +1,4 @@
-"""``dipnet delegate pause`` and ``resume`` on a real node: the alarm of finality and its end."""
+"""``dipnet delegate`` on a real node: streams of what it sends, and a pause with its alarm."""
 
 import http.client
 import json
@@ -9,9 +9,15 @@ from urllib.parse import urlsplit
 
 import pytest
 from typer.testing import CliRunner
+from websockets.sync.client import connect
 
+from dipnet import keys
 from dipnet.cli import app
-from tests.processes import Process, ask, dev_url, running, until
+from dipnet.codec import to_hex
+from dipnet.consensus.idpos import DPOS_ADDRESS
+from tests.processes import WAIT_S, Process, ask, dev_url, running, until
+
+BOB = to_hex(keys.address_of(keys.DEV_SECRETS[1]))
 
 
 @pytest.fixture(name="node")
@@ -26,6 +32,10 @@ def told(data: Path, *words: str) -> Any:
     result = CliRunner().invoke(app, ["delegate", *words, "--data", str(data), "--json"])
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
+
+
+def request(method: str, params: list[Any]) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
 
 
 def ready(url: str) -> tuple[int, Any]:
@@ -56,3 +66,31 @@ def test_a_pause_is_an_alarm_and_its_end_is_told(node: tuple[Process, str, Path]
     until(lambda: ready(url)[0] == 200, "readiness", process)
     assert process.output().count("finality lags") == 1
     assert ask(url, "dpos_status")["delegate"]["silent"] is None
+
+
+def test_a_stake_is_streamed_and_becomes_final(node: tuple[Process, str, Path]) -> None:
+    """The terminal sends, a WebSocket hears of the event and of the block's being final."""
+    process, url, _ = node
+    until(lambda: ready(url)[0] == 200, "readiness", process)
+    with connect("ws" + url.removeprefix("http")) as socket:
+        names = {}
+        for stream in (["logs", {"address": to_hex(DPOS_ADDRESS)}], ["finalizedHeads"]):
+            socket.send(json.dumps(request("eth_subscribe", stream)))
+            names[json.loads(socket.recv(WAIT_S))["result"]] = stream[0]
+        assert ask(url, "dpos_account", BOB)["stake"] == "0x0"
+        sending = CliRunner().invoke(
+            app, ["delegate", "stake", "3ether", "--dev", "1", "--url", url]
+        )
+        assert sending.exit_code == 0, sending.output
+        log, final = None, -1
+        while log is None or final < int(log["blockNumber"], 16):
+            told = json.loads(socket.recv(WAIT_S))["params"]
+            if names[told["subscription"]] == "logs":
+                log = told["result"]
+                continue
+            height = int(told["result"]["number"], 16)
+            assert final in (-1, height - 1)  # each block, lowest first
+            final = height
+    assert log["topics"][1][-40:] == BOB[2:].lower()
+    assert ask(url, "eth_getLogs", {"fromBlock": "earliest", "toBlock": "finalized"}) == [log]
+    assert ask(url, "dpos_account", BOB, "finalized")["stake"] == hex(3 * 10**18)

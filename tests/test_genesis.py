@@ -89,6 +89,8 @@ def test_defaults_are_those_of_the_specification() -> None:
         "vote_expiry_epochs": 2160, "unbonding_epochs": 336, "evidence_epochs": 336,
         "jail_epochs": 24, "slash_bps": 1000, "reporter_bps": 1000, "commission_bps_max": 5000,
         "seats_per_organisation_max": 6, "parameter_delay_epochs": 24, "rules": 1,
+        "dpos_gas_call": 500, "dpos_gas_plain": 2_000, "dpos_gas_text": 5_000,
+        "dpos_gas_array": 10_000, "dpos_gas_judge": 20_000,
         "dag_window_blocks": 86_400, "dag_anchor_vertices_max": 10_000,
         "dag_anchor_bytes_max": 8_388_608, "dag_frontier_max": 4096, "dag_max_age": 200,
         "dag_max_parent_age": 60, "dag_admission_age": 20, "registration": "open",

@@ -133,6 +133,7 @@ def test_a_stake_is_counted_once(world: World) -> None:
     assert world.view("delegates", 0, 9)[1] == (STAKE + 4, STAKE + 4, STAKE + 4, STAKE)
     world.send("u1", "unstake", 7)
     assert world.view("delegates", 0, 9)[1] == (STAKE + 1, STAKE + 1, STAKE + 1, STAKE)
+    world.border()
     world.send("u1", "vote", [D3])
     assert world.view("delegates", 0, 9)[1] == (STAKE, STAKE, STAKE, STAKE + 5)
     world.send("u1", "vote", [])
@@ -160,6 +161,21 @@ def test_a_vote_without_stake(world: World) -> None:
     world.send("u1", "stake", value=2)
     assert world.refused("u1", "vote", [D0, D1, D2]).startswith("dpos_stake")
     world.send("u1", "vote", [])
+
+
+def test_votes_follow_no_leader(world: World) -> None:
+    """Who could change them from slot to slot would earn of every block."""
+    world.send("u1", "stake", value=10)
+    world.send("u1", "vote", [D0])
+    told = world.refused("u1", "vote", [D1])
+    assert told == "dpos_voted: voted in this epoch already: epoch 0"
+    assert world.refused("u1", "vote", [D0]).startswith("dpos_voted")
+    world.send("u1", "vote", [])  # at any time, and it sets nobody free
+    assert world.refused("u1", "vote", [D1]).startswith("dpos_voted")
+    world.border()
+    world.send("u1", "vote", [])
+    world.send("u1", "vote", [D1])
+    world.send("d0", "vote", [D1])  # genesis is no call
 
 
 def test_votes_lapse_unless_refreshed(world: World) -> None:
@@ -196,6 +212,13 @@ def test_rewards_of_a_block(world: World) -> None:
     (paid,) = world.send("u2", "claim")
     assert world.journal.balance(U2) == before + paid
     assert world.refused("u2", "claim").startswith("dpos_claim")
+
+
+def test_a_vote_earns_from_its_own_block_on(world: World) -> None:
+    world.send("u1", "stake", value=STAKE)
+    world.send("u1", "vote", [D0])
+    world.block(D0)  # the end of the block that the vote is in
+    assert world.view("rewardsOf", U1) == REWARD // 2
 
 
 def test_a_delegate_without_votes_keeps_all(world: World) -> None:
@@ -317,6 +340,7 @@ def test_resigning_is_for_good(world: World) -> None:
     assert world.refused("d0", "resign").startswith("dpos_unknown")
     again = world.refused("d0", "register", *world.register("d0"))
     assert again.startswith("dpos_registered: no delegate any more")
+    world.border()
     world.send("u1", "vote", [D1])  # his votes are free again
     assert world.view("delegate", D1)[5] == STAKE + 9
     elected = world.border()

@@ -112,6 +112,7 @@ def test_his_votes_are_free_again(world: World) -> None:
     assert world.view("rewardsOf", address_of("u2")) == world.parameters.block_reward // 2
     world.block(D0)  # he leads slots until his sets are over, but nobody votes for him
     assert world.view("rewardsOf", address_of("u2")) == world.parameters.block_reward // 2
+    world.border()
     world.send("u2", "vote", [address_of("d1")])
     assert world.refused("d0", "register", *world.register("d0")).startswith("dpos_registered")
 
@@ -136,6 +137,7 @@ def test_signatures_for_another_chain(world: World) -> None:
 BLANK = evidence.record(PAIRS["E1"][0], bytes(65))
 HIGH = signed(PAIRS["E1"][0])
 N = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+OF_TWO_EPOCHS = (signed(PAIRS["E1"][0]), signed(replace(PAIRS["E1"][1], epoch=1)))
 
 
 def high_s(record: bytes) -> bytes:
@@ -155,12 +157,12 @@ def high_s(record: bytes) -> bytes:
         (BLANK, BLANK.replace(ONE, OTHER)),
         (high_s(signed(PAIRS["E1"][0])), signed(PAIRS["E1"][1])),
         (signed(Ballot(Kind.COMMIT, 0, 9, ONE, 3)), signed(PAIRS["E2"][1])),
-        (signed(PAIRS["E1"][0]), signed(replace(PAIRS["E1"][1], epoch=1))),
+        OF_TWO_EPOCHS,
         (signed(PAIRS["E3"][0]), signed(replace(PAIRS["E3"][1], justify_slot=9))),
         (signed(PAIRS["E1"][0]), signed(PAIRS["E0"][1])),
     ],
-    ids=["nothing", "one", "twice the same", "short", "long", "unsigned", "high s", "a commit that is justified",
-         "two epochs", "a lock that was kept", "two kinds"],
+    ids=["nothing", "one", "twice the same", "short", "long", "unsigned", "high s",
+         "a commit that is justified", "two epochs", "a lock that was kept", "two kinds"],
 )  # fmt: skip
 def test_what_is_no_offence(world: World, records: tuple[bytes, bytes]) -> None:
     mark = world.journal.snapshot()
@@ -184,7 +186,7 @@ def test_records_stay_short() -> None:
 
 
 def test_what_a_vote_state_allows_is_never_an_offence() -> None:
-    """All pairs of ballots that the rules let one delegate sign, over three slots and two blocks."""
+    """All pairs that the rules let one delegate sign, over three slots and two blocks."""
     slots, blocks = range(1, 4), (ONE, OTHER)
     ballots = [
         Ballot(kind, 1, slot, block, justify)

@@ -1,18 +1,20 @@
 """The ABI: its files, its encodings, what any bytes do to it, what the longest calls cost."""
 
 import re
+import tomllib
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dipnet.consensus import evidence, idpos
+from dipnet.consensus import evidence
 from dipnet.consensus.actions import EVENTS
 from dipnet.consensus.idpos import METHODS
 from dipnet.consensus.votes import Ballot, Kind
 from dipnet.crypto import keccak256, sign
 from dipnet.errors import Invalid
+from dipnet.genesis import AMENDABLE
 from dipnet.vm.transaction import TX_GAS_MAX
 from tests.staking import CHAIN_ID, STAKE, World, address_of, network, secret
 from tests.vectors import ROOT
@@ -73,6 +75,14 @@ def test_the_vyper_interface() -> None:
     assert {one.name: one.topic for one in EVENTS} == {
         name: keccak256(text.encode()) for name, text in signatures.items()
     }
+
+
+def test_a_wheel_has_the_files() -> None:
+    setup = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    globs = setup["package-data"]["dipnet"]
+    there = {path for one in globs for path in (ROOT / "dipnet").glob(one)}
+    assert there == {*FILES.iterdir()}
+    assert len(there) == 3
 
 
 def test_selectors_are_known_to_the_world() -> None:
@@ -145,7 +155,9 @@ def test_any_call_data(selector: bytes, rest: bytes, gas: int, value: int, calle
 
 VALUES = {
     "address": st.sampled_from([address_of("d0"), U1, bytes(20)]),
-    "address[]": st.lists(st.sampled_from([address_of(f"d{n}") for n in range(4)] + [U1]), max_size=6),
+    "address[]": st.lists(
+        st.sampled_from([*(address_of(f"d{n}") for n in range(4)), U1]), max_size=6
+    ),
     "uint256": st.integers(0, 2**256 - 1) | st.integers(0, 10),
     "uint16": st.integers(0, 2**16 - 1),
     "bytes32": st.binary(min_size=32, max_size=32) | st.just(b"slot_ms".ljust(32, b"\0")),
@@ -176,6 +188,23 @@ def crowded() -> World:
     return world
 
 
+def test_genesis_prices_every_method() -> None:
+    """A call pays what its parameter says more, once."""
+    prices = {one.gas for one in METHODS.values()}
+    assert prices | {"dpos_gas_call"} == {one for one in AMENDABLE if one.startswith("dpos_gas_")}
+
+    def paid(**changes: int) -> list[int]:
+        world = World(network(**changes))
+        world.send("u1", "stake", value=10)
+        calls = (("burned",), ("delegate", address_of("d0")), ("vote", [address_of("d0")]))
+        data = [METHODS[name].call_data(*arguments) for name, *arguments in calls]
+        return [world.run(U1, one).gas_used for one in data]
+
+    usual = paid()
+    more = paid(dpos_gas_call=600, dpos_gas_plain=2_003, dpos_gas_text=5_005, dpos_gas_array=10_007)
+    assert [now - before for now, before in zip(more, usual, strict=True)] == [103, 105, 107]
+
+
 def test_the_longest_calls_fit_a_transaction() -> None:
     world = crowded()
     delegates = [address_of(f"d{n}") for n in range(101)]
@@ -184,31 +213,29 @@ def test_the_longest_calls_fit_a_transaction() -> None:
         evidence.record(each, sign(each.digest(CHAIN_ID), secret("d0")))
         for each in (one, Ballot(Kind.COMMIT, 0, 9, b"\2" * 32, 0))
     ]
-    world.send("u1", "stake", value=STAKE + 5)
-    world.send("d0", "stake", value=STAKE)
-    calls: list[tuple[str, str, tuple[Any, ...]]] = [
-        ("u1", "vote", (delegates[:32],)),
-        ("u1", "vote", (delegates[32:64],)),
-        ("u1", "unstake", (5,)),
-        ("u1", "votesOf", (U1,)),
-        ("u1", "rewardsOf", (U1,)),
-        ("u1", "activeSet", (1,)),
-        ("u1", "delegates", (0, 256)),
-        ("d0", "proposeParameters", (b"gas_limit".ljust(32, b"\0"), 10**8)),
-        ("u1", "proposal", (1,)),
-        ("d0", "vote", (delegates[:32],)),
-        ("u1", "submitEvidence", tuple(records)),
-        ("u1", "register", world.register("u1", name="n" * 32, url="u" * 128)),
-        ("u1", "claim", ()),
-    ]
-    for caller, name, arguments in calls:
-        if name == "register":
-            world.send("d1", "resign")
-        if name == "claim":
-            for delegate in delegates[32:64]:
-                world.block(delegate)
-            world.borders(4)
-        outcome = world.run(address_of(caller), METHODS[name].call_data(*arguments))
+
+    def fits(who: str, name: str, *arguments: Any) -> None:
+        outcome = world.run(address_of(who), METHODS[name].call_data(*arguments))
         assert outcome.ok, name
         assert outcome.gas_used + 21_000 + 40 * 2_048 < TX_GAS_MAX // 2, name
-    assert idpos.DISPATCH_GAS > 0
+
+    world.send("u1", "stake", value=STAKE + 5)
+    world.send("d0", "stake", value=STAKE)
+    fits("u1", "vote", delegates[:32])
+    world.border()
+    fits("u1", "vote", delegates[32:64])
+    fits("u1", "unstake", 5)
+    fits("u1", "votesOf", U1)
+    fits("u1", "rewardsOf", U1)
+    fits("u1", "activeSet", 1)
+    fits("u1", "delegates", 0, 256)
+    fits("d0", "proposeParameters", b"gas_limit".ljust(32, b"\0"), 10**8)
+    fits("u1", "proposal", 1)
+    fits("d0", "vote", delegates[:32])
+    fits("u1", "submitEvidence", *records)
+    world.send("d1", "resign")
+    fits("u1", "register", *world.register("u1", name="n" * 32, url="u" * 128))
+    for delegate in delegates[32:64]:
+        world.block(delegate)
+    world.borders(4)
+    fits("u1", "claim")

@@ -4,7 +4,7 @@ import pytest
 
 from dipnet.consensus import parameters
 from dipnet.consensus.layout import PARAMETERS, WORD
-from dipnet.consensus.parameters import EFFECTIVE, EXPIRED, OPEN, PASSED, REFUSED
+from dipnet.consensus.parameters import DECIDED, EFFECTIVE, EXPIRED, OPEN, PASSED, REFUSED
 from dipnet.genesis import AMENDABLE, Genesis
 from tests.staking import STAKE, World, address_of, network
 
@@ -158,10 +158,41 @@ def test_a_new_version_of_the_rules_waits_for_readiness(world: World) -> None:
     for name in ("d0", "d1"):
         world.send(name, "signalReady", 3)
     world.send("d2", "signalReady", 1)
-    assert world.border().parameters.rules == 1
+    world.border()
+    assert world.view("proposal", number)[3] == PASSED
     world.send("d3", "signalReady", 2)
+    assert world.border().parameters.rules == 1
+    starts = world.epoch + 1  # above the next border: until then this one is final
+    assert world.view("proposal", number)[3:6:2] == (DECIDED, starts)
+    for name in ("d0", "d1", "d3"):
+        world.send(name, "signalReady", 1)  # too late
     assert world.border().parameters.rules == 2
-    assert world.view("proposal", number)[3] == EFFECTIVE
+    assert (world.epoch, world.view("proposal", number)[3:6:2]) == (starts, (EFFECTIVE, starts))
+    assert propose(world, "rules", 3) == 2
+
+
+def test_who_is_ready_in_time_waits_for_the_delay_alone(world: World) -> None:
+    number = propose(world, "rules", 2)
+    agree(world, number, "d1", "d2")
+    for n in range(3):
+        world.send(f"d{n}", "signalReady", 2)
+    states = []
+    for _ in range(3):
+        rules = world.border().parameters.rules
+        states.append((rules, *world.view("proposal", number)[3:6:2]))
+    assert states == [(1, PASSED, 3), (1, DECIDED, 3), (2, EFFECTIVE, 3)]
+
+
+def test_what_is_decided_does_not_expire(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parameters, "PROPOSAL_EPOCHS", 1)
+    number = propose(world, "rules", 2)
+    agree(world, number, "d1", "d2")
+    world.borders(2)
+    for n in range(3):
+        world.send(f"d{n}", "signalReady", 2)
+    world.border()  # the last before it would expire
+    assert world.view("proposal", number)[3:6] == (DECIDED, 4, 4)
+    assert world.border().parameters.rules == 2
 
 
 def test_readiness_of_those_who_will_run_it(world: World) -> None:
@@ -175,10 +206,15 @@ def test_readiness_of_those_who_will_run_it(world: World) -> None:
         who = world.candidate(f"u{n}", stake=9 * STAKE)
         world.send(f"u{n}", "vote", [who])
     world.border()  # elects the newcomers for epoch 3
-    assert world.border().parameters.rules == 1
-    assert world.members.index(address_of("u0")) is not None
-    for n in range(3):
+    assert world.sets[3].index(address_of("u0")) is not None
+    assert world.view("proposal", number)[3] == PASSED
+    for n in range(2):
         world.send(f"u{n}", "signalReady", 2)
+    world.border()
+    assert world.view("proposal", number)[3] == PASSED
+    world.send("u2", "signalReady", 2)
+    world.border()
+    assert world.view("proposal", number)[3] == DECIDED
     assert world.border().parameters.rules == 2
 
 

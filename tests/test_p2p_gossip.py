@@ -360,3 +360,17 @@ def test_books_balance(calls: list[tuple[str, ...]]) -> None:
             now_ms += FETCH_MS_MAX
             gossip.on_tick(now_ms)
         assert gossip.wanted() == 0
+
+
+def test_what_was_mentioned_is_not_asked_for_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer that had its hands full is asked as soon as it has room, and then not once more."""
+    monkeypatch.setattr("dipnet.p2p.gossip.IN_FLIGHT_MAX", 1)
+    gossip = joined("a")
+    gossip.on_mention(0, "a", Lane.BLOCK, ids_of(1), nothing)
+    gossip.on_announce(0, "a", Lane.BLOCK, ids_of(2, 1), nothing)
+    gossip.on_items(0, "a", Lane.BLOCK, ids_of(2))
+    check(gossip)
+    gossip.on_tick(MENTION_MS)
+    check(gossip)
+    asked = [m.ids for _, m in flushed(gossip) if isinstance(m, Fetch)]
+    assert asked == [ids_of(2, 1)]

@@ -1,5 +1,6 @@
 """dpos_status, dpos_schedule and the numbers of /metrics over a real chain that becomes final."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from dipnet.metrics import render
 from dipnet.rpc import readings
 from tests.chain_builder import USERS, address_of, transfer
 from tests.rpc_node import Node, ask, error
+from tests.vectors import ROOT
 
 
 @pytest.fixture
@@ -180,6 +182,32 @@ def test_metrics(node: Node) -> None:
     found = metrics(node)
     assert found["dipnet_clock_offset_seconds"] == -1.5
     assert found["dipnet_offenders"] == 1
+
+
+def test_every_metric_is_in_the_operators_page(node: Node) -> None:
+    node.clock_offset = 0
+    node.produce()
+    page = set(re.findall(r"\w+", (ROOT / "docs" / "operating.md").read_text()))
+    parts = re.compile(r"^dipnet_(\w+?)(_bucket|_count|_sum)?($|{)")
+    names = {found[1] for name in metrics(node) if (found := parts.match(name))}
+    assert len(names) > 30
+    assert not names - page
+
+
+def test_delegates_have_their_numbers(node: Node) -> None:
+    for _ in range(5):
+        node.produce(slots=2)
+    found = metrics(node)
+    told = ask(node, "dpos_delegates")
+    assert found["dipnet_candidates"] == len(told) == 4
+    for one in told:
+        label = f'{{delegate="{one["address"]}"}}'
+        assert found["dipnet_delegate_votes_wei" + label] == int(one["votes"], 16)
+        assert found["dipnet_delegate_share" + label] == one["share"] == 0.25
+        assert found["dipnet_delegate_produced_total" + label] == one["produced"]
+        assert found["dipnet_delegate_missed_total" + label] == one["missed"]
+        assert found["dipnet_delegate_jailed" + label] == one["jailed"] == 0
+    assert sum(one["produced"] for one in told) == sum(one["missed"] for one in told) == 5
 
 
 def test_participation_has_a_label_for_each_member(node: Node) -> None:

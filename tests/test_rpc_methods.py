@@ -173,6 +173,21 @@ def test_blocks(node: Node) -> None:
     assert ask(node, "eth_getTransactionReceipt", UNKNOWN) is None
 
 
+def test_transactions_by_their_place(node: Node) -> None:
+    hashes = [pay(node, 0), pay(node, 1)]
+    by_hash = to_hex(node.produce().hash)
+    for way, name in (("Number", "0x1"), ("Hash", by_hash)):
+        assert ask(node, f"eth_getBlockTransactionCountBy{way}", name) == "0x2"
+        for index, tx_hash in enumerate(hashes):
+            found = ask(node, f"eth_getTransactionByBlock{way}AndIndex", name, hex(index))
+            assert found == ask(node, "eth_getTransactionByHash", tx_hash)
+        assert ask(node, f"eth_getTransactionByBlock{way}AndIndex", name, "0x2") is None
+    assert ask(node, "eth_getBlockTransactionCountByNumber", "pending") == "0x0"
+    assert ask(node, "eth_getTransactionByBlockNumberAndIndex", "pending", 0) is None
+    assert ask(node, "eth_getBlockTransactionCountByHash", UNKNOWN) is None
+    assert ask(node, "eth_getTransactionByBlockHashAndIndex", UNKNOWN, 0) is None
+
+
 def test_the_pending_block_names_nobody(node: Node) -> None:
     node.produce()
     pending = ask(node, "eth_getBlockByNumber", "pending")

@@ -12,6 +12,8 @@ PROMISED = """
     eth_blockNumber eth_getBalance eth_getTransactionCount eth_getCode eth_gasPrice
     eth_maxPriorityFeePerGas eth_feeHistory eth_estimateGas eth_sendRawTransaction
     eth_getTransactionByHash eth_getTransactionReceipt eth_getBlockByNumber eth_getBlockByHash
+    eth_getBlockTransactionCountByNumber eth_getBlockTransactionCountByHash
+    eth_getTransactionByBlockNumberAndIndex eth_getTransactionByBlockHashAndIndex
     eth_getBlockReceipts eth_call eth_getLogs eth_getStorageAt eth_getProof eth_subscribe
     eth_unsubscribe
     dag_submit dag_template dag_get dag_status dag_latest dag_range dag_stats

@@ -7,30 +7,36 @@ import pytest
 from dipnet import crypto
 from dipnet.consensus.votes import Ballot, Kind, VoteState
 from dipnet.errors import Corrupt
-from dipnet.signer import Answer, LocalSigner
+from dipnet.signer import LocalSigner
 from dipnet.votefile import VoteFile, encode, write
 from tests.crash_points import (
     ACCOUNT,
     CHAIN_ID,
-    KILLS_OF_HISTORY,
     PATH,
     SECRET,
     Broken,
     History,
-    Open,
+    caught,
+    open_sends_first,
     open_signer,
+    opened,
     run_all,
-    run_history,
 )
 from tests.crash_points_disk import CrashDisk
 from tests.crash_points_process import run_processes
 
 KILLS = 1_000
-HISTORIES_TO_CATCH = 20
+POINTS = {
+    "before open", "after open", "before write", "within or after write", "before fsync of file",
+    "after fsync of file", "before rename", "after rename", "before fsync of directory",
+    "after fsync of directory", "signed or refused, not sent", "sent",
+}  # fmt: skip
 
 
 def test_a_thousand_kills_on_a_disk_that_forgets() -> None:
-    assert run_all(KILLS, 0) > KILLS
+    sent, crashed = run_all(KILLS, 0)
+    assert sent > KILLS
+    assert set(crashed) >= POINTS
 
 
 def test_kills_of_real_processes() -> None:
@@ -42,39 +48,13 @@ def test_kills_of_real_processes() -> None:
 # --- mutants
 
 
-def caught(open_it: Open, deaf: str = "") -> str:
-    """What the first history says that breaks; none is a failure."""
-    for seed in range(HISTORIES_TO_CATCH):
-        try:
-            run_history(seed, KILLS_OF_HISTORY, open_it, deaf)
-        except Broken as broken:
-            return str(broken)
-    return pytest.fail("a mutant lived")
-
-
-def opened(disk: CrashDisk) -> VoteFile:
-    return VoteFile(PATH, CHAIN_ID, ACCOUNT, disk, lock=lambda path: -1)
-
-
-class SendsFirst(LocalSigner):
-    """Signs and sends before it persists."""
-
-    history: History
-
-    def sign(self, ballot: Ballot) -> Answer:
-        if not self.state.refuse(ballot):
-            self.history.send(ballot)
-        answer = super().sign(ballot)
-        return Answer(b"", answer.state, "sent already")
-
-
 def test_mutant_sends_before_it_persists() -> None:
-    def open_it(disk: CrashDisk, history: History) -> LocalSigner:
-        signer = SendsFirst(SECRET, opened(disk), CHAIN_ID)
-        signer.history = history
-        return signer
+    assert caught(open_sends_first).startswith("E")
 
-    assert caught(open_it).startswith("E")
+
+def test_a_real_process_that_persists_late_is_caught() -> None:
+    with pytest.raises(Broken, match=r"^E"):
+        run_processes(kills=40, seed=1, late=True)
 
 
 def test_mutant_does_not_sync_the_directory() -> None:
@@ -130,7 +110,7 @@ class InPlace(CrashDisk):
         return super().open(path.removesuffix(".new"), flags, mode)
 
     def replace(self, old: str, new: str, /) -> None:
-        self.point()
+        self.point("instead of rename")
 
 
 def test_mutant_writes_in_place(monkeypatch: pytest.MonkeyPatch) -> None:

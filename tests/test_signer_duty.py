@@ -1,6 +1,5 @@
 """A delegate's duty in a node: who signs, what a failure ends, reports, the operator's switch."""
 
-import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,15 +11,12 @@ from typing import Any
 import pytest
 
 from dipnet import crypto, votefile
-from dipnet.consensus import evidence
-from dipnet.consensus.idpos import DPOS_ADDRESS, METHODS
 from dipnet.consensus.tally import Offence, Statement
 from dipnet.consensus.votes import Ballot, Kind, VoteState
 from dipnet.duty import EXIT_BUG, EXIT_STORAGE, Duty
 from dipnet.effects import Report, Sign, Signed
 from dipnet.errors import Invalid
 from dipnet.signer import LocalSigner, Signer
-from dipnet.tx import decode
 from dipnet.votefile import VoteFile, encode, write
 from dipnet.voting import KEY_SIGNED, signed_state
 from tests.crash_points import ACCOUNT, CHAIN_ID, PATH, SECRET
@@ -28,7 +24,6 @@ from tests.crash_points_disk import CrashDisk
 from tests.processes import WAIT_S
 
 BALLOT = Ballot(Kind.PREVOTE, 0, 4, b"A" * 32, 0)
-PAYER = crypto.keccak256(b"payer")
 OFFENDER = crypto.keccak256(b"offender")
 
 
@@ -38,21 +33,7 @@ class World:
     def __init__(self) -> None:
         self.told: list[Any] = []
         self.came = threading.Event()
-        self.submitted: list[tuple[str, tuple[bytes, ...]]] = []
-        self.refusal: Invalid | None = None
         self.voting = SimpleNamespace(paused=False)
-        self.chain = SimpleNamespace(
-            genesis=SimpleNamespace(chain_id=CHAIN_ID),
-            next_base_fee=10**9,
-            account=lambda address: SimpleNamespace(nonce=7),
-        )
-        self.pool = SimpleNamespace(pending_nonce=lambda address, nonce: nonce + 1)
-
-    async def submit(self, kind: str, items: tuple[bytes, ...]) -> list[Any]:
-        self.submitted.append((kind, items))
-        if self.refusal is not None:
-            raise self.refusal
-        return [(b"", "accepted")]
 
     def tell(self, *what: Any) -> None:
         self.told.append(what)
@@ -64,9 +45,9 @@ class World:
 
 
 @contextmanager
-def a_duty(signer: Signer | None, payer: bytes | None = None) -> Iterator[tuple[Duty, World]]:
+def a_duty(signer: Signer | None) -> Iterator[tuple[Duty, World]]:
     world: Any = World()
-    one = Duty(signer, payer, world, world.tell, world.tell)
+    one = Duty(signer, world, world.tell, world.tell)
     yield one, world
     one.stop()
 
@@ -137,41 +118,24 @@ def test_a_signer_that_was_set_back_is_refused() -> None:
 # --- reports
 
 
-def an_offence() -> Offence:
+def an_offence(secret: bytes) -> Offence:
     pair = [Ballot(Kind.COMMIT, 3, 9, letter * 32, 0) for letter in (b"A", b"B")]
-    one, other = (Statement(b, crypto.sign(b.digest(CHAIN_ID), OFFENDER)) for b in pair)
-    return Offence("E2", crypto.address(crypto.public_key(OFFENDER)), one, other)
+    one, other = (Statement(b, crypto.sign(b.digest(CHAIN_ID), secret)) for b in pair)
+    return Offence("E2", crypto.address(crypto.public_key(secret)), one, other)
 
 
-def reported(payer: bytes | None, refusal: Invalid | None = None) -> World:
-    async def run() -> World:
-        with a_duty(None, payer) as (one, world):
-            world.refusal = refusal
-            one.report(Report(an_offence()))
-            await asyncio.sleep(0)
-            return world
-
-    return asyncio.run(run())
-
-
-def test_an_offence_is_reported_at_the_cost_of_the_payer() -> None:
-    ((kind, (raw,)),) = reported(PAYER).submitted
-    tx = decode(raw, CHAIN_ID)
-    assert kind == "txs"
-    assert (tx.to, tx.nonce) == (DPOS_ADDRESS, 8)
-    assert tx.sender == crypto.address(crypto.public_key(PAYER))
-    method = METHODS["submitEvidence"]
-    assert tx.data.startswith(method.selector)
-    first, second = method.arguments(tx.data[len(method.selector) :])
-    proven = evidence.prove(CHAIN_ID, first, second)
-    assert (proven.name, proven.signer) == ("E2", an_offence().signer)
-
-
-def test_without_a_payer_the_log_says_what_to_do(caplog: pytest.LogCaptureFixture) -> None:
-    assert reported(None).submitted == []
-    assert "dipnet delegate evidence" in caplog.text
-    reported(PAYER, Invalid("funds"))
-    assert "the report is not taken: insufficient funds" in caplog.text
+def test_an_offence_is_told_and_our_own_is_an_alarm(caplog: pytest.LogCaptureFixture) -> None:
+    signer, _ = modelled()
+    with a_duty(signer) as (one, _world):
+        one.report(Report(an_offence(OFFENDER)))
+        assert [(r.levelname, r.message) for r in caplog.records] == [
+            ("WARNING", f"E2 by the key of {crypto.checksum(an_offence(OFFENDER).signer)}")
+        ]
+        caplog.clear()
+        one.report(Report(an_offence(SECRET)))
+        (record,) = caplog.records
+        assert record.levelname == "CRITICAL"
+        assert "which is ours: find what else signs with it" in record.message
 
 
 # --- the operator's switch

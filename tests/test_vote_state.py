@@ -156,6 +156,7 @@ def test_a_set_in_which_one_could_vote_twice_cannot_be_made() -> None:
         (),
         (other, one),
         (one, one),
+        (one, (one[0], other[1])),
         (one, (other[0], one[1])),
         (one, (other[0], other[1][:32])),
         ((one[0][:19], one[1]), other),

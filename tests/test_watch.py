@@ -42,6 +42,12 @@ def test_a_percentile_is_not_exceeded_by_so_many(latencies: list[int], percent: 
     assert 100 * sum(one < limit for one in latencies) < percent * len(latencies)
 
 
+def test_blocks_from_before_the_start_are_not_measured() -> None:
+    watch = FinalityWatch(since_ms=5_000)
+    watch.on_final(9_000, [header(4), header(5), header(6)])
+    assert (watch.blocks, watch.latency_ms(100)) == (2, 4_000)
+
+
 def test_only_the_last_are_kept_and_the_clock_may_be_behind() -> None:
     watch = FinalityWatch()
     assert watch.latency_ms(50) is None

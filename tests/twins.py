@@ -1,27 +1,35 @@
-"""Twins: two nodes with one delegate's key, under scenarios of partitions, on the shipping code.
+"""Twins: two nodes with one delegate's key, under scenarios of partitions, on the shipping node.
 
 After Bano et al., "Twins: BFT Systems Made Robust": a delegate that runs twice, each time honestly
 and with a vote state of its own, does what a Byzantine one could gain by (equivocate, vote twice,
-forget), and needs no code of its own. A *scenario* says for each slot who can hear whom, in up to
-three *phases* of the slot, so that proposal, prevotes and commits can reach different nodes. The
-leaders follow from the schedule; which of them has the twin, and in which order they come, is
-drawn. After the scenario the network is healed.
+forget), and needs no code of its own.
 
-Held to: no two conflicting final blocks on honest nodes, ever; no offence by an honest key; and
-finality goes on after healing, within the bound of specs/consensus.md 1.
+Scenarios are enumerated: which delegate has the twin, by its turn to lead; whether the epoch ends
+on the way; and for each round, which is a slot, who hears whom. Within a round that may change
+once, after the block or after the prevotes, so that proposal, prevotes and commits reach different
+nodes. Hosts are numbered by their turn, so no two scenarios differ in the names of delegates alone;
+of two that differ in which twin is which, one is left out. ``numbers`` takes from them all, evenly.
+
+After its rounds the network is healed. Held to: no two conflicting final blocks on honest nodes,
+ever; no offence by an honest key; finality goes on after healing within the bound that
+docs/consensus.md gives.
 """
 
-import random
 import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import combinations, islice
 from typing import Final
 
 from dipnet import crypto
+from dipnet.consensus import epochs
+from dipnet.consensus.block import genesis_block, genesis_members
 from dipnet.consensus.finality import backoff_step
 from dipnet.consensus.schedule import slot_at, slot_start_ms
+from dipnet.genesis import Genesis
 from dipnet.tx import sign_tx
-from tests.sim import Host, World
+from tests.sim import World
 from tests.sim_final import Watch, offences
 from tests.sim_load import MAX_FEE, secret
 from tests.sim_scenario import MEET_SLOTS, network
@@ -30,44 +38,113 @@ from tests.sim_wires import Faults
 DELEGATES: Final = 4
 SLOT_MS: Final = 1_000
 WARM_SLOTS: Final = 3  # until all know all, and the first blocks are final
-ROUNDS: Final = (3, 9)
-PHASES_MS: Final = ((0,), (0, 130), (0, 130, 250))
-"""When a phase begins in a slot. Messages take 30 to 60 ms: a block is with all others by 130."""
-EPOCH_SLOTS: Final = (5, 9, 40)
+ROUNDS: Final = 3
+CONTROL_ROUNDS: Final = 4  # each delegate leads once
+CHANGES_MS: Final = (130, 250)
+"""When a round may change: messages take 30 to 60 ms and what is signed up to 34 to be kept, so by
+then most have the block, or the prevotes of most."""
+EPOCH_SLOTS: Final = (WARM_SLOTS + 2, 40)  # its border is the second round; it has none
 DELAY_MS: Final = (30, 60)
 PAY_BEFORE_MS: Final = 4  # a payment that only one of the twins has when they propose
-GROUPS_MAX: Final = 3
 
 Groups = tuple[int, ...]
 """For each host the number of its group; only members of one group hear each other."""
 
+Phases = tuple[tuple[int, Groups], ...]
+"""From when in a slot (ms) which groups there are."""
+
+
+def partitions(hosts: int) -> list[Groups]:
+    """All ways to part hosts into at most two groups."""
+    return [(0, *(bits >> at & 1 for at in range(hosts - 1))) for bits in range(1 << hosts - 1)]
+
+
+def rounds_of(hosts: int) -> list[Phases]:
+    """All that may happen in one round."""
+    all_groups = partitions(hosts)
+    steady: list[Phases] = [((0, groups),) for groups in all_groups]
+    return steady + [
+        ((0, groups), (ms, then))
+        for groups in all_groups
+        for ms in CHANGES_MS
+        for then in all_groups
+        if then != groups
+    ]
+
+
+ALL_ROUNDS: Final = rounds_of(DELEGATES + 1)
+
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """``twins``: delegates that run twice. ``rounds``: of each slot its phases (ms, groups)."""
+    """``twins``: the turns of the delegates that run twice. Their twins are the last hosts."""
 
     number: int
     twins: tuple[int, ...]
     epoch_slots: int
-    rounds: tuple[tuple[tuple[int, Groups], ...], ...]
+    rounds: tuple[Phases, ...]
 
     @staticmethod
-    def draw(number: int, twins: int = 1) -> "Scenario":
-        """The scenario of this number, the same everywhere."""
-        rng = random.Random(number)
-        who = tuple(rng.sample(range(DELEGATES), twins))
-        epoch_slots = rng.choice(EPOCH_SLOTS)
-        rounds = []
-        for _ in range(rng.randint(*ROUNDS)):
-            starts = rng.choice(PHASES_MS)
-            rounds.append(tuple((start, _groups(rng, DELEGATES + twins)) for start in starts))
-        return Scenario(number, who, epoch_slots, tuple(rounds))
+    def of(number: int, rounds: int = ROUNDS) -> "Scenario":
+        """The scenario of this number below ``count_of(rounds)``, with one twin."""
+        rest, twin = divmod(number, DELEGATES)
+        rest, epoch = divmod(rest, len(EPOCH_SLOTS))
+        phases = []
+        for _ in range(rounds):
+            rest, chosen = divmod(rest, len(ALL_ROUNDS))
+            phases.append(ALL_ROUNDS[chosen])
+        return Scenario(number, (twin,), EPOCH_SLOTS[epoch], tuple(phases))
+
+    @staticmethod
+    def control(number: int) -> "Scenario":
+        """Two delegates of four run twice, and each half has a quorum: nothing can be promised."""
+        twins = list(combinations(range(DELEGATES), 2))[number]
+        honest = [turn for turn in range(DELEGATES) if turn not in twins]
+        halves = [int(turn == honest[0]) for turn in range(DELEGATES)]
+        split: Phases = ((0, (*halves, 1, 1)),)
+        return Scenario(number, twins, EPOCH_SLOTS[-1], (split,) * CONTROL_ROUNDS)
+
+    @property
+    def first(self) -> bool:
+        """Whether it counts, of the two that differ in which twin is which alone."""
+        return self.rounds <= tuple(
+            tuple((ms, self._swapped(groups)) for ms, groups in phases) for phases in self.rounds
+        )
+
+    def _swapped(self, groups: Groups) -> Groups:
+        one, other = self.twins[0], DELEGATES
+        new = list(groups)
+        new[one], new[other] = groups[other], groups[one]
+        return tuple(group ^ new[0] for group in new)
 
 
-def _groups(rng: random.Random, hosts: int) -> Groups:
-    """A partition of the hosts into at most ``GROUPS_MAX`` groups; all together now and then."""
-    count = rng.randint(1, GROUPS_MAX)
-    return tuple(rng.randrange(count) for _ in range(hosts))
+def count_of(rounds: int = ROUNDS) -> int:
+    """How many numbers scenarios of so many rounds have; about half of them count."""
+    return DELEGATES * len(EPOCH_SLOTS) * int(len(ALL_ROUNDS) ** rounds)
+
+
+def numbers(rounds: int = ROUNDS) -> Iterator[int]:
+    """The numbers of all scenarios that count, in an order of which every beginning is spread out.
+
+    Steps of the golden section of their number: fractions of it lie as evenly as any can.
+    """
+    count = count_of(rounds)
+    step = count * 618_034 // 1_000_000 | 1
+    while _divisor(step, count) > 1:
+        step += 2
+    for at in range(count):
+        number = at * step % count
+        if Scenario.of(number, rounds).first:
+            yield number
+
+
+def _divisor(one: int, other: int) -> int:
+    while other:
+        one, other = other, one % other
+    return one
+
+
+CONTROLS: Final = range(DELEGATES * (DELEGATES - 1) // 2)
 
 
 @dataclass(slots=True)
@@ -79,6 +156,7 @@ class Outcome:
     final: int = 0
     epochs: int = 0
     equivocations: int = 0  # slots in which the twins proposed two blocks
+    parted: bool = False  # whether honest heads differed when the rounds were over
     resumed_slots: int | None = None
     violations: list[str] = field(default_factory=list)
 
@@ -90,8 +168,8 @@ class Twins:
         self.scenario = scenario
         self.genesis, keys, self.payers = network(
             DELEGATES, slot_ms=SLOT_MS, epoch_slots=scenario.epoch_slots,
-            chain_id=1 + scenario.number % 2**20,
         )  # fmt: skip
+        keys = by_turn(self.genesis, keys)
         hosts: list[tuple[bytes, bytes | None]] = [(key, key) for key in keys]
         hosts += [(secret(f"twin {index}"), keys[index]) for index in scenario.twins]
         self.world = World(self.genesis, hosts, scenario.number, Faults(delay_ms=DELAY_MS))
@@ -110,6 +188,7 @@ class Twins:
         self._run_to(WARM_SLOTS)
         for phases in scenario.rounds:
             self._round(phases)
+        parted = len({host.running.chain.head.hash for host in self.honest}) > 1
         world.heal()
         resumed = self._resume()
         honest = [host.proposer for host in self.honest if host.proposer]
@@ -119,7 +198,7 @@ class Twins:
         chain = self.honest[0].running.chain
         return Outcome(
             scenario.number, world.events, chain.final.height, chain.epoch.number,
-            self._equivocations(), resumed, broken,
+            self._equivocations(), parted, resumed, broken,
         )  # fmt: skip
 
     # --- the acts
@@ -128,10 +207,10 @@ class Twins:
     def _slot(self) -> int:
         return slot_at(self.genesis, self.world.now_ms)
 
-    def _run_to(self, slot: int, more_ms: int = 0) -> None:
-        self.world.run(slot_start_ms(self.genesis, slot) + more_ms)
+    def _run_to(self, slot: int) -> None:
+        self.world.run(slot_start_ms(self.genesis, slot))
 
-    def _round(self, phases: tuple[tuple[int, Groups], ...]) -> None:
+    def _round(self, phases: Phases) -> None:
         """One slot, from the moment before it begins."""
         start_ms = slot_start_ms(self.genesis, self._slot + 1)
         self.world.at(start_ms - PAY_BEFORE_MS, self._pay_twins)
@@ -182,14 +261,35 @@ class Twins:
         )
 
 
-def run_scenario(number: int, twins: int = 1) -> Outcome:
+def by_turn(genesis: Genesis, keys: list[bytes]) -> list[bytes]:
+    """The delegates' secrets in the order in which they lead from the first round on."""
+    header = genesis_block(genesis)[0].header
+    order = epochs.first(genesis, header, genesis_members(genesis)).order
+    turns = [order[(WARM_SLOTS + 1 + at) % len(order)] for at in range(len(order))]
+    return sorted(keys, key=lambda key: turns.index(crypto.address(crypto.public_key(key))))
+
+
+def run(scenario: Scenario) -> Outcome:
     """One scenario, the same in every process; a bug met on the way is a violation."""
     try:
-        return Twins(Scenario.draw(number, twins)).go()
+        return Twins(scenario).go()
     except Exception:
-        return Outcome(number, violations=[traceback.format_exc()])
+        return Outcome(scenario.number, violations=[traceback.format_exc()])
 
 
-def honest_hosts(world: World, twins: tuple[int, ...]) -> list[Host]:
-    """Hosts whose delegate runs once."""
-    return [host for host in world.hosts[:DELEGATES] if host.index not in twins]
+def run_scenario(number: int) -> Outcome:
+    """The scenario of this number."""
+    return run(Scenario.of(number))
+
+
+def run_control(number: int) -> Outcome:
+    """The control of this number, one of ``CONTROLS``."""
+    return run(Scenario.control(number))
+
+
+def search(scenarios: int) -> str:
+    """Where the first of so many scenarios that breaks a promise does; empty for none."""
+    for number in islice(numbers(), scenarios):
+        if found := run_scenario(number).violations:
+            return f"scenario {number}: {found[0].strip()[-120:]}"
+    return ""

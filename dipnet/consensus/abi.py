@@ -38,14 +38,15 @@ def _address(text: str) -> bytes:
 class Method:
     """One function: ``takes`` and ``gives`` as Solidity declares them.
 
-    ``gas`` is paid before it runs, for all but its storage, transfers and events. ``run`` gets the
-    frame of the call and the arguments, and gives the returned values as a tuple.
+    ``gas`` names the parameter of genesis.json that is paid before it runs, for all but its
+    storage, transfers and events. ``run`` gets the frame of the call and the arguments, and gives
+    the returned values as a tuple.
     """
 
     name: str
     takes: str
     gives: str
-    gas: int
+    gas: str
     run: Callable[..., tuple[Any, ...]]
     payable: bool = False
     view: bool = False

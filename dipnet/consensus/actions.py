@@ -21,7 +21,7 @@ from dipnet.consensus.candidates import (
 )
 from dipnet.consensus.election import SETS_AHEAD
 from dipnet.consensus.layout import BURNED, Place
-from dipnet.consensus.stakes import RELEASE, REWARDS, STAKE, UNBONDING
+from dipnet.consensus.stakes import FREE, RELEASE, REWARDS, STAKE, UNBONDING
 from dipnet.errors import Invalid
 from dipnet.genesis import BPS_ALL
 from dipnet.vm.system import Call
@@ -152,15 +152,24 @@ def unstake(frame: Frame, amount: int) -> tuple[()]:
 
 
 def vote(frame: Frame, delegates: tuple[bytes, ...]) -> tuple[()]:
-    """Gives the caller's stake to these delegates, in equal parts, in place of any before."""
+    """Gives the caller's stake to these delegates, in equal parts, in place of any before.
+
+    Once an epoch: who could follow the leaders from slot to slot with his votes would earn of
+    every block, at the cost of all who do not (ADR 73). Taking votes back is always possible.
+    """
     around = frame.around
     most = around.parameters.votes_per_account_max
     if len(delegates) > most:
         raise Invalid("dpos_votes", f"{len(delegates)} delegates, at most {most}")
     if len({*delegates}) != len(delegates):
         raise Invalid("dpos_votes", "a delegate is named twice")
+    one = stakes.place(frame.root, frame.who)
+    if delegates and one[FREE] > around.epoch:
+        raise Invalid("dpos_voted", f"epoch {around.epoch}")
     expires = around.epoch + around.parameters.vote_expiry_epochs
     stakes.cast(frame.root, frame.who, delegates, around.epoch, expires)
+    if delegates:
+        one[FREE] = around.epoch + 1
     frame.emit(VOTED, (frame.who,), delegates, expires if delegates else 0)
     return ()
 
@@ -184,7 +193,10 @@ def claim(frame: Frame) -> tuple[int]:
 
 
 def submit_evidence(frame: Frame, first: bytes, second: bytes) -> tuple[int]:
-    """Punishes the delegate whose key signed both records; the reporter's reward in wei."""
+    """Punishes the delegate whose key signed both records; the reporter's reward in wei.
+
+    What is reported for no fee is reported by the block's proposer.
+    """
     root, around = frame.root, frame.around
     genesis = around.parameters
     offence = evidence.prove(genesis.chain_id, first, second)
@@ -201,8 +213,9 @@ def submit_evidence(frame: Frame, first: bytes, second: bytes) -> tuple[int]:
     candidates.close(root, delegate, TOMBSTONED)
     root[BURNED] += lost - reward
     frame.call.burn(lost - reward)
-    frame.call.transfer(frame.who, reward)
-    frame.emit(SLASHED, (delegate, frame.who), offence.name, lost - reward, reward)
+    reporter = around.proposer if frame.who == evidence.REPORTER else frame.who
+    frame.call.transfer(reporter, reward)
+    frame.emit(SLASHED, (delegate, reporter), offence.name, lost - reward, reward)
     return (reward,)
 
 

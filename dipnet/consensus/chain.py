@@ -96,7 +96,8 @@ class Chain(Canonical):
         self._tree = self._grown(self.need(final))
         self.sets: Mapping[int, Members] = self._sets()
         """Who votes in which epoch. Replaced, never changed: other threads read it."""
-        self.epoch_at(self.head)
+        self.epoch = self.epoch_at(self.head)
+        """The epoch of the block after the head."""
 
     @staticmethod
     def genesis_puts(genesis: Genesis) -> Puts:
@@ -135,11 +136,6 @@ class Chain(Canonical):
     def safe(self) -> Header:
         """Header of the block with the highest certificate: it stands unless a third lies."""
         return self._tree.get(self.certificates.top()) or self.final
-
-    @property
-    def epoch(self) -> Epoch:
-        """The epoch of the block after the head."""
-        return self.epoch_at(self.head)
 
     @property
     def next_base_fee(self) -> int:
@@ -470,6 +466,7 @@ class Chain(Canonical):
         if spine.base is not self._spine.base:
             self._olds.clear()
         self._spine = spine
+        self.epoch = self.epoch_at(head)
         lost = tuple(tx for tx in reverted if puts[records.KEY_TX + tx.hash] is None)
         return Imported(puts, tuple(applied), lost, finalized)
 

@@ -10,8 +10,12 @@ from typing import Final
 
 from dipnet.codec import UINT, Bin, Uint, pack, unpack
 from dipnet.consensus.votes import SIGNATURE_BYTES, Ballot, Kind, offence
-from dipnet.crypto import recover
+from dipnet.crypto import address, keccak256, public_key, recover
 from dipnet.errors import Invalid
+
+REPORTER_SECRET: Final = keccak256(b"DIPNET/reporter")
+"""Known to everybody: in the name of its account proposers report for no fee (``reports.py``)."""
+REPORTER: Final = address(public_key(REPORTER_SECRET))
 
 RECORD_VERSION: Final = 1
 RECORD_BYTES_MAX: Final = 128
@@ -39,7 +43,8 @@ def record(ballot: Ballot, signature: bytes) -> bytes:
     ))  # fmt: skip
 
 
-def _decode(raw: bytes) -> tuple[Ballot, bytes]:
+def statement(raw: bytes) -> tuple[Ballot, bytes]:
+    """The ballot and the signature of a record; ``Invalid("dpos_offence")``."""
     try:
         _, kind, epoch, slot, block_id, justify_slot, signature = unpack(
             raw, _RECORD, RECORD_BYTES_MAX
@@ -53,7 +58,7 @@ def _decode(raw: bytes) -> tuple[Ballot, bytes]:
 
 def prove(chain_id: int, first: bytes, second: bytes) -> Offence:
     """The offence that two records are; ``Invalid("dpos_offence")`` where they are none."""
-    (one, one_signature), (other, other_signature) = _decode(first), _decode(second)
+    (one, one_signature), (other, other_signature) = statement(first), statement(second)
     name = offence(one, other)
     if not name:
         raise Invalid("dpos_offence", "an honest delegate may sign both")

@@ -4,11 +4,11 @@ One class for own and foreign blocks: the producer adds what it picks and leaves
 refused, the validator adds what the block says and refuses the block.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from dipnet.codec import Puts, Reader
-from dipnet.consensus import idpos
+from dipnet.consensus import idpos, reports
 from dipnet.consensus.block import ordered_root
 from dipnet.consensus.idpos import Around, Elected
 from dipnet.consensus.schedule import slot_start_ms
@@ -69,9 +69,15 @@ class Execution:
         """Run ``tx``. On ``Invalid`` the state is as if it had never been tried."""
         if self._system_only and not tx.to.startswith(SYSTEM_PREFIX):
             raise Invalid("unfinal")
-        receipt = apply_tx(self._journal, self._env, tx, self.gas_used, self._system)
+        free = reports.is_free(tx)
+        env = replace(self._env, base_fee=0) if free else self._env
+        mark = self._journal.snapshot()
+        receipt = apply_tx(self._journal, env, tx, self.gas_used, self._system)
+        if free and not receipt.status:  # else it would be a way to fill blocks for nothing
+            self._journal.rollback(mark)
+            raise Invalid("report")
         self.gas_used = receipt.cumulative_gas
-        self._tips += receipt.gas_used * tx.effective_tip(self._env.base_fee)
+        self._tips += receipt.gas_used * tx.effective_tip(env.base_fee)
         self._receipts.append(receipt)
 
     def finish(self, missed: tuple[bytes, ...], commitment: bytes, border: bool) -> Executed:

@@ -35,19 +35,19 @@ __all__ = [
 CODE: Final = b"\xfe"
 """INVALID: an account needs code to have storage (EIP-161); the contract itself is in Python."""
 
-DISPATCH_GAS: Final = 500
-_PLAIN: Final = 2_000
-_TEXTS: Final = 5_000
-_ARRAY: Final = 10_000
-_KEYS: Final = 20_000  # recovers signatures
-_RULES: Final = 20_000  # judges a whole genesis.json
+# The fields of genesis.json that price a method.
+_CALL: Final = "dpos_gas_call"  # any call, before its method is found
+_PLAIN: Final = "dpos_gas_plain"
+_TEXTS: Final = "dpos_gas_text"
+_ARRAY: Final = "dpos_gas_array"
+_JUDGE: Final = "dpos_gas_judge"  # recovers signatures, or judges a whole genesis.json
 
 _TABLE: Final = (
     Method(
         "register",
         "string name, string url, uint16 commissionBps, bytes publicKey, bytes32 seedCommitment, "
         "bytes32 organisation, bytes signature",
-        "", _KEYS, actions.register,
+        "", _JUDGE, actions.register,
     ),
     Method("resign", "", "", _PLAIN, actions.resign),
     Method("stake", "", "", _PLAIN, actions.stake, payable=True),
@@ -55,11 +55,11 @@ _TABLE: Final = (
     Method("vote", "address[] delegates", "", _ARRAY, actions.vote),
     Method("claim", "", "uint256 paid", _PLAIN, actions.claim),
     Method(
-        "submitEvidence", "bytes first, bytes second", "uint256 reward", _KEYS,
+        "submitEvidence", "bytes first, bytes second", "uint256 reward", _JUDGE,
         actions.submit_evidence,
     ),
     Method(
-        "proposeParameters", "bytes32 name, uint256 newValue", "uint256 id", _RULES,
+        "proposeParameters", "bytes32 name, uint256 newValue", "uint256 id", _JUDGE,
         actions.propose_parameters,
     ),
     Method("voteParameters", "uint256 id", "", _PLAIN, actions.vote_parameters),
@@ -110,12 +110,13 @@ def system(around: Around) -> System:
 
 def _run(around: Around, call: Call) -> bytes:
     """One call: finds the method, is paid, runs it; the reason of a revert begins with a code."""
-    call.charge(DISPATCH_GAS)
+    prices = around.parameters
+    call.charge(getattr(prices, _CALL))
     try:
         method = _BY_SELECTOR.get(call.input[:SELECTOR_BYTES])
         if method is None or len(call.input) > INPUT_BYTES_MAX:
             raise Invalid("dpos_call", "no such method, or too many bytes")
-        call.charge(method.gas)
+        call.charge(getattr(prices, method.gas))
         if call.value and not method.payable:
             raise Invalid("dpos_call", "the method takes no value")
         arguments = method.arguments(call.input[SELECTOR_BYTES:])
@@ -172,8 +173,10 @@ def at_border(journal: Journal, around: Around) -> Elected:
     root, epoch = _root(journal), around.epoch
     election.jail_absent(root, epoch, around.parameters)
     election.expire_votes(root, epoch + 1)
-    amended = parameters.at_border(root, around, election.members(root, epoch + 1))
-    return Elected(election.elect(root, epoch + election.SETS_AHEAD, amended), amended)
+    amended = parameters.at_border(root, around)
+    elected = election.elect(root, epoch + election.SETS_AHEAD, amended)
+    parameters.decide_rules(root, around, (election.members(root, epoch + 1), elected))
+    return Elected(elected, amended)
 
 
 def genesis_state(journal: Journal, genesis: Genesis) -> None:

@@ -2,10 +2,14 @@
 
 A member of the current set proposes one value of one field of genesis.json. At each border the
 proposals for which a quorum of that epoch's set has voted pass; ``parameter_delay_epochs`` later,
-at a border again, they take effect. A new version of the rules needs besides that a quorum of the
-set that decides, and of the set that will run it, has signalled readiness; it waits until then.
-What is not passed, or not ready, in ``PROPOSAL_EPOCHS`` expires. Every value is judged by the rules
-of genesis.json, when it is proposed and again when it takes effect (ADR 74).
+at a border again, they take effect. What is not passed in ``PROPOSAL_EPOCHS`` expires. Every value
+is judged by the rules of genesis.json, when it is proposed and again when it takes effect (ADR 76).
+
+A new version of the rules needs besides that, at a border, a quorum of the set of the next epoch
+and of the one after it have signalled readiness. Then it is *decided*, and in force after the next
+border. There is none before this one is final: so a new rule starts only at a final border at which
+a quorum was ready, and everybody knows an epoch ahead. What nobody is ready for in
+``PROPOSAL_EPOCHS`` after its delay expires.
 """
 
 from dataclasses import dataclass
@@ -36,6 +40,9 @@ PASSED: Final = 2
 EFFECTIVE: Final = 3
 EXPIRED: Final = 4
 REFUSED: Final = 5  # passed, but no longer valid when it was to take effect
+DECIDED: Final = 6  # rules for which a quorum is ready: in force from the epoch STARTS on
+_PENDING: Final = (OPEN, PASSED, DECIDED)
+RULES: Final = "rules"
 
 (
     FIELD,  # bytes32: the name, ASCII with zeros after it
@@ -114,7 +121,7 @@ def propose(root: Place, around: Around, who: bytes, name: bytes, value: int) ->
     """
     _need_member(around, who)
     known = _amendable(name)
-    if known == "rules" and value <= around.parameters.rules:
+    if known == RULES and value <= around.parameters.rules:
         raise Invalid("dpos_parameter", f"rules: version {around.parameters.rules} is in force")
     _amended(around.parameters, around.slot, known, value)
     candidate = candidates.place(root, who)
@@ -154,19 +161,23 @@ def vote(root: Place, around: Around, who: bytes, number: int) -> None:
     voter[WORD] = 1
 
 
-def at_border(root: Place, around: Around, following: Members) -> Genesis:
-    """The parameters after the border of ``around.epoch``; ``following`` is the next epoch's set.
+def _open(root: Place) -> list[int]:
+    return [root.element(PROPOSALS_OPEN, at)[WORD] for at in range(root[PROPOSALS_OPEN])]
+
+
+def at_border(root: Place, around: Around) -> Genesis:
+    """The parameters after the border of ``around.epoch``, before its election.
 
     What becomes effective does so in the order in which it was proposed.
     """
     parameters = around.parameters
-    numbers = [root.element(PROPOSALS_OPEN, at)[WORD] for at in range(root[PROPOSALS_OPEN])]
+    numbers = _open(root)
     still = []
     for number in numbers:
         one = _place(root, number)
         _pass(one, around)
-        parameters = _start(root, one, around, following, parameters)
-        if one[STATE] in (OPEN, PASSED):
+        parameters = _start(root, one, around, parameters)
+        if one[STATE] in _PENDING:
             still.append(number)
         else:
             candidates.place(root, to_address(one[PROPOSER]))[PROPOSED] = 0
@@ -182,24 +193,18 @@ def _pass(one: Place, around: Around) -> None:
         one[STATE] = PASSED
         one[STARTS] = following + around.parameters.parameter_delay_epochs
         one[EXPIRES] = one[STARTS] + PROPOSAL_EPOCHS
-    if one[EXPIRES] <= following:
+    if one[STATE] != DECIDED and one[EXPIRES] <= following:
         one[STATE] = EXPIRED
 
 
-def _start(
-    root: Place, one: Place, around: Around, following: Members, parameters: Genesis
-) -> Genesis:
+def _start(root: Place, one: Place, around: Around, parameters: Genesis) -> Genesis:
     """The parameters with a proposal that takes effect at this border, or as they are."""
-    if one[STATE] != PASSED or one[STARTS] > around.epoch + 1:
-        return parameters
     name, value = _name(one[FIELD]), one[VALUE]
-    if name == "rules":
-        if value <= parameters.rules:
-            one[STATE] = REFUSED
-            return parameters
-        sets = (around.members, following)
-        if not all(_quorum_ready(root, members, value) for members in sets):
-            return parameters
+    if one[STATE] != (DECIDED if name == RULES else PASSED) or one[STARTS] > around.epoch + 1:
+        return parameters
+    if name == RULES and value <= parameters.rules:
+        one[STATE] = REFUSED
+        return parameters
     try:
         amended = parameters.amended(around.slot, name, value)
     except Invalid:
@@ -208,3 +213,18 @@ def _start(
     one[STATE], one[STARTS] = EFFECTIVE, around.epoch + 1
     root.under(PARAMETERS, one[FIELD].to_bytes(32, "big"))[WORD] = value
     return amended
+
+
+def decide_rules(root: Place, around: Around, running: tuple[Members, ...]) -> None:
+    """At a border, after its election: new rules whose delay is over and for which all are ready.
+
+    ``running`` are the sets of the next epoch, which makes the last blocks by the old rules, and
+    of the one after it, which makes the first by the new ones.
+    """
+    starts = around.epoch + 2
+    for number in _open(root):
+        one = _place(root, number)
+        if one[STATE] == PASSED and _name(one[FIELD]) == RULES and one[STARTS] <= starts:
+            version = one[VALUE]
+            if all(_quorum_ready(root, members, version) for members in running):
+                one[STATE], one[STARTS] = DECIDED, starts

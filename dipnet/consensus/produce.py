@@ -4,10 +4,11 @@ The result is unsigned. The caller has ``draft.header.proposal`` signed (the sig
 first), seals the block and gives it to ``Chain.on_block`` like any other.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from dipnet.consensus import rules, schedule
+from dipnet.consensus import reports, rules, schedule
 from dipnet.consensus.block import (
     TX_GAS_MIN,
     Block,
@@ -17,9 +18,11 @@ from dipnet.consensus.block import (
     seal,
 )
 from dipnet.consensus.chain import Chain
+from dipnet.consensus.evidence import REPORTER
 from dipnet.consensus.execute import Execution
 from dipnet.consensus.header import HEADER_BYTES_MAX, Header
 from dipnet.consensus.pool import Pool
+from dipnet.consensus.tally import Offence
 from dipnet.consensus.votes import Certificate, Voter
 from dipnet.crypto import address
 from dipnet.errors import Invalid
@@ -60,9 +63,17 @@ def proposer(chain: Chain, slot: int, voter: Voter) -> bytes | None:
     return leader if ours else None
 
 
-def build(chain: Chain, pool: Pool, slot: int, proposer: bytes, seed_key: bytes) -> Draft:
+def build(
+    chain: Chain,
+    pool: Pool,
+    slot: int,
+    proposer: bytes,
+    seed_key: bytes,
+    offences: Sequence[Offence] = (),
+) -> Draft:
     """A block of ``proposer`` (address) for ``slot`` on the head, from the pool's best.
 
+    Reports first what it can of ``offences``; those that are punished or too old are left out.
     Takes by effective tip, then arrival, in nonce order of each account, until gas, bytes or
     ``PROPOSAL_TXS_MAX`` are used up. A transaction that proves invalid is left out with its
     account and reported: it never stops production (drop it from the pool). The slot must be
@@ -73,7 +84,10 @@ def build(chain: Chain, pool: Pool, slot: int, proposer: bytes, seed_key: bytes)
     execution = chain.execution(place, proposer)
     bytes_max = place.epoch.parameters.block_bytes_max
     room = bytes_max - BODY_BYTES_MIN - sum(len(one.raw) for one in section)
-    txs, refused = _filled(execution, pool, place.fields["base_fee"], room)
+    reported = _reported(chain, execution, offences)
+    room -= sum(len(tx.raw) + BIN_HEAD_BYTES_MAX for tx in reported)
+    filled, refused = _filled(execution, pool, place.fields["base_fee"], room)
+    txs = (*reported, *filled)
     committed, committed_slot = chain.committed(place.parent.header, proposer)
     reveal = schedule.NO_SECRET
     if committed != reveal:
@@ -90,7 +104,24 @@ def build(chain: Chain, pool: Pool, slot: int, proposer: bytes, seed_key: bytes)
         seed_reveal=reveal,
         seed_commitment=commitment,
     )
-    return Draft(header, tuple(txs), section, tuple(refused))
+    return Draft(header, txs, section, tuple(refused))
+
+
+def _reported(chain: Chain, execution: Execution, offences: Sequence[Offence]) -> list[Tx]:
+    """Run the reports of offences that are not punished yet; those that succeeded."""
+    txs: list[Tx] = []
+    nonce = chain.account(REPORTER).nonce
+    for offence in offences:
+        if len(txs) == reports.REPORTS_MAX:
+            break
+        gas = min(reports.REPORT_GAS, execution.gas_left)
+        tx = reports.transaction(offence, chain.genesis.chain_id, nonce + len(txs), gas)
+        try:
+            execution.add(tx)
+        except Invalid:  # it is too old, or its key is no delegate's any more
+            continue
+        txs.append(tx)
+    return txs
 
 
 def _filled(

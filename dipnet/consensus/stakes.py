@@ -28,8 +28,9 @@ from dipnet.errors import Invalid
     SHARE,  # uint256: wei of stake that vote for each of the delegates
     RELEASE,  # uint64: the epoch from which UNBONDING may be claimed
     EXPIRES,  # uint64: the epoch with which the votes lapse
+    FREE,  # uint64: the epoch from which it may vote for others
     VOTES,  # Vote[]
-) = struct(256, 256, 256, 256, 64, 64, 256)
+) = struct(256, 256, 256, 256, 64, 64, 64, 256)
 
 (
     DELEGATE,  # address

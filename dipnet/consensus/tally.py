@@ -164,6 +164,10 @@ class Tally:
         """The first proof against each offender, in the order of their discovery."""
         return tuple(self._offences.values())
 
+    def remember(self, offence: Offence) -> None:
+        """Takes a proof that was found before a restart."""
+        self._offences.setdefault(offence.signer, offence)
+
     def participation(self) -> dict[bytes, Participation]:
         """By delegate, over the last ``PARTICIPATION_SLOTS_MAX`` certified slots of the past."""
         total: dict[bytes, Participation] = {}

@@ -46,6 +46,7 @@ interface IDpos {
     function unstake(uint256 amount) external;
 
     /// Gives the sender's stake to these delegates in equal parts, in place of any vote before.
+    /// Once an epoch; an empty list takes the votes back at any time.
     function vote(address[] calldata delegates) external;
 
     /// Pays rewards and released stake.
@@ -102,13 +103,14 @@ interface IDpos {
         view
         returns (address[] memory delegates, uint256[] memory votes);
 
-    /// The set of an epoch: known are the current one, the next and, after a border, the one after.
+    /// The set of an epoch: known are those of the last one, of this and of the next.
     function activeSet(uint256 epoch)
         external
         view
         returns (address[] memory members, address[] memory standby);
 
-    /// state: 1 open, 2 passed, 3 effective, 4 expired, 5 refused.
+    /// state: 1 open, 2 passed, 3 effective, 4 expired, 5 refused, 6 decided: new rules that will
+    /// be in force from startsEpoch on, since a quorum is ready.
     function proposal(uint256 id)
         external
         view

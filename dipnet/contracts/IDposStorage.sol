@@ -39,6 +39,7 @@ contract IDposStorage {
         uint256 share; // wei of stake that vote for each of the delegates
         uint64 release; // the epoch from which unbonding may be claimed
         uint64 expires; // the epoch with which the votes lapse
+        uint64 free; // the epoch from which it may vote for others
         Vote[] votes;
     }
 
@@ -57,7 +58,7 @@ contract IDposStorage {
         bytes32 field;
         uint256 value;
         address proposer;
-        uint8 state; // 1 open, 2 passed, 3 effective, 4 expired, 5 refused
+        uint8 state; // 1 open, 2 passed, 3 effective, 4 expired, 5 refused, 6 decided
         uint64 expires;
         uint64 starts; // the first epoch in which it is in force, 0 unless it has passed
         mapping(address => bool) voters;

@@ -206,7 +206,6 @@ class Gossip:
             if want is None:
                 continue
             if not want.asked and offerer.in_flight < IN_FLIGHT_MAX:
-                self._later.pop(key, None)
                 self._ask(now_ms, key, want, peer)
                 continue
             want.others.append(peer)
@@ -304,6 +303,7 @@ class Gossip:
         return len(self._wants)
 
     def _ask(self, now_ms: int, key: _Key, want: _Want, peer: str) -> None:
+        self._later.pop(key, None)
         asked = self._peers[peer]
         want.asked = peer
         want.deadline_ms = now_ms + FETCH_MS_MAX

@@ -41,7 +41,7 @@ class Backend(Protocol):
         """Wall clock, milliseconds since 1970."""
 
     def clock_offset_ms(self) -> int | None:
-        """How far our clock is ahead of what peers say, None while nobody says."""
+        """How far the clocks of peers are ahead of ours, None while nobody says."""
 
     def started_ms(self) -> int:
         """``now_ms`` when the node started."""

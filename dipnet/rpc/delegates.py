@@ -36,6 +36,7 @@ PROPOSAL_STATES: Final = {
     parameters.EFFECTIVE: "effective",
     parameters.EXPIRED: "expired",
     parameters.REFUSED: "refused",
+    parameters.DECIDED: "decided",
 }
 WEI: Final = frozenset(("base_fee_floor", "block_reward", "delegate_stake_min"))
 

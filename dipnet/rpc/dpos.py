@@ -176,7 +176,7 @@ METHODS: Final = (
         "(null, or address, publicKey, index, voteState, paused, silent), clockOffsetMs",
         "How finality goes, and this node's delegate. Latency is from the start of a block's slot "
         "to this node's knowing it final; `silent` says why the delegate neither proposes nor "
-        "votes; `clockOffsetMs` is how far our clock is ahead of those of peers.",
+        "votes; `clockOffsetMs` is how far the clocks of peers are ahead of ours.",
     ),
     Method(
         "dpos_schedule",

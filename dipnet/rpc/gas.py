@@ -17,6 +17,7 @@ from dipnet.rpc import lookup
 from dipnet.rpc.backend import Backend
 from dipnet.rpc.params import BlockRef
 from dipnet.rpc.views import View, quantity
+from dipnet.tx import Tx
 from dipnet.vm.receipt import Receipt
 
 TIP_IDLE_WEI: Final = 10**8
@@ -41,13 +42,18 @@ def _back(backend: Backend, header: Header) -> Iterator[Header]:
         at = backend.chain.header(at.parent) if at.height else None
 
 
+def _tip(tx: Tx, base_fee: int) -> int:
+    """What a transaction of a block tipped; a report pays not even the base fee."""
+    return max(tx.effective_tip(base_fee), 0)
+
+
 def suggested_tip(backend: Backend) -> int:
     """Tip (wei for a unit of gas) that recent blocks took."""
     tips: list[int] = []
     for header in islice(_back(backend, backend.chain.head), SAMPLE_BLOCKS):
         if header.gas_used:
             txs = lookup.block(backend, header).txs
-            paid = sorted(tx.effective_tip(header.base_fee) for tx in txs)
+            paid = sorted(_tip(tx, header.base_fee) for tx in txs)
             tips += paid[:SAMPLE_TIPS_PER_BLOCK]
     if not tips:
         return TIP_IDLE_WEI
@@ -70,7 +76,7 @@ def _rewards(
         return ["0x0"] * len(percentiles)
     base_fee = block.header.base_fee
     paid = sorted(
-        (tx.effective_tip(base_fee), receipt.gas_used)
+        (_tip(tx, base_fee), receipt.gas_used)
         for tx, receipt in zip(block.txs, receipts, strict=True)
     )
     sums = list(accumulate(gas for _, gas in paid))

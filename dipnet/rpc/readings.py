@@ -16,6 +16,7 @@ def all_of(backend: Backend) -> Iterator[Reading | Distribution]:
     """Every reading of a node."""
     yield from _node(backend)
     yield from _finality(backend)
+    yield from _delegates(backend)
     yield from _votes(backend)
 
 
@@ -63,8 +64,28 @@ def _finality(backend: Backend) -> Iterator[Reading | Distribution]:
     offset_ms = backend.clock_offset_ms()
     if offset_ms is not None:
         yield Reading(
-            "clock_offset_seconds", "How far our clock is ahead of those of peers", offset_ms / 1000
+            "clock_offset_seconds",
+            "How far the clocks of peers are ahead of ours",
+            offset_ms / 1000,
         )
+
+
+def _delegates(backend: Backend) -> Iterator[Reading]:
+    """Who has a seat now or in the next epoch, as the contract knows him."""
+    root, epoch = lookup.contract(backend, "latest"), backend.chain.epoch
+    everybody = candidates.roll(root)
+    cast = sum(candidates.place(root, one)[candidates.VOTES] for one in everybody)
+    for delegate in dict.fromkeys((*epoch.members.addresses, *epoch.next_members.addresses)):
+        one, label = candidates.place(root, delegate), (("delegate", checksum(delegate)),)
+        votes, jailed = one[candidates.VOTES], one[candidates.JAILED_UNTIL] > epoch.number
+        yield Reading("delegate_votes_wei", "Stake that votes for the delegate", votes, label)
+        text = "Its part of the votes for all candidates"
+        yield Reading("delegate_share", text, votes / cast if cast else 0.0, label)
+        produced, missed = one[candidates.PRODUCED_EVER], one[candidates.MISSED_EVER]
+        yield Reading("delegate_produced", "Slots with its block", produced, label, "counter")
+        yield Reading("delegate_missed", "Its slots without a block", missed, label, "counter")
+        yield Reading("delegate_jailed", "1 while it is jailed", int(jailed), label)
+    yield Reading("candidates", "Registered candidates", len(everybody))
 
 
 def _votes(backend: Backend) -> Iterator[Reading]:

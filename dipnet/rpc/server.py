@@ -25,6 +25,7 @@ from starlette.websockets import WebSocket
 from dipnet.errors import Invalid
 from dipnet.metrics import CONTENT_TYPE, Reading, render
 from dipnet.rpc import (
+    blocks,
     calls,
     dag,
     delegates,
@@ -48,8 +49,8 @@ LOCAL_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
 ANY: Final = "*"
 JSON: Final = "application/json"
 METHODS: Final[dict[str, Method]] = table(
-    eth.METHODS, calls.METHODS, logs.METHODS, proof.METHODS, live_views.METHODS, dag.METHODS,
-    dpos.METHODS, delegates.METHODS, light.METHODS, status.METHODS,
+    eth.METHODS, blocks.METHODS, calls.METHODS, logs.METHODS, proof.METHODS, live_views.METHODS,
+    dag.METHODS, dpos.METHODS, delegates.METHODS, light.METHODS, status.METHODS,
 )  # fmt: skip
 
 
