@@ -9,9 +9,10 @@ import pytest
 from dipnet import crypto
 from dipnet.consensus.block import Block
 from dipnet.consensus.votes import Kind
-from dipnet.effects import Barrier, Effect, Reply, Send, Sign, Submitted
+from dipnet.effects import Barrier, Drop, Effect, Reply, Send, Sign, Submitted
 from dipnet.p2p import messages as m
 from dipnet.p2p.gossip import MENTION_MS
+from dipnet.tx import decode
 from tests.chain_builder import Net
 from tests.node_bench import PEER, Bench, block_requests
 from tests.sim import peer_id
@@ -122,6 +123,20 @@ def test_a_peer_with_every_new_block_before_all_others_stops_no_delegate() -> No
             slots[one.ballot.kind].append(one.ballot.slot)
     assert slots[Kind.PREVOTE][-30:] == slots[Kind.COMMIT][-30:] == list(range(30, 60))
     assert len(slots[Kind.PROPOSAL]) >= 10
+
+
+def test_an_answer_of_many_blocks_for_one_slot_ends_with_the_first() -> None:
+    bench = Bench(4)
+    everybody, chain = network_of(bench), bench.node.chain
+    bench.start()
+    (ask,) = block_requests(bench.greet(head_height=50))
+    bench.at_slot(9)
+    payments = [decode(bench.payment(value=n), bench.genesis.chain_id) for n in range(9)]
+    forks = [everybody.child(chain, chain.genesis_hash, 1, [one]) for one in payments]
+    raws = tuple(one.raw for one in forks)
+    effects = bench.answered(bench.receive(m.Blocks(ask.request, raws, False)))
+    assert [chain.header(one.hash) is not None for one in forks] == [True] + 8 * [False]
+    assert [one.peer for one in effects if isinstance(one, Drop)] == [PEER]
 
 
 # --- what we relay
