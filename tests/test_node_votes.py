@@ -9,7 +9,18 @@ import pytest
 from dipnet import crypto
 from dipnet.consensus.block import Block
 from dipnet.consensus.votes import Kind
-from dipnet.effects import Barrier, Drop, Effect, Reply, Send, Sign, Submitted
+from dipnet.effects import (
+    Barrier,
+    Drop,
+    Effect,
+    Reply,
+    Send,
+    Sign,
+    Submitted,
+    Verified,
+    Verify,
+    Write,
+)
 from dipnet.p2p import messages as m
 from dipnet.p2p.gossip import MENTION_MS
 from dipnet.tx import decode
@@ -67,6 +78,31 @@ def test_a_signature_that_comes_epochs_later_is_of_no_use_and_no_harm() -> None:
     head = near.node.chain.head
     near.step(late)
     assert near.node.chain.head is head
+
+
+def test_a_commit_waits_until_its_certificate_is_on_disk_and_a_prevote_does_not() -> None:
+    """Else a power cut of all could leave everybody locked on what nobody can show any more."""
+    bench, barrier = Bench(4), Barrier()
+    everybody, chain = network_of(bench), bench.node.chain
+    bench.start()
+    bench.greet()
+    bench.at_slot(1)
+    block = everybody.child(chain, chain.head.hash, 1)
+    taken = bench.receive(m.Items(m.Lane.BLOCK, (block.raw,)))
+    (check,) = [one for one in taken if isinstance(one, Verify)]
+    verdict = Verified(check.ticket, bench.node.check(check.kind, check.items))
+    out = list(barrier.admit(bench.step(verdict)))
+    assert [one.ballot.kind for one in out if isinstance(one, Sign)] == [Kind.PREVOTE]
+    proof = everybody.certificate(chain, block.header, Kind.PREVOTE)
+    (check,) = [
+        one for one in bench.receive(m.Certificates((proof.raw,))) if isinstance(one, Verify)
+    ]
+    verdict = Verified(check.ticket, bench.node.check(check.kind, check.items))
+    out = list(barrier.admit(bench.step(verdict)))
+    assert proof.raw in [raw for one in out if isinstance(one, Write) for raw in one.puts.values()]
+    assert not [one for one in out if isinstance(one, Sign)]
+    out = list(barrier.durable(barrier.staged))
+    assert [one.ballot.kind for one in out if isinstance(one, Sign)] == [Kind.COMMIT]
 
 
 # --- who keeps us from it
