@@ -376,14 +376,20 @@ class Node:
     # --- blocks
 
     def _on_blocks(self, check: Check, blocks: list[Block | Invalid]) -> None:
-        """Blocks of a peer, parents first; the rest of a branch falls with the first refused."""
+        """Blocks of a peer, parents first; the rest of a branch falls with the first refused.
+
+        What we asked for is one branch: a leader with a thousand blocks for his slot must not have
+        all of them run and kept at once.
+        """
+        asked = check.incoming is not None and check.incoming.asked
         fresh, last, head = 0, NOWHERE, self.chain.head
         refused: list[Invalid] = []
         for block in blocks:
             try:
                 if isinstance(block, Invalid):
                     raise block
-                asked = check.incoming is not None and check.incoming.asked
+                if asked and last is not NOWHERE and block.header.parent != last[1]:
+                    raise Invalid("peer_message", "blocks that are no chain")
                 fresh += self._import(block, check.peer, asked)
                 last = (block.header.height, block.hash)
             except Invalid as refusal:
@@ -392,7 +398,7 @@ class Node:
                     self.links.blocks.on_unknown_parent(check.peer)
                 break
         self._judged(check, refused)
-        if check.incoming is not None and check.incoming.asked:
+        if asked:
             early = any(refusal.code == "block_future" for refusal in refused)
             led = self.chain.head is not head and self.chain.head.slot + RECENT_SLOTS < self.slot
             self.links.on_blocks_imported(self.steady_ms, check.peer, fresh, last, led, early)

@@ -9,9 +9,21 @@ import pytest
 from dipnet import crypto
 from dipnet.consensus.block import Block
 from dipnet.consensus.votes import Kind
-from dipnet.effects import Effect, Send, Sign
+from dipnet.effects import (
+    Barrier,
+    Drop,
+    Effect,
+    Reply,
+    Send,
+    Sign,
+    Submitted,
+    Verified,
+    Verify,
+    Write,
+)
 from dipnet.p2p import messages as m
 from dipnet.p2p.gossip import MENTION_MS
+from dipnet.tx import decode
 from tests.chain_builder import Net
 from tests.node_bench import PEER, Bench, block_requests
 from tests.sim import peer_id
@@ -66,6 +78,31 @@ def test_a_signature_that_comes_epochs_later_is_of_no_use_and_no_harm() -> None:
     head = near.node.chain.head
     near.step(late)
     assert near.node.chain.head is head
+
+
+def test_a_commit_waits_until_its_certificate_is_on_disk_and_a_prevote_does_not() -> None:
+    """Else a power cut of all could leave everybody locked on what nobody can show any more."""
+    bench, barrier = Bench(4), Barrier()
+    everybody, chain = network_of(bench), bench.node.chain
+    bench.start()
+    bench.greet()
+    bench.at_slot(1)
+    block = everybody.child(chain, chain.head.hash, 1)
+    taken = bench.receive(m.Items(m.Lane.BLOCK, (block.raw,)))
+    (check,) = [one for one in taken if isinstance(one, Verify)]
+    verdict = Verified(check.ticket, bench.node.check(check.kind, check.items))
+    out = list(barrier.admit(bench.step(verdict)))
+    assert [one.ballot.kind for one in out if isinstance(one, Sign)] == [Kind.PREVOTE]
+    proof = everybody.certificate(chain, block.header, Kind.PREVOTE)
+    (check,) = [
+        one for one in bench.receive(m.Certificates((proof.raw,))) if isinstance(one, Verify)
+    ]
+    verdict = Verified(check.ticket, bench.node.check(check.kind, check.items))
+    out = list(barrier.admit(bench.step(verdict)))
+    assert proof.raw in [raw for one in out if isinstance(one, Write) for raw in one.puts.values()]
+    assert not [one for one in out if isinstance(one, Sign)]
+    out = list(barrier.durable(barrier.staged))
+    assert [one.ballot.kind for one in out if isinstance(one, Sign)] == [Kind.COMMIT]
 
 
 # --- who keeps us from it
@@ -124,6 +161,20 @@ def test_a_peer_with_every_new_block_before_all_others_stops_no_delegate() -> No
     assert len(slots[Kind.PROPOSAL]) >= 10
 
 
+def test_an_answer_of_many_blocks_for_one_slot_ends_with_the_first() -> None:
+    bench = Bench(4)
+    everybody, chain = network_of(bench), bench.node.chain
+    bench.start()
+    (ask,) = block_requests(bench.greet(head_height=50))
+    bench.at_slot(9)
+    payments = [decode(bench.payment(value=n), bench.genesis.chain_id) for n in range(9)]
+    forks = [everybody.child(chain, chain.genesis_hash, 1, [one]) for one in payments]
+    raws = tuple(one.raw for one in forks)
+    effects = bench.answered(bench.receive(m.Blocks(ask.request, raws, False)))
+    assert [chain.header(one.hash) is not None for one in forks] == [True] + 8 * [False]
+    assert [one.peer for one in effects if isinstance(one, Drop)] == [PEER]
+
+
 # --- what we relay
 
 
@@ -180,3 +231,28 @@ def test_a_block_that_is_voted_on_and_does_not_come_is_fetched(what: str) -> Non
     assert fetch not in sent_to(PEER, early)
     late = [e for ms in (0, 100, 200) for e in bench.answered(bench.at_slot(1, MENTION_MS + ms))]
     assert fetch in sent_to(PEER, late)
+
+
+def test_a_flood_of_readings_holds_no_vote_up() -> None:
+    """On a disk that keeps none of them for now, and with all of them before it."""
+    bench, barrier = Bench(4), Barrier()
+    everybody, chain = network_of(bench), bench.node.chain
+    bench.start()
+    bench.greet()
+    bench.greet(peer=OTHER)
+    bench.at_slot(1)
+    block = everybody.child(chain, chain.head.hash, 1)
+    bench.answered(bench.receive(m.Items(m.Lane.BLOCK, (block.raw,))))
+    for number in range(50):
+        reading = bench.vertex(secret(f"device {number}"))
+        flood = bench.answered(bench.step(Submitted(number, "vertices", (reading,))))
+        flood += bench.at_slot(1, 15 * number)
+        assert not [one for one in barrier.admit(flood) if isinstance(one, Send | Reply)]
+    vote = everybody.votes(chain, block.header, Kind.PREVOTE)[1]
+    out = list(barrier.admit(bench.answered(bench.receive(m.Votes((vote.raw,))))))
+    assert sent_to(OTHER, out) == [m.Votes((vote.raw,))]
+    later = [
+        m.decode(one.protocol, one.data) for one in barrier.durable(50) if isinstance(one, Send)
+    ]
+    assert later
+    assert not [said for said in later if isinstance(said, m.Votes | m.Certificates)]
