@@ -5,6 +5,7 @@ Each case has its code, leaves the node as it was, is relayed to nobody, and is 
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from dipnet import crypto
 from dipnet.consensus import finality
 from dipnet.consensus.block import Block, cert_root, seal
+from dipnet.consensus.chain import Chain
 from dipnet.consensus.header import Header
 from dipnet.consensus.schedule import slot_start_ms
 from dipnet.consensus.votes import Ballot, Certificate, Kind, Vote, certificate_of
@@ -21,6 +23,7 @@ from dipnet.p2p.messages import Lane
 from dipnet.p2p.scores import OFFENCES, SCORE_MIN
 from dipnet.peering import OFFENCE_OF, Incoming
 from tests.chain_builder import Net, add, grow, secret, sustain, with_fields
+from tests.memory import Memory
 from tests.node_bench import PEER, Bench, of
 from tests.node_fuzz_delegates import high_s
 from tests.node_fuzz_world import U64, standing
@@ -31,13 +34,25 @@ HEAD_SLOT = 13
 """Of the node's head, in epoch 1, whose border is final; nobody has voted on it yet."""
 
 
+@cache
+def built() -> tuple[Memory, m.Items]:
+    """The disk of whoever has the chain, and its blocks."""
+    bench = Bench(delegates=4)
+    net = Net(bench.genesis, bench.secrets)
+    chain, memory = net.chain()
+    chained = sustain(net, chain, memory, range(1, HEAD_SLOT))
+    chained += grow(net, chain, memory, [HEAD_SLOT])
+    return memory, blocks(*chained)
+
+
 class Told(Bench):
     """A node that hears of four delegates, whose keys the test has, from two peers."""
 
     def __init__(self) -> None:
         super().__init__(delegates=4)
         self.net = Net(self.genesis, self.secrets)
-        self.theirs, self.memory = self.net.chain()
+        self.memory = Memory(built()[0])
+        self.theirs = Chain(self.genesis, self.memory)
         self.node.voting.paused = True
         self.now_ms = slot_start_ms(self.genesis, HEAD_SLOT + 1)
         self.start()
@@ -52,9 +67,7 @@ class Told(Bench):
             judged(now_ms, incoming, known)
 
         self.node.links.on_judged = on_judged  # type: ignore[method-assign]
-        blocks = sustain(self.net, self.theirs, self.memory, range(1, HEAD_SLOT))
-        blocks += grow(self.net, self.theirs, self.memory, [HEAD_SLOT])
-        self.hear(m.Items(Lane.BLOCK, tuple(block.raw for block in blocks)))
+        self.hear(built()[1])
         assert self.node.chain.head == self.theirs.head
         assert self.node.chain.final.slot == HEAD_SLOT - 1
         assert self.node.chain.epoch.number == 1
