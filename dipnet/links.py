@@ -221,6 +221,8 @@ class Links:
             self.gossip.express.on_judged(LANE_OF[incoming.kind], incoming.items)
         for refusal in refused:
             offence = OFFENCE_OF.get(refusal.code)
+            if incoming.asked and offence == "untimely":
+                continue  # we asked, and ``BlockSync`` judges the answer
             if offence is not None:
                 self.offend(now_ms, peer, offence, str(refusal))
 
