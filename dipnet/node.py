@@ -160,6 +160,7 @@ class Node:
 
     def start(self, now_ms: int) -> list[Effect]:
         """What a node does first; call once."""
+        self._stop_before_unknown_rules()
         return self.step(now_ms, Woke())
 
     def step(self, now_ms: int, event: Event) -> list[Effect]:
@@ -430,7 +431,7 @@ class Node:
             self._stop_before_unknown_rules()
 
     def _stop_before_unknown_rules(self) -> None:
-        """A final border may start rules that this program has not: it must not go on."""
+        """A final border may have started rules that this program has not: it must not go on."""
         try:
             check_known(self.chain.epoch_at(self.chain.final))
         except Invalid as unknown:

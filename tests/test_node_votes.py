@@ -7,12 +7,15 @@ from typing import Any
 import pytest
 
 from dipnet import crypto
+from dipnet.consensus import rules
 from dipnet.consensus.block import Block
+from dipnet.consensus.schedule import slot_start_ms
 from dipnet.consensus.votes import Kind
 from dipnet.effects import (
     Barrier,
     Drop,
     Effect,
+    Halt,
     Reply,
     Send,
     Sign,
@@ -103,6 +106,20 @@ def test_a_commit_waits_until_its_certificate_is_on_disk_and_a_prevote_does_not(
     assert not [one for one in out if isinstance(one, Sign)]
     out = list(barrier.durable(barrier.staged))
     assert [one.ballot.kind for one in out if isinstance(one, Sign)] == [Kind.COMMIT]
+
+
+def test_a_node_ends_before_rules_that_it_has_not_also_when_it_is_started_again() -> None:
+    bench = grown(range(1, 3))
+    (proposal,) = [one for one in bench.at_slot(3) if isinstance(one, Sign)]
+    voted = bench.step(bench.signed(proposal))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rules, "RULES_KNOWN", 0)
+        (halt,) = [one for one in bench.answered(voted) if isinstance(one, Halt)]
+        assert halt.reason.startswith("rules unknown")
+        again = Bench(disk=bench.disk, state=bench.state)
+        again.now_ms = slot_start_ms(bench.genesis, 4)
+        assert halt in again.start()
+    assert halt not in Bench(disk=bench.disk, state=bench.state).start()
 
 
 # --- who keeps us from it
