@@ -455,7 +455,6 @@ class Node:
         """A verified vote, ours or a peer's: relay it first, then see what it completes."""
         certificate = self.voting.add(vote, self._now_ms)
         self.links.push(Lane.VOTE, vote.id, vote.raw, except_peer=peer)
-        self.links.mentioned(self.steady_ms, peer, [vote.ballot.block_id])
         if certificate is not None:
             self._certify(certificate, peer)
 

@@ -227,9 +227,9 @@ def test_certificates_of_what_is_settled_are_not_judged_and_go_no_further() -> N
     assert bench.node.links.scores.score(bench.now_ms, PEER) > -10
 
 
-@pytest.mark.parametrize("what", ["vote", "certificate"])
-def test_a_block_that_is_voted_on_and_does_not_come_is_fetched(what: str) -> None:
-    """Not at once: votes are faster than the block that they are for."""
+@pytest.mark.parametrize("certified", [True, False])
+def test_a_certified_block_that_does_not_come_is_fetched(certified: bool) -> None:
+    """Not at once: votes are faster than their block. Nor for a vote alone: nobody may have it."""
     there, bench = Bench(4), Bench(4)
     for one in (there, bench):
         one.start()
@@ -241,13 +241,14 @@ def test_a_block_that_is_voted_on_and_does_not_come_is_fetched(what: str) -> Non
     bench.greet()
     vote = everybody.votes(chain, block.header, Kind.PREVOTE)[1]
     proof = everybody.certificate(chain, block.header, Kind.PREVOTE)
-    told = m.Votes((vote.raw,)) if what == "vote" else m.Certificates((proof.raw,))
     fetch = m.Fetch(m.Lane.BLOCK, (block.hash,))
-    early = bench.answered(bench.receive(told))
+    early = bench.answered(bench.receive(m.Votes((vote.raw,))))
+    if certified:
+        early += bench.answered(bench.receive(m.Certificates((proof.raw,))))
     early += bench.answered(bench.at_slot(1, MENTION_MS - 100))
     assert fetch not in sent_to(PEER, early)
     late = [e for ms in (0, 100, 200) for e in bench.answered(bench.at_slot(1, MENTION_MS + ms))]
-    assert fetch in sent_to(PEER, late)
+    assert (fetch in sent_to(PEER, late)) is certified
 
 
 def test_a_flood_of_readings_holds_no_vote_up() -> None:
