@@ -255,8 +255,9 @@ class Links:
         return Incoming(KIND_OF[lane], peer, fresh, asked=False)
 
     def mentioned(self, now_ms: int, peer: str, block_ids: Iterable[bytes]) -> None:
-        """Verified votes or certificates of ``peer`` name these blocks: fetch what is not here and
-        does not come by itself."""
+        """Verified certificates of ``peer`` name these blocks: fetch what is not here and does not
+        come by itself. Not for votes: one delegate may name blocks that nobody has, and asking
+        for a block costs the asker a large part of his allowance."""
         self.gossip.on_mention(now_ms, peer, Lane.BLOCK, block_ids, self._has_block)
 
     def push(self, lane: Lane, id_: bytes, raw: bytes, except_peer: str = "") -> None:
