@@ -154,7 +154,7 @@ class World(Wires):
         """A node as it starts from what the host's disk shows."""
         if host.signer is not None and host.signer.honest and not host.signer.lost:
             check_not_older(host.signer.state, signed_state(host.disk.view, host.signer.public_key))
-        return Node(
+        node = Node(
             self.genesis,
             host.disk.view,
             peer_id=host.name,
@@ -165,6 +165,9 @@ class World(Wires):
             local=True,
             seed=seed,
         )
+        if host.signer is not None and not host.signer.honest:
+            node.voting._hear = lambda ballot: None  # type: ignore[method-assign]
+        return node
 
     def crash(self, index: int, wipe: bool = False, lose_votes: bool = False) -> None:
         """The process ends at once; ``wipe``: its disk is replaced by an empty one.

@@ -20,7 +20,7 @@ from tests.sim_final import Watch
 from tests.sim_hostile import Hostile
 from tests.sim_load import WRONG_MS, Device, Ledger, Mischief, Payer, secret
 from tests.sim_mix import DISASTERS, Mix
-from tests.sim_signer import Shared
+from tests.sim_signer import Deaf, Shared
 from tests.sim_voters import ELECTORS, Elector, Registrar, Reporters, elector_key
 from tests.sim_wires import Faults
 
@@ -185,9 +185,12 @@ class Run:
         world.on_report = self._report
         for host, vices in zip(self.byzantine, mix.vices, strict=True):
             self.villains.append(Byzantine(world, host, vices, self.rng.getrandbits(64)))
+        key = world.hosts[0].signer
+        assert key is not None
+        if mix.double == "twin":
+            for host in (world.hosts[0], world.hosts[-1]):
+                host.signer = Deaf(world, key.secret, self.genesis.chain_id, world.ballots)
         if mix.double == "shared":
-            key = world.hosts[0].signer
-            assert key is not None
             shared = Shared(world, key.secret, self.genesis.chain_id, world.ballots)
             world.hosts[0].signer = world.hosts[-1].signer = shared
         for host in world.hosts:

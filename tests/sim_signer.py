@@ -44,6 +44,7 @@ class Signer:
     """One delegate's key in the process of its node; the file outlives the process."""
 
     honest = True
+    """Its node believes what is heard of the key (ADR 84), and that a state may be set back."""
 
     def __init__(self, clock: Clock, secret: bytes, chain_id: int, ballots: Ballots) -> None:
         self.secret = secret
@@ -131,6 +132,12 @@ class Shared(Signer):
 
     def crash(self, rng: random.Random, lose: bool) -> None:
         """A host ends; the signer does not."""
+
+
+class Deaf(Signer):
+    """A key with two memories, whose nodes do not listen for it: the fault at its worst."""
+
+    honest = False
 
 
 class Reckless(Signer):
