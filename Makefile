@@ -47,7 +47,7 @@ format: $(VENV)/ready ## rewrite the sources as ruff likes them
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
 
-sim: $(VENV)/built ## SEEDS=n seeds of the simulator, each under two hash seeds
+sim: $(VENV)/built ## SEEDS=n seeds of the simulator, the first 200 under two hash seeds
 	$(PY) tests/sim_run.py --seeds $(SEEDS)
 
 exhaustive: $(VENV)/built ## finality over every tree of BLOCKS=n blocks (4: seconds, 5: 20 minutes)
