@@ -30,7 +30,7 @@ from dipnet.consensus.borders import (
 from dipnet.consensus.finality import Border
 from dipnet.consensus.header import HASH_ZERO, HEADER_BYTES_MAX, Header, decode_header
 from dipnet.consensus.members import MEMBERS_MAX, Members
-from dipnet.consensus.votes import Certificate, Kind, check_certificate
+from dipnet.consensus.votes import Certificate, check_certificate
 from dipnet.errors import Invalid
 
 __all__ = [
@@ -164,12 +164,10 @@ def _check_certified(
         if above.parent != below.hash or above.height != below.height + 1:
             raise Invalid("light_path", f"block {above.height} is not on block {below.height}")
     top, ballot = headers[-1], certificate.ballot
-    if ballot.kind is not Kind.COMMIT:
-        raise Invalid("light_certificate", "prevotes make nothing final")
     if ballot.epoch != epoch or top.epoch not in (epoch, epoch + 1):
         detail = f"epoch {ballot.epoch} certifies a block of {top.epoch} where {epoch} is meant"
         raise Invalid("light_epoch", detail)
-    # What may be voted on the block at all: the same functions as in a node.
+    # What may be voted on the block at all, by the functions of a node: prevotes prove nothing.
     voted = finality.commit(finality.prevote(top, _border_below(state, epoch, headers)))
     if ballot != voted:
         raise Invalid("light_certificate", f"not what is to be voted on block {top.height}")

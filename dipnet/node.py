@@ -165,6 +165,7 @@ class Node:
 
     def start(self, now_ms: int) -> list[Effect]:
         """What a node does first; call once."""
+        self._stop_before_unknown_rules()
         return self.step(now_ms, Woke())
 
     def step(self, now_ms: int, event: Event) -> list[Effect]:
@@ -438,7 +439,7 @@ class Node:
             self._stop_before_unknown_rules()
 
     def _stop_before_unknown_rules(self) -> None:
-        """A final border may start rules that this program has not: it must not go on."""
+        """A final border may have started rules that this program has not: it must not go on."""
         try:
             check_known(self.chain.epoch_at(self.chain.final))
         except Invalid as unknown:
@@ -462,7 +463,6 @@ class Node:
         """A verified vote, ours or a peer's: relay it first, then see what it completes."""
         certificate = self.voting.add(vote, self._now_ms)
         self.links.push(Lane.VOTE, vote.id, vote.raw, except_peer=peer)
-        self.links.mentioned(self.steady_ms, peer, [vote.ballot.block_id])
         if certificate is not None:
             self._certify(certificate, peer)
 

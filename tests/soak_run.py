@@ -15,7 +15,7 @@ from signal import SIGKILL
 
 from dipnet.client import Client
 from tests.drill import Drill
-from tests.drill_net import BATCH, Node, network
+from tests.drill_net import BATCH, Node, network, pace_ms
 from tests.drill_watch import Watcher
 from tests.soak_load import Device, Payer, Source
 
@@ -28,7 +28,7 @@ WARM_S = 180.0
 """Memory is compared with what it is after this: caches are full."""
 GROWTH_MAX = 1.25
 LOG_BYTES_PER_BLOCK_MAX = 400
-PACE = ("--delegates=7", "--slot-ms=1000", "--epoch-slots=30")
+SLOT_MS = 1_000
 
 
 class Soak:
@@ -155,7 +155,10 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="dipnet-soak-") as name:
         out = given.keep or Path(name) / "net"
-        with network(out, *PACE) as net, Watcher(net) as watcher:
+        slot_ms = pace_ms(SLOT_MS)
+        pace = (f"--slot-ms={slot_ms}", "--epoch-slots=30")
+        print(f"slots of {slot_ms} ms", flush=True)
+        with network(out, "--delegates=7", *pace) as net, Watcher(net) as watcher:
             drill = Drill(net, watcher, lambda line: print(line, flush=True))
             soak = Soak(drill, Random(given.seed))
             try:

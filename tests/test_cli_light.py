@@ -321,6 +321,24 @@ def test_answers_that_are_none(place: Place) -> None:
         assert "the node answered" in line or "malformed record" in line
 
 
+def test_a_node_that_shows_more_borders_than_were_asked_for(place: Place) -> None:
+    generated(place)
+    line = lies(place, lambda method, answer: answer * 4 if method == "dpos_borders" else answer)
+    assert "no borders" in line
+
+
+def test_borders_above_what_is_to_be_verified_wait(place: Place) -> None:
+    """The chain goes on while the client asks: the set must be that of the certificate."""
+    chain = generated(place)
+    proof = chain.finality()
+    for _ in range(3):
+        chain.border()
+    place.peer = Shown(chain, proof)
+    told = place.told()
+    assert told["epoch"] == proof.certificate.ballot.epoch == 9
+    assert told["final"]["height"] == proof.header.height
+
+
 def test_a_node_that_shows_less_than_before(place: Place) -> None:
     chain = generated(place)
     old = place.peer

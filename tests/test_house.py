@@ -27,7 +27,8 @@ FLOORS = {
     "light": 5, "trust": 5,
     "admin": 6, "duty": 6, "daemon": 6, "networks": 6,
     "terminal": 7, "device": 7, "replay": 7, "simulate": 7, "tail": 7, "testnet": 7,
-    "cli_device": 7, "cli_light": 7, "cli": 7, "dipnetd_settings": 7, "dipnetd_new": 7, "dipnetd_signer": 7, "dipnetd": 7,
+    "cli_device": 7, "cli_light": 7, "cli": 7,
+    "dipnetd_settings": 7, "dipnetd_new": 7, "dipnetd_signer": 7, "dipnetd": 7,
     "watch": 5, "wallet": 7, "cli_sending": 7, "cli_delegate": 7, "cli_delegate_views": 7,
 }  # fmt: skip
 # Files of one floor that may see one another, in this order (later imports earlier).

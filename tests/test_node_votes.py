@@ -7,12 +7,15 @@ from typing import Any
 import pytest
 
 from dipnet import crypto
+from dipnet.consensus import rules
 from dipnet.consensus.block import Block
+from dipnet.consensus.schedule import slot_start_ms
 from dipnet.consensus.votes import Kind
 from dipnet.effects import (
     Barrier,
     Drop,
     Effect,
+    Halt,
     Reply,
     Send,
     Sign,
@@ -103,6 +106,20 @@ def test_a_commit_waits_until_its_certificate_is_on_disk_and_a_prevote_does_not(
     assert not [one for one in out if isinstance(one, Sign)]
     out = list(barrier.durable(barrier.staged))
     assert [one.ballot.kind for one in out if isinstance(one, Sign)] == [Kind.COMMIT]
+
+
+def test_a_node_ends_before_rules_that_it_has_not_also_when_it_is_started_again() -> None:
+    bench = grown(range(1, 3))
+    (proposal,) = [one for one in bench.at_slot(3) if isinstance(one, Sign)]
+    voted = bench.step(bench.signed(proposal))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rules, "RULES_KNOWN", 0)
+        (halt,) = [one for one in bench.answered(voted) if isinstance(one, Halt)]
+        assert halt.reason.startswith("rules unknown")
+        again = Bench(disk=bench.disk, state=bench.state)
+        again.now_ms = slot_start_ms(bench.genesis, 4)
+        assert halt in again.start()
+    assert halt not in Bench(disk=bench.disk, state=bench.state).start()
 
 
 # --- who keeps us from it
@@ -210,9 +227,9 @@ def test_certificates_of_what_is_settled_are_not_judged_and_go_no_further() -> N
     assert bench.node.links.scores.score(bench.now_ms, PEER) > -10
 
 
-@pytest.mark.parametrize("what", ["vote", "certificate"])
-def test_a_block_that_is_voted_on_and_does_not_come_is_fetched(what: str) -> None:
-    """Not at once: votes are faster than the block that they are for."""
+@pytest.mark.parametrize("certified", [True, False])
+def test_a_certified_block_that_does_not_come_is_fetched(certified: bool) -> None:
+    """Not at once: votes are faster than their block. Nor for a vote alone: nobody may have it."""
     there, bench = Bench(4), Bench(4)
     for one in (there, bench):
         one.start()
@@ -224,13 +241,14 @@ def test_a_block_that_is_voted_on_and_does_not_come_is_fetched(what: str) -> Non
     bench.greet()
     vote = everybody.votes(chain, block.header, Kind.PREVOTE)[1]
     proof = everybody.certificate(chain, block.header, Kind.PREVOTE)
-    told = m.Votes((vote.raw,)) if what == "vote" else m.Certificates((proof.raw,))
     fetch = m.Fetch(m.Lane.BLOCK, (block.hash,))
-    early = bench.answered(bench.receive(told))
+    early = bench.answered(bench.receive(m.Votes((vote.raw,))))
+    if certified:
+        early += bench.answered(bench.receive(m.Certificates((proof.raw,))))
     early += bench.answered(bench.at_slot(1, MENTION_MS - 100))
     assert fetch not in sent_to(PEER, early)
     late = [e for ms in (0, 100, 200) for e in bench.answered(bench.at_slot(1, MENTION_MS + ms))]
-    assert fetch in sent_to(PEER, late)
+    assert (fetch in sent_to(PEER, late)) is certified
 
 
 def test_a_flood_of_readings_holds_no_vote_up() -> None:
