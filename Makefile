@@ -8,9 +8,11 @@ WALKS  ?= 5000
 SCENARIOS ?= 300
 FUZZ_SECONDS ?= 20
 KILLS  ?= 1000
+MINUTES ?= 10
+SCENARIOS ?= 500
 
 .PHONY: help dev test lint format sim exhaustive mutants twins crashes failover equivocator drill
-.PHONY: bench sanitize fuzz native lock clean
+.PHONY: soak bench sanitize fuzz native lock clean
 
 help: ## what each target does
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -45,7 +47,7 @@ format: $(VENV)/ready ## rewrite the sources as ruff likes them
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
 
-sim: $(VENV)/built ## SEEDS=n seeds of the simulator, each under two hash seeds
+sim: $(VENV)/built ## SEEDS=n seeds of the simulator, the first 200 under two hash seeds
 	$(PY) tests/sim_run.py --seeds $(SEEDS)
 
 exhaustive: $(VENV)/built ## finality over every tree of BLOCKS=n blocks (4: seconds, 5: 20 minutes)
@@ -56,6 +58,9 @@ twins: $(VENV)/built ## SCENARIOS=n of a delegate that runs twice among partitio
 
 mutants: $(VENV)/built ## every rule broken once, and what caught it; fails if one survives
 	$(PY) tests/mutants_run.py
+
+twins: $(VENV)/built ## SCENARIOS=n scenarios of delegates whose key runs twice
+	$(PY) tests/twins_run.py --scenarios $(SCENARIOS)
 
 crashes: $(VENV)/built ## KILLS=n kills of a signer at random points, modelled and real
 	$(PY) -m tests.crash_points_run --kills $(KILLS)
@@ -68,6 +73,9 @@ equivocator: $(VENV)/built ## a delegate that signs twice, in each way, punished
 
 drill: $(VENV)/built ## seven real nodes elect, lose and get back delegates, and are watched; minutes
 	$(PY) -m tests.drill_run
+
+soak: $(VENV)/built ## MINUTES=n of seven real nodes under load, of which up to two are killed all the time
+	$(PY) -m tests.soak_run --minutes $(MINUTES)
 
 bench: $(VENV)/built ## the benchmarks, each beside its limit
 	$(PY) -m benchmarks

@@ -50,7 +50,8 @@ class Heard:
 @contextlib.contextmanager
 def network(directory: Path, nodes: int) -> Iterator[list[str]]:
     """Runs so many nodes; where each listens."""
-    testnet.write(directory, nodes, SLOT_MS, time.time_ns() // 1_000_000)
+    layout = testnet.Layout(nodes, slot_ms=SLOT_MS)
+    testnet.write(directory, layout, time.time_ns() // 1_000_000)
     places = testnet.read(directory)["nodes"]
     command = (sys.executable, "-m", "dipnet.dipnetd", "run", "--log", "error", "--config")
     children = [subprocess.Popen([*command, place["config"]], cwd=ROOT) for place in places]

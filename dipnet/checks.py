@@ -66,7 +66,7 @@ class Checker:
         try:
             certificate = decode_certificate(raw)
             if certificate.ballot.slot <= self._chain.final.slot:
-                raise Invalid("vote_slot", f"slot {certificate.ballot.slot} is settled")
+                raise Invalid("vote_old", f"slot {certificate.ballot.slot} is settled")
             members = self._chain.sets.get(certificate.ballot.epoch)
             if members is None:
                 raise Invalid("vote_epoch", f"epoch {certificate.ballot.epoch}")

@@ -8,14 +8,16 @@ are imperatives. Reads are no effects: they are plain calls on a ``Reader``.
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from dipnet.codec import Puts
 from dipnet.consensus.tally import Offence
-from dipnet.consensus.votes import Ballot, VoteState
+from dipnet.consensus.votes import Ballot, Kind, VoteState
 from dipnet.errors import Invalid
 
 PROTOCOLS = ("hello", "votes", "gossip", "sync", "peers")
+FIRST: Final = "votes"
+"""The protocol whose frames wait for no others, nor for the disk."""
 
 
 # --- events
@@ -178,8 +180,22 @@ class Publish:
 
 Effect = Write | Send | Dial | Drop | Wake | Reply | Verify | Sign | Report | Halt | Publish
 
-# What may leave before the writes asked for earlier are durable: nobody outside can see it.
-UNSEEN = (Wake, Verify, Dial)
+
+def passes(effect: Effect) -> bool:
+    """Whether it may leave before the writes asked for earlier are durable.
+
+    Nobody outside can see it, or it is about votes. What a vote binds its author to is kept by his
+    signer before the vote exists, and a prevote for a block that a crash takes binds nobody. A
+    commit locks: were its certificate lost everywhere, nobody locked could ever be shown it, and
+    so its signature waits.
+    """
+    match effect:
+        case Send():
+            return effect.protocol == FIRST
+        case Sign():
+            return effect.ballot.kind is Kind.PREVOTE
+        case _:
+            return isinstance(effect, Wake | Verify | Dial)
 
 
 class Barrier:
@@ -200,7 +216,7 @@ class Barrier:
             if isinstance(effect, Write):
                 self._staged += 1
                 yield effect
-            elif isinstance(effect, UNSEEN) or (self._durable == self._staged and not self._held):
+            elif passes(effect) or (self._durable == self._staged and not self._held):
                 yield effect
             else:
                 self._held.append((self._staged, effect))

@@ -102,7 +102,8 @@ REFUSALS: Final[dict[str, Refusal]] = {
     # --- votes and certificates
     "vote_form": Refusal(-32000, "malformed vote", "sign a prevote or a commit"),
     "vote_epoch": Refusal(-32001, "vote of an unknown epoch", "vote after its border is known"),
-    "vote_slot": Refusal(-32000, "vote slot out of range", "check the clock, vote in time"),
+    "vote_slot": Refusal(-32000, "vote slot ahead of the clock", "check the clock, vote in time"),
+    "vote_old": Refusal(-32000, "vote on what is settled", "vote above the final block"),
     "vote_member": Refusal(-32000, "vote of no delegate", "use an index of the epoch's set"),
     "vote_signature": Refusal(-32000, "invalid vote signature", "sign with the delegate's key"),
     "vote_limit": Refusal(-32005, "too many votes of one delegate", "vote once in a slot"),

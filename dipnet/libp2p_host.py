@@ -29,7 +29,7 @@ from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamEOF,
 from libp2p.utils.varint import encode_varint_prefixed
 
 from dipnet import __version__
-from dipnet.effects import PROTOCOLS, Connected, DialFailed, Disconnected, Received
+from dipnet.effects import FIRST, PROTOCOLS, Connected, DialFailed, Disconnected, Received
 from dipnet.errors import Invalid
 from dipnet.libp2p_link import (
     PIECE_BYTES_MAX,
@@ -45,7 +45,7 @@ from dipnet.libp2p_link import (
     parse_address,
     upgrade,
 )
-from dipnet.mailbox import FIRST, Event, Limits, Mailbox
+from dipnet.mailbox import Event, Limits, Mailbox
 
 log = logging.getLogger("dipnet.net")
 

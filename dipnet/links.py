@@ -6,6 +6,7 @@ block, transaction or vertex, only bytes and ids. What a peer sends and must be 
 order and leave with ``drain``, votes and certificates before all others.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, Final
@@ -29,6 +30,8 @@ from dipnet.p2p.serve import serve_blocks, serve_located, serve_vertices
 from dipnet.p2p.slots import Slots
 from dipnet.p2p.vertexsync import VertexSync
 from dipnet.peering import KIND_OF, LANE_OF, OFFENCE_OF, Incoming, Unjudged, View
+
+log = logging.getLogger("dipnet.links")
 
 FLUSH_MS: Final = 20  # announcements and fetches of this long leave together
 FLUSH_BYTES: Final = 64 << 10  # or sooner, when so much waits
@@ -126,6 +129,7 @@ class Links:
         address, outbound = self._addressed.pop(peer, ("", False))
         if not address:
             return
+        log.info("peer %s is dropped: %s", address, reason)
         self._out.append(Drop(peer, reason))
         if outbound:  # reached, and none of us: do not dial it again at once
             self._write(self._book.on_failed(now_ms, address))
@@ -209,6 +213,7 @@ class Links:
 
     def offend(self, now_ms: int, peer: str, offence: str, reason: str, times: int = 1) -> None:
         """Charge an offence; a banned peer is dropped with the reason."""
+        log.debug("peer %s, %s times %d: %s", peer, offence, times, reason)
         banned = self.scores.offend(now_ms, peer, self.slots.host(peer), offence, times)
         if banned or offence == "network":
             self._drop(now_ms, peer, reason)
@@ -221,6 +226,8 @@ class Links:
             self.gossip.express.on_judged(LANE_OF[incoming.kind], incoming.items)
         for refusal in refused:
             offence = OFFENCE_OF.get(refusal.code)
+            if incoming.asked and offence == "untimely":
+                continue  # we asked, and ``BlockSync`` judges the answer
             if offence is not None:
                 self.offend(now_ms, peer, offence, str(refusal))
 
@@ -253,8 +260,9 @@ class Links:
         return Incoming(KIND_OF[lane], peer, fresh, asked=False)
 
     def mentioned(self, now_ms: int, peer: str, block_ids: Iterable[bytes]) -> None:
-        """Verified votes or certificates of ``peer`` name these blocks: fetch what is not here and
-        does not come by itself."""
+        """Verified certificates of ``peer`` name these blocks: fetch what is not here and does not
+        come by itself. Not for votes: one delegate may name blocks that nobody has, and asking
+        for a block costs the asker a large part of his allowance."""
         self.gossip.on_mention(now_ms, peer, Lane.BLOCK, block_ids, self._has_block)
 
     def push(self, lane: Lane, id_: bytes, raw: bytes, except_peer: str = "") -> None:

@@ -12,6 +12,21 @@ from pathlib import Path
 from dipnet.errors import Invalid
 
 
+def check_ours(directory: Path) -> None:
+    """``Invalid("config")`` where others may put files into a directory, or it is not there.
+
+    Who may could replace what lies there, whatever the mode of the file itself.
+    """
+    try:
+        found = directory.stat()
+    except OSError as error:
+        raise Invalid("config", f"cannot read {directory}: {error.strerror}") from None
+    if found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o022:
+        raise Invalid(
+            "config", f"others may put files into {directory}; use one of your own, mode 0700"
+        )
+
+
 def lock(path: Path) -> int:
     """A descriptor that holds ``path``, which is made when missing, until it is closed.
 

@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
-from dipnet.effects import PROTOCOLS, Connected, DialFailed, Disconnected, Received
+from dipnet.effects import FIRST, PROTOCOLS, Connected, DialFailed, Disconnected, Received
 from dipnet.p2p.messages import FRAME_BYTES_MAX
 
 BATCH_BYTES_MAX: Final = 1 << 20  # frames taken at once
 EVENT_OVERHEAD_BYTES: Final = 256  # what a waiting event costs beside its data
-FIRST: Final = "votes"  # the protocol whose frames wait for no other's
 
 Event = Connected | Disconnected | DialFailed | Received
 

@@ -23,11 +23,11 @@ from typing import Final
 
 import trio
 
-from dipnet.effects import Connected, DialFailed, Disconnected
+from dipnet.effects import FIRST, Connected, DialFailed, Disconnected
 from dipnet.errors import Invalid
 from dipnet.libp2p_host import Host
 from dipnet.libp2p_link import parse_address, peer_id
-from dipnet.mailbox import FIRST, Event, Inbox, Limits, Mailbox
+from dipnet.mailbox import Event, Inbox, Limits, Mailbox
 
 __all__ = ["Limits", "Net", "peer_id"]
 

@@ -22,6 +22,8 @@ DEV_CHAIN_ID: Final = 2018
 DEV_SLOT_MS: Final = 1_000
 DEV_EPOCH_SLOTS: Final = 30
 DEV_STANDBY: Final = 5
+DEV_JAIL_EPOCHS: Final = 2
+"""Short: a machine that slept, or was too busy to start in time, has missed everybody's slots."""
 DEV_BALANCE_WEI: Final = 10_000 * 10**18
 DELEGATE_STAKE_WEI: Final = 1_000 * 10**18
 GENESIS_NAME: Final = "genesis.json"
@@ -83,7 +85,7 @@ def dev_genesis(
     balances = {keys.address_of(secret): DEV_BALANCE_WEI for secret in keys.DEV_SECRETS}
     return new_genesis(
         delegates, DEV_CHAIN_ID, time_ms, balances, slot_ms=slot_ms, epoch_slots=epoch_slots,
-        delegates_standby=DEV_STANDBY,
+        delegates_standby=DEV_STANDBY, jail_epochs=DEV_JAIL_EPOCHS,
     )  # fmt: skip
 
 

@@ -84,6 +84,11 @@ class Check:
         return self.incoming.peer if self.incoming is not None else ""
 
 
+def _kind(complaint: str | None) -> str:
+    """A complaint without its numbers, which change all the time."""
+    return "".join(one for one in complaint or "" if not one.isdigit())
+
+
 def first_puts(genesis: Genesis, reader: Reader) -> Puts:
     """What a directory without a chain must hold before its node is made; empty for others."""
     return {} if reader.get(KEY_HEAD) is not None else Chain.genesis_puts(genesis)
@@ -160,6 +165,7 @@ class Node:
 
     def start(self, now_ms: int) -> list[Effect]:
         """What a node does first; call once."""
+        self._stop_before_unknown_rules()
         return self.step(now_ms, Woke())
 
     def step(self, now_ms: int, event: Event) -> list[Effect]:
@@ -196,7 +202,10 @@ class Node:
         self.links.on_tick(self.steady_ms)
 
     def _on_slot(self, slot: int) -> None:
-        self.voting.idle = self._idle()
+        idle = self._idle()
+        if self.voting.voter is not None and _kind(idle) != _kind(self.voting.idle):
+            log.warning("proposes %s", f"nothing: {idle}" if idle else "again")
+        self.voting.idle = idle
         self.voting.propose(self._now_ms, slot)
         votes, certificates = self.voting.again()
         self.links.repeat(Lane.VOTE, [vote.raw for vote in votes])
@@ -368,14 +377,20 @@ class Node:
     # --- blocks
 
     def _on_blocks(self, check: Check, blocks: list[Block | Invalid]) -> None:
-        """Blocks of a peer, parents first; the rest of a branch falls with the first refused."""
+        """Blocks of a peer, parents first; the rest of a branch falls with the first refused.
+
+        What we asked for is one branch: a leader with a thousand blocks for his slot must not have
+        all of them run and kept at once.
+        """
+        asked = check.incoming is not None and check.incoming.asked
         fresh, last, head = 0, NOWHERE, self.chain.head
         refused: list[Invalid] = []
         for block in blocks:
             try:
                 if isinstance(block, Invalid):
                     raise block
-                asked = check.incoming is not None and check.incoming.asked
+                if asked and last is not NOWHERE and block.header.parent != last[1]:
+                    raise Invalid("peer_message", "blocks that are no chain")
                 fresh += self._import(block, check.peer, asked)
                 last = (block.header.height, block.hash)
             except Invalid as refusal:
@@ -384,7 +399,7 @@ class Node:
                     self.links.blocks.on_unknown_parent(check.peer)
                 break
         self._judged(check, refused)
-        if check.incoming is not None and check.incoming.asked:
+        if asked:
             early = any(refusal.code == "block_future" for refusal in refused)
             led = self.chain.head is not head and self.chain.head.slot + RECENT_SLOTS < self.slot
             self.links.on_blocks_imported(self.steady_ms, check.peer, fresh, last, led, early)
@@ -424,7 +439,7 @@ class Node:
             self._stop_before_unknown_rules()
 
     def _stop_before_unknown_rules(self) -> None:
-        """A final border may start rules that this program has not: it must not go on."""
+        """A final border may have started rules that this program has not: it must not go on."""
         try:
             check_known(self.chain.epoch_at(self.chain.final))
         except Invalid as unknown:
@@ -468,6 +483,4 @@ class Node:
         self.voting.add_certificates([certificate])
         self.links.push(Lane.CERTIFICATE, certificate.id, certificate.raw, except_peer=peer)
         self._follow(imported)
-        block_id = certificate.ballot.block_id
-        if peer and not self.view.has(Lane.BLOCK, block_id):
-            self.links.offered(self.steady_ms, peer, Lane.BLOCK, [block_id])
+        self.links.mentioned(self.steady_ms, peer, [certificate.ballot.block_id])

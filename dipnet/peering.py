@@ -104,8 +104,14 @@ OFFENCE_OF: Final[dict[str, str]] = {
     "block_signature": "bad_signature",
     "block_seed": "invalid_block",
     "certificate_section": "invalid_block",
-    # vote_epoch, vote_slot and certificate_block are missing: somebody is behind, maybe we, or a
-    # clock is wrong, maybe ours; vote_limit: the offender is the delegate, not who relays him.
+    # Somebody is behind, maybe we, or a clock is wrong, maybe ours.
+    "block_epoch": "untimely",
+    "block_future": "untimely",
+    "vote_epoch": "untimely",
+    "vote_slot": "untimely",
+    "certificate_block": "untimely",
+    # vote_old and block_old are missing: whoever repeats his last word may be late with it;
+    # vote_limit and block_limit: the offender is the delegate, not who relays him.
     "vote_form": "malformed",
     "vote_member": "bad_signature",
     "vote_signature": "bad_signature",

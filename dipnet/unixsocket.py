@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from dipnet.errors import Invalid
-from dipnet.lockfile import lock
+from dipnet.lockfile import check_ours, lock
 
 PATH_BYTES_MAX: Final = 107  # sun_path less its end (unix(7))
 BACKLOG: Final = 16
@@ -49,13 +49,9 @@ class PrivateListener:
         directory = self.path.parent
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            found = directory.stat()
         except OSError as error:
             raise Invalid("config", f"cannot make {directory}: {error.strerror}") from None
-        if found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o022:
-            raise Invalid(
-                "config", f"others may put files into {directory}; use one of your own, mode 0700"
-            )
+        check_ours(directory)
 
     def _remove_stale(self) -> None:
         try:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from dipnet.consensus.chain import Chain
 from dipnet.consensus.pool import Pool
-from dipnet.consensus.votes import SIGNATURE_BYTES, decode_certificate
+from dipnet.consensus.votes import decode_certificate, vote_id
 from dipnet.crypto import keccak256
 from dipnet.dag.graph import Dag
 from dipnet.errors import Invalid
@@ -44,10 +44,8 @@ class NodeView:
 
         Every neighbour sends every vote, so its id is what its bytes say, undecoded (``Vote.id``).
         """
-        if lane is Lane.VOTE:
-            return keccak256(raw[:-SIGNATURE_BYTES])
         try:
-            return decode_certificate(raw).id
+            return vote_id(raw) if lane is Lane.VOTE else decode_certificate(raw).id
         except Invalid:
             return keccak256(raw)
 

@@ -7,7 +7,7 @@ Rules that bind this file (specs/consensus.md 1 and 5.5, ADR 80):
 * The first error is final. After it nobody knows what the disk holds, so nothing is signed.
 * A file is made by ``create``, when its key is made, and by ``recover``, when an operator answers
   for it; never because none was found: a key without memory signs everything twice.
-* One process at a time holds a file.
+* One process at a time holds a file, in a directory into which nobody else may put files.
 """
 
 import contextlib
@@ -20,6 +20,7 @@ from dipnet.codec import UINT, Bin, Uint, pack, unpack
 from dipnet.consensus.votes import VoteState
 from dipnet.crypto import checksum, keccak256
 from dipnet.errors import Corrupt, Invalid
+from dipnet.lockfile import check_ours
 from dipnet.lockfile import lock as lock_file
 
 VOTES_VERSION: Final = 1
@@ -175,7 +176,7 @@ def _place(path: Path, chain_id: int, account: bytes, state: VoteState, fresh: b
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise Invalid("config", f"cannot make {path.parent}: {error.strerror}") from None
-    held = lock_file(_lock_path(path))
+    held = hold(_lock_path(path))
     try:
         if fresh and path.exists():
             raise Invalid("config", f"{path} is there already and is not written over")
@@ -203,6 +204,15 @@ def _lock_path(path: Path) -> Path:
     return Path(f"{path}.lock")
 
 
+def hold(path: Path) -> int:
+    """A lock on a file in a directory of ours; ``Invalid`` ``locked``, ``config``.
+
+    Where others may put files they can set a vote state back, and its key signs twice.
+    """
+    check_ours(path.parent)
+    return lock_file(path)
+
+
 class VoteFile:
     """The file of one key, held by this process until ``close``."""
 
@@ -212,9 +222,9 @@ class VoteFile:
         chain_id: int,
         account: bytes,
         disk: Disk = os,
-        lock: Callable[[Path], int] = lock_file,
+        lock: Callable[[Path], int] = hold,
     ) -> None:
-        """Opens what ``create`` made; ``Invalid`` as ``read``, and ``locked``."""
+        """Opens what ``create`` made; ``Invalid`` as ``read`` and as ``hold``."""
         self._path = _resolved(path)
         self._chain_id = chain_id
         self._account = account

@@ -154,7 +154,7 @@ class Voting:
         self.voter = replace(self.voter, state=self.voter.state.joined(event.state))
         if not event.signature:
             self.unsigned += 1
-            log.warning("the signer refuses %s", "a vote" if isinstance(what, Vote) else "a block")
+            log.info("the signer refuses %s", "a vote" if isinstance(what, Vote) else "a block")
             return None
         if event.state.joined(asked.heard) != event.state:
             self._stop_signing(asked.heard, event.state)

@@ -14,6 +14,8 @@ from dipnet.crypto import public_key, sign
 from tests.processes import ROOT, environment
 
 ETHER = 10**18
+GAS = 1_000_000
+"""Not estimated: a vote is sent before the stake that it needs is in a block."""
 
 
 def shipped_abi() -> list[dict[str, Any]]:
@@ -29,40 +31,27 @@ class Account:
         self._web3 = Web3(Web3.HTTPProvider(url))
         self._signer = self._web3.eth.account.from_key(secret)
         self._contract = self._web3.eth.contract(Web3.to_checksum_address(DPOS_ADDRESS), abi=abi)
+        self._nonce = self._web3.eth.get_transaction_count(self._signer.address)
         self.address = bytes.fromhex(self._signer.address[2:])
 
     def sends(self, method: str, *arguments: Any, value: int = 0) -> Any:
-        """A transaction of IDpos that succeeded."""
+        """Sends a transaction of IDpos without waiting for it; its hash."""
         function = getattr(self._contract.functions, method)(*arguments)
-        eth = self._web3.eth
         tx = function.build_transaction(
-            {
-                "from": self._signer.address,
-                "value": value,
-                "nonce": eth.get_transaction_count(self._signer.address, "pending"),
-            }
+            {"from": self._signer.address, "value": value, "nonce": self._nonce, "gas": GAS}
         )
-        sent = eth.send_raw_transaction(self._signer.sign_transaction(tx).raw_transaction)
-        receipt = eth.wait_for_transaction_receipt(sent, timeout=60, poll_latency=0.1)
+        self._nonce += 1
+        signed = self._signer.sign_transaction(tx)
+        return self._web3.eth.send_raw_transaction(signed.raw_transaction)
+
+    def receipt(self, sent: Any) -> Any:
+        """Waits for the receipt of a transaction, which is to succeed."""
+        receipt = self._web3.eth.wait_for_transaction_receipt(sent, timeout=60, poll_latency=0.1)
         assert receipt["status"] == 1, receipt
         return receipt
 
     def reads(self, method: str, *arguments: Any) -> Any:
         return getattr(self._contract.functions, method)(*arguments).call()
-
-    def pays(self, to: bytes, wei: int, nonce: int) -> str:
-        """Sends a payment without waiting for it; its hash."""
-        price = self._web3.eth.gas_price
-        tx = {
-            "to": Web3.to_checksum_address(to), "value": wei, "gas": 21_000, "nonce": nonce,
-            "chainId": self._web3.eth.chain_id, "maxFeePerGas": 4 * price,
-            "maxPriorityFeePerGas": 10**9,
-        }  # fmt: skip
-        signed = self._signer.sign_transaction(tx)
-        return str(self._web3.eth.send_raw_transaction(signed.raw_transaction).to_0x_hex())
-
-    def nonce(self) -> int:
-        return int(self._web3.eth.get_transaction_count(self._signer.address, "latest"))
 
     def registers(self, name: str, signing_secret: bytes) -> Any:
         """Makes the account a candidate who signs with that key, and commits to its first seed."""

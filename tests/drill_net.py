@@ -6,6 +6,9 @@ A node that was killed is started again by hand, as the supervisor's line tells 
 import os
 import re
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,9 +20,11 @@ from dipnet.errors import Invalid
 from dipnet.genesis import Genesis
 from dipnet.networks import DELEGATE_PASSWORD, GENESIS_NAME
 from dipnet.testnet import LOG_NAME
-from tests.processes import Process, read_json, running, until
+from tests.processes import ROOT, Process, environment, read_json, running, until
 
 BATCH = 50
+SLOT_MS_PER_S = 200
+SLOT_MS_MAX = 5_000
 QUIET = re.compile(r"^\S+ \S+ (INFO|DEBUG) ")
 EXPECTED = ("finality lags", "finality is back", "is of no use now")
 """Warnings that outages call for, and blocks that were late on a machine that is too busy."""
@@ -128,6 +133,15 @@ class Network:
         for node in self.nodes:
             if node.lives:
                 node.lives[-1].stop()
+
+
+def pace_ms(least: int) -> int:
+    """Slots that this machine keeps as busy as it is now, told by how long a process takes to
+    start: on an idle one ``least`` ms."""
+    begun = time.monotonic()
+    command = [sys.executable, "-m", "dipnet.dipnetd", "version"]
+    subprocess.run(command, env=environment(), cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    return round(min(max(SLOT_MS_PER_S * (time.monotonic() - begun), least), SLOT_MS_MAX))
 
 
 @contextmanager

@@ -10,20 +10,23 @@ import time
 from pathlib import Path
 
 from tests.drill import Drill
-from tests.drill_net import network
+from tests.drill_net import network, pace_ms
 from tests.drill_watch import Watcher
+
+SLOT_MS = 500
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--delegates", type=int, default=7)
-    parser.add_argument("--slot-ms", type=int, default=500)
+    parser.add_argument("--slot-ms", type=int, help="500, longer on a machine that is busy")
     parser.add_argument("--epoch-slots", type=int, default=30)
     parser.add_argument("--outage-slots", type=int, default=40, help="while three are dead")
     parser.add_argument("--keep", type=Path, help="a new directory for the network; it stays")
     given = parser.parse_args()
+    slot_ms = given.slot_ms or pace_ms(SLOT_MS)
     options = {
-        "delegates": given.delegates, "candidates": 1, "slot-ms": given.slot_ms,
+        "delegates": given.delegates, "candidates": 1, "slot-ms": slot_ms,
         "epoch-slots": given.epoch_slots,
     }  # fmt: skip
     flags = [f"--{name}={value}" for name, value in options.items()]

@@ -44,6 +44,7 @@ class Bench:
         state: VoteState | None = None,
     ) -> None:
         self.genesis, keys, self.payers = network(delegates)
+        self.secrets = {crypto.address(crypto.public_key(key)): key for key in keys}
         self.key = keys[me]
         self.disk = Memory() if disk is None else disk
         self.disk.apply(first_puts(self.genesis, self.disk))

@@ -5,10 +5,11 @@ What the peer layer promises is kept (a peer is ``Connected``, then its frames c
 """
 
 import random
+from collections import Counter
 from collections.abc import Callable
 
 from dipnet.consensus.block import decode_block
-from dipnet.consensus.votes import Kind, decode_vote
+from dipnet.consensus.votes import decode_vote
 from dipnet.effects import (
     PROTOCOLS,
     Connected,
@@ -59,6 +60,8 @@ class Fuzz:
         self.frames: list[tuple[str, bytes]] = []
         self.back_ms = 0
         """How far the clock is behind, until it is set right again."""
+        self.refused: Counter[str] = Counter()
+        """What was refused without a look at the chain, by code."""
         self.replies = self.tickets = self.accepted = self.restarts = 0
         self.perform(self.world.node.start(self.world.now_ms))
 
@@ -98,7 +101,10 @@ class Fuzz:
 
     def judged(self, asked: Verify) -> Verified:
         """What a worker thread answers; it may look at the chain as it is later."""
-        return Verified(asked.ticket, self.world.node.check(asked.kind, asked.items))
+        result = self.world.node.check(asked.kind, asked.items)
+        if isinstance(result, list):
+            self.refused.update(one.code for one in result if isinstance(one, Invalid))
+        return Verified(asked.ticket, result)
 
     def dial(self, at: str) -> None:
         peer = at.rpartition("/")[2]
@@ -259,7 +265,3 @@ class Fuzz:
             self.world.now_ms += 50
             if self.up:
                 self.part(next(iter(self.up)))
-
-    def proposed(self) -> int:
-        """How many blocks of ours were signed."""
-        return sum(one.kind is Kind.PROPOSAL for one in self.world.signed)

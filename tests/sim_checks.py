@@ -49,14 +49,14 @@ def violations(
     ``beset``: some delegates break the rules to the end, so that heads may differ for a slot.
     """
     nodes = [host.running for host in honest]
+    yield from offences(world, list(signers))
+    yield from _penalties(world, nodes[0], signers, known, peace_slot)
     yield from ledger.violations
     yield from _agreement(nodes, beset)
     yield from _vertices(nodes, ledger)
     for host in honest:
         yield from _one_node(world, host)
     yield from _payments(world, ledger, nodes)
-    yield from offences(world, list(signers))
-    yield from _penalties(world, nodes[0], signers, known, peace_slot)
     yield from _backing_off(world.genesis, nodes[0])
     yield from _liveness(world, nodes[0], signers, beset)
 

@@ -58,10 +58,15 @@ FALSE = replace(VICIOUS, vices=(("certificates", "forged"),))
 EARLY = replace(VICIOUS, vices=(("ahead",),))
 EVIL = replace(VICIOUS, vices=(("double_vote", "early", "equivocate", "late_votes"),))
 SHUFFLED = replace(
-    FORKED, changes="replace", candidates=4, vices=(("early", "hide", "mute"),), fault_ms=30_000
-)
+    FORKED, changes="replace", candidates=4, vices=(("early", "hide", "mute"),), slot_ms=500,
+    fault_ms=20_000, pay_ms=4_000, read_ms=4_000,
+)  # fmt: skip
 FORGETFUL = replace(FORKED, disasters=("crash", "crawl", "partition"), every_ms=(200, 1_500),
                     down_ms=(10, 500))  # fmt: skip
+SLOW = replace(
+    VICIOUS, slot_ms=500, faults=Faults(loss=20, delay_ms=(100, 1_500)), disasters=("partition",),
+    every_ms=(300, 1_500), fault_ms=25_000, pay_ms=4_000, read_ms=4_000,
+)  # fmt: skip
 DEAF = replace(VICIOUS, faults=Faults(loss=60), disasters=("partition",))
 SILENT = replace(SHORT, delegates=4, disasters=("quorum",), every_ms=(2_000, 4_000),
                  slot_ms=500, fault_ms=40_000)  # fmt: skip
@@ -249,9 +254,7 @@ FINALITY = (
     Mutant("takes a certificate below quorum", _check_certificates(_signatures_alone), FALSE),
     Mutant("verifies no certificate", _check_certificates(lambda *_: None), FALSE),
     Mutant("a half is a quorum", _replace(members, "quorum_of", lambda n: n // 2), SPLITS),
-    Mutant(
-        "fork choice ignores certificates", _replace(Certificates, "top", lambda _: b""), FORKED
-    ),
+    Mutant("fork choice ignores certificates", _replace(Certificates, "top", lambda _: b""), SLOW),
     Mutant("no back-off", _replace(finality, "backoff_step", lambda *_: 1), SILENT),
     Mutant(
         "payments while nothing is final",

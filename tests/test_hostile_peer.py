@@ -378,7 +378,7 @@ async def test_votes_with_bad_signatures(network: Network) -> None:
         for n in range(5):
             assert not peer.gone
             peer.send(m.Votes((network.vote(slot + n, secrets.token_bytes(32)).raw,)))
-        vote = network.vote(slot, secrets.token_bytes(32))
+        vote = network.vote(slot + 9, secrets.token_bytes(32))  # what is settled is not judged
         forged = Certificate(vote.ballot, b"\1", vote.signature[:64])
         for copy in (b"\1", b"\2"):
             other.send(m.Certificates((replace(forged, bitmap=copy).raw,)))

@@ -27,7 +27,8 @@ FLOORS = {
     "light": 5, "trust": 5,
     "admin": 6, "duty": 6, "daemon": 6, "networks": 6,
     "terminal": 7, "device": 7, "replay": 7, "simulate": 7, "tail": 7, "testnet": 7,
-    "cli_device": 7, "cli_light": 7, "cli": 7, "dipnetd_signer": 7, "dipnetd": 7,
+    "cli_device": 7, "cli_light": 7, "cli": 7,
+    "dipnetd_settings": 7, "dipnetd_new": 7, "dipnetd_signer": 7, "dipnetd": 7,
     "watch": 5, "wallet": 7, "cli_sending": 7, "cli_delegate": 7, "cli_delegate_views": 7,
 }  # fmt: skip
 # Files of one floor that may see one another, in this order (later imports earlier).
@@ -41,7 +42,7 @@ STAIRS = [
     ["admin", "duty", "daemon"],
     ["mailbox", "libp2p_link", "libp2p_host", "net"],
     ["terminal", "device", "replay", "simulate", "tail", "cli_device", "cli_light", "cli"],
-    ["terminal", "testnet", "dipnetd_signer", "dipnetd"],
+    ["terminal", "testnet", "dipnetd_settings", "dipnetd_new", "dipnetd_signer", "dipnetd"],
     ["metrics", "watch", "rpc"],
     ["terminal", "wallet", "cli_sending", "cli_delegate", "cli_delegate_views", "cli"],
 ]
@@ -141,8 +142,8 @@ def test_every_refusal_is_used_and_known() -> None:
     assert not unused, f"refusals nobody raises: {unused}"
 
 
-def test_record_prefixes_are_unique() -> None:
-    seen: dict[bytes, str] = {}
+def record_prefixes() -> Iterator[tuple[bytes, str]]:
+    """The first byte of each kind of record, and the name of its constant."""
     for path in sources():
         for node in tree(path).body:
             if not isinstance(node, ast.Assign | ast.AnnAssign):
@@ -151,9 +152,14 @@ def test_record_prefixes_are_unique() -> None:
                 prefix = getattr(node.value, "value", None)
                 named = isinstance(target, ast.Name) and target.id.startswith("KEY_")
                 if named and isinstance(prefix, bytes):
-                    assert len(prefix) == 1, target.id
-                    name = f"{path.stem}.{target.id}"
-                    assert seen.setdefault(prefix, name) == name
+                    yield prefix, f"{path.stem}.{target.id}"
+
+
+def test_record_prefixes_are_unique() -> None:
+    seen: dict[bytes, str] = {}
+    for prefix, name in record_prefixes():
+        assert len(prefix) == 1, name
+        assert seen.setdefault(prefix, name) == name
     assert len(seen) > 10
 
 

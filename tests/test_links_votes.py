@@ -11,7 +11,7 @@ from dipnet.effects import Send
 from dipnet.links import FLUSH_MS
 from dipnet.p2p import messages as m
 from dipnet.p2p.gossip import FETCH_MS_MAX, MENTION_MS
-from dipnet.p2p.scores import SCORE_MIN, VERIFY_BURST_BYTES, VERIFY_BYTES_PER_S
+from dipnet.p2p.scores import LENIENT, SCORE_MIN, VERIFY_BURST_BYTES, VERIFY_BYTES_PER_S
 from dipnet.peering import OFFENCE_OF, UNJUDGED_PUSHED
 from tests.links_bench import GENESIS, Bench, certificate, forged, sent, vote
 
@@ -149,15 +149,16 @@ def test_bytes_that_are_no_vote_end_the_connection(raw: bytes) -> None:
         assert bench.dropped(peer)
 
 
-def test_who_is_ahead_of_us_or_early_is_charged_nothing() -> None:
+def test_who_is_ahead_of_us_or_early_is_never_banned_for_it() -> None:
     """An epoch that we do not know yet, a slot that has not begun here: sync, or a clock."""
     bench = Bench()
     peer = bench.up(1)
-    for slot in range(5, 50):
+    bench.tell(peer, m.Votes((vote(5, epoch=3).raw,)))
+    assert bench.score(peer) == -1
+    for slot in range(6, 200):
         bench.tell(peer, m.Votes((vote(slot, epoch=3).raw,)))
-    assert bench.score(peer) == 0
-    assert "vote_epoch" not in OFFENCE_OF
-    assert "vote_slot" not in OFFENCE_OF
+    assert bench.score(peer) == LENIENT["untimely"]
+    assert not bench.dropped(peer)
     assert "vote_limit" not in OFFENCE_OF
     # and it may be judged again, when we are as far
     assert bench.hear(peer, m.Votes((vote(5, epoch=3).raw,))) is not None

@@ -8,12 +8,10 @@ from dipnet.effects import (
     DialFailed,
     Disconnected,
     Drop,
-    Publish,
     Received,
     Reply,
     Send,
     Sign,
-    Verified,
     Verify,
     Woke,
     Write,
@@ -153,26 +151,3 @@ def test_blocks_of_a_peer_bring_us_to_its_head() -> None:
     assert near.node.chain.head.hash == far.node.chain.head.hash
     assert near.node.links.syncing(near.now_ms) is None
     assert of(near.at_slot(8), Sign)
-
-
-def test_a_signature_that_comes_after_its_epoch_is_of_no_use() -> None:
-    """The signer was busy while blocks of two epochs came in."""
-    far, near = Bench(), Bench()
-    far.start()
-    near.start()
-    far.propose(1)
-    first, *_ = far.node.view.blocks_after((far.node.chain.genesis_hash,))
-    near.now_ms = far.now_ms
-    near.greet()
-    (check,) = of(near.receive(m.Items(Lane.BLOCK, (first,))), Verify)
-    effects = near.step(Verified(check.ticket, near.node.check(check.kind, check.items)))
-    (asked,) = of(effects, Sign)
-    signed = near.signed(asked)
-    for slot in range(2, 3 * far.genesis.epoch_slots):
-        far.propose(slot)
-    near.now_ms = far.now_ms
-    blocks = list(far.node.view.blocks_after((far.node.chain.genesis_hash,)))
-    near.answered(near.receive(m.Items(Lane.BLOCK, tuple(blocks[1:]))))
-    assert near.node.chain.epoch.number >= 2
-    assert asked.ballot.epoch not in near.node.chain.sets
-    assert not of(near.step(signed), Publish)

@@ -61,6 +61,16 @@ def test_bootstrap_first_and_always() -> None:
     assert BOOT[0] in book.to_dial(due + DIAL_MS_MAX, slots, 1)
 
 
+def test_a_bootstrap_that_is_lost_again_and_again_is_dialled_as_often() -> None:
+    """However long a busy machine could not keep its peers, it is back soon after."""
+    book, slots, now = book_of(), Slots(local=False), 0
+    for _ in range(40):
+        assert BOOT[0] in book.to_dial(now, slots, 1)
+        book.on_connected(now, BOOT[0])
+        book.on_lost(now, BOOT[0], 0)
+        now += REDIAL_TRUSTED_MS_MAX
+
+
 def test_own_address_is_no_bootstrap_and_a_wrong_one_is_the_operators() -> None:
     assert len(book_of(bootstrap=[address(0)])) == 0
     with pytest.raises(Invalid, match="bootstrap /ip4/nowhere") as refusal:
@@ -135,9 +145,14 @@ def test_a_connection_that_broke_is_dialled_again_at_once_with_jitter() -> None:
     assert not book.returning(10**9)
 
 
-def test_a_connection_that_keeps_breaking_is_dialled_less_and_less() -> None:
-    book, slots, now, waits = book_of(bootstrap=[]), Slots(local=False), 0, []
+@pytest.mark.parametrize(("anchor", "most"), [(True, 10), (False, 30)])
+def test_a_connection_that_keeps_breaking_is_dialled_less_and_less(anchor: bool, most: int) -> None:
+    book, slots, now, waits = book_of(bootstrap=[]), Slots(local=False), 0, list[int]()
     learn(book, range(10, 11))
+    for number in range(20, 20 if anchor else 20 + ANCHORS_MAX):  # others are the anchors
+        learn(book, range(number, number + 1))
+        book.on_connected(0, address(number, public(number)))
+        slots.on_connected(peer_id(number), address(number, public(number)), outbound=True)
     text = address(10, public(10))
     for _ in range(8):
         assert book.to_dial(now, slots, 1) == [text]
@@ -148,7 +163,7 @@ def test_a_connection_that_keeps_breaking_is_dialled_less_and_less() -> None:
             now += REDIAL_KNOWN_MS
         book._dialling.clear()
         waits.append((now - start) // REDIAL_KNOWN_MS)
-    assert waits == [1, 2, 4, 8, 16, 30, 30, 30]
+    assert waits == [min(wait, most) for wait in (1, 2, 4, 8, 16, 32, 64, 128)]
     book.on_connected(now, text)
     book.on_lost(now + STOOD_MS, text, 0)
     assert book.to_dial(now + STOOD_MS, slots, 1) == [text]
@@ -359,7 +374,7 @@ def test_trusted_is_dialled_again_soon() -> None:
             now += REDIAL_KNOWN_MS
         book._dialling.clear()
         waits.append((now - start) // REDIAL_KNOWN_MS)
-    assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
+    assert waits == [1, 2, 4, 8, 10, 10, 10, 10]
 
 
 def test_a_dial_that_crossed_did_not_fail() -> None:

@@ -8,6 +8,7 @@ from dipnet.p2p.scores import (
     BAN_MS_MAX,
     BAN_MS_MIN,
     BANS_MAX,
+    LENIENT,
     MESSAGE_BYTES,
     OFFENCES,
     PAST_MAX,
@@ -39,7 +40,10 @@ def scores(*peers: str, local: bool = False) -> Scores:
     return made
 
 
-@pytest.mark.parametrize(("offence", "points"), OFFENCES.items())
+HARD = [(offence, points) for offence, points in OFFENCES.items() if offence not in LENIENT]
+
+
+@pytest.mark.parametrize(("offence", "points"), HARD)
 def test_each_offence_bans_when_it_adds_up(offence: str, points: int) -> None:
     table = scores("a", "b")
 
@@ -53,6 +57,21 @@ def test_each_offence_bans_when_it_adds_up(offence: str, points: int) -> None:
     assert not table.banned(0, "b", "9.9.9.9")
     assert not table.banned(BAN_MS_MIN, "a", HOST)
     assert table.offend(0, "b", "9.9.9.9", offence, times=needed)
+
+
+@pytest.mark.parametrize(("offence", "lowest"), LENIENT.items())
+def test_what_may_be_our_own_fault_bans_nobody_alone(offence: str, lowest: int) -> None:
+    table = scores("a", "b")
+    assert not table.offend(0, "a", HOST, offence)
+    assert table.score(0, "a") == OFFENCES[offence]
+    assert not table.offend(0, "a", HOST, offence, times=10_000)
+    assert table.score(0, "a") == lowest > SCORE_MIN
+    assert not table.banned(0, "a", HOST)
+    assert table.offend(0, "a", HOST, "invalid_block"), "it had little left"
+    table.offend(0, "b", "9.9.9.9", "invalid_block")
+    table.offend(0, "b", "9.9.9.9", "bad_signature")
+    assert not table.offend(0, "b", "9.9.9.9", offence)
+    assert table.score(0, "b") == -70, "and takes nothing from who has less"
 
 
 def test_points_heal() -> None:

@@ -31,8 +31,8 @@ from tests.chain_builder import (
     with_fields,
 )
 from tests.memory import Memory
+from tests.node_bench import Bench
 from tests.sim_scenario import network
-from tests.test_node import Bench
 
 OFFENDER = "delegate 1"
 GAS = reports.REPORT_GAS

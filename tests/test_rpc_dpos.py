@@ -1,5 +1,6 @@
 """dpos_status, dpos_schedule and the numbers of /metrics over a real chain that becomes final."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from dipnet.metrics import render
 from dipnet.rpc import readings
 from tests.chain_builder import USERS, address_of, transfer
 from tests.rpc_node import Node, ask, error
+from tests.vectors import ROOT
 
 
 @pytest.fixture
@@ -180,6 +182,16 @@ def test_metrics(node: Node) -> None:
     found = metrics(node)
     assert found["dipnet_clock_offset_seconds"] == -1.5
     assert found["dipnet_offenders"] == 1
+
+
+def test_every_metric_is_in_the_operators_page(node: Node) -> None:
+    node.clock_offset = 0
+    node.produce()
+    page = set(re.findall(r"\w+", (ROOT / "docs" / "operating.md").read_text()))
+    parts = re.compile(r"^dipnet_(\w+?)(_bucket|_count|_sum)?($|{)")
+    names = {found[1] for name in metrics(node) if (found := parts.match(name))}
+    assert len(names) > 30
+    assert not names - page
 
 
 def test_delegates_have_their_numbers(node: Node) -> None:

@@ -138,3 +138,18 @@ def test_the_signature_is_of_the_ballot() -> None:
     answer = LocalSigner(SECRET, opened(disk), CHAIN_ID).sign(ballot)
     assert crypto.recover(ballot.digest(CHAIN_ID), answer.signature) == ACCOUNT
     assert answer.state == VoteState(3, 0, 0, 9)
+
+
+def test_the_same_ballot_is_the_same_signature_and_no_other_is() -> None:
+    disk = CrashDisk(Random(1))
+    write(PATH, encode(CHAIN_ID, ACCOUNT, VoteState()), disk)
+    signer = LocalSigner(SECRET, opened(disk), CHAIN_ID)
+    for kind in Kind:
+        ballot = Ballot(kind, 0, 5, b"A" * 32, 0)
+        first = signer.sign(ballot)
+        before = disk.points
+        assert signer.sign(ballot) == first
+        assert disk.points == before
+        assert not signer.sign(Ballot(kind, 0, 5, b"B" * 32, 0)).signature
+    again = LocalSigner(SECRET, opened(disk), CHAIN_ID)  # it remembers slots, not ballots
+    assert not again.sign(Ballot(Kind.COMMIT, 0, 5, b"A" * 32, 0)).signature

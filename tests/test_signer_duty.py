@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -69,7 +70,7 @@ def test_a_ballot_is_signed_or_refused() -> None:
         assert signed.state == VoteState(0, 0, 4, 0)
         assert crypto.recover(BALLOT.digest(CHAIN_ID), signed.signature) == ACCOUNT
         world.came.clear()
-        one.sign(Sign(6, BALLOT))
+        one.sign(Sign(6, replace(BALLOT, block_id=b"B" * 32)))
         assert world.wait() == (Signed(6, b"", VoteState(0, 0, 4, 0)),)
         assert one.complaint is None
 

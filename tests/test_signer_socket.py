@@ -192,6 +192,23 @@ def test_a_signer_that_was_started_anew_is_asked_at_once(tmp_path: Path, ask: As
         assert node.sign(prevote(6)).signature
 
 
+def test_a_signer_that_was_set_back_meanwhile_is_not_taken(tmp_path: Path, ask: Ask) -> None:
+    with signer_process(tmp_path):
+        node = ask(tmp_path)
+        backup = (tmp_path / "delegate.votes").read_bytes()
+        assert node.sign(prevote(5)).signature
+        newest = (tmp_path / "delegate.votes").read_bytes()
+    (tmp_path / "delegate.votes").write_bytes(backup)
+    with signer_process(tmp_path):
+        answer = node.sign(prevote(6))
+        assert not answer.signature
+        assert "it has forgotten what it signed" in answer.refusal
+        assert answer.state.prevoted == 5
+    (tmp_path / "delegate.votes").write_bytes(newest)
+    with signer_process(tmp_path):
+        assert ask(tmp_path).sign(prevote(6)).signature
+
+
 def test_a_second_signer_is_refused(tmp_path: Path) -> None:
     with signer_process(tmp_path):
         with pytest.raises(Invalid) as caught:

@@ -133,6 +133,15 @@ def test_two_processes_never_hold_one_file(tmp_path: Path) -> None:
     VoteFile(path, CHAIN_ID, ACCOUNT).close()
 
 
+def test_a_file_that_others_may_replace_is_refused(tmp_path: Path) -> None:
+    path = made(tmp_path)
+    for mode in (0o770, 0o777, 0o1777):
+        tmp_path.chmod(mode)
+        assert "others may put files into" in refused("config", path)
+    tmp_path.chmod(0o755)
+    VoteFile(path, CHAIN_ID, ACCOUNT).close()
+
+
 def test_after_close_nothing_is_kept(tmp_path: Path) -> None:
     votes = VoteFile(made(tmp_path), CHAIN_ID, ACCOUNT)
     votes.close()

@@ -96,7 +96,7 @@ def test_no_signature_of_a_settled_slot_is_looked_at() -> None:
     old, late = (replace(vote(prevotes(slot), 1, 4), signature=UNSIGNED) for slot in (12, 13))
     found = check([old.raw, late.raw], sets, CHAIN_ID, 12 + VOTE_LATE_SLOTS)
     assert [one.code for one in found if isinstance(one, Invalid)] == [
-        "vote_slot",
+        "vote_old",
         "vote_signature",
     ]
 
@@ -152,20 +152,20 @@ def test_slots_ahead_of_the_clock_and_past_ones_are_refused() -> None:
     now = 1_000
     tell(tally, [prevotes(now + VOTE_AHEAD_SLOTS), prevotes(now - VOTE_SLOTS_MAX + 1)], now=now)
     assert refusal(tally, prevotes(now + VOTE_AHEAD_SLOTS + 1), now=now) == "vote_slot"
-    assert refusal(tally, prevotes(now - VOTE_SLOTS_MAX), now=now) == "vote_slot"
+    assert refusal(tally, prevotes(now - VOTE_SLOTS_MAX), now=now) == "vote_old"
     tally.prune(990, now)
     tell(tally, [prevotes(990 - VOTE_LATE_SLOTS + 1)], now=now)
-    assert refusal(tally, prevotes(990 - VOTE_LATE_SLOTS), now=now) == "vote_slot"
+    assert refusal(tally, prevotes(990 - VOTE_LATE_SLOTS), now=now) == "vote_old"
     tally.prune(900, now)
-    assert refusal(tally, prevotes(990 - VOTE_LATE_SLOTS), now=now) == "vote_slot"
-    assert refusal(fresh(), prevotes(0)) == "vote_slot", "nobody votes on genesis"
+    assert refusal(tally, prevotes(990 - VOTE_LATE_SLOTS), now=now) == "vote_old"
+    assert refusal(fresh(), prevotes(0)) == "vote_old", "nobody votes on genesis"
 
 
 def test_a_clock_that_was_wrong_shuts_nothing_out() -> None:
     tally = fresh()
     tell(tally, [prevotes(100)], now=100)
     tell(tally, [prevotes(10**6)], 1, now=10**6)
-    assert refusal(tally, prevotes(100), now=10**6) == "vote_slot"
+    assert refusal(tally, prevotes(100), now=10**6) == "vote_old"
     tell(tally, [prevotes(100, OTHER)], now=100)
     assert names(tally) == [], "the first was forgotten"
     tell(tally, [prevotes(101)], now=101)

@@ -23,6 +23,7 @@ from dipnet.consensus.votes import (
     check_votes,
     decode_certificate,
     decode_vote,
+    vote_id,
 )
 from dipnet.crypto import address, keccak256
 from dipnet.errors import Invalid
@@ -159,6 +160,15 @@ def judged(raw: bytes) -> None:
         except Invalid as refused:
             found = raw if refused.code in codes else b""
         assert found == raw
+
+
+@given(VOTES, VOTES, st.binary(min_size=65, max_size=65))
+def test_a_vote_is_named_without_reading_it(one: Vote, other: Vote, signature: bytes) -> None:
+    """By all but the signature; so what is no vote has the id of none."""
+    assert vote_id(one.raw) == vote_id(one.raw[:-65] + signature) == one.id
+    assert (one.id == other.id) is (one.raw[:-65] == other.raw[:-65])
+    for raw in (one.raw[1:], one.raw + b"\0", one.raw[:-1], signature):
+        assert vote_id(raw) != one.id
 
 
 @given(st.binary(max_size=200))

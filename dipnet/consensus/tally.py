@@ -67,7 +67,7 @@ def check(
 ) -> list[Vote | Invalid]:
     """Each of ``raws`` as a vote that a member of a known set has signed, or why it is none.
 
-    Codes: those of ``decode_vote``, ``vote_slot``, ``vote_epoch``, ``vote_member``,
+    Codes: those of ``decode_vote``, ``vote_old``, ``vote_epoch``, ``vote_member``,
     ``vote_signature``. Pure; all signatures in one native batch, but none of a vote that is
     forgotten above this final slot: anybody can keep old votes and send them again.
     """
@@ -77,7 +77,7 @@ def check(
         try:
             vote = decode_vote(raw)
             if vote.ballot.slot <= final_slot - VOTE_LATE_SLOTS:
-                raise Invalid("vote_slot", f"slot {vote.ballot.slot} is settled")
+                raise Invalid("vote_old", f"slot {vote.ballot.slot} is settled")
             members.append(_set_of(vote.ballot, sets, vote.index))
         except Invalid as refusal:
             judged.append(refusal)
@@ -134,9 +134,9 @@ class Tally:
     def add(self, vote: Vote, slot_now: int) -> Certificate | None:
         """Keeps a vote that ``check`` has passed; the certificate that it completes.
 
-        Raises ``Invalid``: ``vote_slot`` (ahead of the clock or forgotten), ``vote_epoch``,
-        ``vote_member``, ``vote_limit`` (two others of this member, kind, slot and epoch are kept).
-        The same vote again changes nothing.
+        Raises ``Invalid``: ``vote_slot`` (ahead of the clock), ``vote_old`` (forgotten),
+        ``vote_epoch``, ``vote_member``, ``vote_limit`` (two others of this member, kind, slot and
+        epoch are kept). The same vote again changes nothing.
         """
         ballot = vote.ballot
         self._check_slot(ballot.slot, slot_now)
@@ -192,8 +192,9 @@ class Tally:
     def _check_slot(self, slot: int, slot_now: int) -> None:
         self.prune(0, slot_now)
         if slot not in self._window:
+            code = "vote_old" if slot < self._window.start else "vote_slot"
             window = f"from {self._window.start} to {slot_now + VOTE_AHEAD_SLOTS}"
-            raise Invalid("vote_slot", f"slot {slot}, votes count {window}")
+            raise Invalid(code, f"slot {slot}, votes count {window}")
 
     def _state(self, signer: bytes, new: Statement) -> None:
         """Keeps a statement of ``signer`` and looks for the offence that it completes."""

@@ -90,7 +90,12 @@ class Vote:
     @property
     def id(self) -> bytes:
         """Names the vote to gossip: two signatures of one ballot by one author are one vote."""
-        return keccak256(self.raw[:-SIGNATURE_BYTES])
+        return vote_id(self.raw)
+
+
+def vote_id(raw: bytes) -> bytes:
+    """The id of the vote in ``raw``; of what is none, 32 bytes that are the id of no vote."""
+    return keccak256(raw[:-SIGNATURE_BYTES])
 
 
 def decode_vote(raw: bytes) -> Vote:

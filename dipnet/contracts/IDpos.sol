@@ -53,6 +53,7 @@ interface IDpos {
     function claim() external returns (uint256 paid);
 
     /// Two records [1, kind, epoch, slot, block id, justify slot, signature] that prove an offence.
+    /// The sender is rewarded; a proposer who reports for no fee is, in the place of the sender.
     function submitEvidence(bytes calldata first, bytes calldata second)
         external
         returns (uint256 reward);

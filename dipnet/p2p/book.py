@@ -33,7 +33,7 @@ DIAL_MS_MAX: Final = 30_000
 REDIAL_MS: Final = 30_000
 REDIAL_MS_MAX: Final = 3_600_000
 REDIAL_KNOWN_MS: Final = 1_000  # trusted or reached before
-REDIAL_TRUSTED_MS_MAX: Final = 60_000  # bootstrap and anchors
+REDIAL_TRUSTED_MS_MAX: Final = 10_000  # bootstrap and anchors: who is cut off is back soon
 REDIAL_LOST_MS: Final = 500
 STOOD_MS: Final = 10_000  # what a connection must have lasted to be dialled again at once
 FAILURES_MAX: Final = 3  # in a row, then hearsay is dropped
@@ -193,7 +193,8 @@ class AddressBook:
         if entry is None:
             return
         if now_ms < entry.success_ms + STOOD_MS:
-            entry.due_ms = now_ms + min(REDIAL_KNOWN_MS << min(entry.failures, 32), REDIAL_MS)
+            most = REDIAL_TRUSTED_MS_MAX if entry.trusted else REDIAL_MS
+            entry.due_ms = now_ms + min(REDIAL_KNOWN_MS << min(entry.failures, 32), most)
             entry.failures += 1
         else:
             entry.due_ms = now_ms + draw % REDIAL_LOST_MS

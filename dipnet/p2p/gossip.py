@@ -6,7 +6,7 @@ Rules that bind this file (DESIGN 7):
   transactions and vertices are announced by id and fetched.
 * One peer at a time is asked for an id. It has FETCH_MS_MAX; then the next that announced it.
   When nobody is left the id is forgotten: the next tips bring it back.
-* A block that a vote names is mostly on its way: it is fetched only if it is MENTION_MS late.
+* A block that a certificate names is mostly on its way: it is fetched if it is MENTION_MS late.
 * Nothing else is sent at once. ``flush`` gives the batches, lane by lane (votes, certificates,
   blocks, transactions, vertices), so that a flood of readings never stands before a block.
 * All that one peer can make us remember is bounded and released by ``forget``.
@@ -220,8 +220,8 @@ class Gossip:
         ids: Iterable[bytes],
         have: Have,
     ) -> None:
-        """``peer`` spoke of ``ids`` (a vote for a block): ask it in MENTION_MS, if we still lack
-        them. It need not have them."""
+        """``peer`` spoke of ``ids`` (a certificate of a block): ask it in MENTION_MS, if we still
+        lack them. It need not have them."""
         offerer = self._peers.get(peer)
         if offerer is None:
             return

@@ -28,7 +28,11 @@ OFFENCES: Final[dict[str, int]] = {
     "unasked": -5,  # an answer to no question, a second hello: right form, wrong time
     "silent": -1,  # did not answer in time
     "rate": -1,  # a message over the byte limit
+    "untimely": -1,  # of another epoch or slot than ours: one of us is behind, or a clock is wrong
 }
+LENIENT: Final = {"untimely": -50}
+"""Offences of whoever is honest and meets us when we are wrong: how low they bring a score at most.
+Alone they ban nobody."""
 BAN_MS_MIN: Final = 3_600_000
 BAN_MS_MAX: Final = 86_400_000
 BANS_MAX: Final = 10_000
@@ -154,7 +158,8 @@ class Scores:
         """
         score = self._scores.get(peer) or self._remember(peer, _Score(0, now_ms))
         score.settle(now_ms)
-        score.points += OFFENCES[offence] * times
+        lowest = min(score.points, LENIENT.get(offence, SCORE_MIN))
+        score.points = max(score.points + OFFENCES[offence] * times, lowest)
         if score.points > SCORE_MIN:
             return False
         score.points = 0  # the ban stands for them now
