@@ -31,7 +31,6 @@ ACCOUNTS, DEVICES = 3, 3
 HOSTILE_PERCENT = 30
 LOOK_MS = 250  # how often it is looked whether the network has settled
 SETTLE_MS = 700  # the reckoning is this long after a slot began: its block has arrived
-MEET_SLOTS = 6  # after healing: peers dial one another again and catch up
 CLASSES = (
     "blocks", "final blocks", "borders", "hand-over blocks", "sets changed",
     "sets of nobody of the first", "blocks in back-off", "blocks without payments",
@@ -245,11 +244,11 @@ class Run:
         self.disasters.end()
 
     def _bound_slots(self) -> int:
-        """How soon finality is to resume: within 2n x step slots, after the nodes have met."""
+        """How soon finality is to resume: within 2n x step slots."""
         now = slot_at(self.genesis, self.world.now_ms)
         unfinal = now - self.watch.lowest()
         step = backoff_step(unfinal, self.genesis.backoff_slots)
-        return 2 * self.mix.delegates * step + MEET_SLOTS
+        return 2 * self.mix.delegates * step
 
     def _watch_finality(self, slot: int) -> None:
         """Note when every honest node has a final block of the peace."""
