@@ -103,6 +103,8 @@ class Outcome:
     """From the end of the load until the DAGs were equal."""
     resumed_slots: int | None = None
     """From the peace until a block was final on every honest node that was made after it."""
+    bound_slots: int = 0
+    """How long that may take."""
     latencies_ms: list[int] = field(default_factory=list)
     """Of finality in peace: from the start of a slot to each honest node's knowing it final."""
     happened: dict[str, int] = field(default_factory=dict)
@@ -309,6 +311,7 @@ class Run:
             payments=len(self.ledger.payments),
             settled_ms=self.settled_ms,
             resumed_slots=resumed,
+            bound_slots=bound,
             latencies_ms=sorted(self.watch.latencies_ms(self.resumed_ms or 0, world.now_ms)),
             happened=self._happened(),
             violations=broken,

@@ -255,13 +255,14 @@ def outcome(**fields: object) -> dict[str, object]:
     """As a worker tells it."""
     usual: dict[str, object] = {
         "seed": 0, "trace": "a", "events": 1, "virtual_ms": 1, "settled_ms": 250,
-        "resumed_slots": 1, "latencies_ms": [100], "happened": {"blocks": 1}, "violations": [],
+        "resumed_slots": 1, "bound_slots": 8, "latencies_ms": [100],
+        "happened": {"blocks": 1}, "violations": [],
     }  # fmt: skip
     return usual | fields
 
 
 def run_of(monkeypatch: pytest.MonkeyPatch, told: list[dict[str, object]]) -> sim_run.Totals:
-    monkeypatch.setattr(sim_run, "outcomes", lambda *_: iter(told))
+    monkeypatch.setattr(sim_run, "outcomes", lambda *_: iter([dict(one) for one in told]))
     return sim_run.run(0, 1, 1, alone=False)
 
 
