@@ -39,7 +39,10 @@ MARKS = bytes((
 ))  # fmt: skip
 SECTION = {"vote_form", "certificate_form"}
 RECORD = {"record", "oversized"}
-TX = {"rlp", "oversized", "tx_type", "tx_form", "chain_id", "unprotected", "sender", "record"}
+TX = {
+    "rlp", "oversized", "tx_type", "tx_form", "chain_id", "unprotected", "sender", "nonce_max",
+    "tip_above_cap",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
