@@ -178,8 +178,8 @@ def test_a_clock_far_behind_follows_and_is_banned_by_nobody() -> None:
     far.skew_ms = 0
     quiet.pass_slots(20)
     assert len(quiet.world.links) == 6
-    heads = {host.node.chain.head.hash for host in quiet.world.hosts if host.node is not None}
-    assert len(heads) == 1
+    chains = [host.node.chain for host in quiet.world.hosts if host.node is not None]
+    assert min(one.final.slot for one in chains) + 1 >= max(one.head.slot for one in chains) > 70
 
 
 def test_half_the_network_down_is_no_end() -> None:
