@@ -1,6 +1,7 @@
 """The other delegates of the node's network: what they vote and propose, and what they forge.
 
-They know each other's keys and ours. They share one chain, which follows all that they hear of, so
+They know each other's keys, and ours, which they hardly use: a node that hears that somebody else
+signs with its key signs no more. They share one chain, which follows all that they hear of, so
 that they can build and vote on anything; it may end on another branch than the node's.
 """
 
@@ -29,8 +30,8 @@ from tests.memory import Memory
 from tests.node_fuzz_world import U64, US, World
 
 KEPT = 64
-SLOTS_TRIED = 200
-"""More than the longest step of the back-off."""
+SLOTS_TRIED = 400
+"""Some turns at the longest step of the back-off."""
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 
 
@@ -145,11 +146,18 @@ class Delegates:
     def _members(self, ballot: Ballot) -> Members:
         return self.chain.sets.get(ballot.epoch, self.chain.epoch.members)
 
+    def _others(self, members: Members) -> list[int]:
+        """Whose key they sign with."""
+        if self.world.bad(0.01):
+            return list(range(len(members)))
+        others = [at for at, one in enumerate(members.addresses) if one != address_of(US)]
+        return others or [0]
+
     def vote(self) -> bytes:
         """One vote, true or false."""
         rng, ballot = self.rng, self.ballot()
         members = self._members(ballot)
-        index = rng.randrange(len(members))
+        index = rng.choice(self._others(members))
         vote = self._signed(ballot, index, members.addresses[index])
         if not self.world.bad(0.5):
             self.hear(vote)
@@ -178,8 +186,9 @@ class Delegates:
         """All that is needed, or more, or less."""
         members = self._members(ballot)
         least = members.quorum - self.world.bad(0.3)
-        count = self.rng.randrange(max(least, 1), len(members) + 1)
-        chosen = sorted(self.rng.sample(range(len(members)), count))
+        others = self._others(members)
+        count = min(self.rng.randrange(max(least, 1), len(members) + 1), len(others))
+        chosen = sorted(self.rng.sample(others, count))
         votes = [self._signed(ballot, at, members.addresses[at]) for at in chosen]
         certificate = certificate_of(votes, members)
         if count >= members.quorum:
@@ -247,6 +256,8 @@ class Delegates:
                     place = chain.place(parent, slot, carried)
                 except (Invalid, Corrupt):  # of no block that is here
                     break
-                if rules.leader(place.epoch, slot, place.links.final[1]) is not None:
+                leader = rules.leader(place.epoch, slot, place.links.final[1])
+                ours = leader == address_of(US) and len(place.epoch.members) > 1
+                if leader is not None and (not ours or self.world.bad(0.02)):
                     return self.net.child(chain, parent.hash, slot, (), carried)
-        raise AssertionError("the back-off leaves no slot")
+        raise AssertionError("no slot is left to them")

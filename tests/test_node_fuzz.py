@@ -36,8 +36,6 @@ from tests.peer_ids import address, peer_id
 
 HOUR_MS = 3_600_000
 STEPS = 3_000
-JUDGED = (0, 1, 3)
-"""Seeds whose clock is right for long enough that hostile votes are of what is not settled."""
 
 
 def tables(owner: object, name: str = "") -> Iterator[tuple[str, int]]:
@@ -60,8 +58,8 @@ def test_whatever_peers_send_the_node_goes_on(seed: int) -> None:
     if world.malice < 1:  # there was enough order for some finality
         assert node.chain.final.height
         assert node.chain.epoch.number
-    if seed in JUDGED:
-        assert {"vote_signature", "vote_member"} <= fuzz.refused.keys()
+    if world.malice > 0.1:
+        assert sum(code.startswith(("vote_", "certificate_")) for code in fuzz.refused) >= 4
     fuzz.leave()
     links = node.links
     left = dict(tables(links, "links")) | {"checks": len(node._checks)}
