@@ -83,7 +83,8 @@ bench: $(VENV)/built ## the benchmarks, each beside its limit
 sanitize: ## the native tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@$(MAKE) --no-print-directory -C native sanitize
 
-fuzz: ## FUZZ_SECONDS=n seconds of libFuzzer for each decoder; needs clang
+fuzz: $(VENV)/built ## FUZZ_SECONDS=n seconds for each decoder, in C by libFuzzer; needs clang
+	$(PY) -m tests.decoder_fuzz --seconds $(FUZZ_SECONDS)
 	@$(MAKE) --no-print-directory -C native fuzz FUZZ_SECONDS=$(FUZZ_SECONDS)
 
 lock: $(VENV)/ready ## write requirements.lock anew from pyproject.toml

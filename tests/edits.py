@@ -23,6 +23,8 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 VARIABLE: Final = "DIPNET_EDIT"
 TEST_S: Final = 60  # of one test: an edit may well make an endless loop
 FAILED, PASSED = 1, 0  # exit codes of pytest
+PLUGINS: Final = ("-p", "tests.edits", "-p", "pytest_timeout", "-p", "_hypothesis_pytestplugin")
+"""Those that are needed: what web3 brings takes longer to import than most tests to run."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,9 @@ def run_tests(tests: Sequence[str], environment: dict[str, str]) -> str:
     with tempfile.TemporaryDirectory() as kept:
         command = [
             sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider",
-            "-p", "tests.edits", "--hypothesis-profile", "found", "--timeout", str(TEST_S), *tests,
+            *PLUGINS, "--hypothesis-profile", "found", "--timeout", str(TEST_S), *tests,
         ]  # fmt: skip
-        more = {"HYPOTHESIS_STORAGE_DIRECTORY": kept, "PYTHONDONTWRITEBYTECODE": "1"}
+        more = {"HYPOTHESIS_STORAGE_DIRECTORY": kept, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
         done = subprocess.run(
             command, cwd=ROOT, env={**os.environ, **more, **environment}, capture_output=True,
             text=True, check=False,

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dipnet.codec import Reader
 from dipnet.consensus import rules
 from dipnet.consensus.evidence import REPORTER
+from dipnet.consensus.header import HASH_ZERO
 from dipnet.consensus.idpos import DPOS_ADDRESS
 from dipnet.consensus.layout import BURNED, Held, Place
 from dipnet.consensus.records import KEY_TX
@@ -58,6 +59,7 @@ def violations(
         yield from _one_node(world, host)
     yield from _payments(world, ledger, nodes)
     yield from _backing_off(world.genesis, nodes[0])
+    yield from _borders(nodes[0])
     yield from _liveness(world, nodes[0], signers, beset)
 
 
@@ -190,6 +192,17 @@ def _backing_off(genesis: Genesis, node: Node) -> Iterator[str]:
             yield f"block {height} is of slot {slot}, where every {step}th may have one"
         if behind >= PAYMENTS_END and not all(tx.to[:19] == SYSTEM for tx in block.txs):
             yield f"block {height} takes payments {behind * unit} slots above the final one"
+
+
+def _borders(node: Node) -> Iterator[str]:
+    """An epoch goes on until the border below it is final."""
+    last = 0
+    for height in range(1, node.chain.head.height + 1):
+        header = node.chain.need(node.view.block_hash_at(height))
+        if header.next_set_hash != HASH_ZERO:
+            if header.final[1] < last:
+                yield f"block {height} is a border above one of slot {last} that is not final"
+            last = header.slot
 
 
 def _liveness(world: World, node: Node, signers: dict[bytes, None], beset: bool) -> Iterator[str]:

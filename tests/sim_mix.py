@@ -15,8 +15,8 @@ DISASTERS = (
 CHANGES = {"shuffle": 2, "replace": 4, "register": 1}  # and how many candidates they need
 SMALL = 6  # larger networks cost more: they have long slots and a light load
 VICES_MAX = 4  # of one hostile delegate
-PACES = ((2_000, 1_500), (2_000, 1_500), (1_000, 600), (300, 250))  # light to heavy
-FAULTS_MS = (15_000, 25_000, 30_000)
+PACES = (*3 * ((2_000, 1_500),), *2 * ((1_000, 600),), (300, 250))  # light to heavy
+FAULTS_MS = (12_000, 20_000, 30_000)
 
 
 @dataclass(frozen=True)

@@ -274,7 +274,7 @@ FINALITY = (
     Mutant(
         "a border above an unfinal border",
         _replace(finality, "is_border", lambda _border, end, slot, _final: slot >= end),
-        SHUFFLED,
+        SILENT,
     ),
     Mutant("hand-over to the wrong set", _replace(Epoch, "members_of", _same_set), SHUFFLED),
     Mutant("keeps no certificate", _around(Certificates, "raise_to", _unwritten), FORGETFUL),

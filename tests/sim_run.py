@@ -47,6 +47,7 @@ class Totals:
     virtual_ms: int = 0
     settled_ms: list[int] = field(default_factory=list)
     resumed_slots: list[int] = field(default_factory=list)
+    resumed_percent: int = 0  # of what is allowed, at most
     latencies_ms: Counter[int] = field(default_factory=Counter)
     happened: Counter[str] = field(default_factory=Counter)
 
@@ -134,6 +135,8 @@ def count_in(totals: Totals, outcome: Outcome) -> None:
         totals.settled_ms.append(outcome["settled_ms"])
     if outcome["resumed_slots"] is not None:
         totals.resumed_slots.append(outcome["resumed_slots"])
+        percent = 100 * outcome["resumed_slots"] // outcome["bound_slots"]
+        totals.resumed_percent = max(totals.resumed_percent, percent)
     totals.latencies_ms.update(outcome.pop("latencies_ms"))
     totals.happened.update(outcome["happened"])
     if totals.seeds % PROGRESS == 0:
@@ -176,7 +179,8 @@ def summary(totals: Totals, wall_s: float, processes: int) -> Iterator[str]:
     resumed, settled = sorted(totals.resumed_slots), sorted(totals.settled_ms)
     yield (
         f"finality back after healing: median {percentile(resumed, 50)} slots, "
-        f"longest {percentile(resumed, 100)}; DAGs equal after the load: "
+        f"longest {percentile(resumed, 100)}, at most {totals.resumed_percent} % of 2n x step; "
+        f"DAGs equal after the load: "
         f"median {percentile(settled, 50) / 1000:.1f} s, "
         f"longest {percentile(settled, 100) / 1000:.1f} s"
     )

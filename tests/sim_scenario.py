@@ -31,7 +31,6 @@ ACCOUNTS, DEVICES = 3, 3
 HOSTILE_PERCENT = 30
 LOOK_MS = 250  # how often it is looked whether the network has settled
 SETTLE_MS = 700  # the reckoning is this long after a slot began: its block has arrived
-MEET_SLOTS = 6  # after healing: peers dial one another again and catch up
 CLASSES = (
     "blocks", "final blocks", "borders", "hand-over blocks", "sets changed",
     "sets of nobody of the first", "blocks in back-off", "blocks without payments",
@@ -104,6 +103,8 @@ class Outcome:
     """From the end of the load until the DAGs were equal."""
     resumed_slots: int | None = None
     """From the peace until a block was final on every honest node that was made after it."""
+    bound_slots: int = 0
+    """How long that may take."""
     latencies_ms: list[int] = field(default_factory=list)
     """Of finality in peace: from the start of a slot to each honest node's knowing it final."""
     happened: dict[str, int] = field(default_factory=dict)
@@ -248,11 +249,11 @@ class Run:
         self.disasters.end()
 
     def _bound_slots(self) -> int:
-        """How soon finality is to resume: within 2n x step slots, after the nodes have met."""
+        """How soon finality is to resume: within 2n x step slots."""
         now = slot_at(self.genesis, self.world.now_ms)
         unfinal = now - self.watch.lowest()
         step = backoff_step(unfinal, self.genesis.backoff_slots)
-        return 2 * self.mix.delegates * step + MEET_SLOTS
+        return 2 * self.mix.delegates * step
 
     def _watch_finality(self, slot: int) -> None:
         """Note when every honest node has a final block of the peace."""
@@ -313,6 +314,7 @@ class Run:
             payments=len(self.ledger.payments),
             settled_ms=self.settled_ms,
             resumed_slots=resumed,
+            bound_slots=bound,
             latencies_ms=sorted(self.watch.latencies_ms(self.resumed_ms or 0, world.now_ms)),
             happened=self._happened(),
             violations=broken,

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 from websockets.sync.client import connect
 
-from dipnet import keys
+from dipnet import dipnetd, keys
 from dipnet.cli import app
 from dipnet.codec import to_hex
 from dipnet.consensus.idpos import DPOS_ADDRESS
@@ -94,3 +94,18 @@ def test_a_stake_is_streamed_and_becomes_final(node: tuple[Process, str, Path]) 
     assert log["topics"][1][-40:] == BOB[2:].lower()
     assert ask(url, "eth_getLogs", {"fromBlock": "earliest", "toBlock": "finalized"}) == [log]
     assert ask(url, "dpos_account", BOB, "finalized")["stake"] == hex(3 * 10**18)
+
+
+def test_a_delegate_that_starts_paused_signs_when_it_is_told_to(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    made = CliRunner().invoke(dipnetd.app, ["init", "--data", str(data), "--slot-ms", "200"])
+    assert made.exit_code == 0, made.output
+    run = ("run", "--data", str(data), "--local", "--rpc-port", "0", "--paused")
+    with running(tmp_path / "log", "dipnetd", *run, "--listen", "/ip4/127.0.0.1/tcp/0") as process:
+        words = process.says("rpc http://").split()
+        url = next(word for word in words if word.startswith("http://"))
+        assert str(data) in process.says("signing is paused: dipnet delegate resume --data")
+        status = ask(url, "dpos_status")
+        assert (status["head"]["height"], status["delegate"]["silent"]) == (0, "paused")
+        assert told(data, "resume")["paused"] is False
+        until(lambda: ask(url, "dpos_status")["finalized"]["height"], "a final block", process)

@@ -296,6 +296,34 @@ def test_liar_and_honest_together() -> None:
         now += 100
 
 
+def test_peers_that_give_one_block_just_in_time_do_not_keep_the_others_from_being_asked() -> None:
+    """Each answer is new and true, and with it we would never arrive."""
+    sync, height, now = Sync(), 0, 0
+    chain = [hash_at(h) for h in range(1001)]
+    liars = {f"liar {number}": (0, 0) for number in range(2 * PEERS_ASKED_MAX)}  # request, asked
+    while height < 1000:
+        assert now < 60_000
+        for number, name in enumerate(liars):
+            sync.claims(now, name, status(10**6, b"%d" % number), height)
+            request, asked_ms = liars[name]
+            if request and now >= asked_ms + REQUEST_MS_MAX - 200:
+                height += len(sync.on_blocks(now, name, Blocks(request, (b"new",), True)) or ())
+                sync.imported(now, name, height, 1, (height, chain[height]))
+                liars[name] = (0, 0)
+        sync.claims(now, "good", status(1000), height)
+        for peer, request in asked(sync, now, height).items():
+            if peer != "good":
+                liars[peer] = (request.request, now)
+                continue
+            after = chain[height + 1 :]
+            answer = decode("sync", serve_blocks(request, lambda _, after=after: after))
+            assert isinstance(answer, Blocks)
+            height += len(sync.on_blocks(now, peer, answer) or ())
+            sync.imported(now, peer, height, len(answer.raws), (height, chain[height]))
+        sync.on_tick(now)
+        now += 100
+
+
 def test_side_branch_longer_than_one_answer() -> None:
     """The next locator starts at what was delivered, not at our own chain."""
     sync = Sync()

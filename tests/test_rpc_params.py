@@ -7,16 +7,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dipnet.errors import Invalid
-from dipnet.rpc import filters, params
+from dipnet.rpc import callparams, filters, params
+from dipnet.rpc.callparams import CallRequest
 from dipnet.rpc.filters import ANY_STREAM, LogFilter, LogQuery, StreamFilter
 from dipnet.rpc.method import Kind
-from dipnet.rpc.params import ByHash, CallRequest
+from dipnet.rpc.params import ByHash
 
 ADDRESS = "0x" + "aB" * 20
 HASH = "0x" + "11" * 32
 KINDS = {
     name: kind
-    for room in (params, filters)
+    for room in (params, callparams, filters)
     for name, kind in vars(room).items()
     if isinstance(kind, Kind)
 }

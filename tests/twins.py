@@ -32,7 +32,7 @@ from dipnet.tx import sign_tx
 from tests.sim import World
 from tests.sim_final import Watch, offences
 from tests.sim_load import MAX_FEE, secret
-from tests.sim_scenario import MEET_SLOTS, network
+from tests.sim_scenario import network
 from tests.sim_wires import Faults
 
 DELEGATES: Final = 4
@@ -240,7 +240,7 @@ class Twins:
 
     def _bound(self) -> int:
         step = backoff_step(self._slot - self.watch.lowest(), self.genesis.backoff_slots)
-        return 2 * DELEGATES * step + MEET_SLOTS
+        return 2 * DELEGATES * step
 
     def _resume(self) -> int | None:
         """Slots until every honest node has a final block that was made after the healing."""

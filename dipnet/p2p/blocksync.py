@@ -6,7 +6,8 @@ not leave us waiting):
 * Fork choice is not by length (specs/consensus.md 1): a peer is worth asking whose head we have not
   got, if it is as high as ours, or if the peer knows a higher prevote certificate than we.
 * One request a peer, PEERS_ASKED_MAX peers, no two that claim the same head. Each request ends
-  within REQUEST_MS_MAX, each delivery within IMPORT_MS_MAX.
+  within REQUEST_MS_MAX, each delivery within IMPORT_MS_MAX. Who is slow is asked last: few peers
+  that give one block at a time must not be the only ones that are asked.
 * A peer is believed as long as it delivers: blocks that are new, or for STALE_ANSWERS_MAX answers
   higher ones of a branch that we store already. After TRIES_MAX failures in a row it is left
   alone for PAUSE_MS. Silence may be the network's fault, so only answers that lead nowhere are
@@ -26,6 +27,7 @@ from dipnet.p2p.messages import LOCATOR_MAX, Blocks, GetBlocks, Have, Outgoing, 
 BLOCKS_MAX: Final = 128  # of one request
 PEERS_ASKED_MAX: Final = 3
 REQUEST_MS_MAX: Final = 10_000
+SLOW_MS: Final = 2_000  # who took longer for an answer is asked after all others
 IMPORT_MS_MAX: Final = 60_000
 GRACE_MS: Final = 1_000  # a head that is new to us is most often on its way by gossip
 REST_MS: Final = 5_000  # after an answer that brought nothing where nothing better was promised
@@ -45,6 +47,8 @@ class _Peer:
     strange_ms: int | None = None  # since when its heads are unknown to us
     called: bool = False  # sent a block whose parent we lack: ask whatever it claims
     request: int = 0  # in flight, 0 = none
+    asked_ms: int = 0
+    slow: bool = False  # its last answer was
     promised: Status | None = None  # what it claimed when it was asked
     more: bool = False  # its last answer said so
     busy_until_ms: int = 0  # request or import running
@@ -111,7 +115,7 @@ class BlockSync:
                 continue
             self._last_request += 1
             peer.request, peer.promised = self._last_request, peer.status
-            peer.busy_until_ms = now_ms + REQUEST_MS_MAX
+            peer.asked_ms, peer.busy_until_ms = now_ms, now_ms + REQUEST_MS_MAX
             if self._credulous:
                 peer.believed_until_ms, self._credulous = now_ms + BELIEF_MS, False
             marks = locator(ours.head_height, hash_at, peer.cursor[1])
@@ -133,6 +137,7 @@ class BlockSync:
         if len(blocks.raws) > BLOCKS_MAX:
             raise Invalid("peer_message", f"{len(blocks.raws)} blocks, {BLOCKS_MAX} asked for")
         known.request = 0
+        known.slow = now_ms > known.asked_ms + SLOW_MS
         known.more = blocks.more
         known.called = known.called and blocks.more
         known.busy_until_ms = now_ms + IMPORT_MS_MAX
@@ -205,7 +210,7 @@ class BlockSync:
         self._peers.pop(peer, None)
 
     def _by_claim(self, now_ms: int, ours: Status) -> list[str]:
-        """Peers worth asking now, those that never failed and claim most first."""
+        """Peers worth asking now, those that never failed, are quick and claim most first."""
         free = [
             name
             for name, peer in self._peers.items()
@@ -215,7 +220,7 @@ class BlockSync:
         ]
         free.sort()
         free.sort(key=lambda name: self._peers[name].status.claim, reverse=True)
-        return sorted(free, key=lambda name: self._peers[name].tries)
+        return sorted(free, key=lambda name: (self._peers[name].tries, self._peers[name].slow))
 
     def _fail(self, now_ms: int, peer: _Peer) -> bool:
         """Count a failure; whether that was one too many."""

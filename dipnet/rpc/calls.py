@@ -15,9 +15,10 @@ from dipnet.consensus.schedule import slot_start_ms
 from dipnet.errors import Invalid
 from dipnet.rpc import lookup
 from dipnet.rpc.backend import Backend
+from dipnet.rpc.callparams import CALL, CallRequest
 from dipnet.rpc.gas import base_fee_after
 from dipnet.rpc.method import Method, Param, Reverted
-from dipnet.rpc.params import BLOCK, CALL, BlockRef, CallRequest
+from dipnet.rpc.params import BLOCK, BlockRef
 from dipnet.rpc.views import quantity
 from dipnet.state import Journal
 from dipnet.tx import DYNAMIC_FEE, Tx
