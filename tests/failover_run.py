@@ -164,7 +164,7 @@ def fail_over(root: Path, others: int, kills: int, slot_ms: int, seed: int) -> O
         final = network.members[0].final()["height"]
     signed, wire = signed_ballots(signer.output()), network.heard()
     known += offences(list({*signed, *wire}))
-    return Outcome(len(signed), len(wire), tuple(known), tuple(takeovers), final)
+    return Outcome(len(set(signed)), len(wire), tuple(known), tuple(takeovers), final)
 
 
 def main() -> None:
