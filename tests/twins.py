@@ -291,5 +291,5 @@ def search(scenarios: int) -> str:
     """Where the first of so many scenarios that breaks a promise does; empty for none."""
     for number in islice(numbers(), scenarios):
         if found := run_scenario(number).violations:
-            return f"scenario {number}: {found[0].strip()[-120:]}"
+            return f"scenario {number}: {found[0].strip().splitlines()[-1][:120]}"
     return ""
