@@ -11,6 +11,7 @@ from signal import SIGKILL, SIGTERM
 from typing import Any
 
 import httpx
+import requests
 
 from dipnet.codec import to_hex
 from tests.drill_accounts import ETHER, Account, shipped_abi
@@ -141,22 +142,11 @@ class Drill:
     def vote_in(self) -> None:
         """A candidate voted in produces from the right epoch, and one delegate makes room."""
         candidate = next(node for node in self.net.nodes if node.key not in self._genesis_keys())
-        abi = shipped_abi()
-        owner, voter = (Account(self.net.nodes[0].url, self.net.accounts[n], abi) for n in (1, 2))
-        self.owner[candidate.name] = owner.address
         self.calm()
         voted = self.young_epoch()
         before = self.set_of()
         first = self.watcher.final + 1
-        sent = [
-            owner.sends("stake", value=CANDIDATE_STAKE),
-            voter.sends("stake", value=VOTER_STAKE),
-            owner.registers("works", candidate.secret()),
-            owner.sends("vote", [owner.address]),
-        ]
-        owner.receipt(sent[-1])  # who is not registered cannot be voted for
-        sent.append(voter.sends("vote", [owner.address]))
-        hashes = {to_hex(voter.receipt(one)["blockHash"]) for one in sent}
+        hashes = self._stake_and_vote(candidate)
         epochs = {self.ask("eth_getBlockByHash", one, False)["epoch"] for one in hashes}
         self.say(f"web3.py staked and voted for {candidate.name} in epoch {voted}")
         assert epochs == {voted}, f"epochs are too short: {epochs}"
@@ -181,6 +171,22 @@ class Drill:
         assert epochs[0] == voted + AHEAD, epochs
         assert set(slots) <= set(turns)
         assert 2 * len(slots) >= len(turns), "most of its slots were missed"
+
+    def _stake_and_vote(self, candidate: Node) -> set[str]:
+        """Registers it, with the stake of two accounts; the blocks that took the transactions."""
+        abi, url = shipped_abi(), self.net.nodes[0].url
+        with requests.Session() as session:
+            owner, voter = (Account(url, session, self.net.accounts[n], abi) for n in (1, 2))
+            self.owner[candidate.name] = owner.address
+            sent = [
+                owner.sends("stake", value=CANDIDATE_STAKE),
+                voter.sends("stake", value=VOTER_STAKE),
+                owner.registers("works", candidate.secret()),
+                owner.sends("vote", [owner.address]),
+            ]
+            owner.receipt(sent[-1])  # who is not registered cannot be voted for
+            sent.append(voter.sends("vote", [owner.address]))
+            return {to_hex(voter.receipt(one)["blockHash"]) for one in sent}
 
     def _genesis_keys(self) -> set[bytes]:
         return {one.address for one in self.net.genesis.delegates}

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from typing import Any
 
+import requests
 from web3 import Web3
 
 from dipnet.consensus.candidates import registration_digest
@@ -27,8 +28,10 @@ def shipped_abi() -> list[dict[str, Any]]:
 class Account:
     """One account at one node; ``sends`` returns the receipt."""
 
-    def __init__(self, url: str, secret: bytes, abi: list[dict[str, Any]]) -> None:
-        self._web3 = Web3(Web3.HTTPProvider(url))
+    def __init__(
+        self, url: str, session: requests.Session, secret: bytes, abi: list[dict[str, Any]]
+    ) -> None:
+        self._web3 = Web3(Web3.HTTPProvider(url, session=session))
         self._signer = self._web3.eth.account.from_key(secret)
         self._contract = self._web3.eth.contract(Web3.to_checksum_address(DPOS_ADDRESS), abi=abi)
         self._nonce = self._web3.eth.get_transaction_count(self._signer.address)
