@@ -1,5 +1,7 @@
 """What peers send to ``node.step``: bounds, offences, and catching up with them."""
 
+from dataclasses import replace
+
 import pytest
 
 from dipnet import crypto
@@ -18,10 +20,11 @@ from dipnet.effects import (
 )
 from dipnet.p2p import messages as m
 from dipnet.p2p.blocksync import BELIEF_MS
+from dipnet.p2p.clock import SAMPLES_MAX
 from dipnet.p2p.messages import Lane
 from dipnet.p2p.vertexsync import TRIES_MAX
 from dipnet.peering import UNJUDGED
-from tests.node_bench import ADDRESS, PEER, Bench, block_requests, of
+from tests.node_bench import ADDRESS, PEER, Bench, block_requests, of, proposals
 from tests.sim import peer_id
 from tests.sim_load import secret
 
@@ -111,6 +114,26 @@ def test_a_dial_that_crossed_is_no_failure() -> None:
     assert book.to_dial(bench.now_ms + 1, bench.node.links.slots, 1) == [ADDRESS]
     bench.step(DialFailed(ADDRESS, "refused"))
     assert book.to_dial(bench.now_ms + 1, bench.node.links.slots, 1) == []
+
+
+@pytest.mark.parametrize(
+    ("ahead_ms", "told"),
+    [
+        (500, None), (501, "the clock is 501 ms behind peers"), (-500, None),
+        (-501, "the clock is 501 ms ahead of peers"), (9_000, "the clock is 9000 ms behind peers"),
+    ],
+)  # fmt: skip
+def test_who_is_off_by_half_a_slot_proposes_nothing_and_says_why(
+    ahead_ms: int, told: str | None
+) -> None:
+    bench = Bench()
+    bench.start()
+    bench.greet()
+    status = bench.node.view.status()
+    for _ in range(SAMPLES_MAX):
+        bench.receive(replace(status, time_ms=bench.now_ms + ahead_ms))
+    assert bool(proposals(bench.at_slot(1))) == (told is None)
+    assert bench.node.voting.idle == told
 
 
 def test_nothing_is_proposed_while_blocks_are_fetched() -> None:
