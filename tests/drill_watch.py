@@ -84,16 +84,16 @@ class Watcher:
 
     def _watch(self, node: Node) -> None:
         told = self.told[node.name]
-        client = Client(node.url, 20.0)
-        while not self._stop.wait(self._pause_s):
-            try:
-                self._look(node, client, told)
-            except Invalid as error:
-                if error.code != "unreachable":
-                    self._fault(node, f"{error.code}: {error}")
-                told.unanswered += 1
-            except Exception as error:
-                self._fault(node, repr(error))
+        with Client(node.url, 20.0) as client:
+            while not self._stop.wait(self._pause_s):
+                try:
+                    self._look(node, client, told)
+                except Invalid as error:
+                    if error.code != "unreachable":
+                        self._fault(node, f"{error.code}: {error}")
+                    told.unanswered += 1
+                except Exception as error:
+                    self._fault(node, repr(error))
 
     def _fault(self, node: Node, what: str) -> None:
         self.faults.append(f"{time.strftime('%H:%M:%S')} {node.name}: {what}")
