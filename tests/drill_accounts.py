@@ -34,7 +34,7 @@ class Account:
         self._web3 = Web3(Web3.HTTPProvider(url, session=session))
         self._signer = self._web3.eth.account.from_key(secret)
         self._contract = self._web3.eth.contract(Web3.to_checksum_address(DPOS_ADDRESS), abi=abi)
-        self._nonce = self._web3.eth.get_transaction_count(self._signer.address)
+        self._nonce = int(self._web3.eth.get_transaction_count(self._signer.address))
         self.address = bytes.fromhex(self._signer.address[2:])
 
     def sends(self, method: str, *arguments: Any, value: int = 0) -> Any:

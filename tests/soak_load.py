@@ -36,14 +36,14 @@ class Source(threading.Thread):
         self._done = threading.Event()
 
     def run(self) -> None:
-        client = Client(self._node.url, PATIENCE_S)
-        while not self._done.wait(self._pause_s):
-            try:
-                self.send(client)
-            except Invalid as error:
-                if error.code != "unreachable":
-                    self.refused.append(f"{self._node.name}: {error.code}: {error}")
-                time.sleep(1)
+        with Client(self._node.url, PATIENCE_S) as client:
+            while not self._done.wait(self._pause_s):
+                try:
+                    self.send(client)
+                except Invalid as error:
+                    if error.code != "unreachable":
+                        self.refused.append(f"{self._node.name}: {error.code}: {error}")
+                    time.sleep(1)
 
     def finish(self) -> None:
         self._done.set()
