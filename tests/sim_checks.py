@@ -113,6 +113,8 @@ def _one_node(world: World, host: Host) -> Iterator[str]:
     again = world.load(host, seed=1)
     if again.chain.head.hash != chain.head.hash or again.chain.final.hash != chain.final.hash:
         yield f"{name}: a restart changes its head or its final block"
+    if list(again.chain.certificates) != list(chain.certificates):
+        yield f"{name}: a restart forgets a certificate"
     if len(again.dag) != len(node.dag):
         yield f"{name}: a restart changes its DAG"
 

@@ -37,6 +37,7 @@ class Disasters:
         self._watch = watch
         self._wiped = False
         self._peace = False
+        self._jumped: dict[int, int] = {}  # host -> how far its clock has jumped
         self.struck: Counter[str] = Counter()
         self.recovered = 0
         """Keys whose memory was lost and that sign again."""
@@ -67,6 +68,7 @@ class Disasters:
         """Nothing strikes any more, and everything that is down comes back."""
         self._peace = True
         for host in self._world.hosts:
+            host.skew_ms -= self._jumped.get(host.index, 0)
             host.disk.failing = False
             self.restart(host.index)
 
@@ -170,13 +172,13 @@ class Disasters:
 
     def _set_clock(self) -> None:
         """A clock jumps, and some time later back."""
-        host, jump = self._rng.choice(self._world.hosts), self._rng.randint(*JUMP_MS)
+        host, ms = self._rng.choice(self._world.hosts), self._rng.randint(*JUMP_MS)
+        self._jump(host, ms)
+        self._world.after(WRONG_CLOCK_MS, lambda: self._peace or self._jump(host, -ms))
 
-        def jump_back() -> None:
-            host.skew_ms -= jump
-
-        host.skew_ms += jump
-        self._world.after(WRONG_CLOCK_MS, jump_back)
+    def _jump(self, host: Host, ms: int) -> None:
+        host.skew_ms += ms
+        self._jumped[host.index] = self._jumped.get(host.index, 0) + ms
 
 
 def _may_forget(host: Host) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 from _pytest.monkeypatch import MonkeyPatch
 
 from dipnet import checks, votefile
-from dipnet.consensus import candidates, chain, finality, members, pool, rules
+from dipnet.consensus import candidates, chain, epochs, finality, members, pool, rules
 from dipnet.consensus.certified import Certificates
 from dipnet.consensus.chain import Chain
 from dipnet.consensus.epochs import Epoch
@@ -28,7 +28,6 @@ from dipnet.node import Node
 from dipnet.p2p.blocksync import BlockSync
 from dipnet.p2p.gossip import Gossip
 from dipnet.p2p.vertexsync import VertexSync
-from dipnet.voting import Voting
 from tests.sim import Faults
 from tests.sim_mix import Mix
 from tests.sim_scenario import run_seed
@@ -61,13 +60,16 @@ SHUFFLED = replace(
     FORKED, changes="replace", candidates=4, vices=(("early", "hide", "mute"),), slot_ms=500,
     fault_ms=20_000, pay_ms=4_000, read_ms=4_000,
 )  # fmt: skip
+ELECTED = replace(
+    SHORT, delegates=4, candidates=2, changes="shuffle", slot_ms=500, fault_ms=30_000, pay_ms=4_000,
+    read_ms=4_000,
+)  # fmt: skip
 FORGETFUL = replace(FORKED, disasters=("crash", "crawl", "partition"), every_ms=(200, 1_500),
                     down_ms=(10, 500))  # fmt: skip
 SLOW = replace(
     VICIOUS, slot_ms=500, faults=Faults(loss=20, delay_ms=(100, 1_500)), disasters=("partition",),
     every_ms=(300, 1_500), fault_ms=25_000, pay_ms=4_000, read_ms=4_000,
 )  # fmt: skip
-DEAF = replace(VICIOUS, faults=Faults(loss=60), disasters=("partition",))
 SILENT = replace(SHORT, delegates=4, disasters=("quorum",), every_ms=(2_000, 4_000),
                  slot_ms=500, fault_ms=40_000)  # fmt: skip
 
@@ -201,8 +203,8 @@ def _unwritten(old: Any, *args: Any) -> Any:
     return {}
 
 
-def _same_set(self: Epoch, _number: int) -> Any:
-    return self.members
+def _same_set(old: Any, epoch: Epoch, *args: Any) -> Epoch:
+    return replace(old(epoch, *args), members=epoch.members)
 
 
 MUTANTS = (
@@ -273,12 +275,11 @@ FINALITY = (
     ),
     Mutant(
         "a border above an unfinal border",
-        _replace(finality, "is_border", lambda _border, end, slot, _final: slot >= end),
+        _replace(epochs, "is_border", lambda _border, end, slot, _final: slot >= end),
         SILENT,
     ),
-    Mutant("hand-over to the wrong set", _replace(Epoch, "members_of", _same_set), SHUFFLED),
+    Mutant("hand-over to the wrong set", _around(epochs, "following", _same_set), ELECTED),
     Mutant("keeps no certificate", _around(Certificates, "raise_to", _unwritten), FORGETFUL),
-    Mutant("sends no vote again", _replace(Voting, "again", lambda _: ([], [])), DEAF),
     Mutant("evidence has no effect", _replace(candidates, "close", lambda *_: None), EVIL),
 )
 """Rules of votes and finality."""
