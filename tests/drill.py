@@ -129,14 +129,14 @@ class Drill:
         """Waits until nobody is jailed, as who started too late for his first slots is."""
 
         def jailed() -> list[str]:
-            last = self.status()["epoch"] + AHEAD
+            epoch = self.status()["epoch"]  # until his term is over others may have his seat
             return [
-                one["address"] for one in self.ask("dpos_delegates") if one["jailedUntil"] > last
+                one["address"] for one in self.ask("dpos_delegates") if one["jailedUntil"] > epoch
             ]
 
         if jailed():
             self.say("waiting until nobody is jailed: the machine is busy")
-        slots = 6 * self.net.epoch_slots
+        slots = 12 * self.net.epoch_slots
         self.until(lambda: not jailed(), "epoch with nobody jailed", slots)
 
     def vote_in(self) -> None:
