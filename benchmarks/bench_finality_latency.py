@@ -6,6 +6,7 @@ protocol and the node's own waiting, not the machine. A latency is that of one b
 from the start of its slot until the node knows the commit certificate.
 """
 
+import logging
 from collections.abc import Callable
 from functools import cache
 from itertools import count
@@ -67,6 +68,7 @@ def latencies_ms(nodes: int, slots: int, slot_ms: int, seed: int) -> tuple[int, 
 
 def run(scale: Scale, say: Callable[[str], None]) -> list[Figure]:
     """p50 and p99 at each length of the slot."""
+    logging.getLogger("dipnet").setLevel(logging.ERROR)  # that nodes have just started is no news
     nodes, slots = NODES[scale.name], SLOTS[scale.name]
     delay_ms = one_way_ms(nodes)
     rows = []

@@ -41,7 +41,7 @@ CRASHES = replace(SHORT, disasters=("crash", "disk"), every_ms=(100, 700))
 LOSSES = replace(SHORT, faults=LOSSY, settle_ms=5_000)
 SPLITS = replace(SHORT, disasters=("partition",), every_ms=(500, 3_000), doubled=50)
 LONELY = replace(SHORT, disasters=("partition", "one_way"), every_ms=(500, 3_000), settle_ms=4_000)
-CLOCKS = replace(SHORT, disasters=("clock", "crash"), every_ms=(100, 900), down_ms=(10, 500))
+SHARED = replace(SHORT, observers=1, double="shared")
 LIARS = replace(SHORT, delegates=4, hostile="liar")
 WRONG = replace(SHORT, wrong=True)
 AHEAD = replace(SHORT, delegates=4, far_ms=30_000, quiet_ms=28_000)
@@ -211,7 +211,7 @@ MUTANTS = (
     Mutant(
         "replies before the write is durable", _around(Barrier, "admit", _send_at_once), CRASHES
     ),
-    Mutant("forgets what slot it signed", _forgets(Kind.PROPOSAL), CLOCKS),
+    Mutant("forgets what slot it signed", _forgets(Kind.PROPOSAL), SHARED),
     Mutant("announces no tips", _unaudited(_replace(Gossip, "tips", lambda *_: None)), LONELY),
     Mutant(
         "asks once for a missing parent", _unaudited(_replace(Dag, "wanted", lambda *_: [])), LOSSES
