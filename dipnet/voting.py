@@ -99,6 +99,8 @@ class Voting:
         late = now_ms - slot_start_ms(parameters, slot)
         if late * PROPOSE_SHARE > parameters.slot_ms:
             return
+        if any(isinstance(asked.what, Draft) for asked in self._asked.values()):
+            return  # it is to be the parent of this one
         address = produce.proposer(chain, slot, voter)
         if address is None or slot <= voter.state.proposed:
             return

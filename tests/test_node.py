@@ -101,7 +101,7 @@ def test_only_the_leader_proposes_and_once() -> None:
     bench.start()
     bench.greet()
     order = bench.node.chain.epoch.order
-    signed = [slot for slot in range(1, 8) if proposals(bench.at_slot(slot))]
+    signed = [slot for slot in range(1, 8) if proposals(bench.answered(bench.at_slot(slot)))]
     assert signed == [slot for slot in range(1, 8) if order[slot % 4] == bench.proposer]
     assert not proposals(bench.at_slot(signed[-1]))
 

@@ -105,6 +105,17 @@ def test_our_part_in_a_certificate_and_our_block_are_heard() -> None:
     assert state(other).prevoted == 0
 
 
+def test_a_block_waits_for_the_signature_of_its_parent() -> None:
+    """A slow signer must not make a leader of two slots in a row fork from himself."""
+    bench = Bench()
+    bench.start()
+    (slow,) = of(bench.at_slot(1), Sign)
+    assert of(bench.at_slot(2), Sign) == []
+    bench.answered(bench.step(bench.signed(slow)))
+    bench.propose(3)
+    assert [bench.node.chain.head.height, bench.node.chain.head.slot] == [2, 3]
+
+
 def test_a_signer_that_hangs_is_not_asked_without_end() -> None:
     bench = bench_of_four()
     asked = sum(len(of(bench.at_slot(slot), Sign)) for slot in range(1, 200))
@@ -138,7 +149,7 @@ def test_with_a_wrong_clock_nothing_is_proposed_and_it_says_by_how_much(
     slots = bench.own_slots()
     slot = next(slots)
     monkeypatch.setattr(bench.node.links, "clock_offset_ms", lambda: off_ms)
-    assert bool(proposals(bench.at_slot(slot))) == (told is None)
+    assert bool(proposals(bench.answered(bench.at_slot(slot)))) == (told is None)
     assert bench.node.voting.idle == told
     assert (f"proposes nothing: {told}" in caplog.text) == (told is not None)
     monkeypatch.setattr(bench.node.links, "clock_offset_ms", lambda: 0)
