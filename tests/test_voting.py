@@ -145,6 +145,7 @@ def test_a_signature_that_comes_epochs_late_is_dropped(monkeypatch: pytest.Monke
 def test_with_a_wrong_clock_nothing_is_proposed_and_it_says_by_how_much(
     off_ms: int, told: str | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("WARNING", "dipnet")
     bench = bench_of_four()
     slots = bench.own_slots()
     slot = next(slots)
