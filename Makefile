@@ -1,11 +1,18 @@
-# make dev | test | lint | sim | bench | sanitize | fuzz: each makes and uses .venv by itself.
+# `make help` lists the targets; each makes and uses .venv by itself.
 PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
 SEEDS  ?= 20
+BLOCKS ?= 4
+WALKS  ?= 5000
+SCENARIOS ?= 300
 FUZZ_SECONDS ?= 20
+KILLS  ?= 1000
+MINUTES ?= 10
+SCENARIOS ?= 500
 
-.PHONY: help dev test lint format sim bench sanitize fuzz native lock clean
+.PHONY: help dev test lint format sim exhaustive mutants twins crashes failover equivocator drill
+.PHONY: soak bench sanitize fuzz native lock clean
 
 help: ## what each target does
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -40,8 +47,35 @@ format: $(VENV)/ready ## rewrite the sources as ruff likes them
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
 
-sim: $(VENV)/built ## SEEDS=n seeds of the simulator, each under two hash seeds
+sim: $(VENV)/built ## SEEDS=n seeds of the simulator, the first 200 under two hash seeds
 	$(PY) tests/sim_run.py --seeds $(SEEDS)
+
+exhaustive: $(VENV)/built ## finality over every tree of BLOCKS=n blocks (4: seconds, 5: 20 minutes)
+	$(PY) tests/exhaustive_run.py --blocks $(BLOCKS) --walks $(WALKS)
+
+twins: $(VENV)/built ## SCENARIOS=n of a delegate that runs twice among partitions (300: a minute)
+	$(PY) tests/twins_run.py --scenarios $(SCENARIOS)
+
+mutants: $(VENV)/built ## every rule broken once, and what caught it; fails if one survives
+	$(PY) tests/mutants_run.py
+
+twins: $(VENV)/built ## SCENARIOS=n scenarios of delegates whose key runs twice
+	$(PY) tests/twins_run.py --scenarios $(SCENARIOS)
+
+crashes: $(VENV)/built ## KILLS=n kills of a signer at random points, modelled and real
+	$(PY) -m tests.crash_points_run --kills $(KILLS)
+
+failover: $(VENV)/built ## KILLS=n fail-overs of two hot nodes on one remote signer
+	$(PY) -m tests.failover_run --kills $(KILLS)
+
+equivocator: $(VENV)/built ## a delegate that signs twice, in each way, punished by real processes
+	$(PY) -m tests.equivocation_run
+
+drill: $(VENV)/built ## seven real nodes elect, lose and get back delegates, and are watched; minutes
+	$(PY) -m tests.drill_run
+
+soak: $(VENV)/built ## MINUTES=n of seven real nodes under load, of which up to two are killed all the time
+	$(PY) -m tests.soak_run --minutes $(MINUTES)
 
 bench: $(VENV)/built ## the benchmarks, each beside its limit
 	$(PY) -m benchmarks
@@ -49,7 +83,8 @@ bench: $(VENV)/built ## the benchmarks, each beside its limit
 sanitize: ## the native tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@$(MAKE) --no-print-directory -C native sanitize
 
-fuzz: ## FUZZ_SECONDS=n seconds of libFuzzer for each decoder; needs clang
+fuzz: $(VENV)/built ## FUZZ_SECONDS=n seconds for each decoder, in C by libFuzzer; needs clang
+	$(PY) -m tests.decoder_fuzz --seconds $(FUZZ_SECONDS)
 	@$(MAKE) --no-print-directory -C native fuzz FUZZ_SECONDS=$(FUZZ_SECONDS)
 
 lock: $(VENV)/ready ## write requirements.lock anew from pyproject.toml

@@ -7,7 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from benchmarks import bench_dag_ingest, bench_idle, bench_payments, bench_tips
+from benchmarks import (
+    bench_dag_ingest,
+    bench_election,
+    bench_finality,
+    bench_finality_latency,
+    bench_finality_processes,
+    bench_idle,
+    bench_light,
+    bench_payments,
+    bench_tips,
+)
 from benchmarks.harness import FULL, QUICK, Figure, Scale
 from benchmarks.report import bars, circumstances, markdown, table
 
@@ -17,7 +27,12 @@ BENCHMARKS: Final[dict[str, Benchmark]] = {
     "dag_ingest": bench_dag_ingest.run,
     "payments": bench_payments.run,
     "tips": bench_tips.run,
+    "finality": bench_finality.run,
+    "finality_latency": bench_finality_latency.run,
+    "finality_processes": bench_finality_processes.run,
+    "election": bench_election.run,
     "idle": bench_idle.run,
+    "light": bench_light.run,
 }
 
 

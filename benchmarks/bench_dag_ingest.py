@@ -71,7 +71,7 @@ def _batches(vertices: Vertices, size: int) -> list[tuple[bytes, ...]]:
 def _ingest(genesis: Genesis, vertices: Vertices, size: int) -> Run:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        networks.write_genesis(directory, genesis)
+        networks.write_dev(directory, genesis)
         return network.within(directory, partial(_submit_all, vertices, size))
 
 

@@ -20,11 +20,13 @@ from dipnet import keys, networks
 from dipnet.config import load
 from dipnet.consensus.chain import Chain
 from dipnet.crypto import keccak256
-from dipnet.daemon import Daemon, Keys
-from dipnet.dipnetd import RECORDS
+from dipnet.daemon import Daemon
 from dipnet.genesis import Genesis
+from dipnet.networks import RECORDS
 from dipnet.node import first_puts
+from dipnet.signer import LocalSigner
 from dipnet.store import Store
+from dipnet.votefile import VoteFile
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 CHAIN_ID: Final = networks.DEV_CHAIN_ID
@@ -52,7 +54,7 @@ def write_genesis(directory: Path, funded: Sequence[bytes] = ()) -> Genesis:
         slot_ms=networks.DEV_SLOT_MS,
         epoch_slots=networks.DEV_EPOCH_SLOTS,
     )
-    networks.write_genesis(directory, genesis)
+    networks.write_dev(directory, genesis)
     return genesis
 
 
@@ -82,7 +84,13 @@ def daemon(directory: Path) -> Daemon:
     genesis = networks.read_genesis(directory / networks.GENESIS_NAME)
     store = Store(directory / RECORDS)
     store.stage(first_puts(genesis, store))
-    return Daemon(load(flags, {}).config, genesis, store, Keys(secret("node"), keys.DEV_SECRETS[0]))
+    held = VoteFile(
+        directory / networks.DELEGATE_VOTES,
+        genesis.chain_id,
+        keys.address_of(keys.DEV_SECRETS[0]),
+    )
+    signer = LocalSigner(keys.DEV_SECRETS[0], held, genesis.chain_id)
+    return Daemon(load(flags, {}).config, genesis, store, secret("node"), signer)
 
 
 def within(directory: Path, use: Callable[[Daemon], Awaitable[T]]) -> T:

@@ -125,6 +125,8 @@ def refusal(error: object) -> Invalid:
     fields: dict[str, Any] = error if isinstance(error, dict) else {}
     message = str(fields.get("message", error))[:QUOTE_MAX]
     data = fields.get("data")
+    if fields.get("code") == REFUSALS["reverted"].rpc:  # its data is the contract's
+        return Invalid("reverted", message.removeprefix(REFUSALS["reverted"].text).lstrip(": "))
     code = data.get("code") if isinstance(data, dict) else None
     if isinstance(code, str) and code in REFUSALS:
         return Invalid(code, message.removeprefix(REFUSALS[code].text).removeprefix(": "))

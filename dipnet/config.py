@@ -50,6 +50,13 @@ class Config(BaseModel):
     rpc_origins: tuple[str, ...] = Field((), description="web origins that may call JSON-RPC")
     delegate_keystore: Path | None = Field(None, description="keystore v3 of the delegate's key")
     delegate_password: Path | None = Field(None, description="file with that keystore's password")
+    delegate_votes: Path | None = Field(
+        None, description="vote state of that key; default: beside the keystore, .votes"
+    )
+    signer: Path | None = Field(
+        None, description="Unix socket of a dipnetd signer, which has the delegate's key"
+    )
+    paused: bool = Field(False, description="start without signing: dipnet delegate resume")
     disk_refuse_bytes: int = Field(
         1 << 30, ge=0, description="accept nothing below this free space"
     )
@@ -62,7 +69,9 @@ class Config(BaseModel):
         return self.genesis or self.data / "genesis.json"
 
 
-PATHS: Final = ("data", "genesis", "delegate_keystore", "delegate_password")
+PATHS: Final = (
+    "data", "genesis", "delegate_keystore", "delegate_password", "delegate_votes", "signer"
+)  # fmt: skip
 LISTS: Final = ("bootstrap", "rpc_hosts", "rpc_origins")
 
 
@@ -202,6 +211,14 @@ def _checked(values: Mapping[str, Any], origins: Mapping[str, str]) -> Config:
         )
     if (config.delegate_keystore is None) != (config.delegate_password is None):
         raise Invalid("config", "set both delegate_keystore and delegate_password, or neither")
+    if config.signer is not None and config.delegate_keystore is not None:
+        raise Invalid(
+            "config",
+            f"signer and delegate_keystore (from {origins['delegate_keystore']}): one key has one "
+            "vote state, so give its keystore to the signer only",
+        )
+    if config.delegate_votes is not None and config.delegate_keystore is None:
+        raise Invalid("config", "delegate_votes is for a delegate_keystore")
     return config
 
 

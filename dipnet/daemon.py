@@ -2,7 +2,7 @@
 
 The only place where a clock is read for the node and where its effects touch the world. One thread,
 the event loop's, owns the node; the store commits in a thread of its own, signatures are checked in
-three, libp2p lives in one. All of them only post events back.
+four and made in one, libp2p lives in one. All of them only post events back.
 
 Two kinds of events, so that no flood delays what must not wait: our own (times, results, clients)
 stand in ``_inbox`` and are as many as we asked for; those of peers wait in ``Net``, which counts
@@ -21,19 +21,25 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from dipnet import crypto
+from dipnet.admin import AdminSocket
+from dipnet.admin_client import SOCKET_NAME
 from dipnet.config import Config
+from dipnet.consensus.block import Block
 from dipnet.consensus.chain import Chain
 from dipnet.consensus.pool import Pool
+from dipnet.consensus.schedule import slot_at
 from dipnet.dag.graph import Dag
+from dipnet.duty import EXIT_BUG, EXIT_STORAGE, Duty
 from dipnet.effects import (
     Barrier,
     Dial,
     Drop,
     Effect,
     Event,
+    Halt,
     Publish,
     Reply,
+    Report,
     Send,
     Sign,
     Signed,
@@ -53,7 +59,10 @@ from dipnet.rpc.backend import Accepted
 from dipnet.rpc.feed import Feed, Feeds, Topic
 from dipnet.rpc.listen import serve
 from dipnet.rpc.server import Access, application
+from dipnet.signer import Signer
 from dipnet.store import Store
+from dipnet.voting import Voting
+from dipnet.watch import FinalityWatch
 
 log = logging.getLogger("dipnet")
 
@@ -64,19 +73,8 @@ WAKE_MS_MAX = 1_000  # a clock that is set meanwhile is noticed by then
 SUBMITS_MAX = 4096  # submissions that wait for their reply
 SUBMIT_BYTES_MAX = 64 << 20  # of them
 STAGED_BYTES_MAX = 64 << 20  # waiting for the disk: beyond it neither peers nor clients are heard
-DISK_WATCH_S = 1
-EXIT_OK, EXIT_BUG, EXIT_STORAGE = 0, 1, 70
-
-
-@dataclass(frozen=True, slots=True)
-class Keys:
-    """Secrets of 32 bytes: the node's identity, and the delegate's if it produces blocks."""
-
-    node: bytes
-    delegate: bytes | None
-
-    def __repr__(self) -> str:
-        return "Keys(***)"
+WATCH_S = 1
+EXIT_OK, EXIT_MEND = 0, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +90,28 @@ class Endpoints:
 class Daemon:
     """One node with its store, peers and interface; ``run`` lives as long as the process."""
 
-    def __init__(self, config: Config, genesis: Genesis, store: Store, keys: Keys) -> None:
+    def __init__(
+        self,
+        config: Config,
+        genesis: Genesis,
+        store: Store,
+        identity: bytes,
+        signer: Signer | None = None,
+    ) -> None:
+        """``identity`` is the secret key of 32 bytes by which peers know the node.
+
+        ``signer`` has the delegate's key, none makes an observer; it is closed with ``run``.
+        """
         self.config = config
         self.genesis = genesis
         self.store = store
         self.peer_id = ""
         self._addresses: list[str] = []
         self._started_ms = self.now_ms()
-        self._keys = keys
+        self._duty = Duty(signer, self, self._post_signed, self._fail_from_thread)
+        self.finality = FinalityWatch(self._started_ms)
         self._net = Net(
-            secret=keys.node,
+            secret=identity,
             listen=config.listen,
             on_event=self._on_peer_event,
             on_failure=lambda reason: self._fail(EXIT_BUG, f"the peer thread ended: {reason}"),
@@ -121,13 +131,16 @@ class Daemon:
         self._block_checks = ThreadPoolExecutor(1, thread_name_prefix="dipnet-blocks")
         self._local_checks = ThreadPoolExecutor(1, thread_name_prefix="dipnet-local")
         self._peer_checks = ThreadPoolExecutor(1, thread_name_prefix="dipnet-checks")
+        self._vote_checks = ThreadPoolExecutor(1, thread_name_prefix="dipnet-votes")
         self._checks = {
             "blocks": self._block_checks, "txs": self._local_checks, "vertices": self._local_checks,
-            "relayed": self._peer_checks, "wire": self._peer_checks,
+            "relayed": self._peer_checks, "wire": self._peer_checks, "synced": self._peer_checks,
+            "votes": self._vote_checks, "certificates": self._vote_checks,
         }  # fmt: skip
         self._behind = False  # the disk is
         self._exit: asyncio.Future[int] | None = None
         self._low_disk: str | None = None
+        self._lag: str | None = None  # of finality
         self._perform: dict[type, Callable[..., None]] = {
             Write: self._write,
             Send: self._send,
@@ -136,7 +149,9 @@ class Daemon:
             Wake: self._wake,
             Reply: self._reply,
             Verify: self._verify,
-            Sign: self._sign,
+            Sign: self._duty.sign,
+            Report: self._duty.report,
+            Halt: lambda e: self._fail(EXIT_MEND, e.reason),
             Publish: self._publish,
         }
 
@@ -149,6 +164,7 @@ class Daemon:
         for number in (signal.SIGINT, signal.SIGTERM):
             self._loop.add_signal_handler(number, self._fail, EXIT_OK, "asked to stop")
         self._net.pause()  # until there is a node to hear
+        admin = AdminSocket(self.config.data / SOCKET_NAME, self._duty.methods)
         try:
             start = self._loop.run_in_executor(None, self._net.start, self._loop)
             self.peer_id, self._addresses = await start
@@ -157,25 +173,29 @@ class Daemon:
                 self.store,
                 peer_id=self.peer_id,
                 addresses=self._advertised(),
-                proposer=self._proposer(),
+                voter=self._duty.voter(self.store),
                 bootstrap=self.config.bootstrap,
                 local=self.config.local,
                 seed=secrets.randbits(64),
+                paused=self.config.paused,
             )
             self.store.start(self._post_durable, self._post_storage_failure)
             app = application(self, Access(self.config.rpc_hosts, self.config.rpc_origins))
             listener = await serve(app, self.config.rpc_host, self.config.rpc_port)
             self._run(lambda: self._barrier.admit(self.node.start(self.now_ms())))
             self._net.resume()
-            self._watch_disk()
+            self._watch()
+            await admin.start()
             at = (self.config.rpc_host, listener.port)
             ready(Endpoints(self.peer_id, self._addresses, *at))
             code = await self._exit
             self._refuse_waiting()
             await listener.stop()
         finally:
-            for checks in (self._block_checks, self._local_checks, self._peer_checks):
+            await admin.stop()
+            for checks in dict.fromkeys(self._checks.values()):
                 checks.shutdown(wait=False, cancel_futures=True)
+            await self._loop.run_in_executor(None, self._duty.stop)
             await self._loop.run_in_executor(None, self._net.stop)
             self.store.close()
         return code
@@ -191,17 +211,14 @@ class Daemon:
     def now_ms(self) -> int:
         return time.time_ns() // 1_000_000
 
-    def _proposer(self) -> bytes | None:
-        secret = self._keys.delegate
-        return crypto.address(crypto.public_key(secret)) if secret else None
-
     def _fail(self, code: int, reason: str) -> None:
         """Ends ``run`` with ``code``; the first caller wins."""
         if self._exit is not None and not self._exit.done():
             log.log(logging.INFO if code == EXIT_OK else logging.CRITICAL, "stopping: %s", reason)
             self._exit.set_result(code)
 
-    def _watch_disk(self) -> None:
+    def _watch(self) -> None:
+        """Each second: is there space, and does finality keep up?"""
         try:
             free = self.store.free_bytes()
         except OSError as error:
@@ -212,7 +229,10 @@ class Daemon:
                 f"{free >> 20} MiB free where {self.config.data} lies; free space, start again",
             )
         self._low_disk = None if free >= self.config.disk_refuse_bytes else f"{free >> 20} MiB free"
-        self._loop.call_later(DISK_WATCH_S, self._watch_disk)
+        slot = slot_at(self.chain.parameters, self.now_ms())
+        if self.syncing() is None:  # else it lags, of course
+            self._lag = self.finality.look(slot, self.chain.final)
+        self._loop.call_later(WATCH_S, self._watch)
         return None
 
     # --- events in
@@ -243,6 +263,12 @@ class Daemon:
 
     def _post_storage_failure(self, reason: str) -> None:
         self._from_thread(self._fail, EXIT_STORAGE, reason)
+
+    def _post_signed(self, event: Signed) -> None:
+        self._from_thread(self.post, event)
+
+    def _fail_from_thread(self, code: int, reason: str) -> None:
+        self._from_thread(self._fail, code, reason)
 
     def _from_thread(self, call: Callable[..., None], *args: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits any more
@@ -315,13 +341,11 @@ class Daemon:
             log.error("a check failed", exc_info=error)
             self._from_thread(self._fail, EXIT_BUG, f"a bug in a check: {error!r}")
 
-    def _sign(self, effect: Sign) -> None:
-        if self._keys.delegate is not None:
-            signature = crypto.sign(effect.digest, self._keys.delegate)
-            self.post(Signed(effect.ticket, signature))
-
     def _publish(self, effect: Publish) -> None:
         topic = effect.topic
+        if topic == "finalizedHeads" and self.syncing() is None:
+            blocks = [block for block in effect.values if isinstance(block, Block)]
+            self.finality.on_final(self.now_ms(), [block.header for block in blocks])
         if self._feeds.listeners(topic):
             for value in effect.values:
                 self._feeds.publish(topic, self._shown(topic, value))
@@ -350,6 +374,14 @@ class Daemon:
     def dag(self) -> Dag:
         return self.node.dag
 
+    @property
+    def voting(self) -> Voting:
+        return self.node.voting
+
+    def clock_offset_ms(self) -> int | None:
+        """How far the clocks of peers are ahead of ours, None while nobody says."""
+        return self.node.links.clock_offset_ms()
+
     def started_ms(self) -> int:
         """``now_ms`` when the process started."""
         return self._started_ms
@@ -372,6 +404,8 @@ class Daemon:
         return {
             "disk": "writes are behind" if self._behind else self._low_disk,
             "sync": f"at block {syncing[0]} of {syncing[1]}" if syncing else None,
+            "finality": self._lag,
+            "signer": self._duty.complaint or self.node.voting.elsewhere,
         }
 
     async def settled(self) -> None:

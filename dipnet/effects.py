@@ -8,12 +8,16 @@ are imperatives. Reads are no effects: they are plain calls on a ``Reader``.
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from dipnet.codec import Puts
+from dipnet.consensus.tally import Offence
+from dipnet.consensus.votes import Ballot, Kind, VoteState
 from dipnet.errors import Invalid
 
-PROTOCOLS = ("hello", "gossip", "sync", "peers")
+PROTOCOLS = ("hello", "votes", "gossip", "sync", "peers")
+FIRST: Final = "votes"
+"""The protocol whose frames wait for no others, nor for the disk."""
 
 
 # --- events
@@ -72,10 +76,14 @@ class Verified:
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """The outcome of a ``Sign``: 65 bytes r || s || recovery id."""
+    """The outcome of a ``Sign``: 65 bytes r || s || recovery id, none where the signer refused.
+
+    ``state`` is what the signer keeps, which another node of the same delegate may have moved.
+    """
 
     ticket: int
     signature: bytes
+    state: VoteState
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,24 +150,52 @@ class Verify:
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """Sign the 32-byte digest with the delegate's key; ``Signed`` follows."""
+    """Keep the new vote state on disk, then sign, or refuse (V1, V2); ``Signed`` follows."""
 
     ticket: int
-    digest: bytes
+    ballot: Ballot
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Tell the operator whose key signed twice; the next honest leader reports it to the chain."""
+
+    offence: Offence
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """End the process: this program cannot go on with this network."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Publish:
     """Tell local subscribers: blocks, transactions, or ids of vertices."""
 
-    topic: Literal["newHeads", "newPendingTransactions", "dagVertices"]
+    topic: Literal["newHeads", "finalizedHeads", "newPendingTransactions", "dagVertices"]
     values: tuple[object, ...]
 
 
-Effect = Write | Send | Dial | Drop | Wake | Reply | Verify | Sign | Publish
+Effect = Write | Send | Dial | Drop | Wake | Reply | Verify | Sign | Report | Halt | Publish
 
-# What may leave before the writes asked for earlier are durable: nobody outside can see it.
-UNSEEN = (Wake, Verify, Dial)
+
+def passes(effect: Effect) -> bool:
+    """Whether it may leave before the writes asked for earlier are durable.
+
+    Nobody outside can see it, or it is about votes. What a vote binds its author to is kept by his
+    signer before the vote exists, and a prevote for a block that a crash takes binds nobody. A
+    commit locks: were its certificate lost everywhere, nobody locked could ever be shown it, and
+    so its signature waits.
+    """
+    match effect:
+        case Send():
+            return effect.protocol == FIRST
+        case Sign():
+            return effect.ballot.kind is Kind.PREVOTE
+        case _:
+            return isinstance(effect, Wake | Verify | Dial)
 
 
 class Barrier:
@@ -180,7 +216,7 @@ class Barrier:
             if isinstance(effect, Write):
                 self._staged += 1
                 yield effect
-            elif isinstance(effect, UNSEEN) or (self._durable == self._staged and not self._held):
+            elif passes(effect) or (self._durable == self._staged and not self._held):
                 yield effect
             else:
                 self._held.append((self._staged, effect))

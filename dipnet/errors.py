@@ -78,6 +78,17 @@ REFUSALS: Final[dict[str, Refusal]] = {
     # --- blocks
     "block_form": Refusal(-32000, "invalid block", "follow the rules of the header"),
     "block_parent": Refusal(-32001, "unknown parent", "send the ancestors first"),
+    "block_epoch": Refusal(-32000, "block of another epoch", "follow the borders of the chain"),
+    "block_seed": Refusal(
+        -32000, "the reveal does not open the commitment", "use the seed key of the delegate"
+    ),
+    "unfinal": Refusal(
+        -32005,
+        "finality is far behind",
+        "wait: only system transactions are taken until it is back",
+    ),
+    "report": Refusal(-32000, "report punishes nobody", "leave it out, or pay for it"),
+    "rules_unknown": Refusal(-32000, "rules unknown to this version", "update dipnetd"),
     "block_slot": Refusal(-32000, "block slot out of order", "use a later slot"),
     "block_future": Refusal(-32000, "block from the future", "check the clock"),
     "block_leader": Refusal(-32000, "block from the wrong proposer", "wait for your slot"),
@@ -88,6 +99,90 @@ REFUSALS: Final[dict[str, Refusal]] = {
     "block_tx": Refusal(-32000, "invalid transaction in block", "leave the transaction out"),
     "block_root": Refusal(-32000, "block root mismatch", "recompute the roots"),
     "block_old": Refusal(-32000, "block below the undo window", "synchronise from another peer"),
+    # --- votes and certificates
+    "vote_form": Refusal(-32000, "malformed vote", "sign a prevote or a commit"),
+    "vote_epoch": Refusal(-32001, "vote of an unknown epoch", "vote after its border is known"),
+    "vote_slot": Refusal(-32000, "vote slot ahead of the clock", "check the clock, vote in time"),
+    "vote_old": Refusal(-32000, "vote on what is settled", "vote above the final block"),
+    "vote_member": Refusal(-32000, "vote of no delegate", "use an index of the epoch's set"),
+    "vote_signature": Refusal(-32000, "invalid vote signature", "sign with the delegate's key"),
+    "vote_limit": Refusal(-32005, "too many votes of one delegate", "vote once in a slot"),
+    "certificate_form": Refusal(
+        -32000, "malformed certificate", "one bit of the set and one signature for each vote"
+    ),
+    "certificate_quorum": Refusal(
+        -32000, "certificate below quorum", "collect more than two thirds of the set"
+    ),
+    "certificate_signature": Refusal(
+        -32000, "invalid signature in certificate", "leave out votes that do not verify"
+    ),
+    "certificate_block": Refusal(
+        -32000, "certificate does not fit its block", "certify what the header of the block says"
+    ),
+    "certificate_section": Refusal(
+        -32000, "certificates in the wrong place", "carry only what raises justify or final"
+    ),
+    # --- IDpos (reasons of reverts)
+    "dpos_call": Refusal(-32000, "malformed call of IDpos", "encode it by its ABI"),
+    "dpos_profile": Refusal(-32000, "invalid profile of a delegate", "correct the named argument"),
+    "dpos_key": Refusal(-32000, "unusable signing key", "sign with a key that no delegate has"),
+    "dpos_candidates": Refusal(-32005, "too many candidates", "wait until one resigns"),
+    "dpos_registered": Refusal(-32000, "no delegate any more", "use another account"),
+    "dpos_stake": Refusal(-32000, "not enough stake", "stake more, or unstake less"),
+    "dpos_unbonding": Refusal(-32000, "stake is being released already", "claim it first"),
+    "dpos_unknown": Refusal(-32000, "unknown delegate", "name a registered delegate"),
+    "dpos_votes": Refusal(-32000, "invalid list of delegates", "name fewer, each once"),
+    "dpos_voted": Refusal(-32000, "voted in this epoch already", "vote again in the next one"),
+    "dpos_claim": Refusal(-32000, "nothing to claim", "wait for rewards or for the release"),
+    "dpos_offence": Refusal(-32000, "not an offence", "send two records that contradict"),
+    "dpos_old": Refusal(-32000, "evidence is too old", "report within evidence_epochs"),
+    "dpos_tombstoned": Refusal(-32000, "delegate is punished already", "nothing is left to do"),
+    "dpos_member": Refusal(-32000, "not of the current set", "let a member of the set send it"),
+    "dpos_parameter": Refusal(-32000, "invalid parameter", "correct its name or value"),
+    "dpos_proposal": Refusal(-32000, "proposal cannot be made or voted for", "choose another"),
+    # --- light clients
+    "light_chain": Refusal(
+        -32000, "header of another chain", "ask a node of the chain that you trust a header of"
+    ),
+    "light_epoch": Refusal(-32000, "wrong epoch", "follow the borders from a lower epoch first"),
+    "light_border": Refusal(-32000, "not an epoch border", "ask another node"),
+    "light_set": Refusal(-32000, "set of delegates does not match its border", "ask another node"),
+    "light_path": Refusal(-32000, "headers do not link", "ask another node"),
+    "light_certificate": Refusal(
+        -32000, "certificate does not prove this header", "ask another node"
+    ),
+    "light_age": Refusal(
+        -32000,
+        "trusted header too old",
+        "get a newer one from somebody you trust, or --force if you know that no retired "
+        "delegate has lost his key",
+    ),
+    "light_conflict": Refusal(
+        -32000,
+        "final headers contradict each other",
+        "trust neither: ask several operators and report both headers",
+    ),
+    # --- signing with a delegate's key
+    "votes_missing": Refusal(
+        -32000, "no vote state for this key", "dipnetd votes recover, see docs/signing.md"
+    ),
+    "votes_damaged": Refusal(
+        -32000, "damaged vote state", "dipnetd votes recover, see docs/signing.md"
+    ),
+    "votes_older": Refusal(
+        -32000,
+        "vote state older than what was signed",
+        "dipnetd votes recover, see docs/signing.md",
+    ),
+    "votes_foreign": Refusal(
+        -32000,
+        "vote state of another key or chain",
+        "name the file that was made with this key, and this chain's genesis.json",
+    ),
+    "locked": Refusal(-32000, "in use by another process", "stop the other process"),
+    "signer": Refusal(
+        -32005, "no answer from the signer", "start dipnetd signer, or correct --signer"
+    ),
     # --- vertices
     "vertex_form": Refusal(-32000, "malformed vertex", "see the layout of the vertex"),
     "vertex_chain": Refusal(-32000, "vertex of another chain", "use this chain's id"),
@@ -131,6 +226,10 @@ REFUSALS: Final[dict[str, Refusal]] = {
     ),
     "allowance": Refusal(
         -32000, "gas required exceeds allowance", "fund the account or lower the fee"
+    ),
+    "out_of_gas": Refusal(-32000, "out of gas", "raise the gas limit"),
+    "reverted": Refusal(
+        3, "execution reverted", "mend what the reason names; see docs/delegates.md"
     ),
     "internal": Refusal(-32603, "internal error", "report it with the node's log"),
     "not_found": Refusal(-32001, "not found", "check the hash or number"),

@@ -33,10 +33,30 @@ GENESIS_BYTES_MAX: Final = 4 * 1024 * 1024
 DEPTH_MAX: Final = 8
 DIGITS_MAX: Final = 78  # of 2^256 - 1
 DELEGATES_MAX: Final = 101  # specs/consensus.md 1
+CANDIDATES_MAX: Final = 1_000  # a border looks at each of them
+VOTES_MAX: Final = 32  # delegates that one account votes for
+EPOCHS_MAX: Final = 1_000_000
+BPS_ALL: Final = 10_000  # basis points: all of it
+SUPPLY_MAX: Final = 2**128
+BLOCK_BYTES_MAX: Final = 8 * 1024 * 1024
+"""What a frame between peers holds."""
+RULES_KNOWN: Final = 1
+"""The newest version of the protocol's rules (field ``rules``) that this program follows."""
 ERRORS_MAX: Final = 5  # told at once
 QUOTE_MAX: Final = 60  # characters of a foreign text that an error repeats
 
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,31}", re.ASCII)
+AMENDABLE: Final = (
+    "slot_ms", "epoch_slots", "delegates_active", "delegates_standby", "backoff_slots",
+    "gas_limit", "elasticity", "base_fee_floor", "base_fee_change_denominator", "block_bytes_max",
+    "block_reward", "delegate_stake_min", "candidates_max", "votes_per_account_max",
+    "vote_expiry_epochs", "unbonding_epochs", "evidence_epochs", "jail_epochs", "slash_bps",
+    "reporter_bps", "commission_bps_max", "seats_per_organisation_max", "parameter_delay_epochs",
+    "rules", "dpos_gas_call", "dpos_gas_plain", "dpos_gas_text", "dpos_gas_array", "dpos_gas_judge",
+)  # fmt: skip
+"""The fields that the delegates may change by vote (consensus/parameters.py)."""
+
+_AMOUNTS: Final = ("base_fee_initial", "base_fee_floor", "block_reward", "delegate_stake_min")
+NAME_FORM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,31}", re.ASCII)
 _DECIMAL: Final = re.compile(r"0|[1-9][0-9]{0,77}", re.ASCII)
 _HEX_NUMBER: Final = re.compile(r"0x[0-9a-fA-F]{1,64}", re.ASCII)
 # A whole string (an open one runs to the end: linear in any case), or a bracket outside of one.
@@ -79,7 +99,7 @@ def _public_key(value: Any) -> Any:
 
 
 def _name(value: str) -> str:
-    if not _NAME.fullmatch(value):
+    if not NAME_FORM.fullmatch(value):
         raise ValueError("write 1 to 32 letters, digits, spaces, dots, hyphens or underscores")
     return value
 
@@ -111,8 +131,14 @@ Address = Annotated[bytes, BeforeValidator(_address)]
 PublicKey = Annotated[bytes, BeforeValidator(_public_key)]
 Name = Annotated[str, AfterValidator(_name)]
 Price = Annotated[int, BeforeValidator(_amount), Field(ge=0, le=UINT_MAX)]
-# With the supply below 2^255, 2^64 blocks of this reward leave every balance below 2^256.
-Reward = Annotated[int, BeforeValidator(_amount), Field(ge=0, lt=2**191)]
+# With the supply below 2^128, 2^64 blocks of this reward leave all balances together below 2^161,
+# and their share of one wei of stake, scaled by 10^18, below 2^256 (consensus/rewards.py).
+Reward = Annotated[int, BeforeValidator(_amount), Field(ge=0, lt=2**96)]
+Stake = Annotated[int, BeforeValidator(_amount), Field(ge=1, lt=SUPPLY_MAX)]
+Epochs = Annotated[int, Field(ge=1, le=EPOCHS_MAX)]
+# Of a method: never so much that nobody could call IDpos to lower it again.
+MethodGas = Annotated[int, Field(ge=100, le=200_000)]
+BasisPoints = Annotated[int, Field(ge=0, le=BPS_ALL)]
 Balances = Annotated[
     Mapping[bytes, int], BeforeValidator(_balances), AfterValidator(MappingProxyType)
 ]
@@ -123,11 +149,15 @@ class _Model(BaseModel):
 
 
 class Delegate(_Model):
-    """Who may produce blocks. ``address`` is that of ``public_key`` (33 bytes, compressed)."""
+    """Who may produce blocks. ``address`` is that of ``public_key`` (33 bytes, compressed).
+
+    ``stake`` (wei) is held by IDpos from the first block on and votes for the delegate itself.
+    """
 
     name: Name
     address: Address
     public_key: PublicKey
+    stake: Stake
 
     @model_validator(mode="after")
     def _key_matches(self) -> Self:
@@ -163,12 +193,31 @@ class Genesis(_Model):
     base_fee_floor: Price = 1_000_000
     base_fee_change_denominator: int = Field(default=8, ge=1, le=1_000_000)
     # At least: one transaction of the greatest size, with room for the header and a certificate.
-    # At most: what a frame between peers holds.
-    block_bytes_max: int = Field(default=8 * 1024 * 1024, ge=256 * 1024, le=8 * 1024 * 1024)
+    block_bytes_max: int = Field(default=BLOCK_BYTES_MAX, ge=256 * 1024, le=BLOCK_BYTES_MAX)
     pool_txs_max: int = Field(default=50_000, ge=1, le=10_000_000)
     pool_account_txs_max: int = Field(default=16_384, ge=1, le=10_000_000)
     pool_replacement_percent: int = Field(default=10, ge=1, le=1_000)
     block_reward: Reward = 2 * 10**18
+    delegate_stake_min: Stake = 1_000 * 10**18
+    candidates_max: int = Field(default=500, ge=1, le=CANDIDATES_MAX)
+    votes_per_account_max: int = Field(default=16, ge=1, le=VOTES_MAX)
+    # A vote that lapsed before the second border after it would never be counted.
+    vote_expiry_epochs: int = Field(default=2_160, ge=2, le=EPOCHS_MAX)
+    unbonding_epochs: Epochs = 336
+    evidence_epochs: Epochs = 336
+    jail_epochs: Epochs = 24
+    slash_bps: BasisPoints = 1_000
+    reporter_bps: BasisPoints = 1_000
+    commission_bps_max: BasisPoints = 5_000
+    seats_per_organisation_max: int = Field(default=6, ge=1, le=DELEGATES_MAX)
+    parameter_delay_epochs: Epochs = 24
+    rules: int = Field(default=1, ge=1, lt=2**32)
+    # What a call of IDpos pays besides its storage, transfers and events (consensus/idpos.py).
+    dpos_gas_call: MethodGas = 500
+    dpos_gas_plain: MethodGas = 2_000
+    dpos_gas_text: MethodGas = 5_000
+    dpos_gas_array: MethodGas = 10_000
+    dpos_gas_judge: MethodGas = 20_000
     dag_window_blocks: int = Field(default=86_400, ge=1, le=100_000_000)
     dag_anchor_vertices_max: int = Field(default=10_000, ge=1, le=1_000_000)
     dag_anchor_bytes_max: int = Field(default=8 * 1024 * 1024, ge=65_536, le=64 * 1024 * 1024)
@@ -189,8 +238,6 @@ class Genesis(_Model):
             if len(values) != len({*values}):
                 raise ValueError(f"delegates: two have the same {field}; change one")
         rules = (
-            (self.delegates_active <= len(self.delegates),
-             "delegates_active: more than there are delegates; lower it or add delegates"),
             (self.delegates_active + self.delegates_standby <= DELEGATES_MAX,
              f"delegates_standby: with delegates_active more than {DELEGATES_MAX}; lower it"),
             (self.base_fee_floor <= self.base_fee_initial,
@@ -201,7 +248,14 @@ class Genesis(_Model):
              "dag_max_parent_age: above dag_max_age; lower it"),
             (self.dag_admission_age <= self.dag_max_age,
              "dag_admission_age: above dag_max_age; lower it"),
-            (self.supply() < 2**255, "balances: their sum reaches 2^255; lower them"),
+            (self.evidence_epochs <= self.unbonding_epochs,
+             "unbonding_epochs: below evidence_epochs, stake would flee its penalty; raise it"),
+            (len(self.delegates) <= self.candidates_max,
+             "candidates_max: fewer than there are delegates; raise it"),
+            (all(one.stake >= self.delegate_stake_min for one in self.delegates),
+             "delegates: one has a stake below delegate_stake_min; raise it"),
+            (self.supply() < SUPPLY_MAX,
+             "balances: their sum with the stakes reaches 2^128; lower them"),
         )  # fmt: skip
         for holds, fault in rules:
             if not holds:
@@ -209,8 +263,24 @@ class Genesis(_Model):
         return self
 
     def supply(self) -> int:
-        """The sum of all balances before the first block."""
-        return sum(self.balances.values())
+        """The sum of all balances before the first block, the stakes that IDpos holds included."""
+        return sum(self.balances.values()) + sum(one.stake for one in self.delegates)
+
+    def amended(self, slot: int, name: str, value: int) -> Self:
+        """The parameters that hold from the border block in ``slot`` on, with one changed.
+
+        Other lengths of slots leave the beginning of that slot where it is. Raises
+        ``Invalid("genesis")``. What holds of a network's first block only is not asked again: its
+        delegates, balances and first base fee.
+        """
+        changes = {name: value}
+        if name == "slot_ms":
+            changes["time_ms"] = self.time_ms + slot * (self.slot_ms - value)
+        fields = {field: getattr(self, field) for field in type(self).model_fields}
+        first = self.delegates[0].model_copy(update={"stake": SUPPLY_MAX - 1})
+        beginning = {"delegates": (first,), "balances": {}, "base_fee_initial": UINT_MAX}
+        self.checked(fields | beginning | changes)
+        return self.model_copy(update=changes)
 
     @classmethod
     def checked(cls, fields: Mapping[str, Any]) -> Self:
@@ -239,13 +309,14 @@ class Genesis(_Model):
     def encode(self) -> bytes:
         """The one file of this network: fields in order, balances by address, amounts decimal."""
         fields: dict[str, Any] = {name: getattr(self, name) for name in type(self).model_fields}
-        for name in ("base_fee_initial", "base_fee_floor", "block_reward"):
+        for name in _AMOUNTS:
             fields[name] = str(fields[name])
         fields["delegates"] = [
             {
                 "name": delegate.name,
                 "address": crypto.checksum(delegate.address),
                 "public_key": to_hex(delegate.public_key),
+                "stake": str(delegate.stake),
             }
             for delegate in self.delegates
         ]

@@ -6,6 +6,8 @@
 * Of two nodes the one with the lower peer id decides which of their connections is used; the other
   waits for its first stream. So frames never cross from one connection to another.
 * Every wait for a peer has a deadline, every queue a limit (``Limits``).
+* A vote waits for one piece of 64 KiB of other protocols, and for what the kernel has not sent yet:
+  trio keeps that at 16 KiB (TCP_NOTSENT_LOWAT).
 """
 
 import logging
@@ -27,7 +29,7 @@ from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamEOF,
 from libp2p.utils.varint import encode_varint_prefixed
 
 from dipnet import __version__
-from dipnet.effects import PROTOCOLS, Connected, DialFailed, Disconnected, Received
+from dipnet.effects import FIRST, PROTOCOLS, Connected, DialFailed, Disconnected, Received
 from dipnet.errors import Invalid
 from dipnet.libp2p_link import (
     PIECE_BYTES_MAX,
@@ -81,6 +83,7 @@ class Link:
     born: float = field(default_factory=trio.current_time)
     chosen: trio.Event = field(default_factory=trio.Event)
     flushed: trio.Event = field(default_factory=trio.Event)
+    turn: trio.Lock = field(default_factory=trio.Lock)  # to write a piece; votes need none
     wake: dict[str, trio.Event] = field(
         default_factory=lambda: {name: trio.Event() for name in PROTOCOLS}
     )
@@ -415,7 +418,7 @@ class Host:
         raise Invalid("peer_limit", f"{size} bytes took longer than {self._limits.frame_s} s")
 
     async def _write(self, link: Link, name: str) -> None:
-        """Sends what is queued for one protocol; the four take turns by pieces of 64 KiB.
+        """Sends what is queued for one protocol; they take turns by pieces of 64 KiB.
 
         The stream of hello is opened at once: it tells the peer which connection is chosen.
         """
@@ -431,8 +434,14 @@ class Host:
                 continue
             joined = b"".join(p for frame in frames for p in (len(frame).to_bytes(4, "big"), frame))
             for start in range(0, len(joined), PIECE_BYTES_MAX):
+                piece = joined[start : start + PIECE_BYTES_MAX]
                 with trio.move_on_after(self._limits.write_s) as scope:
-                    await streams[0].write(joined[start : start + PIECE_BYTES_MAX])
+                    if name == FIRST:
+                        await streams[0].write(piece)
+                    else:
+                        await streams[0].credit(len(piece))
+                        async with link.turn:
+                            await streams[0].write(piece)
                 if scope.cancelled_caught:
                     return link.end(f"did not read {name} for {self._limits.write_s} s")
             link.mailbox.sent(name, sum(map(len, frames)))

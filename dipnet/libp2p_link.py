@@ -42,7 +42,7 @@ log = logging.getLogger("dipnet.net")
 READ_BYTES: Final = 256 << 10  # asked of the kernel at once
 NEGOTIATION_BYTES_MAX: Final = 1024  # of one multistream-select message
 WINDOW_BYTES: Final = 1 << 20  # Yamux credit of a stream that carries frames
-MUX_BYTES_MAX: Final = 4 << 20  # unread in all streams of a connection; honest peers: 4 windows
+MUX_BYTES_MAX: Final = 5 << 20  # unread in all streams of a connection; honest peers: 5 windows
 CREDIT_PAUSE_S: Final = 0.0005
 CREDIT_PAUSE_S_MAX: Final = 0.01  # what Yamux itself would always wait
 # A Yamux frame of 65,507 bytes fills one Noise message of 65,519; one byte more makes two of it.
@@ -196,7 +196,7 @@ class Stream(ReadWriteCloser):
 
     async def widen(self) -> None:
         """Grants the peer ``WINDOW_BYTES`` in all."""
-        await self._credit(WINDOW_BYTES - self._window)
+        await self._grant(WINDOW_BYTES - self._window)
         self._window = WINDOW_BYTES
 
     async def read(self, n: int | None = None) -> bytes:
@@ -208,21 +208,25 @@ class Stream(ReadWriteCloser):
             self._owed += len(data)
             if self._owed * 2 >= self._window:
                 owed, self._owed = self._owed, 0
-                await self._credit(owed)
+                await self._grant(owed)
         data = bytes(self._ahead[:size])
         del self._ahead[:size]
         return data
 
-    async def _credit(self, size: int) -> None:
+    async def _grant(self, size: int) -> None:
         self._stream.recv_window += size
         await self._stream.send_window_update(size)
 
-    async def write(self, data: bytes) -> None:
-        """Sends ``data`` of at most ``PIECE_BYTES_MAX`` bytes; waits for the peer's credit."""
+    async def credit(self, size: int) -> None:
+        """Waits until the peer lets us send ``size`` bytes, at most ``PIECE_BYTES_MAX``."""
         pause_s = CREDIT_PAUSE_S
-        while self._stream.send_window < len(data) and not self._stream.send_closed:
+        while self._stream.send_window < size and not self._stream.send_closed:
             await trio.sleep(pause_s)  # Yamux tells nobody of new credit
             pause_s = min(2 * pause_s, CREDIT_PAUSE_S_MAX)
+
+    async def write(self, data: bytes) -> None:
+        """Sends ``data`` of at most ``PIECE_BYTES_MAX`` bytes; waits for the peer's credit."""
+        await self.credit(len(data))
         await self._stream.write(data)
 
     async def close(self) -> None:

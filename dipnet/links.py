@@ -1,14 +1,15 @@
 """The node's side of every peer: who may stay, what they are told, asked and charged.
 
-``Links`` joins the machines of ``p2p`` and speaks for the node through ``View``; it knows no block,
-transaction or vertex, only bytes and ids. What a peer sends and must be judged comes out as
+``Links`` joins the machines of ``p2p`` and speaks for the node through ``View``; it knows no vote,
+block, transaction or vertex, only bytes and ids. What a peer sends and must be judged comes out as
 ``Incoming``; once judged, ``on_judged`` settles what it was worth to the peer. Effects gather in
-order and leave with ``drain``.
+order and leave with ``drain``, votes and certificates before all others.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from functools import partial
+from typing import Any, Final
 
 from dipnet import __version__
 from dipnet.codec import Puts, Reader
@@ -19,6 +20,7 @@ from dipnet.p2p import messages as m
 from dipnet.p2p.address import parse as parse_address
 from dipnet.p2p.blocksync import BlockSync
 from dipnet.p2p.book import KEY_PEER, AddressBook
+from dipnet.p2p.clock import Clock
 from dipnet.p2p.exchange import Exchange
 from dipnet.p2p.gossip import Gossip
 from dipnet.p2p.hello import Hellos
@@ -27,87 +29,21 @@ from dipnet.p2p.scores import Scores
 from dipnet.p2p.serve import serve_blocks, serve_located, serve_vertices
 from dipnet.p2p.slots import Slots
 from dipnet.p2p.vertexsync import VertexSync
+from dipnet.peering import KIND_OF, LANE_OF, OFFENCE_OF, Incoming, Unjudged, View
+
+log = logging.getLogger("dipnet.links")
 
 FLUSH_MS: Final = 20  # announcements and fetches of this long leave together
 FLUSH_BYTES: Final = 64 << 10  # or sooner, when so much waits
 TICK_MS: Final = 100  # deadlines of requests are looked at this often
-UNJUDGED_MAX: Final = 64  # frames of one peer under verification
-UNJUDGED_BYTES_MAX: Final = 16 << 20  # of them of one peer, unless one frame alone is longer
-UNJUDGED_ALL_BYTES_MAX: Final = 128 << 20  # of all peers
 BLOCK_IDS_MAX: Final = 16  # of one Announce or Fetch: blocks come one by one
 # What looking up an id costs us, as bytes of the sender's allowance: blocks are read from disk.
-WORK_BYTES: Final = {Lane.VOTE: 0, Lane.BLOCK: 1 << 20, Lane.TX: 512, Lane.VERTEX: 32}
-
-
-@dataclass(frozen=True, slots=True)
-class Incoming:
-    """What a peer sent and the node must judge: ``kind`` is one of ``Node.check``."""
-
-    kind: str
-    peer: str
-    items: tuple[bytes, ...]
-    asked: bool  # the answer to a request of ours, not gossip
-
-    @property
-    def size(self) -> int:
-        """Bytes to be judged."""
-        return sum(map(len, self.items))
-
-
-class View(Protocol):
-    """What its links read of a node."""
-
-    def status(self) -> m.Status:
-        """Where we stand."""
-
-    def has(self, lane: Lane, id_: bytes) -> bool:
-        """Whether the item is here, or settled."""
-
-    def raw(self, lane: Lane, id_: bytes) -> bytes | None:
-        """Its bytes, None when it is not here."""
-
-    def block_hash_at(self, height: int) -> bytes:
-        """The canonical block at a height from 0 to the head's."""
-
-    def blocks_after(self, locator: tuple[bytes, ...]) -> Iterable[bytes]:
-        """See ``serve_blocks``."""
-
-    def vertex_ordinal(self, id_: bytes) -> int | None:
-        """See ``serve_located``."""
-
-    def vertices_from(self, start: int) -> Iterator[tuple[int, bytes]]:
-        """See ``serve_vertices``."""
-
-    def vertex_sample(self) -> Sequence[bytes]:
-        """Ids of our log, newest first, exponentially back."""
-
-
-# What a refusal says of the peer whose bytes it refused; what is not here is no offence of his.
-OFFENCE_OF: Final[dict[str, str]] = {
-    "peer_message": "malformed",
-    "peer_network": "network",
-    "peer_limit": "rate",
-    "record": "malformed",
-    "oversized": "malformed",
-    "rlp": "malformed",
-    "tx_type": "invalid_item",
-    "tx_form": "invalid_item",
-    "chain_id": "invalid_item",
-    "unprotected": "invalid_item",
-    "sender": "bad_signature",
-    "intrinsic_gas": "invalid_item",
-    "block_form": "invalid_block",
-    "block_tx": "invalid_block",
-    "block_slot": "invalid_block",
-    "block_leader": "invalid_block",
-    "block_root": "invalid_block",
-    "block_signature": "bad_signature",
-    "vertex_form": "malformed",
-    "vertex_chain": "invalid_item",
-    "vertex_parents": "invalid_item",
-    "vertex_payload": "invalid_item",
-    "vertex_age": "invalid_item",
-    "vertex_signature": "bad_signature",
+WORK_BYTES: Final = {
+    Lane.VOTE: 1 << 10,
+    Lane.CERTIFICATE: 16 << 10,
+    Lane.BLOCK: 1 << 20,
+    Lane.TX: 512,
+    Lane.VERTEX: 32,
 }
 
 
@@ -128,6 +64,7 @@ class Links:
         seed: int,
     ) -> None:
         self.gossip = Gossip()
+        self.clock = Clock()
         self.blocks = BlockSync()
         self.vertices = VertexSync()
         self.exchange = Exchange()
@@ -140,17 +77,18 @@ class Links:
         self.hellos = Hellos(f"dipnet/{__version__}", genesis.chain_id, genesis_hash, nonce)
         self._book = AddressBook(reader.scan(KEY_PEER), peer_id, bootstrap, local)
         self._addressed: dict[str, tuple[str, bool]] = {}  # peer -> address, outbound
-        # peer -> frames and bytes; outlives the connection, or a new one would wash it
-        self._unjudged: dict[str, tuple[int, int]] = {}
-        self._unjudged_bytes = 0
+        self._unjudged = Unjudged()
         self._out: list[Effect] = []
         self._flushed_ms = 0
         self._ticked_ms = 0
         self._on: dict[type, Callable[[int, str, Any], Incoming | None]] = {
             m.Hello: self._on_hello,
             m.Status: self._on_status,
+            m.Votes: partial(self._on_pushed, Lane.VOTE),
+            m.Certificates: partial(self._on_pushed, Lane.CERTIFICATE),
             m.Announce: self._on_announce,
             m.Fetch: self._on_fetch,
+            m.Absent: self._on_absent,
             m.Items: self._on_items,
             m.Vertices: self._on_vertices,
             m.Tips: self._on_tips,
@@ -176,6 +114,8 @@ class Links:
                 self.slots.admit(now_ms, peer, address)
         except Invalid as refused:
             self._out.append(Drop(peer, str(refused)))
+            if outbound:
+                self._write(self._book.on_failed(now_ms, address))
             return
         self.scores.on_connected(now_ms, peer)
         self.slots.on_connected(peer, address, outbound)
@@ -186,20 +126,37 @@ class Links:
 
     def _drop(self, now_ms: int, peer: str, reason: str) -> None:
         """Close the connection; the peer is gone for us from now on, whatever still arrives."""
-        if peer in self._addressed:
-            self._out.append(Drop(peer, reason))
-            self.on_disconnected(now_ms, peer)
+        address, outbound = self._addressed.pop(peer, ("", False))
+        if not address:
+            return
+        log.info("peer %s is dropped: %s", address, reason)
+        self._out.append(Drop(peer, reason))
+        if outbound:  # reached, and none of us: do not dial it again at once
+            self._write(self._book.on_failed(now_ms, address))
+        self._forget(now_ms, peer)
 
     def on_disconnected(self, now_ms: int, peer: str) -> None:
-        """Release all that the peer took."""
-        self._addressed.pop(peer, None)
+        """The connection broke: release all that the peer took, and call again soon."""
+        address, outbound = self._addressed.pop(peer, ("", False))
+        if outbound and self.hellos.greeted(peer):
+            self._book.on_lost(now_ms, address, self._draw(now_ms))
+        elif outbound:
+            self._write(self._book.on_failed(now_ms, address))
+        self._forget(now_ms, peer)
+
+    def _forget(self, now_ms: int, peer: str) -> None:
         self.gossip.forget(now_ms, peer)
+        self.clock.forget(peer)
         self.blocks.forget(peer)
         self.vertices.forget(peer)
         self.hellos.forget(peer)
         self.scores.forget(now_ms, peer)
         self.slots.forget(peer)
         self.exchange.forget(peer)
+
+    def _draw(self, now_ms: int) -> int:
+        """A number that differs between nodes and between times."""
+        return ((self._seed ^ now_ms) * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF) >> 32
 
     def on_dial_failed(self, now_ms: int, address: str) -> None:
         """Nobody, or somebody else, answered at the address, or its peer was faster."""
@@ -216,9 +173,8 @@ class Links:
         self._book.learn(peer, self.slots.host(peer), hello.listen)
         self.gossip.join(peer)
         self.vertices.want(peer)
-        standing = self.hellos.standing()[peer]
-        self.blocks.on_status(now_ms, peer, standing)
         self.exchange.join(now_ms, peer)
+        self._on_standing(now_ms, peer, hello.status, self._view.status())
 
     # --- what peers send
 
@@ -244,47 +200,88 @@ class Links:
         return incoming if incoming is not None and self._admit(now_ms, incoming) else None
 
     def _admit(self, now_ms: int, incoming: Incoming) -> bool:
-        """Whether there is room to judge it: what is refused, tips and sync bring later."""
-        frames, waiting = self._unjudged.get(incoming.peer, (0, 0))
-        size = incoming.size
-        full = frames >= UNJUDGED_MAX or (frames and waiting + size > UNJUDGED_BYTES_MAX)
-        if full and not incoming.asked:
+        """Whether there is room to judge it."""
+        waiting = self._unjudged.of(incoming)
+        if waiting.full(incoming.peer, incoming.size) and not incoming.asked:
             self.offend(now_ms, incoming.peer, "rate", "more than we can judge")
             return False
-        if self._unjudged_bytes + size > UNJUDGED_ALL_BYTES_MAX:
+        if not waiting.add(incoming.peer, incoming.size):
             return False
-        self._unjudged[incoming.peer] = (frames + 1, waiting + size)
-        self._unjudged_bytes += size
+        if incoming.kind in LANE_OF:
+            self.gossip.express.on_judging(LANE_OF[incoming.kind], incoming.items)
         return True
 
     def offend(self, now_ms: int, peer: str, offence: str, reason: str, times: int = 1) -> None:
         """Charge an offence; a banned peer is dropped with the reason."""
+        log.debug("peer %s, %s times %d: %s", peer, offence, times, reason)
         banned = self.scores.offend(now_ms, peer, self.slots.host(peer), offence, times)
-        if not banned and offence != "network":
-            return
-        address, outbound = self._addressed.get(peer, ("", False))
-        if outbound:  # reached, and none of us: do not dial it again at once
-            self._write(self._book.on_failed(now_ms, address))
-        self._drop(now_ms, peer, reason)
+        if banned or offence == "network":
+            self._drop(now_ms, peer, reason)
 
     def on_judged(self, now_ms: int, incoming: Incoming, refused: Iterable[Invalid]) -> None:
         """What ``incoming`` was worth: its refusals are charged to the peer that sent them."""
         peer = incoming.peer
-        frames, waiting = self._unjudged.pop(peer)
-        if frames > 1:
-            self._unjudged[peer] = (frames - 1, waiting - incoming.size)
-        self._unjudged_bytes -= incoming.size
+        self._unjudged.of(incoming).remove(peer, incoming.size)
+        if incoming.kind in LANE_OF:
+            self.gossip.express.on_judged(LANE_OF[incoming.kind], incoming.items)
         for refusal in refused:
             offence = OFFENCE_OF.get(refusal.code)
+            if incoming.asked and offence == "untimely":
+                continue  # we asked, and ``BlockSync`` judges the answer
             if offence is not None:
                 self.offend(now_ms, peer, offence, str(refusal))
 
     def _on_status(self, now_ms: int, peer: str, status: m.Status) -> None:
         self.hellos.on_status(peer, status)
-        self.blocks.on_status(now_ms, peer, status)
         ours = self._view.status()
+        self._on_standing(now_ms, peer, status, ours)
         self.vertices.on_status(now_ms, peer, status.dag_count, ours.dag_count)
         self.vertices.on_compared(now_ms, peer, status.dag_sum == ours.dag_sum)
+
+    def _on_standing(self, now_ms: int, peer: str, theirs: m.Status, ours: m.Status) -> None:
+        """Compare clocks, final blocks and heads. ``Invalid``: another block is final there."""
+        height, final = theirs.final_height, theirs.final_hash
+        comparable = final != ours.final_hash and height <= ours.final_height
+        if comparable and self._view.block_hash_at(height) != final:
+            raise Invalid("peer_network", f"another final block at height {height}")
+        self.clock.on_time(peer, theirs.time_ms, ours.time_ms)
+        known = self._view.has(Lane.BLOCK, theirs.head_hash)
+        self.blocks.on_status(now_ms, peer, theirs, known)
+
+    def _on_pushed(
+        self, lane: Lane, now_ms: int, peer: str, message: m.Votes | m.Certificates
+    ) -> Incoming | None:
+        """Votes or certificates: those that are new are to be judged, if the peer's turn lasts."""
+        self.scores.on_work(peer, WORK_BYTES[lane] * len(message.raws))
+        fresh = self.gossip.express.sift(peer, lane, message.raws, self._view.name)
+        if not fresh:
+            return None
+        self.scores.on_verify(now_ms, peer, sum(map(len, fresh)))
+        return Incoming(KIND_OF[lane], peer, fresh, asked=False)
+
+    def mentioned(self, now_ms: int, peer: str, block_ids: Iterable[bytes]) -> None:
+        """Verified certificates of ``peer`` name these blocks: fetch what is not here and does not
+        come by itself. Not for votes: one delegate may name blocks that nobody has, and asking
+        for a block costs the asker a large part of his allowance."""
+        self.gossip.on_mention(now_ms, peer, Lane.BLOCK, block_ids, self._has_block)
+
+    def push(self, lane: Lane, id_: bytes, raw: bytes, except_peer: str = "") -> None:
+        """Send what was verified to every peer that is not known to have it; votes at once."""
+        self.gossip.push(lane, id_, raw, except_peer)
+
+    def repeat(self, lane: Lane, raws: Sequence[bytes]) -> None:
+        """Send votes or certificates again to every peer, whoever has them: each slot, our own last
+        votes and the highest certificates (specs/consensus.md 1). One frame at most."""
+        self.gossip.express.repeat(lane, raws)
+
+    def clock_offset_ms(self) -> int | None:
+        """How far the clocks of our peers are ahead of ours, None without peers (see ``Clock``)."""
+        return self.clock.offset_ms(
+            peer for peer, (_, outbound) in self._addressed.items() if outbound
+        )
+
+    def _has_block(self, id_: bytes) -> bool:
+        return self._view.has(Lane.BLOCK, id_)
 
     def _on_announce(self, now_ms: int, peer: str, announce: m.Announce) -> None:
         self._charge(peer, announce.lane, announce.ids)
@@ -305,14 +302,28 @@ class Links:
 
     def _on_fetch(self, now_ms: int, peer: str, fetch: m.Fetch) -> None:
         self._charge(peer, fetch.lane, fetch.ids)
-        if self.scores.may_serve(now_ms, peer):
-            found = (self._view.raw(fetch.lane, id_) for id_ in fetch.ids)
-            size = self.gossip.answer(peer, fetch.lane, (raw for raw in found if raw is not None))
-            self.scores.on_served(peer, size)
+        if not self.scores.may_serve(now_ms, peer):
+            return
+        absent: list[bytes] = []
+
+        def found() -> Iterator[bytes]:
+            for id_ in fetch.ids:
+                raw = self._view.raw(fetch.lane, id_)
+                if raw is None:
+                    absent.append(id_)
+                else:
+                    yield raw
+
+        self.scores.on_served(peer, self.gossip.answer(peer, fetch.lane, found()))
+        if absent and fetch.lane is Lane.BLOCK:
+            self._out.append(Send(peer, "gossip", m.encode(m.Absent(fetch.lane, tuple(absent)))))
+
+    def _on_absent(self, now_ms: int, peer: str, absent: m.Absent) -> None:
+        self._charge(peer, absent.lane, absent.ids)
+        self.gossip.on_refused(now_ms, peer, absent.lane, absent.ids)
 
     def _on_items(self, _now_ms: int, peer: str, items: m.Items) -> Incoming:
-        kind = "blocks" if items.lane is Lane.BLOCK else "relayed"
-        return Incoming(kind, peer, items.raws, asked=False)
+        return Incoming(KIND_OF[items.lane], peer, items.raws, asked=False)
 
     def _on_vertices(self, _now_ms: int, peer: str, vertices: m.Vertices) -> Incoming:
         return Incoming("wire", peer, (vertices.wire,), asked=False)
@@ -347,18 +358,28 @@ class Links:
         return Incoming("wire", peer, (wire,), asked=True) if wire else None
 
     def on_blocks_imported(
-        self, now_ms: int, peer: str, fresh: int, last: tuple[int, bytes], early: bool
+        self, now_ms: int, peer: str, fresh: int, last: tuple[int, bytes], led: bool, early: bool
     ) -> None:
         """The outcome of blocks that we asked for; see ``BlockSync.on_imported``."""
-        ours = self._view.status().head_height
-        for offence in self.blocks.on_imported(now_ms, peer, ours, fresh, last, early):
+        ours = self._view.status()
+        for offence in self.blocks.on_imported(
+            now_ms, peer, ours, fresh, last, self._has_block, led, early
+        ):
             self.offend(now_ms, peer, offence, "blocks that lead nowhere")
+
+    @property
+    def alone(self) -> bool:
+        """Whether no peer has said hello: nobody tells where the chain is by now."""
+        return not self.hellos.standing()
 
     def syncing(self, now_ms: int) -> tuple[int, int] | None:
         """(our height, highest claimed) while blocks are fetched that would put us behind."""
-        ours = self._view.status().head_height
-        most = max((one.head_height for one in self.hellos.standing().values()), default=0)
-        return (ours, most) if most > ours and self.blocks.syncing(now_ms) else None
+        if not self.blocks.syncing(now_ms):
+            return None
+        ours = self._view.status()
+        better = [one for one in self.hellos.standing().values() if one.claim > ours.claim]
+        heights = [ours.head_height, *(one.head_height for one in better)]
+        return (ours.head_height, max(heights)) if better else None
 
     # --- addresses
 
@@ -386,6 +407,9 @@ class Links:
         self.gossip.tips(tips)
         ask = m.encode(m.GetPeers())
         self._out += [Send(peer, "peers", ask) for peer in self.exchange.to_ask(now_ms)]
+        self._dial(now_ms)
+
+    def _dial(self, now_ms: int) -> None:
         dials = self._book.to_dial(now_ms, self.slots, self._seed ^ now_ms)
         self._out += [Dial(address) for address in dials]
 
@@ -394,6 +418,8 @@ class Links:
         if now_ms < self._ticked_ms + TICK_MS:
             return
         self._ticked_ms = now_ms
+        if self._book.returning(now_ms):
+            self._dial(now_ms)
         # Nobody is charged for an unanswered fetch: frames get lost, and another peer is asked.
         self.gossip.on_tick(now_ms)
         for peer in self.blocks.on_tick(now_ms):
@@ -406,20 +432,23 @@ class Links:
 
     def next_ms(self, now_ms: int) -> int:
         """When ``on_tick`` or ``drain`` is wanted next, should nothing happen before."""
+        if self.gossip.express.waiting:
+            return now_ms
         if self.gossip.queued_bytes:
             return max(self._flushed_ms + FLUSH_MS, now_ms)
         return max(self._ticked_ms + TICK_MS, now_ms) if self._addressed else now_ms + TICK_MS * 100
 
     def drain(self, now_ms: int) -> list[Effect]:
-        """All that is to be done, in order; gossip leaves in batches."""
-        ours = self._view.status().head_height
-        asks = self.blocks.requests(now_ms, ours, self._view.block_hash_at)
+        """All that is to be done, in order: votes at once, other gossip in batches."""
+        first = [Send(*frame) for frame in self.gossip.express.flush()]
+        ours = self._view.status()
+        asks = self.blocks.requests(now_ms, ours, self._view.block_hash_at, self._has_block)
         asks += self.vertices.requests(now_ms, self._view.vertex_sample)
         if self.gossip.queued_bytes >= FLUSH_BYTES or now_ms >= self._flushed_ms + FLUSH_MS:
             self._flushed_ms = now_ms
             asks += self.gossip.flush()
         self._out += [Send(*ask) for ask in asks]
-        out, self._out = self._out, []
+        out, self._out = [*first, *self._out], []
         return out
 
     def peers(self, now_ms: int) -> list[dict[str, Any]]:
@@ -433,6 +462,7 @@ class Links:
                 "headHeight": status.head_height,
                 "finalHeight": status.final_height,
                 "dagCount": status.dag_count,
+                "clockOffsetMs": self.clock.of(peer),
                 "score": self.scores.score(now_ms, peer),
             }
             for peer, status in self.hellos.standing().items()

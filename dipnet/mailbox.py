@@ -1,7 +1,7 @@
-"""What the main thread and the peer thread share: limits, and the frames queued for a peer.
+"""What the main thread and the peer thread share: limits, and the queues between them.
 
 Rules that bind this file (DESIGN 7): every queue has a limit in frames and in bytes; putting never
-waits; knows neither asyncio nor trio.
+waits; votes pass what else is waiting; knows neither asyncio nor trio.
 """
 
 import threading
@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
-from dipnet.effects import PROTOCOLS, Connected, DialFailed, Disconnected, Received
+from dipnet.effects import FIRST, PROTOCOLS, Connected, DialFailed, Disconnected, Received
 from dipnet.p2p.messages import FRAME_BYTES_MAX
 
 BATCH_BYTES_MAX: Final = 1 << 20  # frames taken at once
+EVENT_OVERHEAD_BYTES: Final = 256  # what a waiting event costs beside its data
 
 Event = Connected | Disconnected | DialFailed | Received
 
@@ -32,6 +33,7 @@ class Limits:
     outbox_fair_bytes: int = 1 << 20
     inbox_bytes_max: int = 32 << 20  # waiting for the main thread, all peers
     inbox_peer_bytes_max: int = 4 << 20  # of them of one peer; one frame may go past it
+    inbox_votes_bytes_max: int = 256 << 10  # beside them, of one peer
     strangers_max: int = 64  # inbound and not yet a peer; one more ends the oldest
     dials_max: int = 16
     large_frames_max: int = 8  # being received at once
@@ -48,6 +50,7 @@ class Mailbox:
     def __init__(self, peer: str, limits: Limits) -> None:
         self.peer = peer
         self.inbound_bytes = 0  # received and not yet handed to the main thread; Net's lock
+        self.inbound_votes_bytes = 0  # the same, of votes
         self.poked = False  # Net's lock
         self._limits = limits
         self._lock = threading.Lock()
@@ -90,3 +93,81 @@ class Mailbox:
         with self._lock:
             was, self._open = self._open, False
         return was
+
+
+_Waiting = tuple[Event, Mailbox, int]
+
+
+class Inbox:
+    """Events on their way to the main thread; ``Net`` holds its lock around each call.
+
+    Peers take turns, an event each, so that one who floods delays the others by one event. Votes
+    have a queue of their own and every other turn.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._plain: dict[str, deque[_Waiting]] = {}  # by peer, next first
+        self._votes: dict[str, deque[_Waiting]] = {}
+        self._connecting: dict[str, int] = {}  # peers of whom a Connected waits
+        self._votes_next = False
+        self._bytes = 0  # in _plain
+
+    def __bool__(self) -> bool:
+        return bool(self._plain or self._votes)
+
+    def put(self, event: Event, mailbox: Mailbox) -> bool:
+        """Take an event in; False: there is no room, try later. Endings always fit, for there are
+        no more of them than connections that were let in."""
+        limits = self._limits
+        cost = EVENT_OVERHEAD_BYTES + (len(event.data) if isinstance(event, Received) else 0)
+        if isinstance(event, Received) and event.protocol == FIRST:
+            if mailbox.inbound_votes_bytes >= limits.inbox_votes_bytes_max:
+                return False
+            mailbox.inbound_votes_bytes += cost
+            self._votes.setdefault(mailbox.peer, deque()).append((event, mailbox, cost))
+            return True
+        if isinstance(event, Connected | Received) and (
+            self._bytes >= limits.inbox_bytes_max
+            or mailbox.inbound_bytes >= limits.inbox_peer_bytes_max
+        ):
+            return False
+        if isinstance(event, Connected):
+            self._connecting[event.peer] = self._connecting.get(event.peer, 0) + 1
+        self._bytes += cost
+        mailbox.inbound_bytes += cost
+        self._plain.setdefault(mailbox.peer, deque()).append((event, mailbox, cost))
+        return True
+
+    def take(self) -> tuple[Event, Mailbox]:
+        """The next event, of which there must be one, and the mailbox of its connection."""
+        votes = next((peer for peer in self._votes if peer not in self._connecting), None)
+        self._votes_next = not self._votes_next
+        if votes is not None and (self._votes_next or not self._plain):
+            return self._take_votes(votes)
+        peer = next(iter(self._plain))
+        ends = isinstance(self._plain[peer][0][0], Disconnected)
+        if ends and peer in self._votes and peer not in self._connecting:
+            return self._take_votes(peer)  # they came before it
+        event, mailbox, cost = _taken(self._plain, peer)
+        if isinstance(event, Connected):
+            left = self._connecting.pop(peer) - 1
+            if left:
+                self._connecting[peer] = left
+        self._bytes -= cost
+        mailbox.inbound_bytes -= cost
+        return event, mailbox
+
+    def _take_votes(self, peer: str) -> tuple[Event, Mailbox]:
+        event, mailbox, cost = _taken(self._votes, peer)
+        mailbox.inbound_votes_bytes -= cost
+        return event, mailbox
+
+
+def _taken(queues: dict[str, deque[_Waiting]], peer: str) -> _Waiting:
+    """The first of the peer's queue, which then waits for its next turn."""
+    queue = queues.pop(peer)
+    first = queue.popleft()
+    if queue:
+        queues[peer] = queue
+    return first

@@ -4,16 +4,55 @@ Nothing below floor 5 knows that it is measured: who owns the numbers hands a fu
 them. The set of labels is fixed by code, never by what a caller sends.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
 PREFIX: Final = "dipnet_"
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Histogram:
+    """How many of what was observed were at most each of ``bounds``, which ascend."""
+
+    __slots__ = ("_bounds", "_counts", "_sum")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)  # the last is of what is above them all
+        self._sum = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count ``value``."""
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def family(self, name: str, text: str) -> Metric:
+        """What a scrape shows of it."""
+        total, buckets = 0, []
+        for bound, count in zip((*self._bounds, "+Inf"), self._counts, strict=True):
+            total += count
+            buckets.append((str(bound), float(total)))
+        return HistogramMetricFamily(PREFIX + name, text, buckets=buckets, sum_value=self._sum)
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """A histogram at scrape time."""
+
+    name: str
+    text: str
+    histogram: Histogram
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +66,11 @@ class Reading:
     sort: Literal["gauge", "counter"] = "gauge"
 
 
+Source = Callable[[], Iterable[Reading | Distribution]]
+
+
 class _Readings(Collector):
-    def __init__(self, read: Callable[[], Iterable[Reading]]) -> None:
+    def __init__(self, read: Source) -> None:
         self._read = read
 
     def describe(self) -> Iterable[Metric]:
@@ -37,6 +79,9 @@ class _Readings(Collector):
     def collect(self) -> Iterator[Metric]:
         families: dict[str, GaugeMetricFamily | CounterMetricFamily] = {}
         for reading in self._read():
+            if isinstance(reading, Distribution):
+                yield reading.histogram.family(reading.name, reading.text)
+                continue
             family = families.get(reading.name)
             if family is None:
                 sort = GaugeMetricFamily if reading.sort == "gauge" else CounterMetricFamily
@@ -47,7 +92,7 @@ class _Readings(Collector):
         yield from families.values()
 
 
-def render(*sources: Callable[[], Iterable[Reading]]) -> bytes:
+def render(*sources: Source) -> bytes:
     """The text of ``/metrics``: every reading of every source, once."""
     registry = CollectorRegistry()
     for source in sources:

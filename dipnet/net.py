@@ -4,8 +4,8 @@ The only file that knows both loops (DESIGN 7). Rules that bind it:
 * No trio or libp2p type crosses. ``send``, ``dial`` and ``drop`` never wait.
 * Crossings are coalesced: at most one scheduled call each way, over queues with a limit. When the
   inbound queue is full, the trio side stops reading the peer that filled it.
-* Peers take turns, an event each, so that one who floods delays the others by one event. Events
-  wait here, where they are counted: ``on_event`` is for doing, not for queueing.
+* Peers take turns, an event each, and votes pass what else is waiting (``Inbox``). Events wait
+  there, where they are counted: ``on_event`` is for doing, not for queueing.
 * An unexpected failure in the thread reaches the main thread, which ends the process.
 """
 
@@ -23,18 +23,17 @@ from typing import Final
 
 import trio
 
-from dipnet.effects import Connected, DialFailed, Disconnected, Received
+from dipnet.effects import FIRST, Connected, DialFailed, Disconnected
 from dipnet.errors import Invalid
 from dipnet.libp2p_host import Host
 from dipnet.libp2p_link import parse_address, peer_id
-from dipnet.mailbox import Event, Limits, Mailbox
+from dipnet.mailbox import Event, Inbox, Limits, Mailbox
 
 __all__ = ["Limits", "Net", "peer_id"]
 
 log = logging.getLogger("dipnet.net")
 
 PEERS_MAX: Final = 50
-EVENT_OVERHEAD_BYTES: Final = 256  # what a waiting event costs beside its data
 EVENTS_PER_TURN: Final = 256  # handed over before the main loop serves others
 TURN_MS_MAX: Final = 10  # or sooner, after so much of its time
 START_S: Final = 30.0
@@ -90,8 +89,7 @@ class Net:
         self._nobody = Mailbox("", self._limits)  # for events that are of no connection
         self._dials = 0
         self._lock = threading.Lock()  # guards what follows
-        self._inbox: dict[str, deque[tuple[Event, Mailbox, int]]] = {}  # by peer, next first
-        self._inbox_bytes = 0
+        self._inbox = Inbox(self._limits)
         self._handing = False  # a call of _hand_over is scheduled
         self._starved = False  # the trio side waits for room
         self._orders: deque[Callable[[], None]] = deque()
@@ -159,7 +157,9 @@ class Net:
         if not 0 < len(data) <= limit:
             raise ValueError(f"a {protocol} frame of {len(data)} bytes, {limit} at most")
         mailbox = self._mailboxes.get(peer)
-        if mailbox is None or self._crowded(mailbox) or not mailbox.put(protocol, data):
+        if mailbox is None or (protocol != FIRST and self._crowded(mailbox)):
+            return False
+        if not mailbox.put(protocol, data):
             return False
         with self._lock:
             poked, mailbox.poked = mailbox.poked, True
@@ -215,18 +215,10 @@ class Net:
     # --- trio to main thread
 
     def _put(self, event: Event, mailbox: Mailbox) -> bool:
-        cost = EVENT_OVERHEAD_BYTES + (len(event.data) if isinstance(event, Received) else 0)
         with self._lock:
-            # Endings always fit: there are no more of them than connections that were let in.
-            if isinstance(event, Connected | Received) and (
-                self._inbox_bytes >= self._limits.inbox_bytes_max
-                or mailbox.inbound_bytes >= self._limits.inbox_peer_bytes_max
-            ):
+            if not self._inbox.put(event, mailbox):
                 self._starved = True
                 return False
-            self._inbox.setdefault(mailbox.peer, deque()).append((event, mailbox, cost))
-            self._inbox_bytes += cost
-            mailbox.inbound_bytes += cost
             if self._handing or self._paused:
                 return True
             self._handing = True
@@ -244,7 +236,8 @@ class Net:
         until_ns = time.monotonic_ns() + TURN_MS_MAX * 1_000_000
         try:
             while left and self._inbox and not self._paused and not self._stopped:
-                event, mailbox = self._next()
+                with self._lock:
+                    event, mailbox = self._inbox.take()
                 left -= 1
                 self._account(event, mailbox)
                 self._on_event(event)
@@ -259,18 +252,6 @@ class Net:
                 self._loop.call_soon(self._hand_over)
             if starved:
                 self._in_trio(self._host.resume)
-
-    def _next(self) -> tuple[Event, Mailbox]:
-        """Takes the first event of the peer whose turn it is."""
-        with self._lock:
-            peer = next(iter(self._inbox))
-            queue = self._inbox.pop(peer)
-            event, mailbox, cost = queue.popleft()
-            if queue:
-                self._inbox[peer] = queue
-            self._inbox_bytes -= cost
-            mailbox.inbound_bytes -= cost
-        return event, mailbox
 
     def _account(self, event: Event, mailbox: Mailbox) -> None:
         """A peer takes frames from its ``Connected`` to its ``Disconnected``, as told."""

@@ -1,7 +1,7 @@
 """What a new network or node consists of on disk: genesis.json, keys, dipnet.toml.
 
 Rules that bind this file: nothing is written over; secrets have mode 0600; paths in a dipnet.toml
-are relative to it, so that a directory can be moved.
+are relative to it, so that a directory can be moved. A delegate's vote state is made with its key.
 """
 
 import secrets
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from dipnet import keys
+from dipnet import keys, votefile
 from dipnet.config import FILE_NAME, to_toml
 from dipnet.crypto import public_key
 from dipnet.errors import Invalid
@@ -21,11 +21,17 @@ LOOPBACK: Final = "127.0.0.1"
 DEV_CHAIN_ID: Final = 2018
 DEV_SLOT_MS: Final = 1_000
 DEV_EPOCH_SLOTS: Final = 30
+DEV_STANDBY: Final = 5
+DEV_JAIL_EPOCHS: Final = 2
+"""Short: a machine that slept, or was too busy to start in time, has missed everybody's slots."""
 DEV_BALANCE_WEI: Final = 10_000 * 10**18
+DELEGATE_STAKE_WEI: Final = 1_000 * 10**18
 GENESIS_NAME: Final = "genesis.json"
 NODE_KEY: Final = "node.key"
 DELEGATE_KEYSTORE: Final = "delegate.json"
 DELEGATE_PASSWORD: Final = "delegate.password"
+DELEGATE_VOTES: Final = "delegate.votes"
+RECORDS: Final = "records"
 PASSWORD_BYTES: Final = 24
 
 
@@ -41,9 +47,11 @@ class NodePlan:
     delegate_secret: bytes
 
 
-def delegate(name: str, secret: bytes) -> Delegate:
-    """A delegate of genesis.json by its key."""
-    return Delegate(name=name, address=keys.address_of(secret), public_key=public_key(secret))
+def delegate(name: str, secret: bytes, stake: int = DELEGATE_STAKE_WEI) -> Delegate:
+    """A delegate of genesis.json by its key; ``stake`` in wei."""
+    return Delegate(
+        name=name, address=keys.address_of(secret), public_key=public_key(secret), stake=stake
+    )
 
 
 def new_genesis(
@@ -67,12 +75,18 @@ def new_genesis(
     )
 
 
-def dev_genesis(delegates: Sequence[Delegate], time_ms: int, slot_ms: int = DEV_SLOT_MS) -> Genesis:
+def dev_genesis(
+    delegates: Sequence[Delegate],
+    time_ms: int,
+    slot_ms: int = DEV_SLOT_MS,
+    epoch_slots: int = DEV_EPOCH_SLOTS,
+) -> Genesis:
     """A network for development: the ten known accounts are rich, epochs are short."""
     balances = {keys.address_of(secret): DEV_BALANCE_WEI for secret in keys.DEV_SECRETS}
     return new_genesis(
-        delegates, DEV_CHAIN_ID, time_ms, balances, slot_ms=slot_ms, epoch_slots=DEV_EPOCH_SLOTS
-    )
+        delegates, DEV_CHAIN_ID, time_ms, balances, slot_ms=slot_ms, epoch_slots=epoch_slots,
+        delegates_standby=DEV_STANDBY, jail_epochs=DEV_JAIL_EPOCHS,
+    )  # fmt: skip
 
 
 def read_genesis(path: Path) -> Genesis:
@@ -111,6 +125,13 @@ def write_genesis(directory: Path, genesis: Genesis) -> None:
     write_text(directory / GENESIS_NAME, genesis.encode().decode())
 
 
+def write_dev(directory: Path, genesis: Genesis) -> None:
+    """What ``dipnetd dev`` needs: ``genesis.json``, and the vote state of the key of account 0."""
+    write_genesis(directory, genesis)
+    account = keys.address_of(keys.DEV_SECRETS[0])
+    votefile.create(directory / DELEGATE_VOTES, genesis.chain_id, account)
+
+
 def write_node(
     directory: Path,
     genesis: Genesis,
@@ -120,7 +141,10 @@ def write_node(
     scrypt_n: int = keys.SCRYPT_N,
 ) -> None:
     """A node's directory: what ``dipnetd run --config DIRECTORY/dipnet.toml`` needs."""
-    for name in (GENESIS_NAME, NODE_KEY, DELEGATE_KEYSTORE, DELEGATE_PASSWORD, FILE_NAME):
+    made = (
+        GENESIS_NAME, NODE_KEY, DELEGATE_KEYSTORE, DELEGATE_PASSWORD, DELEGATE_VOTES, FILE_NAME
+    )  # fmt: skip
+    for name in made:
         if (directory / name).exists():
             raise Invalid(
                 "config", f"{directory / name} is there already; choose another directory"
@@ -129,6 +153,8 @@ def write_node(
     keys.write_private(directory / DELEGATE_PASSWORD, password + b"\n")
     keystore = keys.encrypt(delegate_secret, password, scrypt_n)
     keys.write_private(directory / DELEGATE_KEYSTORE, keystore)
+    account = keys.address_of(delegate_secret)
+    votefile.create(directory / DELEGATE_VOTES, genesis.chain_id, account)
     keys.write_key(directory / NODE_KEY, node_secret)
     write_genesis(directory, genesis)
     named: dict[str, str | int | bool | list[str]] = {

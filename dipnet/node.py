@@ -5,36 +5,43 @@ clock, no disk but its ``Reader``, and no randomness but its seed, so that the s
 it ships. What is expensive and pure (decoding, signatures) is asked for with ``Verify`` and done by
 ``Node.check`` on any thread.
 
-The three ways through it: a payment, ``Submitted`` or gossip -> ``_on_txs`` -> pool -> a block; a
-vertex, ``Submitted`` or gossip -> ``_on_vertices`` -> the graph -> ``Write``; a block, ``Woke`` at
-our slot -> ``_propose`` -> ``Signed`` -> ``_import``, which is also where a peer's block arrives.
+The ways through it: a payment, ``Submitted`` or gossip -> ``_on_txs`` -> pool -> a block; a vertex,
+``Submitted`` or gossip -> ``_on_vertices`` -> the graph -> ``Write``; a block, ``Woke`` at our slot
+-> ``voting.propose`` -> ``Signed`` -> ``_import``, which is also where a peer's block arrives; a
+vote, ``voting.vote`` -> ``Signed``, or a peer's -> ``_count`` -> a certificate -> ``_certify``.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from dipnet.checks import Checker
 from dipnet.codec import Puts, Reader
-from dipnet.consensus.block import Block, decode_block, header_of
-from dipnet.consensus.chain import Chain
+from dipnet.consensus.block import Block, header_of
+from dipnet.consensus.chain import Chain, Imported
 from dipnet.consensus.pool import Pool
-from dipnet.consensus.produce import Draft, build
-from dipnet.consensus.records import KEY_HEAD, KEY_PROPOSED, pack_proposed, unpack_proposed
+from dipnet.consensus.records import KEY_HEAD
+from dipnet.consensus.rules import check_known
 from dipnet.consensus.schedule import slot_at, slot_start_ms
+from dipnet.consensus.votes import (
+    Certificate,
+    Vote,
+    Voter,
+)
 from dipnet.dag import vertex
 from dipnet.dag.graph import ACCEPTED, KNOWN, PENDING, REFUSED, Dag
-from dipnet.dag.vertex import Batch, Keys
+from dipnet.dag.vertex import Batch
 from dipnet.effects import (
     Connected,
     DialFailed,
     Disconnected,
     Effect,
     Event,
+    Halt,
     Publish,
     Received,
     Reply,
-    Sign,
     Signed,
     Submitted,
     Verified,
@@ -45,18 +52,22 @@ from dipnet.effects import (
 )
 from dipnet.errors import Invalid
 from dipnet.genesis import Genesis
-from dipnet.links import Incoming, Links
+from dipnet.links import Links
 from dipnet.p2p.blocksync import NOWHERE
-from dipnet.p2p.messages import Lane, Status
+from dipnet.p2p.messages import Lane
+from dipnet.peering import Incoming
 from dipnet.state import Layer
-from dipnet.tx import Tx, decode_batch
+from dipnet.tx import Tx
+from dipnet.view import NodeView
+from dipnet.voting import Voting
 
 log = logging.getLogger("dipnet.node")
 
 TIPS_MAX: Final = 256  # tips announced each slot
-RELAY_SLOTS: Final = 8  # a block that is older is not pushed on
+RECENT_SLOTS: Final = 8  # what is older is not pushed on, and a head that is older lags behind
+CLOCK_SHARE: Final = 2  # who is off by more than 1/CLOCK_SHARE of a slot makes no blocks
 STATUS_NAMES: Final = {ACCEPTED: "accepted", KNOWN: "known", PENDING: "pending"}
-PROPOSE_SHARE: Final = 2  # a slot is proposed in its first 1/PROPOSE_SHARE or not at all
+FINALIZED_SHOWN_MAX: Final = 64  # blocks told to subscribers when many become final at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +84,18 @@ class Check:
         return self.incoming.peer if self.incoming is not None else ""
 
 
+def _kind(complaint: str | None) -> str:
+    """A complaint without its numbers, which change all the time."""
+    return "".join(one for one in complaint or "" if not one.isdigit())
+
+
 def first_puts(genesis: Genesis, reader: Reader) -> Puts:
     """What a directory without a chain must hold before its node is made; empty for others."""
     return {} if reader.get(KEY_HEAD) is not None else Chain.genesis_puts(genesis)
 
 
 class Node:
-    """One node over the records that ``reader`` shows; ``proposer`` is its delegate's address."""
+    """One node over the records that ``reader`` shows; ``voter`` is its delegate, if it has one."""
 
     def __init__(
         self,
@@ -88,10 +104,11 @@ class Node:
         *,
         peer_id: str,
         addresses: Sequence[str],
-        proposer: bytes | None,
+        voter: Voter | None,
         bootstrap: Sequence[str],
         local: bool,
         seed: int,
+        paused: bool = False,
     ) -> None:
         self.genesis = genesis
         # What this step has asked to write and nobody could stage yet, before what is on disk.
@@ -100,11 +117,12 @@ class Node:
         self.chain = Chain(genesis, reader)
         self.pool = Pool(genesis)
         self.dag = Dag.load(reader, genesis, seed)
-        self._keys = vertex.issuer_keys(seed)
+        self._checker = Checker(genesis, self.chain, vertex.issuer_keys(seed))
+        self.view = NodeView(self.chain, self.pool, self.dag)
         self.links = Links(
             genesis,
             self.chain.genesis_hash,
-            self,
+            self.view,
             reader=reader,
             peer_id=peer_id,
             addresses=addresses,
@@ -112,9 +130,7 @@ class Node:
             local=local,
             seed=seed,
         )
-        self._proposer = proposer
-        self._proposed_slot = unpack_proposed(reader.get(KEY_PROPOSED))
-        self._drafts: dict[int, Draft] = {}  # at most one: waiting for its signature
+        self.voting = Voting(self.chain, self.pool, reader, voter, paused)
         self._seed = seed
         self._checks: dict[int, tuple[str, Check]] = {}
         self._tickets = 0
@@ -140,14 +156,16 @@ class Node:
             "vertices": self._on_vertices,
             "wire": self._on_vertices,
             "blocks": self._on_blocks,
+            "synced": self._on_blocks,
+            "votes": self._on_votes,
+            "certificates": self._on_certificates,
         }
 
     # --- the two doors
 
     def start(self, now_ms: int) -> list[Effect]:
         """What a node does first; call once."""
-        # A disk that is new, or put back, does not know what was signed in the slot that runs.
-        self._proposed_slot = max(self._proposed_slot, slot_at(self.genesis, now_ms))
+        self._stop_before_unknown_rules()
         return self.step(now_ms, Woke())
 
     def step(self, now_ms: int, event: Event) -> list[Effect]:
@@ -156,58 +174,68 @@ class Node:
         ``now_ms`` may jump, back too: slots follow it, deadlines do not (``steady_ms``).
         """
         self.steady_ms += max(0, now_ms - self._now_ms)
-        self._now_ms = now_ms
+        self._now_ms = self.view.now_ms = now_ms
         self._fresh.clear()
         self._on[type(event)](event)
+        if not self.links.syncing(self.steady_ms):
+            self.voting.vote(now_ms)
+        self._out += self.voting.drain()
         self._out += self.links.drain(self.steady_ms)
+        if puts := self.voting.unrecorded(self._slot):  # nothing of this step waits for it
+            self._write(puts)
         self._ask_to_wake()
         out, self._out = self._out, []
         return out
 
     def check(self, kind: str, items: Sequence[bytes]) -> object:
         """The pure and costly part of judging ``items``; any thread. Refusals are values."""
-        match kind:
-            case "txs" | "relayed":
-                return decode_batch(items, self.genesis.chain_id)
-            case "vertices":
-                return self._checked(vertex.check_each, items)
-            case "wire":
-                return self._checked(vertex.check, items[0])
-            case "blocks":
-                return [self._check_block(raw) for raw in items]
-            case _:
-                raise AssertionError(kind)
-
-    def _checked(self, check: Callable[[Any, int, Keys], Batch], data: object) -> Batch | Invalid:
-        try:
-            return check(data, self.genesis.chain_id, self._keys)
-        except Invalid as refused:
-            return refused
-
-    def _check_block(self, raw: bytes) -> Block | Invalid:
-        try:
-            return decode_block(raw, self.genesis, self.chain.schedule.leader)
-        except Invalid as refused:
-            return refused
+        return self._checker.check(kind, items)
 
     # --- time
 
     def _on_woke(self, _event: Woke) -> None:
         self._wake_ms = 0
-        slot = slot_at(self.genesis, self._now_ms)
+        slot = self.slot
         if slot != self._slot:  # lower where the clock was set back
             self._slot = slot
             self._on_slot(slot)
         self.links.on_tick(self.steady_ms)
 
     def _on_slot(self, slot: int) -> None:
-        self._propose(slot)
+        idle = self._idle()
+        if self.voting.voter is not None and _kind(idle) != _kind(self.voting.idle):
+            log.warning("proposes %s", f"nothing: {idle}" if idle else "again")
+        self.voting.idle = idle
+        self.voting.propose(self._now_ms, slot)
+        votes, certificates = self.voting.again()
+        self.links.repeat(Lane.VOTE, [vote.raw for vote in votes])
+        self.links.repeat(Lane.CERTIFICATE, [one.raw for one in certificates])
         tips = self.dag.tips(TIPS_MAX, self._draw())
         self.links.on_slot(self.steady_ms, tips, self.dag.wanted())
 
+    def _idle(self) -> str | None:
+        """Why we must not make blocks now."""
+        if self.voting.elsewhere:
+            return self.voting.elsewhere
+        if self.voting.paused:
+            return "paused"
+        if self.links.alone and self.chain.epoch.members.quorum > 1:
+            return "no peer has said hello"  # what we would build on may be old
+        if syncing := self.links.syncing(self.steady_ms):
+            return f"at block {syncing[0]} of {syncing[1]}"
+        off_ms = self.links.clock_offset_ms()
+        if off_ms is not None and abs(off_ms) * CLOCK_SHARE > self.chain.parameters.slot_ms:
+            return f"the clock is {abs(off_ms)} ms {'behind' if off_ms > 0 else 'ahead of'} peers"
+        return None
+
+    @property
+    def slot(self) -> int:
+        """The slot that runs."""
+        return slot_at(self.chain.parameters, self._now_ms)
+
     def _ask_to_wake(self) -> None:
         """One wake-up at a time: the next slot, or sooner when something waits to be sent."""
-        next_slot = slot_start_ms(self.genesis, max(self._slot, 0) + 1)
+        next_slot = slot_start_ms(self.chain.parameters, max(self._slot, 0) + 1)
         wait_ms = self.links.next_ms(self.steady_ms) - self.steady_ms
         at_ms = min(next_slot, self._now_ms + wait_ms)
         if self._wake_ms == 0 or at_ms < self._wake_ms:
@@ -222,37 +250,17 @@ class Node:
         mixed = (mixed ^ (mixed >> 27)) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
         return mixed ^ (mixed >> 31)
 
-    # --- producing
-
-    def _propose(self, slot: int) -> None:
-        """Our slot, in time, not signed before, and nobody known to be ahead of us."""
-        chain = self.chain
-        if self._proposer is None or chain.schedule.leader(slot) != self._proposer:
-            return
-        late = self._now_ms - slot_start_ms(self.genesis, slot)
-        if late * PROPOSE_SHARE > self.genesis.slot_ms or self.links.syncing(self.steady_ms):
-            return
-        if slot <= max(self._proposed_slot, chain.head.slot):
-            return
-        draft = build(chain, self.pool, slot, self._proposer)
-        for tx_hash, reason in draft.refused:
-            log.info("transaction %s leaves the pool: %s", tx_hash.hex(), reason)
-            self.pool.drop(tx_hash)
-        self._proposed_slot = slot
-        self._tickets += 1
-        self._drafts = {self._tickets: draft}
-        # Durable before it is signed: a restart never signs one slot twice (DESIGN 5).
-        self._write({KEY_PROPOSED: pack_proposed(slot)})
-        self._out.append(Sign(self._tickets, draft.digest))
+    # --- what we sign
 
     def _on_signed(self, event: Signed) -> None:
-        draft = self._drafts.pop(event.ticket, None)
-        if draft is None:
-            return
-        try:
-            self._import(draft.sealed(event.signature), peer="")
-        except Invalid as refused:  # the clock or the chain has moved on since it was drafted
-            log.warning("our block of slot %d is of no use: %s", draft.header.slot, refused)
+        signed = self.voting.on_signed(event)
+        try:  # the clock or the chain may have moved on since it was drafted
+            if isinstance(signed, Vote):
+                self._count(signed, "")
+            elif signed is not None:
+                self._import(signed, peer="")
+        except Invalid as refused:
+            log.warning("what we have signed is of no use now: %s", refused)
 
     # --- what comes in
 
@@ -266,7 +274,8 @@ class Node:
             if incoming.kind == "blocks" and not incoming.asked and self._known(incoming):
                 self._judged(check, [])
             else:
-                self._verify(incoming.kind, incoming.items, check)
+                kind = "synced" if incoming.kind == "blocks" and incoming.asked else incoming.kind
+                self._verify(kind, incoming.items, check)
 
     def _known(self, incoming: Incoming) -> bool:
         """Whether all these blocks are here: every neighbour pushes each, one is judged."""
@@ -274,7 +283,7 @@ class Node:
             ids = [header_of(raw).hash for raw in incoming.items]
         except Invalid:
             return False
-        if not all(self.has(Lane.BLOCK, id_) for id_ in ids):
+        if not all(self.view.has(Lane.BLOCK, id_) for id_ in ids):
             return False
         self.links.gossip.on_items(self.steady_ms, incoming.peer, Lane.BLOCK, ids)
         return True
@@ -368,36 +377,52 @@ class Node:
     # --- blocks
 
     def _on_blocks(self, check: Check, blocks: list[Block | Invalid]) -> None:
-        """Blocks of a peer, parents first; the rest of a branch falls with the first refused."""
-        fresh, last = 0, NOWHERE
+        """Blocks of a peer, parents first; the rest of a branch falls with the first refused.
+
+        What we asked for is one branch: a leader with a thousand blocks for his slot must not have
+        all of them run and kept at once.
+        """
+        asked = check.incoming is not None and check.incoming.asked
+        fresh, last, head = 0, NOWHERE, self.chain.head
         refused: list[Invalid] = []
         for block in blocks:
             try:
                 if isinstance(block, Invalid):
                     raise block
-                fresh += self._import(block, check.peer)
+                if asked and last is not NOWHERE and block.header.parent != last[1]:
+                    raise Invalid("peer_message", "blocks that are no chain")
+                fresh += self._import(block, check.peer, asked)
                 last = (block.header.height, block.hash)
             except Invalid as refusal:
                 refused.append(refusal)
-                if refusal.code == "block_parent":
+                if refusal.code in ("block_parent", "block_epoch"):
                     self.links.blocks.on_unknown_parent(check.peer)
                 break
         self._judged(check, refused)
-        if check.incoming is not None and check.incoming.asked:
+        if asked:
             early = any(refusal.code == "block_future" for refusal in refused)
-            self.links.on_blocks_imported(self.steady_ms, check.peer, fresh, last, early)
+            led = self.chain.head is not head and self.chain.head.slot + RECENT_SLOTS < self.slot
+            self.links.on_blocks_imported(self.steady_ms, check.peer, fresh, last, led, early)
 
-    def _import(self, block: Block, peer: str) -> bool:
+    def _import(self, block: Block, peer: str, asked: bool = False) -> bool:
         """The one way of a block onto the chain, ours or a peer's; whether it was new."""
-        imported = self.chain.on_block(block, self._now_ms)
+        self.voting.add_proposal(block, self._now_ms)
+        imported = self.chain.on_block(block, self._now_ms, asked)
         self.links.gossip.on_items(self.steady_ms, peer, Lane.BLOCK, [block.hash])
         if not imported.puts:
             return False
-        self._write(imported.puts)
+        self.voting.add_certificates(block.certificates)
+        self._follow(imported)
         # Only what is of now is pushed on: who catches up asks.
-        if block.header.slot + RELAY_SLOTS >= slot_at(self.genesis, self._now_ms):
+        if block.header.slot + RECENT_SLOTS >= self.slot:
             self.links.gossip.push(Lane.BLOCK, block.hash, block.raw, except_peer=peer)
-        if imported.new_head:
+        return True
+
+    def _follow(self, imported: Imported) -> None:
+        """Write what the chain says, and tell everybody what has changed."""
+        if imported.puts:
+            self._write(imported.puts)
+        if imported.applied:
             self.pool.on_head(
                 lambda address: self.chain.account(address).nonce,
                 lambda address: self.chain.account(address).balance,
@@ -406,72 +431,56 @@ class Node:
                 imported.reverted,
             )
             self._out.append(Publish("newHeads", imported.applied))
-        return True
+        if imported.finalized:
+            self.voting.on_final(self._now_ms)
+            heights = imported.finalized[-FINALIZED_SHOWN_MAX:]
+            blocks = [self.chain.need_block(self.view.block_hash_at(height)) for height in heights]
+            self._out.append(Publish("finalizedHeads", tuple(blocks)))
+            self._stop_before_unknown_rules()
 
-    # --- what our links read (links.View)
+    def _stop_before_unknown_rules(self) -> None:
+        """A final border may have started rules that this program has not: it must not go on."""
+        try:
+            check_known(self.chain.epoch_at(self.chain.final))
+        except Invalid as unknown:
+            self._out.append(Halt(str(unknown)))
 
-    def status(self) -> Status:
-        """Where we stand."""
-        head, final = self.chain.head, self.chain.final
-        return Status(head.height, head.hash, final.height, len(self.dag), self.dag.sum)
+    # --- votes
 
-    def has(self, lane: Lane, id_: bytes) -> bool:
-        """Whether the item is here, or settled."""
-        match lane:
-            case Lane.TX:
-                return id_ in self.pool or self.chain.transaction(id_) is not None
-            case Lane.VERTEX:
-                return self.dag.has(id_) or self.dag.is_pending(id_)
-            case _:
-                return self.chain.header(id_) is not None
+    def _on_votes(self, check: Check, votes: list[Vote | Invalid]) -> None:
+        refused = []
+        for vote in votes:
+            try:
+                if isinstance(vote, Invalid):
+                    raise vote
+                self._count(vote, check.peer)
+            except Invalid as refusal:
+                refused.append(refusal)
+                self.voting.results[refusal.code] += 1
+        self._judged(check, refused)
 
-    def raw(self, lane: Lane, id_: bytes) -> bytes | None:
-        """The bytes of an item, None when it is not here."""
-        match lane:
-            case Lane.TX:
-                tx = self.pool.get(id_)
-                return tx.raw if tx else None
-            case Lane.VERTEX:
-                return self.dag.raw(id_)
-            case _:
-                return self.chain.raw(id_)
+    def _count(self, vote: Vote, peer: str) -> None:
+        """A verified vote, ours or a peer's: relay it first, then see what it completes."""
+        certificate = self.voting.add(vote, self._now_ms)
+        self.links.push(Lane.VOTE, vote.id, vote.raw, except_peer=peer)
+        if certificate is not None:
+            self._certify(certificate, peer)
 
-    def block_hash_at(self, height: int) -> bytes:
-        """The canonical block at a height from 0 to the head's."""
-        block_hash = self.chain.hash_at(height)
-        assert block_hash is not None
-        return block_hash
+    def _on_certificates(self, check: Check, certificates: list[Certificate | Invalid]) -> None:
+        refused = []
+        for certificate in certificates:
+            try:
+                if isinstance(certificate, Invalid):
+                    raise certificate
+                self._certify(certificate, check.peer)
+            except Invalid as refusal:
+                refused.append(refusal)
+        self._judged(check, refused)
 
-    def blocks_after(self, locator: tuple[bytes, ...]) -> Iterator[bytes]:
-        """Raw canonical blocks above the first hash of the locator that is canonical."""
-        for block_hash in locator:
-            header = self.chain.header(block_hash)
-            if header is not None and self.chain.hash_at(header.height) == block_hash:
-                for height in range(header.height + 1, self.chain.head.height + 1):
-                    raw = self.chain.raw(self.block_hash_at(height))
-                    assert raw is not None
-                    yield raw
-                return
-
-    def vertex_ordinal(self, id_: bytes) -> int | None:
-        """Place of a vertex in our log."""
-        return self.dag.ordinal(id_)
-
-    def vertices_from(self, start: int) -> Iterator[tuple[int, bytes]]:
-        """Ordinal and wire bytes of our log from ``start`` on."""
-        for ordinal in range(start, len(self.dag)):
-            yield ordinal, self.dag.wire(ordinal)
-
-    def vertex_sample(self) -> list[bytes]:
-        """Ids of our log, newest first, exponentially back."""
-        return [self.dag.id_at(len(self.dag) - back) for back in backwards(len(self.dag))]
-
-
-def backwards(count: int) -> Iterator[int]:
-    """1, 2, 3 ... 8, then in doubling steps, up to ``count``."""
-    back, step = 1, 1
-    while back <= count:
-        yield back
-        if back >= 8:
-            step *= 2
-        back += step
+    def _certify(self, certificate: Certificate, peer: str) -> None:
+        """A verified certificate: tell who does not know it, and follow it."""
+        imported = self.chain.on_certificate(certificate)
+        self.voting.add_certificates([certificate])
+        self.links.push(Lane.CERTIFICATE, certificate.id, certificate.raw, except_peer=peer)
+        self._follow(imported)
+        self.links.mentioned(self.steady_ms, peer, [certificate.ballot.block_id])

@@ -24,16 +24,56 @@ from dipnet.crypto import checksum
 from dipnet.errors import Invalid
 from dipnet.genesis import Genesis
 from dipnet.net import peer_id
-from dipnet.networks import LOOPBACK, NodePlan, delegate, dev_genesis, free_ports, write_node
+from dipnet.networks import (
+    DELEGATE_KEYSTORE,
+    DEV_EPOCH_SLOTS,
+    DEV_SLOT_MS,
+    LOOPBACK,
+    NodePlan,
+    delegate,
+    dev_genesis,
+    free_ports,
+    write_node,
+)
 
 NET_NAME: Final = "net.json"
 LOG_NAME: Final = "dipnetd.log"
-DELEGATES_MAX: Final = 32
+NODES_MAX: Final = 32
+START_MS: Final = 2_000
+START_CPU_MS: Final = 1_500
+"""What it takes until a process answers, and how much of that is work, on a slow machine."""
 NET_BYTES_MAX: Final = 1 << 20
 RESTART_S: Final = 3.0
 STOP_S: Final = 10.0
 ANSWER_S: Final = 5.0
 BLOCKS_SHOWN_MAX: Final = 20  # of what a node catches up with at once
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What to write: ``delegates`` nodes have seats from the first block on; ``candidates`` more
+    have a key that nobody has registered yet."""
+
+    delegates: int
+    candidates: int = 0
+    slot_ms: int = DEV_SLOT_MS
+    epoch_slots: int = DEV_EPOCH_SLOTS
+
+    @property
+    def names(self) -> list[str]:
+        """Of the nodes, delegates first."""
+        return [f"node{n + 1}" for n in range(self.delegates)] + [
+            f"candidate{n + 1}" for n in range(self.candidates)
+        ]
+
+
+def lead_ms(nodes: int) -> int:
+    """How long so many processes take until all of them are up.
+
+    A chain that begins sooner has missed most slots of its first epoch before anybody could lead
+    one, and all of its delegates with them.
+    """
+    return START_MS + START_CPU_MS * nodes // (os.cpu_count() or 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,26 +93,30 @@ class Place:
 # --- writing
 
 
-def write(out: Path, delegates: int, slot_ms: int, time_ms: int) -> None:
-    """The directories of a new network and its net.json; ``Invalid`` when there is one already."""
-    if not 1 <= delegates <= DELEGATES_MAX:
-        raise Invalid("config", f"delegates: 1 to {DELEGATES_MAX}, not {delegates}")
+def write(out: Path, layout: Layout, time_ms: int) -> None:
+    """The directories of a new network and its net.json; ``Invalid`` when there is one already.
+
+    Its first slot begins at Unix time ``time_ms``.
+    """
+    names = layout.names
+    if layout.delegates < 1 or layout.candidates < 0 or len(names) > NODES_MAX:
+        raise Invalid("config", f"delegates and candidates: 1 to {NODES_MAX}, not {len(names)}")
     if out.exists() and any(out.iterdir()):
         raise Invalid("config", f"{out} is not empty; choose another --out")
-    ports = free_ports(2 * delegates)
+    ports = free_ports(2 * len(names))
     plans = [
         NodePlan(
-            name=f"node{n + 1}",
-            directory=out / f"node{n + 1}",
+            name=name,
+            directory=out / name,
             rpc_port=ports[2 * n],
             listen_port=ports[2 * n + 1],
             node_secret=keys.new_secret(),
             delegate_secret=keys.new_secret(),
         )
-        for n in range(delegates)
+        for n, name in enumerate(names)
     ]
-    members = [delegate(plan.name, plan.delegate_secret) for plan in plans]
-    genesis = dev_genesis(members, time_ms, slot_ms)
+    members = [delegate(plan.name, plan.delegate_secret) for plan in plans[: layout.delegates]]
+    genesis = dev_genesis(members, time_ms, layout.slot_ms, layout.epoch_slots)
     addresses = [
         f"/ip4/{LOOPBACK}/tcp/{plan.listen_port}/p2p/{peer_id(plan.node_secret)}" for plan in plans
     ]
@@ -96,9 +140,11 @@ def write(out: Path, delegates: int, slot_ms: int, time_ms: int) -> None:
 
 
 def _described(genesis: Genesis, plans: list[NodePlan], addresses: list[str]) -> dict[str, Any]:
+    seated = {one.address for one in genesis.delegates}
     return {
         "chainId": genesis.chain_id,
         "slotMs": genesis.slot_ms,
+        "epochSlots": genesis.epoch_slots,
         "accounts": [
             {"address": checksum(keys.address_of(secret)), "privateKey": "0x" + secret.hex()}
             for secret in keys.DEV_SECRETS
@@ -109,6 +155,8 @@ def _described(genesis: Genesis, plans: list[NodePlan], addresses: list[str]) ->
                 "rpc": f"http://{LOOPBACK}:{plan.rpc_port}",
                 "p2p": address,
                 "delegate": checksum(keys.address_of(plan.delegate_secret)),
+                "seated": keys.address_of(plan.delegate_secret) in seated,
+                "keystore": str((plan.directory / DELEGATE_KEYSTORE).resolve()),
                 "data": str(plan.directory.resolve()),
                 "config": str((plan.directory / FILE_NAME).resolve()),
                 "pid": None,

@@ -11,11 +11,21 @@ from typing import Any
 import pytest
 
 from dipnet.codec import Reader
-from dipnet.consensus import records
-from dipnet.consensus.block import Block, Header, decode_block, fixed_fields, ordered_root, seal
+from dipnet.consensus import records, rules
+from dipnet.consensus.block import (
+    Block,
+    cert_root,
+    constant_fields,
+    decode_block,
+    ordered_root,
+    seal,
+)
 from dipnet.consensus.chain import Chain
-from dipnet.consensus.execute import Execution
-from dipnet.consensus.rules import chained_fields
+from dipnet.consensus.finality import commit, prevote
+from dipnet.consensus.header import Header
+from dipnet.consensus.members import Members
+from dipnet.consensus.schedule import NO_SECRET, commitment, seed_key, seed_secret
+from dipnet.consensus.votes import Certificate, Kind, Vote, certificate_of
 from dipnet.crypto import address, keccak256, public_key, sha256, sign
 from dipnet.errors import Invalid
 from dipnet.genesis import Genesis
@@ -26,6 +36,8 @@ from tests.memory import Memory
 CHAIN_ID = 2018
 TIME_MS = 1_700_000_000_000
 ETHER = 10**18
+STAKE = 1_000 * ETHER
+"""Of every delegate of genesis."""
 LATE_MS = 2**52
 """A clock for which no block is from the future."""
 
@@ -49,7 +61,7 @@ USERS = tuple(f"user {index}" for index in range(8))
 
 @dataclass(frozen=True)
 class Net:
-    """A genesis and the secrets of its delegates by address."""
+    """A genesis and the secrets that sign for its delegates, by the delegate's address."""
 
     genesis: Genesis
     secrets: dict[bytes, bytes]
@@ -59,7 +71,12 @@ class Net:
         """A network of so many delegates; ``parameters`` are fields of genesis."""
         names = [f"delegate {index}" for index in range(delegates)]
         people = [
-            {"name": name, "address": address_of(name), "public_key": public_key(secret(name))}
+            {
+                "name": name,
+                "address": address_of(name),
+                "public_key": public_key(secret(name)),
+                "stake": STAKE,
+            }
             for name in names
         ]
         chosen: dict[str, Any] = {
@@ -80,53 +97,101 @@ class Net:
         memory.apply(Chain.genesis_puts(self.genesis))
         return Chain(self.genesis, memory), memory
 
-    def signed(self, header: Header, txs: Sequence[Tx] = ()) -> Block:
-        """The block of ``header``, signed by the header's proposer."""
-        return seal(header, txs, sign(header.proposal_digest, self.secrets[header.proposer]))
+    def recruits(self, *names: str) -> Members:
+        """A set of new delegates, each with a signing key that is not its owner's."""
+        pairs = []
+        for name in names:
+            key = secret(f"hot key of {name}")
+            self.secrets[address_of(name)] = key
+            pairs.append((address_of(name), public_key(key)))
+        return Members.of(pairs)
 
-    def child(self, chain: Chain, parent: bytes, slot: int, txs: Sequence[Tx] = ()) -> Block:
-        """A valid block on a block of ``chain``, by the leader of ``slot``."""
+    def signed(
+        self, header: Header, txs: Sequence[Tx] = (), section: Sequence[Certificate] = ()
+    ) -> Block:
+        """The block of ``header``, signed with the key of the header's proposer."""
+        key = self.secrets[header.proposer]
+        signature = sign(header.proposal_digest, key)
+        return seal(header, txs, signature, address(public_key(key)), section)
+
+    def child(
+        self,
+        chain: Chain,
+        parent: bytes,
+        slot: int,
+        txs: Sequence[Tx] = (),
+        section: Sequence[Certificate] | None = None,
+        proposer: bytes | None = None,
+    ) -> Block:
+        """A valid block on a block of ``chain``, by the leader of ``slot``.
+
+        It carries what the chain knows to be certified, or ``section``. Whoever else is given as
+        ``proposer`` makes it without being the leader.
+        """
         above = chain.need(parent)
-        state = chain.state(parent)
-        assert state is not None
-        final = final_of(chain, above)
-        derived = fixed_fields(self.genesis, slot) | chained_fields(
-            self.genesis, chain.genesis_hash, above, final, slot
-        )
-        proposer = chain.schedule.leader(slot)
-        execution = Execution(
-            self.genesis, state, above.state_root, above.height + 1, slot, proposer,
-            derived["base_fee"],
-        )  # fmt: skip
+        carried = chain.section(above) if section is None else tuple(section)
+        place = chain.place(above, slot, carried)
+        proposer = proposer or rules.leader(place.epoch, slot, place.links.final[1])
+        assert proposer is not None, "the back-off leaves this slot empty"
+        execution = chain.execution(place, proposer)
         for tx in txs:
             execution.add(tx)
+        key = seed_key(self.secrets[proposer])
+        committed, committed_slot = chain.committed(above, proposer)
+        reveal = NO_SECRET if committed == NO_SECRET else seed_secret(key, committed_slot)
+        promised = commitment(seed_secret(key, slot))
+        executed = execution.finish(place.missed, promised, place.border)
         header = Header(
+            **constant_fields(self.genesis),
+            **place.fields,
+            **executed.fields,
             proposer=proposer,
             tx_root=ordered_root([tx.raw for tx in txs]),
-            **derived,
-            **execution.finish().fields,
+            cert_root=cert_root([one.raw for one in carried]),
+            seed_reveal=reveal,
+            seed_commitment=promised,
         )
-        return self.signed(header, txs)
+        return self.signed(header, txs, carried)
 
     def forged(self, block: Block, **changes: Any) -> Block:
         """``block`` with other fields, signed again by the proposer it then names."""
-        return self.signed(with_fields(block.header, **changes), block.txs)
+        header = with_fields(block.header, **changes)
+        return self.signed(header, block.txs, block.certificates)
+
+    def votes(self, chain: Chain, header: Header, kind: Kind) -> list[Vote]:
+        """The votes of all members of the set that votes on a block."""
+        ballot = prevote(header, chain.epoch_of(header).border)
+        members = voters(chain, header)
+        if kind is Kind.COMMIT:
+            ballot = commit(ballot)
+        digest = ballot.digest(self.genesis.chain_id)
+        return [
+            Vote(ballot, index, sign(digest, self.secrets[one]))
+            for index, one in enumerate(members.addresses)
+        ]
+
+    def certificate(self, chain: Chain, header: Header, kind: Kind) -> Certificate:
+        """The certificate of a block by a bare quorum of its set."""
+        votes = self.votes(chain, header, kind)
+        members = voters(chain, header)
+        return certificate_of(votes[: members.quorum], members)
+
+    def certify(self, chain: Chain, memory: Memory, header: Header, *kinds: Kind) -> None:
+        """Tell the chain that a block is certified: by prevotes and commits unless said."""
+        for kind in kinds or (Kind.PREVOTE, Kind.COMMIT):
+            learn(chain, memory, self.certificate(chain, header, kind))
 
     def decoded(self, block: Block) -> Block:
         """What a peer makes of the block's bytes."""
         return decode_block(block.raw, self.genesis)
 
 
-def final_of(chain: Chain, header: Header) -> Header:
-    """Advisory finality from its definition: walk down until enough have built on top."""
-    members = len(chain.schedule.members)
-    if members == 1:
-        return header
-    proposers: set[bytes] = set()
-    while header.height and 3 * len(proposers) <= 2 * members:
-        proposers.add(header.proposer)
-        header = chain.need(header.parent)
-    return header
+def voters(chain: Chain, header: Header) -> Members:
+    """The set that votes on a block."""
+    epoch = chain.epoch_of(header)
+    if prevote(header, epoch.border).epoch == epoch.number:
+        return epoch.members
+    return chain.epochs.get(epoch.before.epoch, epoch.before.block_id).members
 
 
 def with_fields(header: Header, **changes: Any) -> Header:
@@ -139,6 +204,12 @@ def add(chain: Chain, memory: Memory, *blocks: Block, now_ms: int = LATE_MS) -> 
     """Import blocks and write what they give, as a node does."""
     for block in blocks:
         memory.apply(chain.on_block(block, now_ms).puts)
+
+
+def learn(chain: Chain, memory: Memory, *certificates: Certificate) -> None:
+    """Hear of certificates and write what they give, as a node does."""
+    for certificate in certificates:
+        memory.apply(chain.on_certificate(certificate).puts)
 
 
 def transfer(
@@ -178,12 +249,27 @@ def grow(
     return blocks
 
 
+def sustain(net: Net, chain: Chain, memory: Memory, slots: Sequence[int]) -> list[Block]:
+    """Empty blocks on the head in these slots, each final before the next comes."""
+    blocks = []
+    for slot in slots:
+        blocks += grow(net, chain, memory, [slot])
+        net.certify(chain, memory, chain.head)
+    return blocks
+
+
+def stands(chain: Chain) -> tuple[Any, ...]:
+    """What a node goes by."""
+    head = chain.head
+    return head, chain.base, chain.final, chain.safe, chain.epoch, chain.section(head)
+
+
 def refusal(chain: Chain, block: Block, now_ms: int = LATE_MS) -> str:
     """The code that refuses ``block``; the chain must be as it was."""
-    before = (chain.head, chain.base, chain.final)
+    before = stands(chain)
     with pytest.raises(Invalid) as caught:
         chain.on_block(block, now_ms)
-    assert (chain.head, chain.base, chain.final) == before
+    assert stands(chain) == before
     assert chain.header(block.hash) is None
     return caught.value.code
 
@@ -197,7 +283,7 @@ def view(chain: Chain, memory: Memory) -> tuple[Any, ...]:
     """All that must not depend on how a chain came to where it is."""
     heights = range(chain.head.height + 1)
     return (
-        chain.head, chain.base, chain.final,
+        stands(chain),
         [chain.hash_at(height) for height in heights],
         state_records(memory),
         state_records(chain.head_state),

@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -9,10 +10,8 @@ from types import MappingProxyType
 from typing import Any
 
 from dipnet import crypto
-from dipnet.consensus.block import Block, Header, decode_block, fixed_fields, ordered_root, seal
-from dipnet.consensus.chain import Chain
-from dipnet.consensus.execute import Execution
-from dipnet.consensus.rules import chained_fields
+from dipnet.consensus.block import Block, decode_block, seal
+from dipnet.consensus.votes import Ballot, Kind, Vote
 from dipnet.dag.vertex import Draft, sign_vertex
 from dipnet.effects import PROTOCOLS, Connected, Disconnected, Received
 from dipnet.genesis import Genesis
@@ -21,8 +20,8 @@ from dipnet.mailbox import Limits
 from dipnet.net import Event, Net
 from dipnet.p2p import messages as m
 from dipnet.p2p.hello import CAPABILITIES
-from dipnet.tx import Tx
-from tests.memory import Memory
+from tests.chain_builder import Net as Chains
+from tests.chain_builder import add, with_fields
 
 PATIENCE_S = 60
 FRAME_BYTES_MAX = 64 << 20
@@ -112,9 +111,9 @@ class Network:
         self.genesis = genesis
         self.address = address
         self.peer = address.rpartition("/")[2]
-        self.disk = Memory()
-        self.disk.apply(Chain.genesis_puts(genesis))
-        self.chain = Chain(genesis, self.disk)
+        delegate = DEV_SECRETS[0]
+        self.chains = Chains(genesis, {crypto.address(crypto.public_key(delegate)): delegate})
+        self.chain, self.disk = self.chains.chain()
 
     def hello(self) -> m.Hello:
         return m.Hello(
@@ -122,13 +121,17 @@ class Network:
             chain_id=self.genesis.chain_id,
             genesis_hash=self.chain.genesis_hash,
             capabilities=CAPABILITIES,
+            listen=(),
+            nonce=secrets.token_bytes(8),
             head_height=0,
             head_hash=self.chain.genesis_hash,
             final_height=0,
+            final_hash=self.chain.genesis_hash,
+            safe_epoch=0,
+            safe_slot=0,
             dag_count=0,
             dag_sum=0,
-            listen=(),
-            nonce=secrets.token_bytes(8),
+            time_ms=time.time_ns() // 1_000_000,
         )
 
     @asynccontextmanager
@@ -141,24 +144,20 @@ class Network:
 
     def follow(self, raw: bytes) -> None:
         """Imports a block of the node."""
-        imported = self.chain.on_block(decode_block(raw, self.genesis), 2**52)
-        self.disk.apply(imported.puts)
+        add(self.chain, self.disk, decode_block(raw, self.genesis))
 
     def block(self, slot: int, key: bytes = DEV_SECRETS[0], **changes: Any) -> Block:
         """On our head; signed by ``key`` whoever it is, with fields changed."""
-        chain, parent = self.chain, self.chain.head
-        derived = fixed_fields(self.genesis, slot) | chained_fields(
-            self.genesis, chain.genesis_hash, parent, chain.final, slot
-        )
-        proposer = crypto.address(crypto.public_key(key))
-        execution = Execution(
-            self.genesis, chain.head_state, parent.state_root, parent.height + 1, slot, proposer,
-            derived["base_fee"],
-        )  # fmt: skip
-        txs: tuple[Tx, ...] = ()
-        fields = derived | execution.finish().fields | {"tx_root": ordered_root([])} | changes
-        header = Header(proposer=proposer, **fields)
-        return seal(header, txs, crypto.sign(header.proposal_digest, key))
+        good = self.chains.child(self.chain, self.chain.head.hash, slot)
+        header = with_fields(good.header, **changes)
+        signature = crypto.sign(header.proposal_digest, key)
+        return seal(header, (), signature, header.proposer, good.certificates)
+
+    def vote(self, slot: int, key: bytes, epoch: int | None = None) -> Vote:
+        """A prevote in the name of the delegate for no block at all; signed by ``key``."""
+        epoch = self.chain.epoch.number if epoch is None else epoch
+        ballot = Ballot(Kind.PREVOTE, epoch, slot, secrets.token_bytes(32), 0)
+        return Vote(ballot, 0, crypto.sign(ballot.digest(self.genesis.chain_id), key))
 
     def vertex(self, key: bytes, seq: int, parents: tuple[bytes, ...] = (), size: int = 8) -> bytes:
         draft = Draft(

@@ -39,13 +39,14 @@ def until(ready: Callable[[], Any], what: str, process: "Process | None" = None)
 
 
 class Process:
-    """``python -m dipnet.<program> <arguments>`` with its output in a file."""
+    """``python -m dipnet.<program> <arguments>`` with its output in a file; or a test's program."""
 
     def __init__(self, log: Path, program: str, *arguments: str) -> None:
         self.log = log
+        module = program if "." in program else f"dipnet.{program}"
         with log.open("wb") as file:
             self.popen = subprocess.Popen(
-                [sys.executable, "-m", f"dipnet.{program}", *arguments],
+                [sys.executable, "-m", *module.split(), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,

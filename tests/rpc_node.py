@@ -3,21 +3,28 @@
 What is submitted is taken in at once; ``produce`` makes the next block of what waits.
 """
 
+import asyncio
+import json
 from collections.abc import Sequence
 from typing import Any, Literal
 
 from dipnet.consensus.block import Block
-from dipnet.consensus.fees import next_base_fee
 from dipnet.consensus.pool import Pool
 from dipnet.consensus.produce import build
-from dipnet.consensus.schedule import slot_start_ms
-from dipnet.crypto import sign
+from dipnet.consensus.rules import leader
+from dipnet.consensus.schedule import seed_key, slot_start_ms
+from dipnet.consensus.votes import Voter, VoteState
+from dipnet.crypto import public_key, sign
 from dipnet.dag.graph import Dag
 from dipnet.dag.vertex import check_each, decode, issuer_keys
 from dipnet.errors import Invalid
 from dipnet.rpc.feed import Feed, Feeds, Topic
+from dipnet.rpc.jsonrpc import Rpc
+from dipnet.rpc.server import METHODS
 from dipnet.state import Journal
 from dipnet.tx import decode_batch
+from dipnet.voting import Voting
+from dipnet.watch import FinalityWatch
 from tests.chain_builder import Net, add
 
 STATUSES = ("accepted", "known", "pending")
@@ -34,6 +41,11 @@ class Node:
         self.dag = Dag.load(self.disk, self.genesis, 1)
         self.keys = issuer_keys(1)
         self.feeds = Feeds()
+        secret = next(iter(self.net.secrets.values()))
+        voter = Voter(public_key(secret), seed_key(secret), VoteState())
+        self.voting = Voting(self.chain, self.pool, self.disk, voter, paused=False)
+        self.finality = FinalityWatch()
+        self.clock_offset: int | None = None
         self.peer_id = "16Uiu2HAmTestTestTestTestTestTestTestTestTestTestTest"
         self.complaints: dict[str, str | None] = {"store": None, "peers": None}
         self.progress: tuple[int, int] | None = None
@@ -43,6 +55,9 @@ class Node:
 
     def now_ms(self) -> int:
         return self.chain.head.timestamp_ms + 100
+
+    def clock_offset_ms(self) -> int | None:
+        return self.clock_offset
 
     def started_ms(self) -> int:
         return self.genesis.time_ms
@@ -77,8 +92,6 @@ class Node:
         return self._txs(items) if kind == "txs" else self._vertices(items)
 
     def _txs(self, items: Sequence[bytes]) -> list[tuple[bytes, str] | Invalid]:
-        head = self.chain.head
-        base_fee = next_base_fee(self.genesis, head.base_fee, head.gas_used)
         results: list[tuple[bytes, str] | Invalid] = []
         for tx in decode_batch(items, self.genesis.chain_id):
             if isinstance(tx, Invalid):
@@ -86,7 +99,7 @@ class Node:
                 continue
             account = self._journal().account(tx.sender)
             try:
-                self.pool.add(tx, account.nonce, account.balance, base_fee)
+                self.pool.add(tx, account.nonce, account.balance, self.chain.next_base_fee)
             except Invalid as refused:
                 results.append(refused)
             else:
@@ -111,15 +124,47 @@ class Node:
         assert state is not None
         return Journal(state)
 
-    def produce(self, slots: int = 1) -> Block:
-        """The block of the slot ``slots`` after the head's, on the chain."""
-        slot = self.chain.head.slot + slots
-        proposer = self.chain.schedule.leader(slot)
-        draft = build(self.chain, self.pool, slot, proposer)
-        block = draft.sealed(sign(draft.digest, self.net.secrets[proposer]))
-        add(self.chain, self.disk, block, now_ms=slot_start_ms(self.genesis, slot))
-        journal, head = self._journal(), self.chain.head
-        base_fee = next_base_fee(self.genesis, head.base_fee, head.gas_used)
-        self.pool.on_head(journal.nonce, journal.balance, base_fee, block.txs)
+    def produce(self, slots: int = 1, *, certified: bool = True) -> Block:
+        """The block of the slot ``slots`` after the head's, on the chain, and final."""
+        chain, head = self.chain, self.chain.head
+        slot = head.slot + slots
+        place = chain.place(head, slot, chain.section(head))
+        proposer = leader(place.epoch, slot, place.links.final[1])
+        assert proposer is not None
+        secret = self.net.secrets[proposer]
+        draft = build(chain, self.pool, slot, proposer, seed_key(secret))
+        signature = sign(draft.header.proposal_digest, secret)
+        block = draft.sealed(signature, public_key(secret))
+        add(chain, self.disk, block, now_ms=slot_start_ms(chain.parameters, slot))
+        journal = self._journal()
+        self.pool.on_head(journal.nonce, journal.balance, chain.next_base_fee, block.txs)
         self.feeds.publish("newHeads", block)
+        if certified:
+            self.certify(block)
         return block
+
+    def certify(self, block: Block) -> None:
+        """Votes of everybody: the block is final, and so is all below it."""
+        self.net.certify(self.chain, self.disk, block.header)
+        self.feeds.publish("finalizedHeads", block.header)
+        self.finality.on_final(self.now_ms(), [block.header])
+
+
+def raw_answer(node: Node, method: str, params: object) -> dict[str, Any]:
+    rpc = Rpc(node, METHODS)
+    request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+    answer: dict[str, Any] = json.loads(asyncio.run(rpc.answer(json.dumps(request).encode())))
+    assert not node.bugs
+    return answer
+
+
+def ask(node: Node, method: str, *params: object) -> Any:
+    answer = raw_answer(node, method, params)
+    assert "result" in answer, answer
+    return answer["result"]
+
+
+def error(node: Node, method: str, *params: object) -> tuple[str, str]:
+    """Our code and the text."""
+    refused = raw_answer(node, method, params)["error"]
+    return refused["data"]["code"], refused["message"]

@@ -8,14 +8,16 @@ import random
 from collections.abc import Iterator
 from dataclasses import replace
 
-from dipnet import crypto
 from dipnet.consensus.block import Block, decode_block, seal
 from dipnet.dag.vertex import Draft, sign_vertex, topic_of
+from dipnet.effects import PROTOCOLS
 from dipnet.errors import Invalid
 from dipnet.genesis import Genesis
 from dipnet.p2p import messages as m
 from dipnet.p2p.messages import Lane
 from tests.sim import Host
+from tests.sim_signer import Reckless
+from tests.sim_wires import End
 
 REPLAYED = 64
 FAR = 1 << 40
@@ -24,14 +26,17 @@ FAR = 1 << 40
 class Hostile:
     """``mischief``: chance in percent that a frame is rewritten."""
 
-    def __init__(self, genesis: Genesis, seed: int, mischief: int, lies_only: bool) -> None:
+    def __init__(
+        self, genesis: Genesis, host: Host, seed: int, mischief: int, lies_only: bool
+    ) -> None:
         self._genesis = genesis
+        self._host = host
         self._rng = random.Random(seed)
         self._mischief = mischief
         self._lies_only = lies_only
         self._sent: list[tuple[str, bytes]] = []
 
-    def frames(self, host: Host, protocol: str, data: bytes) -> Iterator[tuple[str, bytes]]:
+    def frames(self, _to: End, protocol: str, data: bytes) -> Iterator[tuple[str, bytes]]:
         """What is sent instead of one frame of the node."""
         rng = self._rng
         self._sent = [*self._sent[-REPLAYED:], (protocol, data)]
@@ -43,11 +48,11 @@ class Hostile:
         except Invalid as refused:
             raise AssertionError("a node sent what it would refuse") from refused
         if self._lies_only:
-            yield protocol, m.encode(self._lie(host, message))
+            yield protocol, m.encode(self._lie(message))
             return
         match rng.randrange(7):
             case 0:
-                yield protocol, m.encode(self._lie(host, message))
+                yield protocol, m.encode(self._lie(message))
             case 1:
                 yield protocol, rng.randbytes(rng.randrange(400))
             case 2:
@@ -58,7 +63,7 @@ class Hostile:
                 yield rng.choice(self._sent)
                 yield protocol, data
             case 5:
-                yield rng.choice(("hello", "gossip", "sync", "peers")), data
+                yield rng.choice(PROTOCOLS), data
             case _:
                 yield from ((protocol, data) for _ in range(3))
 
@@ -68,7 +73,7 @@ class Hostile:
             spoiled[self._rng.randrange(len(spoiled))] = self._rng.randrange(256)
         return bytes(spoiled)
 
-    def _lie(self, host: Host, message: m.Message) -> m.Message:
+    def _lie(self, message: m.Message) -> m.Message:
         """A well-formed message that is not true."""
         rng = self._rng
         ids = tuple(rng.randbytes(32) for _ in range(rng.randrange(1, 20)))
@@ -80,15 +85,17 @@ class Hostile:
                     head_hash=rng.choice((message.head_hash, rng.randbytes(32))),
                     dag_count=rng.choice((0, message.dag_count + 2000, FAR)),
                 )
+            case m.Votes() | m.Certificates():
+                return replace(message, raws=tuple(map(self._mutated, message.raws)))
             case m.Announce() | m.Fetch() | m.Tips():
                 return replace(message, ids=ids)
             case m.Items(lane=Lane.BLOCK):
-                return replace(message, raws=tuple(self._forged(host, raw) for raw in message.raws))
+                return replace(message, raws=tuple(self._forged(raw) for raw in message.raws))
             case m.Vertices():
                 wire = sign_vertex(rng.randbytes(32), self._orphan(rng.choice(((), ids[:1]))))
                 return m.Vertices(2, message.wire + wire)
             case m.Blocks():
-                raws = [self._forged(host, raw) for raw in message.raws]
+                raws = [self._forged(raw) for raw in message.raws]
                 return replace(message, raws=tuple(raws[::-1]), more=True)
             case m.GetBlocks():
                 return replace(message, locator=ids)
@@ -97,20 +104,22 @@ class Hostile:
             case m.VertexRange():
                 return replace(message, next=message.next + rng.randrange(3), end=False)
             case m.Peers():
-                return m.Peers(("/ip4/127.0.0.1/tcp/1/p2p/" + host.name, "/dns4/x/tcp/1", ""))
+                return m.Peers(("/ip4/127.0.0.1/tcp/1/p2p/" + self._host.name, "/dns4/x/tcp/1", ""))
             case _:
                 return message
 
-    def _forged(self, host: Host, raw: bytes) -> bytes:
+    def _forged(self, raw: bytes) -> bytes:
         """Our own block with a wrong root, signed; another's with a byte changed."""
         block: Block = decode_block(raw, self._genesis)
-        if block.header.proposer != host.proposer or host.delegate is None:
+        key = self._host.signer
+        if not isinstance(key, Reckless) or block.signer != key.address:
             return self._mutated(raw)
         field = self._rng.choice(("state_root", "receipt_root", "gas_used", "base_fee", "parent"))
         old = getattr(block.header, field)
         new = self._rng.randbytes(32) if isinstance(old, bytes) else old + 1
         header = replace(block.header, **{field: new})
-        return seal(header, block.txs, crypto.sign(header.proposal_digest, host.delegate)).raw
+        signature = key.sign(header.proposal)
+        return seal(header, block.txs, signature, key.address, block.certificates).raw
 
     def _orphan(self, parents: tuple[bytes, ...]) -> Draft:
         return Draft(

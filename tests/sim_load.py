@@ -12,12 +12,16 @@ from dipnet.genesis import Genesis
 from dipnet.node import Node
 from dipnet.tx import sign_tx
 from tests.sim import Host, World
+from tests.sim_wires import Span
 
-PAY_MS = (80, 900)
-READ_MS = (80, 500)
 WRONG_MS = (300, 1_500)
 RESEND_MS = 3_000
 MAX_FEE = 10**11
+
+
+def around(average_ms: int) -> Span:
+    """Pauses of so long on average."""
+    return average_ms // 4, average_ms * 7 // 4
 
 
 def secret(name: str) -> bytes:
@@ -46,7 +50,12 @@ class Ledger:
 class Mixed(Protocol):
     """What clients see of a mix."""
 
-    doubled: int
+    @property
+    def doubled(self) -> int: ...
+    @property
+    def pay_ms(self) -> int: ...
+    @property
+    def read_ms(self) -> int: ...
 
 
 class Field(Protocol):
@@ -56,7 +65,9 @@ class Field(Protocol):
     rng: random.Random
     genesis: Genesis
     ledger: Ledger
-    mix: Mixed
+
+    @property
+    def mix(self) -> Mixed: ...
 
     def some_host(self) -> Host | None:
         """A node that serves clients, if one is up and the load is on."""
@@ -75,11 +86,12 @@ class Device:
         self.ref = (0, genesis_hash)
         self.wire = b""
         self.resend_ms = 0
+        self.pause_ms = around(run.mix.read_ms)
 
     def read(self) -> None:
         """The next reading, or the last one again when nobody has confirmed it for long."""
         run = self.run
-        run.world.after(READ_MS, self.read)
+        run.world.after(self.pause_ms, self.read)
         host = run.some_host()
         if host is None or host.node is None or (self.wire and run.world.now_ms < self.resend_ms):
             return
@@ -137,11 +149,12 @@ class Payer:
         self.run = run
         self.secret = key
         self.sender = crypto.address(crypto.public_key(key))
+        self.pause_ms = around(run.mix.pay_ms)
 
     def pay(self) -> None:
         """One payment, and the next later."""
         run = self.run
-        run.world.after(PAY_MS, self.pay)
+        run.world.after(self.pause_ms, self.pay)
         host = run.some_host()
         if host is None or host.node is None:
             return

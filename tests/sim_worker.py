@@ -9,14 +9,14 @@ from dataclasses import asdict
 from tests.sim_scenario import run_seed
 
 
-def main(first: int, last: int, step: int) -> None:
-    """Seeds from ``first`` to below ``last``."""
+def main(seeds: list[int]) -> None:
+    """Each of them in turn."""
     logging.disable()
     gc.freeze()
-    for seed in range(first, last, step):
+    for seed in seeds:
         print(json.dumps(asdict(run_seed(seed))), flush=True)
         gc.collect()
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main([int(text) for text in sys.argv[1:]])

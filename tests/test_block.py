@@ -1,5 +1,6 @@
 """Blocks: bytes, hashes, signatures, and every refusal that needs no chain."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,32 +10,44 @@ from hypothesis import strategies as st
 
 from dipnet.codec import pack, rlp_encode
 from dipnet.consensus.block import (
-    HASH_ZERO,
-    HEADER_BYTES_MAX,
+    TX_BYTES_MIN,
     Block,
-    Header,
+    cert_root,
     decode_block,
-    decode_header,
     genesis_block,
+    genesis_members,
     header_of,
     ordered_root,
     seal,
+    stored_block,
 )
+from dipnet.consensus.header import HASH_ZERO, HEADER_BYTES_MAX, Header, decode_header
+from dipnet.consensus.votes import Certificate, Kind
 from dipnet.crypto import address, keccak256, public_key, sign
 from dipnet.errors import Invalid
+from dipnet.genesis import BLOCK_BYTES_MAX
 from dipnet.state import EMPTY_ROOT, trie_root
-from tests.chain_builder import CHAIN_ID, Net, secret, transfer, with_fields
+from dipnet.tx import TX_BYTES_MAX
+from tests.chain_builder import CHAIN_ID, Net, add, secret, transfer, with_fields
 
 NET = Net.of()
-CHAIN, _ = NET.chain()
+CHAIN, DISK = NET.chain()
 TXS = [transfer("user 0", 0), transfer("user 1", 0), transfer("user 0", 1)]
 BLOCK = NET.child(CHAIN, CHAIN.genesis_hash, 3, TXS)
+add(CHAIN, DISK, BLOCK)
+PC, CC = (NET.certificate(CHAIN, BLOCK.header, kind) for kind in (Kind.PREVOTE, Kind.COMMIT))
+CERTIFYING = NET.child(CHAIN, BLOCK.hash, 4, [], [PC])
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+
+
+def proposer(header: Header) -> bytes:
+    """Who may sign where everybody is his own delegate."""
+    return header.proposer
 
 
 def refusal(raw: bytes, net: Net = NET) -> str:
     with pytest.raises(Invalid) as caught:
-        decode_block(raw, net.genesis)
+        decode_block(raw, net.genesis, proposer)
     return caught.value.code
 
 
@@ -45,7 +58,7 @@ def assembled(block: Block, **parts: Any) -> bytes:
         "header": block.header.raw,
         "signature": block.signature,
         "txs": [tx.raw for tx in block.txs],
-        "certificate": b"",
+        "certificates": [one.raw for one in block.certificates],
         "frontier": [],
     } | parts
     return pack(tuple(chosen.values()))
@@ -54,11 +67,16 @@ def assembled(block: Block, **parts: Any) -> bytes:
 def test_a_block_keeps_its_bytes() -> None:
     decoded = decode_block(BLOCK.raw, NET.genesis)
     assert decoded == BLOCK
+    assert decoded.signer == BLOCK.header.proposer
     assert decoded.raw is BLOCK.raw
     assert decoded.hash == keccak256(decoded.header.raw) == BLOCK.hash
     assert decode_header(BLOCK.header.raw) == BLOCK.header == header_of(BLOCK.raw)
     assert len(BLOCK.header.raw) <= HEADER_BYTES_MAX
     assert BLOCK.raw == assembled(BLOCK)
+    senders = [tx.sender for tx in TXS]
+    assert stored_block(BLOCK.raw, NET.genesis, senders) == replace(BLOCK, signer=b"")
+    with pytest.raises(Invalid):
+        stored_block(BLOCK.raw, NET.genesis, senders[1:])
 
 
 def test_the_header_is_the_record_of_the_design() -> None:
@@ -87,6 +105,8 @@ def test_genesis_names_every_parameter() -> None:
     assert header.proposer == bytes(20)
     assert header.timestamp_ms == NET.genesis.time_ms
     assert header.base_fee == NET.genesis.base_fee_initial
+    assert header.next_set_hash == genesis_members(NET.genesis).digest(0)
+    assert header.seed_reveal == keccak256(NET.genesis.encode())
     assert puts
     hashes = {block.hash}
     for changed in (
@@ -97,16 +117,11 @@ def test_genesis_names_every_parameter() -> None:
     assert len(hashes) == 7
 
 
-FIXED = [
-    ("chain_id", 2019), ("epoch", 1), ("timestamp_ms", BLOCK.header.timestamp_ms + 1),
-    ("gas_limit", 399_999_999), ("cert_root", HASH_ZERO), ("seed_reveal", b"\x01" * 32),
-    ("seed_commitment", b"\x01" * 32), ("dag_root", HASH_ZERO), ("dag_count", 1),
-    ("dag_bytes", 1), ("slot", 4), ("slot", 2**64 - 1),
-]  # fmt: skip
+CONSTANT = [("chain_id", 2019), ("dag_root", HASH_ZERO), ("dag_count", 1), ("dag_bytes", 1)]
 
 
-@pytest.mark.parametrize(("name", "value"), FIXED, ids=[name for name, _ in FIXED])
-def test_a_field_that_follows_from_the_slot_has_one_value(name: str, value: Any) -> None:
+@pytest.mark.parametrize(("name", "value"), CONSTANT, ids=[name for name, _ in CONSTANT])
+def test_a_field_that_is_the_same_in_all_blocks(name: str, value: Any) -> None:
     assert refusal(NET.forged(BLOCK, **{name: value}).raw) == "block_form"
 
 
@@ -115,7 +130,9 @@ def test_body_and_header_belong_together() -> None:
     assert refusal(assembled(BLOCK, txs=raws[:2])) == "block_root"
     assert refusal(assembled(BLOCK, txs=raws[::-1])) == "block_root"
     assert refusal(NET.forged(BLOCK, tx_root=HASH_ZERO).raw) == "block_root"
-    assert refusal(assembled(BLOCK, certificate=b"x")) == "block_root"
+    assert refusal(assembled(BLOCK, certificates=[PC.raw])) == "block_root"
+    assert refusal(assembled(CERTIFYING, certificates=[])) == "block_root"
+    assert refusal(assembled(CERTIFYING, certificates=[CC.raw])) == "block_root"
     assert refusal(assembled(BLOCK, frontier=[HASH_ZERO])) == "record"
 
 
@@ -139,21 +156,79 @@ def test_only_the_proposer_signs() -> None:
 
 def test_a_stranger_makes_nobody_look_at_a_body() -> None:
     """Who may propose is judged before thousands of senders are recovered, and roots made."""
+    costly = {"txs": [b"\x01"], "certificates": [b"\x01"]}
+    right = BLOCK.header.proposer
 
-    def leader(slot: int) -> bytes:
-        assert slot == BLOCK.header.slot
-        return BLOCK.header.proposer
+    def delegate(header: Header) -> bytes:
+        if header.proposer != right:
+            raise Invalid("block_leader")
+        return right
 
-    assert decode_block(BLOCK.raw, NET.genesis, leader).hash == BLOCK.hash
+    assert decode_block(BLOCK.raw, NET.genesis, delegate) == BLOCK
     key = secret("stranger")
     header = with_fields(BLOCK.header, proposer=address(public_key(key)))
-    costly = assembled(
-        BLOCK, header=header.raw, signature=sign(header.proposal_digest, key), txs=[b"\x01"]
+    signature = sign(header.proposal_digest, key)
+    for changes, code in (
+        ({"header": header.raw, "signature": signature}, "block_leader"),
+        ({"signature": sign(BLOCK.header.proposal_digest, key)}, "block_signature"),
+        ({"signature": bytes(65)}, "block_signature"),
+    ):
+        with pytest.raises(Invalid) as caught:
+            decode_block(assembled(BLOCK, **costly, **changes), NET.genesis, delegate)
+        assert caught.value.code == code
+
+
+def test_the_key_that_signs_is_not_the_proposers_address() -> None:
+    """A delegate is named by its owner; which key signs for it, its epoch says."""
+    header = with_fields(BLOCK.header, proposer=b"\x22" * 20)
+    key = secret("hot key")
+    signer = address(public_key(key))
+    block = seal(header, TXS, sign(header.proposal_digest, key), signer)
+    assert decode_block(block.raw, NET.genesis, lambda _: signer) == block
+    assert decode_block(block.raw, NET.genesis) == block, "without advice the chain judges it"
+    assert refusal(block.raw) == "block_signature"
+
+
+# --- certificates
+
+
+def carrying(*certificates: Certificate) -> bytes:
+    """The block with a section that its header claims."""
+    raws = [one.raw for one in certificates]
+    header = with_fields(CERTIFYING.header, cert_root=cert_root(raws))
+    signature = sign(header.proposal_digest, NET.secrets[header.proposer])
+    return assembled(CERTIFYING, header=header.raw, signature=signature, certificates=raws)
+
+
+def test_the_section_holds_one_of_each_kind() -> None:
+    for section in ((), (PC,), (CC,), (PC, CC)):
+        assert decode_block(carrying(*section), NET.genesis, proposer).certificates == section
+    for section in ((CC, PC), (PC, PC), (CC, CC)):
+        assert refusal(carrying(*section)) == "certificate_form"
+    assert refusal(carrying(PC, CC, CC)) == "record"
+
+
+def test_one_certificate_is_the_section_of_the_design() -> None:
+    """keccak256 of the record of [1, kind, epoch, slot, block_id, justify_slot, bitmap, ...]."""
+    assert decode_block(CERTIFYING.raw, NET.genesis) == CERTIFYING
+    record = (
+        b"\x98\x01\x01\x00\x03\xc4\x20" + BLOCK.hash + b"\x00\xc4\x01\x01\xc4\x40" + PC.signatures
     )
-    with pytest.raises(Invalid) as caught:
-        decode_block(costly, NET.genesis, leader)
-    assert caught.value.code == "block_leader"
-    assert refusal(assembled(BLOCK, signature=bytes(65), txs=[b"\x01"])) == "block_signature"
+    assert CERTIFYING.header.cert_root == keccak256(record)
+    assert BLOCK.header.cert_root == keccak256(b"")
+
+
+def test_a_malformed_certificate_spoils_the_block() -> None:
+    assert refusal(carrying(replace(PC, bitmap=b"\x03"))) == "certificate_form"
+    assert refusal(carrying(replace(CC, ballot=replace(CC.ballot, justify_slot=1)))) == "vote_form"
+    for raw in (b"", b"\x01", PC.raw + b"\x00", PC.raw[:-1], BLOCK.header.raw):
+        header = with_fields(CERTIFYING.header, cert_root=cert_root([raw]))
+        signature = sign(header.proposal_digest, NET.secrets[header.proposer])
+        parts: dict[str, Any] = {"header": header.raw, "signature": signature}
+        assert refusal(assembled(CERTIFYING, **parts, certificates=[raw])) == "record"
+
+
+# --- transactions and bounds
 
 
 def test_a_transaction_that_is_none_spoils_the_block() -> None:
@@ -168,20 +243,19 @@ def test_a_transaction_that_is_none_spoils_the_block() -> None:
 
 
 def test_bounds() -> None:
-    small = Net.of(gas_limit=21_000 * 3, block_bytes_max=256 * 1024)
-    chain, _ = small.chain()
-    empty = small.child(chain, chain.genesis_hash, 1)
-    raws = [tx.raw for tx in TXS]
-    assert refusal(assembled(empty, txs=[*raws, raws[0]]), small) == "record", "gas for three"
-    filler = b"\x02" * (130 * 1024)
-    assert refusal(assembled(empty, txs=[filler]), small) == "record"
-    filler = b"\x02" * (120 * 1024)
-    exact = assembled(empty, txs=[filler, filler, b"\x02" * 256])
-    longest = b"\x02" * 256 + bytes(small.genesis.block_bytes_max - len(exact))
-    exact = assembled(empty, txs=[filler, filler, longest])
-    assert len(exact) == small.genesis.block_bytes_max
-    assert refusal(exact, small) == "block_root", "read, though it is wrong"
-    assert refusal(assembled(empty, txs=[filler, filler, longest + b"x"]), small) == "oversized"
+    """Of any network's blocks; what an epoch's parameters allow is the chain's to say."""
+    most = BLOCK_BYTES_MAX // TX_BYTES_MIN
+    assert refusal(assembled(BLOCK, txs=[b"\x01"] * most)) == "block_root"
+    assert refusal(assembled(BLOCK, txs=[b"\x01"] * (most + 1))) == "record"
+    assert refusal(assembled(BLOCK, txs=[b"\x02" * TX_BYTES_MAX])) == "block_root"
+    assert refusal(assembled(BLOCK, txs=[b"\x02" * (TX_BYTES_MAX + 1)])) == "record"
+    fillers = [b"\x02" * (TX_BYTES_MAX - 8)] * (BLOCK_BYTES_MAX // TX_BYTES_MAX - 1)
+    last = b"\x02" * 0x10000
+    longest = last + bytes(BLOCK_BYTES_MAX - len(assembled(BLOCK, txs=[*fillers, last])))
+    exact = assembled(BLOCK, txs=[*fillers, longest])
+    assert len(exact) == BLOCK_BYTES_MAX
+    assert refusal(exact) == "block_root", "read, though it is wrong"
+    assert refusal(assembled(BLOCK, txs=[*fillers, longest + b"x"])) == "oversized"
     assert refusal(assembled(BLOCK, header=bytes(HEADER_BYTES_MAX + 1))) == "record"
 
 
@@ -200,17 +274,17 @@ def test_versions_and_spellings() -> None:
 @given(st.binary(max_size=300))
 def test_any_bytes_are_a_block_or_invalid(raw: bytes) -> None:
     for decode in (lambda: decode_block(raw, NET.genesis), lambda: decode_header(raw),
-                   lambda: header_of(raw)):  # fmt: skip
+                   lambda: header_of(raw), lambda: stored_block(raw, NET.genesis, [])):  # fmt: skip
         with pytest.raises(Invalid):
             decode()
 
 
 @settings(max_examples=300)
-@given(st.integers(0, len(BLOCK.raw) - 1), st.integers(1, 255))
+@given(st.integers(0, len(CERTIFYING.raw) - 1), st.integers(1, 255))
 def test_any_changed_byte_is_noticed(at: int, flip: int) -> None:
-    raw = BLOCK.raw[:at] + bytes([BLOCK.raw[at] ^ flip]) + BLOCK.raw[at + 1 :]
+    raw = CERTIFYING.raw[:at] + bytes([CERTIFYING.raw[at] ^ flip]) + CERTIFYING.raw[at + 1 :]
     with pytest.raises(Invalid):
-        decode_block(raw, NET.genesis)
+        decode_block(raw, NET.genesis, proposer)
 
 
 UINTS = st.integers(0, 2**64 - 1)

@@ -1,32 +1,40 @@
-"""The chain: payments, fork choice, advisory finality, reorgs, restarts, indexes."""
+"""The chain: payments, reorgs, restarts, indexes, and that the order of arrival does not matter."""
 
 from dataclasses import replace
-from itertools import pairwise
 from random import Random
+from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dipnet.codec import Puts
 from dipnet.consensus import records
-from dipnet.consensus.block import HASH_ZERO, Block
-from dipnet.consensus.chain import Chain
-from dipnet.crypto import sha256
+from dipnet.consensus.block import Block
+from dipnet.consensus.chain import Chain, Imported
+from dipnet.consensus.header import HASH_ZERO
+from dipnet.consensus.idpos import DPOS_ADDRESS
+from dipnet.consensus.votes import Certificate, Kind
 from dipnet.state import supply
 from tests.chain_builder import (
     ETHER,
     LATE_MS,
-    USERS,
+    STAKE,
     Net,
     add,
     address_of,
     balance,
-    final_of,
     grow,
+    learn,
     spend,
+    stands,
     state_records,
+    sustain,
     transfer,
     view,
 )
+from tests.chain_trees import Grown, defined, deliver
+from tests.elections import Elections
 from tests.memory import Memory
 
 # --- one delegate
@@ -39,8 +47,7 @@ def test_a_payment() -> None:
     block = net.decoded(net.child(chain, chain.head.hash, 1, [paid]))
     imported = chain.on_block(block, LATE_MS)
     memory.apply(imported.puts)
-    assert (imported.new_head, imported.head, imported.applied) == (True, block.header, (block,))
-    assert imported.reverted == ()
+    assert imported == Imported(imported.puts, (block,))
     price = 875 + 3  # EIP-1559: the empty genesis lowered 1,000 by an eighth
     assert block.header.base_fee == 875
     assert chain.account(address_of("shop")).balance == 5 * ETHER
@@ -48,9 +55,11 @@ def test_a_payment() -> None:
     assert chain.account(address_of("user 0")) == replace(
         chain.account(address_of("user 0")), nonce=1, balance=left
     )
-    proposer = chain.account(block.header.proposer)
-    assert proposer.balance == net.genesis.block_reward + 21_000 * 3
+    # Tips and reward are the proposer's by the contract's book, and on the contract's balance.
+    assert chain.account(block.header.proposer).balance == 0
+    assert chain.account(DPOS_ADDRESS).balance == STAKE + net.genesis.block_reward + 21_000 * 3
     # supply = genesis + minted - burned
+    net.certify(chain, memory, block.header)
     assert supply(memory) == net.genesis.supply() + net.genesis.block_reward - 21_000 * 875
     assert chain.transaction(paid.hash) == (block.hash, 0)
     receipts = chain.receipts(block.hash)
@@ -59,24 +68,24 @@ def test_a_payment() -> None:
     assert [(one.status, one.gas_used) for one in receipts] == [(1, 21_000)]
     assert chain.block(block.hash) == block
     assert chain.raw(block.hash) == block.raw
-    assert Chain(net.genesis, memory).block(block.hash) == block
+    assert Chain(net.genesis, memory).block(block.hash) == replace(block, signer=b"")
 
 
-def test_with_one_delegate_the_head_is_final_and_on_disk() -> None:
-    net = Net.of()
+def test_what_is_certified_is_final_and_on_disk() -> None:
+    net = Net.of(4)
     chain, memory = net.chain()
-    assert chain.head == chain.base == chain.final
-    for block in grow(net, chain, memory, range(1, 6)):
-        assert block.header.final[0] == block.header.parent
-    assert chain.head == chain.base == chain.final
-    assert chain.head.height == 5
+    blocks = sustain(net, chain, memory, range(1, 6))
+    assert chain.head == chain.base == chain.final == chain.safe == blocks[-1].header
+    assert [one.header.final[0] for one in blocks[1:]] == [one.hash for one in blocks[:-1]]
+    assert [one.header.justify[0] for one in blocks[1:]] == [one.hash for one in blocks[:-1]]
+    assert state_records(memory) == state_records(chain.head_state)
 
 
 def test_reads_of_what_is_not_there() -> None:
     net = Net.of()
     chain, _ = net.chain()
-    for read in (chain.header, chain.block, chain.raw, chain.receipts, chain.state,
-                 chain.transaction):  # fmt: skip
+    reads: list[Any] = [chain.header, chain.block, chain.raw, chain.receipts, chain.state]
+    for read in (*reads, chain.transaction):
         assert read(HASH_ZERO) is None
     assert chain.hash_at(1) is None
     assert chain.hash_at(-1) is None
@@ -85,77 +94,21 @@ def test_reads_of_what_is_not_there() -> None:
     assert genesis is not None
     assert genesis.signature == b""
     assert chain.receipts(chain.genesis_hash) == ()
+    assert chain.final == chain.safe == chain.head == genesis.header
+    assert chain.section(chain.head) == ()
 
 
-def test_a_known_block_does_nothing() -> None:
-    net = Net.of()
-    chain, memory = net.chain()
-    blocks = grow(net, chain, memory, range(1, 4))
-    for block in blocks:
-        again = chain.on_block(block, LATE_MS)
-        assert (again.puts, again.new_head, again.head) == ({}, False, chain.head)
-
-
-# --- fork choice and finality
-
-
-def test_longer_then_earlier_then_lower() -> None:
+def test_what_is_known_does_nothing() -> None:
     net = Net.of(4)
     chain, memory = net.chain()
-    genesis = chain.head.hash
-    late = net.child(chain, genesis, 5)
-    add(chain, memory, late)
-    early = net.child(chain, genesis, 2)
-    imported = chain.on_block(early, LATE_MS)
-    memory.apply(imported.puts)
-    assert imported.new_head
-    assert chain.head == early.header, "of one length the earlier slot wins"
-    later = net.child(chain, genesis, 6)
-    add(chain, memory, later)
-    assert chain.head == early.header
-    longer = net.child(chain, later.hash, 7)
-    add(chain, memory, longer)
-    assert chain.head == longer.header, "length wins over slot"
-    twins = [
-        net.child(chain, longer.hash, 9),
-        net.child(chain, longer.hash, 9, [transfer("user 0", 0)]),
-    ]
-    lower = min(twins, key=lambda block: block.hash)
-    for order in (twins, twins[::-1]):
-        memory_of_one = Memory(memory)
-        one = Chain(net.genesis, memory_of_one)
-        add(one, memory_of_one, *order)
-        assert one.head == lower.header, "then the lower hash"
-
-
-def test_advisory_finality_is_its_definition() -> None:
-    net = Net.of(7)
-    chain, memory = net.chain()
-    random = Random(7)
-    slot = 0
-    finals = []
-    for _ in range(60):
-        slot += random.choice((1, 1, 1, 2, 5))
-        add(chain, memory, net.child(chain, chain.head.hash, slot))
-        assert chain.final == final_of(chain, chain.head)
-        finals.append(chain.final.height)
-    assert finals[:4] == [0, 0, 0, 0], "five of seven are needed"
-    assert all(low <= high for low, high in pairwise(finals))
-    assert 40 < finals[-1] < 56
-
-
-def test_finality_stops_without_two_thirds_and_the_base_follows_the_limit() -> None:
-    net = Net.of(4, overlays_max=5, undo_blocks_max=6, epoch_slots=1_000)
-    chain, memory = net.chain()
-    leads = [slot for slot in range(1, 60) if chain.schedule.leader(slot) in
-             sorted(net.secrets)[:2]]  # fmt: skip
-    grow(net, chain, memory, leads[:20])
-    assert chain.final.height == 0
-    assert chain.head.height == 20
-    assert chain.base.height == 15
-    again = Chain(net.genesis, memory)
-    assert view(again, memory) == view(chain, memory)
-    assert len([1 for _ in memory.scan(records.KEY_DELTA)]) == 12, "undo window and overlays"
+    blocks = sustain(net, chain, memory, range(1, 4))
+    before = stands(chain)
+    known = [net.certificate(chain, blocks[-1].header, kind) for kind in Kind if kind]
+    for block in blocks:
+        assert chain.on_block(block, LATE_MS) == Imported({})
+    for certificate in known:
+        assert chain.on_certificate(certificate) == Imported({})
+    assert stands(chain) == before
 
 
 # --- reorgs
@@ -187,117 +140,24 @@ def test_a_reorg_above_the_base() -> None:
     assert chain.account(address_of("user 2")).nonce == 1
 
 
-def branches(net: Net, seed: int) -> tuple[list[Block], Chain, Memory]:
-    """A tree of blocks, parents before children, grown at random on one chain."""
-    random = Random(seed)
-    chain, memory = net.chain()
-    blocks: list[Block] = []
-    known = [chain.head]
-    nonces = {chain.head.hash: (0,) * len(USERS)}
-    for slot in range(1, 45):
-        # Mostly on the head, sometimes on something recent, so that branches overtake.
-        parent = chain.head if random.random() < 0.5 else random.choice(known[-6:])
-        if parent.slot >= slot or chain.state(parent.hash) is None:
-            continue
-        before = list(nonces[parent.hash])
-        txs = []
-        for _ in range(random.randrange(3)):
-            who = random.randrange(len(USERS))
-            to = random.choice([address_of(name) for name in USERS] + [sha256(bytes([slot]))[:20]])
-            txs.append(transfer(USERS[who], before[who], to, random.randrange(3) * 10**15))
-            before[who] += 1
-        block = net.child(chain, parent.hash, slot, txs)
-        add(chain, memory, block)
-        blocks.append(block)
-        known.append(block.header)
-        nonces[block.hash] = tuple(before)
-    return blocks, chain, memory
-
-
-def topological(blocks: list[Block], random: Random) -> list[Block]:
-    """The blocks in another order, parents before children."""
-    waiting, done, order = list(blocks), {blocks[0].header.parent}, []
-    while waiting:
-        ready = [block for block in waiting if block.header.parent in done]
-        chosen = random.choice(ready)
-        order.append(chosen)
-        done.add(chosen.hash)
-        waiting.remove(chosen)
-    return order
-
-
-@settings(max_examples=20)
-@given(st.integers(0, 10**6), st.sampled_from([(1, 128), (4, 128), (4, 3), (7, 128), (7, 1)]))
-def test_the_order_of_arrival_does_not_matter(seed: int, shape: tuple[int, int]) -> None:
-    delegates, overlays_max = shape
-    net = Net.of(delegates, overlays_max=overlays_max, undo_blocks_max=200, epoch_slots=9)
-    blocks, chain, memory = branches(net, seed)
-    expected = view(chain, memory)
-    other, disk = net.chain()
-    add(other, disk, *topological(blocks, Random(seed + 1)))
-    assert view(other, disk) == expected
-    # By definition of fork choice, whatever the machinery says.
-    best = min(blocks, key=lambda b: (-b.header.height, b.header.slot, b.hash))
-    assert chain.head == best.header
-    assert chain.final == final_of(chain, chain.head)
-
-
-SMALL = st.sampled_from([(1, 1, 2), (4, 2, 4), (7, 4, 12), (1, 12, 12)])
-
-
-@settings(max_examples=10)
-@given(st.integers(0, 10**6), SMALL)
-def test_a_restart_at_any_point_changes_nothing(seed: int, shape: tuple[int, int, int]) -> None:
-    """Under windows so small that branches die, in part or whole, all the time."""
-    delegates, overlays_max, undo_blocks_max = shape
-    net = Net.of(delegates, overlays_max=overlays_max, undo_blocks_max=undo_blocks_max)
-    blocks, _, _ = branches(net, seed)
-    live, memory = net.chain()
-    for block in blocks:
-        again = Chain(net.genesis, Memory(memory))
-        puts = live.on_block(block, LATE_MS).puts
-        assert again.on_block(block, LATE_MS).puts == puts
-        memory.apply(puts)
-        assert (again.head, again.base, again.final) == (live.head, live.base, live.final)
-        assert view(Chain(net.genesis, memory), memory) == view(live, memory)
-
-
-@settings(max_examples=10)
-@given(st.integers(0, 10**6), st.sampled_from([(1, 128), (4, 3), (7, 128)]))
-def test_the_state_of_every_block_in_reach(seed: int, shape: tuple[int, int]) -> None:
-    """Against a chain that has nothing but the ancestors of the block."""
-    net = Net.of(shape[0], overlays_max=shape[1], undo_blocks_max=200, epoch_slots=9)
-    blocks, chain, _ = branches(net, seed)
-    by_hash = {block.hash: block for block in blocks}
-    for block in blocks:
-        line = [block]
-        while line[-1].header.parent in by_hash:
-            line.append(by_hash[line[-1].header.parent])
-        alone, disk = net.chain()
-        add(alone, disk, *line[::-1])
-        assert alone.head == block.header
-        state = chain.state(block.hash)
-        assert state is not None
-        assert state_records(state) == state_records(alone.head_state)
-
-
 def test_a_reorg_below_the_base_and_back() -> None:
-    """With one delegate every block moves the base, so each of these reorgs walks it down."""
-    net = Net.of()
+    """With one overlay nearly every block moves the base: each of these reorgs walks it down."""
+    net = Net.of(overlays_max=1)
     chain, memory = net.chain()
     trunk = grow(net, chain, memory, range(1, 3))
     fork = chain.head
-    at_fork = state_records(memory)
+    at_fork = state_records(chain.head_state)
     left = spend(net, chain, memory, fork.hash, [3, 4, 5], "user 0")
+    assert chain.base == left[1].header
     on_left = view(chain, memory)
     right = spend(net, chain, memory, fork.hash, [13, 14], "user 1")
-    assert view(chain, memory)[:6] == on_left[:6]
+    assert view(chain, memory) == on_left
     state = chain.state(fork.hash)
     assert state is not None
     assert state_records(state) == at_fork
     third = net.child(chain, right[-1].hash, 15, [transfer("user 0", 0), transfer("user 1", 2)])
-    assert not chain.on_block(third, LATE_MS).new_head, "as long, and later"
     add(chain, memory, third)
+    assert chain.head == left[-1].header, "as long, and later"
     fourth = net.child(chain, third.hash, 16)
     imported = chain.on_block(fourth, LATE_MS)
     memory.apply(imported.puts)
@@ -305,7 +165,7 @@ def test_a_reorg_below_the_base_and_back() -> None:
         block.hash for block in (*right, third, fourth)
     ]
     assert imported.reverted == tuple(tx for block in left for tx in block.txs)
-    assert chain.head == chain.base == chain.final == fourth.header
+    assert (chain.head, chain.base) == (fourth.header, third.header)
     for block in left:
         assert chain.transaction(block.txs[0].hash) is None
         assert memory.get(records.KEY_UNDO + block.hash) is None
@@ -317,7 +177,7 @@ def test_a_reorg_below_the_base_and_back() -> None:
     # and back again
     back = spend(net, chain, memory, left[-1].hash, [17, 18], "user 0", 3)
     assert chain.head == back[-1].header
-    assert balance(memory, address_of("user 1")) == 1_000 * ETHER
+    assert balance(chain.head_state, address_of("user 1")) == 1_000 * ETHER
 
 
 def test_a_branch_whose_root_leaves_the_chain() -> None:
@@ -350,3 +210,155 @@ def test_a_transaction_in_both_branches_keeps_its_place() -> None:
     assert imported.reverted == (only,)
     assert chain.transaction(both.hash) == (second.hash, 0)
     assert chain.transaction(only.hash) is None
+
+
+def test_a_certificate_makes_a_shorter_branch_the_head() -> None:
+    """No block comes, and the head goes down: nothing above it may stay in any index."""
+    net = Net.of(4)
+    chain, memory = net.chain()
+    long = spend(net, chain, memory, chain.genesis_hash, [1, 2, 3, 4], "user 0")
+    short = net.child(chain, chain.genesis_hash, 5, [long[0].txs[0], transfer("user 1", 0)])
+    add(chain, memory, short)
+    assert chain.head == long[-1].header
+    imported = chain.on_certificate(net.certificate(chain, short.header, Kind.PREVOTE))
+    memory.apply(imported.puts)
+    assert imported.applied == (short,)
+    assert imported.reverted == tuple(tx for block in long[1:] for tx in block.txs)
+    assert imported.finalized == range(1, 1)
+    assert (chain.head, chain.safe) == (short.header, short.header)
+    assert chain.final.height == 0
+    assert chain.transaction(long[0].txs[0].hash) == (short.hash, 0)
+    assert chain.hash_at(2) is None
+    assert dict(memory.scan(records.KEY_HEIGHT)) == {
+        records.height_key(0): chain.genesis_hash,
+        records.height_key(1): short.hash,
+    }
+    assert view(Chain(net.genesis, memory), memory) == view(chain, memory)
+    # A higher one takes it back, and for good.
+    last = net.child(chain, long[-1].hash, 6)
+    add(chain, memory, last)
+    assert chain.head == short.header
+    imported = chain.on_certificate(net.certificate(chain, last.header, Kind.COMMIT))
+    memory.apply(imported.puts)
+    assert [one.hash for one in imported.applied] == [one.hash for one in (*long, last)]
+    assert imported.finalized == range(1, 6)
+    assert chain.head == chain.final == chain.safe == last.header
+    assert view(Chain(net.genesis, memory), memory) == view(chain, memory)
+
+
+# --- trees
+
+SHAPES: list[dict[str, Any]] = [
+    {},
+    {"overlays_max": 3, "undo_blocks_max": 5},
+    {"overlays_max": 1, "undo_blocks_max": 1},
+    {"backoff_slots": 3},
+]
+
+
+def planted(seed: int, patch: pytest.MonkeyPatch) -> Grown:
+    """A tree that the seed describes: sizes, windows, losses, and elections in half of them."""
+    random = Random(seed)
+    delegates = random.choice((1, 4, 4, 7))
+    net = Net.of(delegates, epoch_slots=random.choice((3, 6, 20)), **random.choice(SHAPES))
+    if random.random() < 0.5:
+        names = [[f"{name} {index}" for index in range(delegates)] for name in "ab"]
+        sets = [net.recruits(*some) for some in names]
+        Elections(lambda _, epoch: sets[epoch % 2]).put(patch)
+    silent, forks = random.choice((3, 10, 20, 35, 50)), random.choice((20, 50, 80))
+    return Grown(net, seed, silent, forks).grow(range(1, 31))
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 10**6))
+def test_the_order_of_arrival_does_not_matter(seed: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        grown = planted(seed, patch)
+        chain = grown.chain
+        other, disk = grown.net.chain()
+        deliver(other, disk, grown.log, Random(seed + 1))
+        assert view(other, disk) == view(chain, grown.memory)
+        genesis = chain.need(chain.genesis_hash)
+        # By definition, whatever the machinery says.
+        expected = defined(grown.blocks, grown.certificates, genesis)
+        assert [chain.head, chain.final, chain.safe] == expected
+
+
+def plain(puts: Puts) -> dict[bytes, Any]:
+    """Writes without the order inside of an undo record, which follows that of execution."""
+    return {
+        key: records.unpack_undo(value, "") if value and key[:1] == records.KEY_UNDO else value
+        for key, value in puts.items()
+    }
+
+
+@settings(max_examples=8)
+@given(st.integers(0, 10**6))
+def test_a_restart_at_any_point_changes_nothing(seed: int) -> None:
+    """Under windows so small that branches die, in part or whole, all the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        grown = planted(seed, patch)
+        live, memory = grown.net.chain()
+
+        def both(call: Any) -> None:
+            again = Chain(grown.net.genesis, Memory(memory))
+            assert stands(again) == stands(live)
+            puts = call(live).puts
+            assert plain(call(again).puts) == plain(puts)
+            memory.apply(puts)
+            assert stands(again) == stands(live)
+
+        for one in grown.log:
+            if isinstance(one, Block):
+                both(lambda chain, block=one: chain.on_block(block, LATE_MS))
+            else:
+                both(lambda chain, certificate=one: chain.on_certificate(certificate))
+        assert view(Chain(grown.net.genesis, memory), memory) == view(live, memory)
+        assert live.sets == Chain(grown.net.genesis, memory).sets
+
+
+@settings(max_examples=5)
+@given(st.integers(0, 10**6))
+def test_the_state_of_every_block_in_reach(seed: int) -> None:
+    """Against a chain that has nothing but the ancestors of the block."""
+    with pytest.MonkeyPatch.context() as patch:
+        grown = planted(seed, patch)
+        chain = grown.chain
+        by_hash = {block.hash: block for block in grown.blocks}
+        assert chain.state(chain.head.hash) is not None
+        for block in grown.blocks:
+            state = chain.state(block.hash)
+            if block.header.height < chain.final.height or state is None:
+                continue
+            line = [block]
+            while line[-1].header.parent in by_hash:
+                line.append(by_hash[line[-1].header.parent])
+            alone, disk = grown.net.chain()
+            add(alone, disk, *line[::-1])
+            assert alone.head == block.header
+            assert state_records(state) == state_records(alone.head_state)
+
+
+def test_certificates_may_come_first() -> None:
+    """All that is certified is known before any block is: each block finds what waited for it."""
+    net = Net.of(4, epoch_slots=4)
+    told, told_memory = net.chain()
+    blocks = sustain(net, told, told_memory, range(1, 12))
+    chain, memory = net.chain()
+    first = [
+        net.certificate(told, block.header, kind)
+        for block in blocks
+        if block.header.epoch < 2
+        for kind in (Kind.COMMIT, Kind.PREVOTE)
+    ]
+    late: list[Certificate] = list(told.certificates)
+    learn(chain, memory, *first[::-1])
+    assert stands(chain) == stands(net.chain()[0])
+    for at, block in enumerate(blocks):
+        imported = chain.on_block(net.decoded(block), LATE_MS)
+        memory.apply(imported.puts)
+        if block.header.epoch < 2:
+            assert chain.final == block.header
+            assert imported.finalized == range(at + 1, at + 2)
+    learn(chain, memory, *late)
+    assert view(chain, memory) == view(told, told_memory)

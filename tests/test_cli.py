@@ -165,7 +165,7 @@ def test_status(url: str) -> None:
     assert status["chainId"] == 2018
     text = run("status", "--url", url).stdout
     assert status["genesisHash"] in text
-    assert "advisory" in text
+    assert "finalized" in text
 
 
 def test_no_node_is_one_sentence() -> None:

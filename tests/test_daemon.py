@@ -14,18 +14,19 @@ from pathlib import Path
 
 import pytest
 
-from dipnet import daemon
+from dipnet import daemon, votefile
 from dipnet.config import Config
 from dipnet.consensus.block import header_of
-from dipnet.consensus.records import KEY_BLOCK, KEY_PROPOSED, unpack_proposed
-from dipnet.daemon import Keys
+from dipnet.consensus.records import KEY_BLOCK
 from dipnet.dag.vertex import Draft, sign_vertex
 from dipnet.errors import Invalid
 from dipnet.genesis import Genesis
-from dipnet.keys import DEV_SECRETS
-from dipnet.networks import delegate, dev_genesis
+from dipnet.keys import DEV_SECRETS, address_of
+from dipnet.networks import DELEGATE_VOTES, DEV_CHAIN_ID, delegate, dev_genesis
 from dipnet.node import first_puts
+from dipnet.signer import LocalSigner
 from dipnet.store import Store
+from dipnet.votefile import VoteFile
 from tests.daemon_process import (
     PATIENCE_S,
     SLOT_MS,
@@ -102,11 +103,12 @@ def test_nothing_that_was_told_is_lost_by_kill_9(tmp_path: Path) -> None:
 def no_slot_was_signed_twice(data: Path) -> None:
     store = Store(data / "records")
     headers = [header_of(raw) for _, raw in store.scan(KEY_BLOCK)]
-    store_slot = unpack_proposed(store.get(KEY_PROPOSED))
     store.close()
+    account = address_of(DEV_SECRETS[0])
+    signed = votefile.read(data / DELEGATE_VOTES, DEV_CHAIN_ID, account)
     slots = sorted(header.slot for header in headers)
     assert len(slots) == len({*slots}) > ROUNDS
-    assert slots[-1] <= store_slot
+    assert slots[-1] <= signed.proposed
     heights = sorted(header.height for header in headers)
     assert heights == list(range(len(headers)))  # one chain, continued over every crash
 
@@ -194,7 +196,6 @@ def test_secrets_and_records_are_for_their_owner_only(running: tuple[Program, Pa
     key = data / "node.key"
     assert key.stat().st_mode & 0o777 == 0o600
     assert key.read_text().strip().removeprefix("0x") not in program.said
-    assert repr(Keys(b"n" * 32, b"d" * 32)) == "Keys(***)"
 
 
 # --- a disk that is slow
@@ -224,7 +225,11 @@ def test_while_the_disk_is_behind_nobody_is_answered_and_nothing_grows(
     store.commit()
     store.allowed.clear()
     config = Config(data=tmp_path, listen="/ip4/127.0.0.1/tcp/0", rpc_port=0, local=True)
-    node = daemon.Daemon(config, genesis, store, Keys(b"\7" * 32, DEV_SECRETS[0]))
+    path, account = tmp_path / DELEGATE_VOTES, address_of(DEV_SECRETS[0])
+    votefile.create(path, DEV_CHAIN_ID, account)
+    votes = VoteFile(path, DEV_CHAIN_ID, account)
+    signer = LocalSigner(DEV_SECRETS[0], votes, DEV_CHAIN_ID)
+    node = daemon.Daemon(config, genesis, store, b"\7" * 32, signer)
 
     async def main() -> int:
         loop = asyncio.get_running_loop()

@@ -113,8 +113,26 @@ def test_a_test_network_is_written_once(tmp_path: Path) -> None:
     assert len(files) == 1
     assert "is not empty" in refused("testnet", "--out", out)
     assert "1 to" in refused("testnet", "--delegates", 0, "--out", tmp_path / "none")
+    assert "1 to" in refused("testnet", "--candidates", 99, "--out", tmp_path / "none")
     (out / "net.json").write_text('{"nodes": 7}')
     assert "describes no network" in refused("testnet", "--out", out, "--start")
+
+
+def test_a_test_network_has_the_pace_and_the_candidates_that_were_asked_for(tmp_path: Path) -> None:
+    out = tmp_path / "net"
+    pace = ("--slot-ms", 300, "--epoch-slots", 12)
+    assert "candidate2" in run("testnet", "--delegates", 2, "--candidates", 2, *pace, "--out", out)
+    net = read_json(out / "net.json")
+    assert (net["slotMs"], net["epochSlots"]) == (300, 12)
+    assert [(node["name"], node["seated"]) for node in net["nodes"]] == [
+        ("node1", True), ("node2", True), ("candidate1", False), ("candidate2", False),
+    ]  # fmt: skip
+    genesis = Genesis.decode((out / "candidate1" / networks.GENESIS_NAME).read_bytes())
+    assert (genesis.slot_ms, genesis.epoch_slots, genesis.delegates_active) == (300, 12, 2)
+    assert [checksum(one.address) for one in genesis.delegates] == [
+        node["delegate"] for node in net["nodes"][:2]
+    ]
+    assert all(Path(node["keystore"]).is_file() for node in net["nodes"])
 
 
 # --- started wrongly

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dipnet.consensus.votes import Ballot, Kind
 from dipnet.effects import (
-    UNSEEN,
     Barrier,
     Dial,
     Drop,
@@ -20,10 +20,13 @@ from dipnet.effects import (
 
 WRITE = Write({b"k": b"v"})
 SEEN: tuple[Effect, ...] = (
-    Send("p", "gossip", b""), Drop("p", ""), Reply(1, ()), Sign(1, bytes(32)),
-    Publish("newHeads", ()),
+    Send("p", "gossip", b""), Drop("p", ""), Reply(1, ()), Publish("newHeads", ()),
+    *(Sign(1, Ballot(kind, 1, 2, bytes(32), 0)) for kind in (Kind.PROPOSAL, Kind.COMMIT)),
 )  # fmt: skip
-FREE: tuple[Effect, ...] = (Wake(1), Verify(1, "txs", ()), Dial("a"))
+FREE: tuple[Effect, ...] = (
+    Wake(1), Verify(1, "txs", ()), Dial("a"), Send("p", "votes", b"vote"),
+    Sign(2, Ballot(Kind.PREVOTE, 1, 2, bytes(32), 1)),
+)  # fmt: skip
 
 
 def test_without_writes_all_leaves_at_once() -> None:
@@ -38,10 +41,13 @@ def test_what_is_seen_waits_for_the_write_before_it() -> None:
     assert list(barrier.durable(1)) == rest
 
 
-def test_what_nobody_sees_does_not_wait() -> None:
+def test_what_nobody_sees_and_votes_do_not_wait() -> None:
     barrier = Barrier()
+    list(barrier.admit([WRITE, SEEN[0]]))
+    assert list(barrier.admit([*FREE])) == [*FREE]
+    assert list(barrier.durable(1)) == [SEEN[0]]
     assert list(barrier.admit([WRITE, *FREE])) == [WRITE, *FREE]
-    assert not list(barrier.durable(1))
+    assert not list(barrier.durable(2))
 
 
 def test_group_commit_releases_in_order() -> None:
@@ -81,7 +87,7 @@ def test_every_seen_effect_leaves_once_in_order_and_after_its_writes(
             left += [(durable, effect) for effect in barrier.durable(durable)]
             continue
         staged += isinstance(step, Write)
-        if isinstance(step, (Write, *UNSEEN)):
+        if step == WRITE or step in FREE:
             assert list(barrier.admit([step])) == [step]
             done.append(step)
         else:

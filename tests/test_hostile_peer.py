@@ -5,11 +5,15 @@ import asyncio
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dipnet import crypto
+from dipnet.admin_client import SOCKET_NAME, admin_call
+from dipnet.consensus.votes import Certificate
 from dipnet.effects import PROTOCOLS, Connected, Disconnected, Received
 from dipnet.genesis import Genesis
 from dipnet.keys import DEV_SECRETS
@@ -303,30 +307,43 @@ async def test_a_wrong_hint_is_corrected(network: Network) -> None:
         assert right in other.heard(m.Vertices)[-1].wire
 
 
-async def followed(peer: Hostile, network: Network) -> int:
-    """Takes the node's chain over; the height."""
-    asked = network.chain.head.hash
-    peer.send(m.GetBlocks(1, (asked,), 128))
-    await peer.until(lambda: peer.heard(m.Blocks))
-    for raw in peer.heard(m.Blocks)[-1].raws:
-        network.follow(raw)
-    return network.chain.head.height
+def test_blocks_of_the_delegate_that_break_a_rule(tmp_path: Path) -> None:
+    """Told to a node whose own delegate pauses: else each would be below its final block."""
+    data = tmp_path / "data"
+    with Program(data) as program:
+        program.ready()
+        admin_call(data / SOCKET_NAME, "admin_pause")
+        genesis = Genesis.decode((data / "genesis.json").read_bytes())
+        asyncio.run(bad_blocks(Network(genesis, program.address)))
+        assert "Traceback" not in program.said
 
 
-@attack
-async def test_blocks_of_the_delegate_that_break_a_rule(network: Network) -> None:
-    slot_ms = network.genesis.slot_ms
+async def followed(peer: Hostile, network: Network) -> None:
+    """Takes the node's chain over."""
+    more = True
+    while more:
+        answers = len(peer.heard(m.Blocks))
+        peer.send(m.GetBlocks(1, (network.chain.head.hash,), 128))
+        await peer.until(lambda answers=answers: len(peer.heard(m.Blocks)) > answers)  # type: ignore[misc]
+        *_, answer = peer.heard(m.Blocks)
+        for raw in answer.raws:
+            network.follow(raw)
+        more = answer.more
+
+
+async def bad_blocks(network: Network) -> None:
     async with network.hostile() as peer:
         await peer.greet()
         await followed(peer, network)
-    slot = network.chain.head.slot + 1
-    bad = [
-        network.block(slot, state_root=bytes(32)), network.block(slot, gas_used=1),
-        network.block(slot, logs_bloom=b"\1" * 256), network.block(slot, base_fee=1),
-        network.block(slot, height=2**63), network.block(slot, chain_id=1),
-        network.block(slot, key=DEV_SECRETS[1]), network.block(slot, key=secrets.token_bytes(32)),
-        network.block(slot, tx_root=bytes(32)),
+    changes: list[dict[str, Any]] = [
+        {"state_root": bytes(32)}, {"gas_used": 1}, {"logs_bloom": b"\1" * 256}, {"base_fee": 1},
+        {"height": 2**63}, {"chain_id": 1}, {"tx_root": bytes(32)}, {"cert_root": bytes(32)},
+        {"final": (bytes(32), 1)}, {"seed_reveal": bytes([1]) * 32},
+        {"key": DEV_SECRETS[1]}, {"key": secrets.token_bytes(32)},
     ]  # fmt: skip
+    # A slot each: two blocks of one slot would be an offence of the delegate.
+    first = network.chain.head.slot + 1
+    bad = [network.block(slot, **change) for slot, change in enumerate(changes, first)]
     for block in bad:
         async with network.hostile() as peer:
             await peer.greet()
@@ -335,12 +352,100 @@ async def test_blocks_of_the_delegate_that_break_a_rule(network: Network) -> Non
             await peer.thrown_out()
     async with network.hostile() as peer:
         await peer.greet()
+        slot = first + len(bad)
         lost = network.block(slot, parent=secrets.token_bytes(32), height=slot + 9)
-        future = network.block(slot + 3_600_000 // slot_ms)
-        for block in (future, lost):
+        # At the longest back-off every 64th slot is one.
+        future = network.block((slot // 64 + 300) * 64)
+        good = network.block(slot + 1)
+        for block in (future, lost, good):
             peer.send(m.Items(m.Lane.BLOCK, (block.raw,)))
         await peer.until(lambda: peer.heard(m.GetBlocks))  # for the ancestors, which do not come
+        await peer.until(lambda: any(s.head_hash == good.hash for s in peer.heard(m.Status)))
         assert not peer.gone
+
+
+# --- votes
+
+
+@attack
+async def test_votes_with_bad_signatures(network: Network) -> None:
+    """Four are forgiven, the fifth is not; a certificate costs more."""
+    async with network.hostile() as peer, network.hostile() as other:
+        await peer.greet()
+        await other.greet()
+        await followed(other, network)
+        slot = network.chain.head.slot
+        for n in range(5):
+            assert not peer.gone
+            peer.send(m.Votes((network.vote(slot + n, secrets.token_bytes(32)).raw,)))
+        vote = network.vote(slot + 9, secrets.token_bytes(32))  # what is settled is not judged
+        forged = Certificate(vote.ballot, b"\1", vote.signature[:64])
+        for copy in (b"\1", b"\2"):
+            other.send(m.Certificates((replace(forged, bitmap=copy).raw,)))
+        await peer.thrown_out()
+        await other.thrown_out()
+
+
+def test_bytes_that_are_no_votes(node: Besieged) -> None:
+    good = node.network.vote(1, DEV_SECRETS[0]).raw
+    raws = [good[:-1], good + b"1", b"\x98" * 9, secrets.token_bytes(100), good[:5] + good[6:]]
+    messages = [m.Votes((raw,)) for raw in raws] + [m.Certificates((raw,)) for raw in raws]
+    node.withstands(each_alone([("votes", m.encode(message)) for message in messages]))
+
+
+@attack
+async def test_votes_of_the_delegate_for_any_block_and_slot(network: Network) -> None:
+    """Of past and future slots, of epochs to come, for blocks that nobody has: nobody's fault."""
+    key = DEV_SECRETS[0]
+    votes = [
+        network.vote(slot, key, epoch) for slot in (1, 2**40, 2**63) for epoch in (0, 9, 2**60)
+    ]
+    async with network.hostile() as peer:
+        await peer.greet()
+        for vote in votes:
+            peer.send(m.Votes((vote.raw,)))
+        await peer.until(lambda: peer.heard(m.Status))
+        assert not peer.gone
+
+
+@attack
+async def test_votes_by_the_hundred_thousand(network: Network) -> None:
+    key = secrets.token_bytes(32)
+    one = network.vote(1, key, epoch=2**40)
+    sizes = range(0, 100_000, m.VOTES_MAX)
+    async with network.hostile() as peer:
+        await peer.greet()
+        await peer.pour([
+            ("votes", m.encode(m.Votes(tuple(
+                replace(one, ballot=replace(one.ballot, slot=start + n)).raw
+                for n in range(m.VOTES_MAX)
+            ))))
+            for start in sizes
+        ])  # fmt: skip
+        await peer.thrown_out()  # none of them is its fault, but their number is
+
+
+@attack
+async def test_clocks_and_certificates_that_nobody_has(network: Network) -> None:
+    """One liar among peers moves no median; what it claims is asked for, a few times."""
+    async with network.hostile() as peer, network.hostile() as honest, network.hostile() as third:
+        await honest.greet()
+        await third.greet()
+        await peer.greet(
+            time_ms=2**64 - 1, safe_epoch=2**64 - 1, safe_slot=2**64 - 1, head_hash=bytes(32)
+        )
+        peer.answer = lambda one: (
+            m.Blocks(one.request, (), False) if isinstance(one, m.GetBlocks) else None
+        )
+        await peer.until(lambda: peer.gone or len(peer.heard(m.GetBlocks)) > 2)
+
+
+@attack
+async def test_another_final_block(network: Network) -> None:
+    async with network.hostile() as peer:
+        await peer.connect()
+        peer.send(replace(network.hello(), final_hash=bytes(32)))
+        await peer.thrown_out()
 
 
 @attack

@@ -163,7 +163,9 @@ async def test_writing_past_the_window_ends_the_connection() -> None:
         attack = asyncio.create_task(rude(a, script))
 
         async def ended() -> bool:
-            waiting = [one for queue in list(a.net._inbox.values()) for one, _, _ in list(queue)]
+            waiting = [
+                one for queue in list(a.net._inbox._plain.values()) for one, _, _ in list(queue)
+            ]
             return any(isinstance(event, Disconnected) for event in waiting)
 
         await a.poll(ended)

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from dipnet import crypto
-from dipnet.consensus.schedule import slot_start_ms
+from dipnet.consensus.schedule import seed_key, slot_start_ms
+from dipnet.consensus.votes import Kind, Voter, VoteState
+from dipnet.crypto import public_key, sign
 from dipnet.effects import (
     Connected,
     Disconnected,
@@ -21,18 +22,20 @@ from dipnet.effects import (
     Woke,
     Write,
 )
-from dipnet.links import BLOCK_IDS_MAX, UNJUDGED_ALL_BYTES_MAX, UNJUDGED_MAX
+from dipnet.links import BLOCK_IDS_MAX
 from dipnet.node import Node
 from dipnet.p2p import messages as m
 from dipnet.p2p.blocksync import BELIEF_MS
 from dipnet.p2p.gossip import FETCH_MS_MAX
 from dipnet.p2p.hello import CAPABILITIES
-from tests.chain_builder import TIME_MS, USERS, Net, address_of, secret, transfer
-from tests.node_fuzz import US, Fuzz
+from dipnet.peering import UNJUDGED
+from tests.chain_builder import TIME_MS, USERS, Net, secret, transfer
+from tests.node_fuzz import Fuzz
+from tests.node_fuzz_world import US
 from tests.peer_ids import address, peer_id
 
 HOUR_MS = 3_600_000
-STEPS = 4_000
+STEPS = 3_000
 
 
 def tables(owner: object, name: str = "") -> Iterator[tuple[str, int]]:
@@ -46,25 +49,29 @@ def tables(owner: object, name: str = "") -> Iterator[tuple[str, int]]:
 def test_whatever_peers_send_the_node_goes_on(seed: int) -> None:
     fuzz = Fuzz(seed)
     fuzz.go(STEPS)
+    world, node = fuzz.world, fuzz.world.node
     assert fuzz.replies
     assert fuzz.accepted
-    assert len(fuzz.node.dag)
-    assert len(fuzz.node.pool)
-    assert fuzz.signed
-    assert fuzz.node.chain.head.height
+    assert len(node.dag)
+    assert world.signed
+    assert node.chain.head.height
+    if world.malice < 1:  # there was enough order for some finality
+        assert node.chain.final.height
+        assert node.chain.epoch.number
+    if world.malice > 0.1:
+        assert sum(code.startswith(("vote_", "certificate_")) for code in fuzz.refused) >= 4
     fuzz.leave()
-    links = fuzz.node.links
-    left = dict(tables(links, "links")) | {"checks": len(fuzz.node._checks)}
+    links = node.links
+    left = dict(tables(links, "links")) | {"checks": len(node._checks)}
+    left |= {"asked": len(node.voting._asked), "unjudged": len(links._unjudged)}
     for machine in ("gossip", "blocks", "vertices", "exchange", "slots", "scores", "hellos"):
         left |= tables(getattr(links, machine), machine)
-    kept = ("links._on", "scores._past", "scores._bans", "slots._called_ms")
+    left |= tables(links.gossip.express, "express")
+    kept = ("links._on", "scores._past", "scores._bans", "slots._called_ms", "express._good")
     assert {name: count for name, count in left.items() if count and name not in kept} == {}
-    assert links._unjudged_bytes == 0 == links.gossip.queued_bytes
-    # What is on disk is a node again, and one that knows what it has signed.
-    again = fuzz.born()
-    assert again.chain.head == fuzz.node.chain.head
-    assert again._proposed_slot == max(fuzz.signed)
-    assert len(again.dag) == len(fuzz.node.dag)
+    assert links.gossip.queued_bytes == 0
+    world.check_restart()
+    world.check_signed()
 
 
 class Alone:
@@ -74,14 +81,16 @@ class Alone:
         self.net = Net.of(delegates, **parameters)
         self.chain, self.disk = self.net.chain()
         self.now_ms = TIME_MS + 1_000
+        self.state = VoteState()
         self.node = self.born()
         self.out: list[Effect] = []
         self.do(self.node.start(self.now_ms))
 
     def born(self) -> Node:
+        voter = Voter(public_key(secret(US)), seed_key(secret(US)), self.state)
         return Node(
             self.net.genesis, self.disk, peer_id=peer_id(999), addresses=[], bootstrap=(),
-            proposer=address_of(US), local=True, seed=1,
+            voter=voter, local=True, seed=1,
         )  # fmt: skip
 
     def do(self, effects: list[Effect]) -> None:
@@ -102,11 +111,20 @@ class Alone:
         return taken
 
     def sign(self) -> int:
-        """Signs what waits for it; how many."""
-        asked = self.take(Sign)
-        for one in asked:
-            self.step(Signed(one.ticket, crypto.sign(one.digest, secret(US))))
-        return len(asked)
+        """Signs what waits for it, and what follows; how many proposals."""
+        proposals = 0
+        while asked := self.take(Sign):
+            for one in asked:
+                proposals += one.ballot.kind is Kind.PROPOSAL
+                self.step(self.signed(one))
+        return proposals
+
+    def signed(self, asked: Sign) -> Signed:
+        """What the signer answers."""
+        assert not self.state.refuse(asked.ballot)
+        self.state = self.state.after(asked.ballot)
+        digest = asked.ballot.digest(self.net.genesis.chain_id)
+        return Signed(asked.ticket, sign(digest, secret(US)), self.state)
 
     def judge(self) -> int:
         """Judges what waits for it; how many frames."""
@@ -119,10 +137,10 @@ class Alone:
         peer = peer_id(number)
         self.step(Connected(peer, address(number), False))
         genesis = self.node.chain.genesis_hash
-        chain_id = self.net.genesis.chain_id
         hello = m.Hello(
-            "x/1", chain_id, genesis, CAPABILITIES, height, bytes(32), 0, 0, 0, (), b"8" * 8
-        )
+            "x/1", self.net.genesis.chain_id, genesis, CAPABILITIES, (), b"8" * 8, height,
+            bytes(32), 0, genesis, 0, 0, 0, 0, self.now_ms,
+        )  # fmt: skip
         self.receive(peer, hello)
         return peer
 
@@ -143,7 +161,7 @@ def test_a_clock_set_back_between_draft_and_signature_is_survived() -> None:
     (asked,) = alone.take(Sign)[-1:]
     height = alone.node.chain.head.height
     alone.now_ms -= HOUR_MS // 2
-    alone.step(Signed(asked.ticket, crypto.sign(asked.digest, secret(US))))
+    alone.step(alone.signed(asked))
     assert alone.node.chain.head.height == height  # a block of the future, of ourselves
 
 
@@ -212,19 +230,18 @@ def test_what_waits_for_judgement_is_bounded_over_reconnections() -> None:
         for _ in range(3):
             alone.receive(peer, m.Vertices(1, wire))
         alone.step(Disconnected(peer, "gone"))
-        sizes.append(alone.node.links._unjudged_bytes)
+        sizes.append(len(alone.node.links._unjudged))
     assert max(sizes) <= 2 * len(wire)  # one peer's part
     for number in range(100, 140):
         peer = alone.meet(number)
         for _ in range(3):
             alone.receive(peer, m.Vertices(1, wire))
-    assert alone.node.links._unjudged_bytes <= UNJUDGED_ALL_BYTES_MAX
+    assert len(alone.node.links._unjudged) <= UNJUDGED.all_bytes_max
     alone.judge()
-    assert alone.node.links._unjudged_bytes == 0
-    assert not alone.node.links._unjudged
+    assert len(alone.node.links._unjudged) == 0
     peer = alone.meet(500)
-    taken = [alone.receive(peer, m.Vertices(1, b"0" * 300)) for _ in range(2 * UNJUDGED_MAX)]
-    assert sum(isinstance(e, Verify) for effects in taken for e in effects) == UNJUDGED_MAX
+    taken = [alone.receive(peer, m.Vertices(1, b"0" * 300)) for _ in range(2 * UNJUDGED.frames_max)]
+    assert sum(isinstance(e, Verify) for effects in taken for e in effects) == UNJUDGED.frames_max
 
 
 def test_who_is_dropped_is_heard_no_more() -> None:
@@ -272,7 +289,7 @@ def test_a_block_that_is_here_is_not_judged_again() -> None:
     alone.sign()
     alone.next_slot()
     alone.sign()
-    raw = alone.node.raw(m.Lane.BLOCK, alone.node.chain.head.hash)
+    raw = alone.node.view.raw(m.Lane.BLOCK, alone.node.chain.head.hash)
     assert raw is not None
     peer = alone.meet(1)
     assert not any(

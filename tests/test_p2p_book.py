@@ -13,11 +13,13 @@ from dipnet.p2p.book import (
     KEY_PEER,
     OUTBOUND_TARGET,
     REACHED_MAX,
+    REDIAL_KNOWN_MS,
+    REDIAL_LOST_MS,
     REDIAL_MS,
     REDIAL_MS_MAX,
-    REDIAL_TRUSTED_MS,
     REDIAL_TRUSTED_MS_MAX,
     SHARE_MAX,
+    STOOD_MS,
     AddressBook,
     _shuffled,
 )
@@ -59,6 +61,16 @@ def test_bootstrap_first_and_always() -> None:
     assert BOOT[0] in book.to_dial(due + DIAL_MS_MAX, slots, 1)
 
 
+def test_a_bootstrap_that_is_lost_again_and_again_is_dialled_as_often() -> None:
+    """However long a busy machine could not keep its peers, it is back soon after."""
+    book, slots, now = book_of(), Slots(local=False), 0
+    for _ in range(40):
+        assert BOOT[0] in book.to_dial(now, slots, 1)
+        book.on_connected(now, BOOT[0])
+        book.on_lost(now, BOOT[0], 0)
+        now += REDIAL_TRUSTED_MS_MAX
+
+
 def test_own_address_is_no_bootstrap_and_a_wrong_one_is_the_operators() -> None:
     assert len(book_of(bootstrap=[address(0)])) == 0
     with pytest.raises(Invalid, match="bootstrap /ip4/nowhere") as refusal:
@@ -77,7 +89,7 @@ def test_redial_backs_off_and_gives_up(succeeded: bool) -> None:
             book.on_connected(0, address(number, public(number)))
             slots.on_connected(peer_id(number), address(number, public(number)), outbound=True)
         book.on_connected(0, text)
-        now = REDIAL_MS
+    unit = REDIAL_KNOWN_MS if succeeded else REDIAL_MS
     waits = []
     while True:
         assert book.to_dial(now, slots, 1) == [text]
@@ -87,11 +99,10 @@ def test_redial_backs_off_and_gives_up(succeeded: bool) -> None:
             break
         start = now
         while not book.to_dial(now, slots, 1):
-            now += REDIAL_MS
-        waits.append((now - start) // REDIAL_MS)
+            now += unit
+        waits.append((now - start) // unit)
         book._dialling.clear()
-    most = REDIAL_MS_MAX // REDIAL_MS
-    expected = [1, 2, 4, 8, 16, 32, 64, *[most] * 20]
+    expected = [min(1 << n, REDIAL_MS_MAX // unit) for n in range(20)]
     assert waits == expected[: (FAILURES_REACHED_MAX if succeeded else FAILURES_MAX) - 1]
     assert puts == ({KEY_PEER + text.encode(): None} if succeeded else {})
 
@@ -104,16 +115,58 @@ def test_dial_without_outcome_expires() -> None:
     assert len(book.to_dial(DIAL_MS_MAX + REDIAL_MS, slots, 1)) == 1
 
 
-def test_success_resets_and_waits_before_redial() -> None:
-    book, slots = book_of(bootstrap=[BOOT[1]]), Slots(local=False)
-    for _ in range(5):
-        book.on_failed(0, BOOT[1])
-    book.on_connected(1000, BOOT[1])
-    slots.on_connected(peer_id(2), BOOT[1], outbound=True)
-    assert book.to_dial(10**9, slots, 1) == []
-    slots.forget(peer_id(2))
-    assert book.to_dial(999 + REDIAL_MS, slots, 1) == []
-    assert book.to_dial(1000 + REDIAL_MS, slots, 1) == BOOT[1:]
+def test_a_connection_that_broke_is_dialled_again_at_once_with_jitter() -> None:
+    dues = []
+    for draw in (0, 123, 2**63):
+        book, slots = book_of(bootstrap=[]), Slots(local=False)
+        learn(book, range(10, 11))
+        text = address(10, public(10))
+        for _ in range(2):
+            book.on_failed(0, text)
+        book.on_connected(1_000, text)
+        slots.on_connected(peer_id(10), text, outbound=True)
+        assert book.to_dial(10**9, slots, 1) == []
+        slots.forget(peer_id(10))
+        lost = 1_000 + STOOD_MS
+        book.on_lost(lost, text, draw)
+        now = lost
+        while not book.returning(now):
+            assert book.to_dial(now, slots, 1) == []
+            now += 1
+        assert book.to_dial(now, slots, 1) == [text]
+        assert not book.returning(10**9)
+        assert now < lost + REDIAL_LOST_MS
+        dues.append(now - lost)
+        book.on_failed(now, text)  # not back yet
+        assert book.to_dial(now + REDIAL_KNOWN_MS - 1, slots, 1) == []
+        assert book.to_dial(now + REDIAL_KNOWN_MS, slots, 1) == [text]
+    assert len(set(dues)) == len(dues)
+    book.on_lost(0, address(99, public(99)), 1)
+    assert not book.returning(10**9)
+
+
+@pytest.mark.parametrize(("anchor", "most"), [(True, 10), (False, 30)])
+def test_a_connection_that_keeps_breaking_is_dialled_less_and_less(anchor: bool, most: int) -> None:
+    book, slots, now, waits = book_of(bootstrap=[]), Slots(local=False), 0, list[int]()
+    learn(book, range(10, 11))
+    for number in range(20, 20 if anchor else 20 + ANCHORS_MAX):  # others are the anchors
+        learn(book, range(number, number + 1))
+        book.on_connected(0, address(number, public(number)))
+        slots.on_connected(peer_id(number), address(number, public(number)), outbound=True)
+    text = address(10, public(10))
+    for _ in range(8):
+        assert book.to_dial(now, slots, 1) == [text]
+        book.on_connected(now, text)
+        book.on_lost(now + STOOD_MS - 1, text, 0)
+        start = now = now + STOOD_MS - 1
+        while not book.to_dial(now, slots, 1):
+            now += REDIAL_KNOWN_MS
+        book._dialling.clear()
+        waits.append((now - start) // REDIAL_KNOWN_MS)
+    assert waits == [min(wait, most) for wait in (1, 2, 4, 8, 16, 32, 64, 128)]
+    book.on_connected(now, text)
+    book.on_lost(now + STOOD_MS, text, 0)
+    assert book.to_dial(now + STOOD_MS, slots, 1) == [text]
 
 
 def test_outbound_target_leaves_places_for_the_trusted() -> None:
@@ -318,10 +371,10 @@ def test_trusted_is_dialled_again_soon() -> None:
         book.on_failed(now, BOOT[0])
         start = now
         while not book.to_dial(now, slots, 1):
-            now += REDIAL_TRUSTED_MS
+            now += REDIAL_KNOWN_MS
         book._dialling.clear()
-        waits.append((now - start) // REDIAL_TRUSTED_MS)
-    assert waits == [1, 2, 4, 8, 16, 30, 30, 30]
+        waits.append((now - start) // REDIAL_KNOWN_MS)
+    assert waits == [1, 2, 4, 8, 10, 10, 10, 10]
 
 
 def test_a_dial_that_crossed_did_not_fail() -> None:

@@ -51,7 +51,11 @@ class Node:
             self.vertices.want(peer)
 
     def status(self) -> wire.Status:
-        return wire.Status(self.height, block_hash(self.height), 0, len(self.log), 0)
+        head = block_hash(self.height)
+        return wire.Status(self.height, head, 0, block_hash(0), 0, 0, len(self.log), 0, 0)
+
+    def has_block(self, id_: bytes) -> bool:
+        return int.from_bytes(id_[5:], "big") <= self.height
 
     def have(self, id_: bytes) -> bool:
         return id_ in self.ordinals or id_ in self.orphans
@@ -116,7 +120,7 @@ class Node:
         self.vertices.on_tick(now_ms)
         out = self.out + self.gossip.flush()
         self.out = []
-        out += self.blocks.requests(now_ms, self.height, block_hash)
+        out += self.blocks.requests(now_ms, self.status(), block_hash, self.has_block)
         return out + self.vertices.requests(now_ms, self.sample)
 
     def sample(self) -> list[bytes]:
@@ -126,7 +130,8 @@ class Node:
     def receive(self, now_ms: int, peer: str, protocol: str, data: bytes) -> None:
         match wire.decode(protocol, data):
             case wire.Status() as status:
-                self.blocks.on_status(now_ms, peer, status)
+                known = self.has_block(status.head_hash)
+                self.blocks.on_status(now_ms, peer, status, known)
                 self.vertices.on_status(now_ms, peer, status.dag_count, len(self.log))
             case wire.Announce(lane, ids):
                 self.gossip.on_announce(now_ms, peer, lane, ids, self.have)
@@ -156,7 +161,9 @@ class Node:
                 if raws is not None:
                     fresh = self.take_blocks(now_ms, peer, raws)
                     last = (int.from_bytes(raws[-1][5:], "big"), raws[-1]) if raws else (0, b"")
-                    self.blocks.on_imported(now_ms, peer, self.height, fresh, last)
+                    ours = self.status()
+                    have, led = self.has_block, fresh > 0
+                    self.blocks.on_imported(now_ms, peer, ours, fresh, last, have, led)
             case wire.LocateVertices():
                 self.out.append((peer, "sync", serve_located(message, self.ordinals.get)))
             case wire.Located():

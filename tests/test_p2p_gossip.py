@@ -10,10 +10,10 @@ from dipnet.p2p.gossip import (
     BATCH_BYTES_MAX,
     FETCH_MS_MAX,
     IN_FLIGHT_MAX,
+    MENTION_MS,
     OFFERS_MAX,
     PUSH_BYTES_MAX,
     Gossip,
-    Seen,
 )
 from dipnet.p2p.messages import (
     IDS_MAX,
@@ -26,6 +26,7 @@ from dipnet.p2p.messages import (
     Vertices,
     decode,
 )
+from dipnet.p2p.seen import Seen
 
 
 def id_of(number: int) -> bytes:
@@ -85,7 +86,6 @@ def test_lanes_leave_in_order() -> None:
     gossip.announce(Lane.VERTEX, ids_of(1))
     gossip.announce(Lane.TX, ids_of(2))
     gossip.push(Lane.BLOCK, id_of(3), b"block")
-    gossip.announce(Lane.VOTE, ())
     out = flushed(gossip)
     assert [type(message) for _, message in out] == [
         *(Items, Items),
@@ -155,6 +155,45 @@ def test_what_is_here_is_not_fetched() -> None:
     assert gossip.wanted() == 0
     assert gossip.on_tick(10**6) == {}
     assert flushed(gossip) == []
+
+
+def test_what_is_mentioned_is_fetched_when_it_does_not_come() -> None:
+    gossip = joined("a", "b")
+    gossip.on_mention(0, "a", Lane.BLOCK, ids_of(1, 2), nothing)
+    gossip.on_mention(1, "b", Lane.BLOCK, ids_of(1, 3), lambda id_: id_ == id_of(3))
+    gossip.on_mention(1, "stranger", Lane.BLOCK, ids_of(1), nothing)
+    assert gossip.on_tick(MENTION_MS - 1) == {}
+    assert flushed(gossip) == []
+    gossip.on_items(MENTION_MS - 1, "b", Lane.BLOCK, ids_of(2))
+    gossip.on_tick(MENTION_MS)
+    assert flushed(gossip) == [("a", Fetch(Lane.BLOCK, ids_of(1)))]
+    gossip.on_refused(MENTION_MS, "a", Lane.BLOCK, ids_of(1))
+    assert flushed(gossip) == [("b", Fetch(Lane.BLOCK, ids_of(1)))]
+    # whoever only spoke of it may lack it
+    gossip.push(Lane.BLOCK, id_of(1), b"block")
+    assert flushed(gossip) == [(peer, Items(Lane.BLOCK, (b"block",))) for peer in "ab"]
+
+
+def test_what_is_announced_is_fetched_at_once_though_it_was_mentioned() -> None:
+    for announcer in "ab":
+        gossip = joined("a", "b")
+        gossip.on_mention(0, "a", Lane.BLOCK, ids_of(1), nothing)
+        gossip.on_announce(1, announcer, Lane.BLOCK, ids_of(1), nothing)
+        assert flushed(gossip) == [(announcer, Fetch(Lane.BLOCK, ids_of(1)))]
+        gossip.on_tick(MENTION_MS)
+        assert flushed(gossip) == []
+
+
+def test_mentions_of_one_peer_are_bounded_and_released() -> None:
+    gossip = joined("a")
+    gossip.on_mention(0, "a", Lane.BLOCK, (id_of(n) for n in range(100_000)), nothing)
+    assert gossip.wanted() == OFFERS_MAX == len(gossip._later)
+    gossip.on_tick(MENTION_MS)
+    ((_, fetch),) = flushed(gossip)
+    assert isinstance(fetch, Fetch)
+    assert len(fetch.ids) == IN_FLIGHT_MAX
+    gossip.forget(MENTION_MS, "a")
+    assert gossip.wanted() == 0 == len(gossip._later)
 
 
 def test_refusal_by_another_peer_changes_nothing() -> None:
@@ -262,9 +301,13 @@ def check(gossip: Gossip) -> None:
         for name in [*want.others, *([want.asked] if want.asked else [])]:
             assert key in gossip._peers[name].offers
         for name in want.others:
-            assert want.asked or key in gossip._peers[name].waiting
+            waits = key in gossip._peers[name].waiting or key in gossip._later
+            assert want.asked or waits
+        assert not (want.asked and key in gossip._later)
         if want.asked:
             in_flight[want.asked] += 1
+    assert set(gossip._later) <= set(gossip._wants)
+    assert list(gossip._later.values()) == sorted(gossip._later.values())
     deadlines = [want.deadline_ms for want in gossip._asked.values()]
     assert deadlines == sorted(deadlines)
     for name, peer in gossip._peers.items():
@@ -279,6 +322,7 @@ PEERS = st.sampled_from(["a", "b", "c"])
 SOME = st.lists(st.integers(0, 12).map(id_of), max_size=8)
 CALLS = st.one_of(
     st.tuples(st.just("announce"), PEERS, SOME),
+    st.tuples(st.just("mention"), PEERS, SOME),
     st.tuples(st.just("items"), PEERS, SOME),
     st.tuples(st.just("refused"), PEERS, SOME),
     st.tuples(st.just("tick"), st.integers(0, FETCH_MS_MAX)),
@@ -298,6 +342,8 @@ def test_books_balance(calls: list[tuple[str, ...]]) -> None:
             match name, rest:
                 case "announce", (peer, ids):
                     gossip.on_announce(now_ms, peer, Lane.TX, ids, nothing)
+                case "mention", (peer, ids):
+                    gossip.on_mention(now_ms, peer, Lane.TX, ids, nothing)
                 case "items", (peer, ids):
                     gossip.on_items(now_ms, peer, Lane.TX, ids)
                 case "refused", (peer, ids):
@@ -314,3 +360,17 @@ def test_books_balance(calls: list[tuple[str, ...]]) -> None:
             now_ms += FETCH_MS_MAX
             gossip.on_tick(now_ms)
         assert gossip.wanted() == 0
+
+
+def test_what_was_mentioned_is_not_asked_for_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer that had its hands full is asked as soon as it has room, and then not once more."""
+    monkeypatch.setattr("dipnet.p2p.gossip.IN_FLIGHT_MAX", 1)
+    gossip = joined("a")
+    gossip.on_mention(0, "a", Lane.BLOCK, ids_of(1), nothing)
+    gossip.on_announce(0, "a", Lane.BLOCK, ids_of(2, 1), nothing)
+    gossip.on_items(0, "a", Lane.BLOCK, ids_of(2))
+    check(gossip)
+    gossip.on_tick(MENTION_MS)
+    check(gossip)
+    asked = [m.ids for _, m in flushed(gossip) if isinstance(m, Fetch)]
+    assert asked == [ids_of(2, 1)]

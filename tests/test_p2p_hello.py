@@ -9,7 +9,7 @@ from dipnet.p2p.hello import CAPABILITIES, HELLO_MS_MAX, Hellos
 from dipnet.p2p.messages import FRAME_BYTES_MAX, Hello, Status, decode
 
 GENESIS = b"g" * 32
-HERE = Status(3, b"h" * 32, 2, 10, 77)
+HERE = Status(3, b"h" * 32, 2, b"f" * 32, 1, 2, 10, 77, 1_000)
 
 
 def hellos(nonce: bytes = b"ourselfs") -> Hellos:
@@ -43,8 +43,8 @@ def test_accepts_its_own_kind() -> None:
         ({"chain_id": 1}, "chain id 1"),
         ({"genesis_hash": bytes(32)}, "another genesis"),
         ({"nonce": b"ourselfs"}, "ourselves"),
-        ({"capabilities": ("gossip/1", "peers/1")}, "lacks sync/1"),
-        ({"capabilities": ()}, "lacks gossip/1, sync/1"),
+        ({"capabilities": ("gossip/1", "votes/1", "peers/1")}, "lacks sync/1"),
+        ({"capabilities": ()}, "lacks gossip/1, votes/1, sync/1"),
     ],
 )
 def test_refuses(change: dict[str, object], text: str) -> None:
@@ -59,8 +59,8 @@ def test_refuses(change: dict[str, object], text: str) -> None:
 def test_capabilities_are_the_shared_ones() -> None:
     ours = hellos()
     ours.on_connected(0, "a")
-    hello = replace(theirs(), capabilities=("sync/1", "new/9", "gossip/1"))
-    assert ours.on_hello("a", hello).capabilities == ("gossip/1", "sync/1")
+    hello = replace(theirs(), capabilities=("sync/1", "new/9", "gossip/1", "votes/1"))
+    assert ours.on_hello("a", hello).capabilities == ("gossip/1", "votes/1", "sync/1")
 
 
 def test_one_hello_a_connection_and_status_only_after() -> None:

@@ -8,16 +8,20 @@ from dipnet.p2p.scores import (
     BAN_MS_MAX,
     BAN_MS_MIN,
     BANS_MAX,
+    LENIENT,
     MESSAGE_BYTES,
     OFFENCES,
     PAST_MAX,
     RECOVER_MS,
     SCORE_MIN,
+    VERIFY_BURST_BYTES,
+    VERIFY_BYTES_PER_S,
     Scores,
 )
 from dipnet.p2p.slots import (
     CALL_AGAIN_MS,
     CALLERS_MAX,
+    CALLS_BURST,
     OUTBOUND_RESERVED,
     PEERS_MAX,
     PEERS_PER_SITE_MAX,
@@ -36,7 +40,10 @@ def scores(*peers: str, local: bool = False) -> Scores:
     return made
 
 
-@pytest.mark.parametrize(("offence", "points"), OFFENCES.items())
+HARD = [(offence, points) for offence, points in OFFENCES.items() if offence not in LENIENT]
+
+
+@pytest.mark.parametrize(("offence", "points"), HARD)
 def test_each_offence_bans_when_it_adds_up(offence: str, points: int) -> None:
     table = scores("a", "b")
 
@@ -50,6 +57,21 @@ def test_each_offence_bans_when_it_adds_up(offence: str, points: int) -> None:
     assert not table.banned(0, "b", "9.9.9.9")
     assert not table.banned(BAN_MS_MIN, "a", HOST)
     assert table.offend(0, "b", "9.9.9.9", offence, times=needed)
+
+
+@pytest.mark.parametrize(("offence", "lowest"), LENIENT.items())
+def test_what_may_be_our_own_fault_bans_nobody_alone(offence: str, lowest: int) -> None:
+    table = scores("a", "b")
+    assert not table.offend(0, "a", HOST, offence)
+    assert table.score(0, "a") == OFFENCES[offence]
+    assert not table.offend(0, "a", HOST, offence, times=10_000)
+    assert table.score(0, "a") == lowest > SCORE_MIN
+    assert not table.banned(0, "a", HOST)
+    assert table.offend(0, "a", HOST, "invalid_block"), "it had little left"
+    table.offend(0, "b", "9.9.9.9", "invalid_block")
+    table.offend(0, "b", "9.9.9.9", "bad_signature")
+    assert not table.offend(0, "b", "9.9.9.9", offence)
+    assert table.score(0, "b") == -70, "and takes nothing from who has less"
 
 
 def test_points_heal() -> None:
@@ -125,6 +147,27 @@ def test_answers_have_their_own_bucket() -> None:
     table.on_served("stranger", 1)
 
 
+def test_verification_has_its_own_bucket() -> None:
+    table = scores("a", "b")
+    for _ in range(VERIFY_BURST_BYTES // (16 << 10)):
+        table.on_verify(0, "a", 16 << 10)
+    with pytest.raises(Invalid) as refusal:
+        table.on_verify(0, "a", 1)
+    assert refusal.value.code == "peer_limit"
+    table.on_verify(0, "b", 1)
+    table.on_received(0, "a", 1)
+    with pytest.raises(Invalid):
+        table.on_verify(0, "stranger", 1)
+    passed = 0
+    for now in range(1, 10_001):
+        try:
+            table.on_verify(now, "a", 1 << 10)
+            passed += 1 << 10
+        except Invalid:
+            continue
+    assert abs(passed - 10 * VERIFY_BYTES_PER_S) <= 1 << 10
+
+
 def test_memory_of_scores_is_bounded_and_released() -> None:
     table = scores()
     for number in range(PAST_MAX + 50):
@@ -184,13 +227,20 @@ def test_few_from_one_network() -> None:
 
 
 def test_calling_again_too_soon() -> None:
+    """Who lost its connection comes back at once, but not for ever."""
     slots = Slots(local=False)
-    slots.admit(0, "a", address(1, HOST))
+    for _ in range(CALLS_BURST):
+        slots.admit(0, "a", address(1, HOST))
     with pytest.raises(Invalid, match="too soon"):
         slots.admit(CALL_AGAIN_MS - 1, "b", address(2, HOST))
     slots.admit(CALL_AGAIN_MS, "b", address(2, HOST))
+    with pytest.raises(Invalid, match="too soon"):
+        slots.admit(CALL_AGAIN_MS, "b", address(2, HOST))
+    rested = (CALLS_BURST + 1) * CALL_AGAIN_MS
+    for _ in range(CALLS_BURST):
+        slots.admit(rested, "a", address(1, HOST))
     for number in range(CALLERS_MAX + 10):
-        slots.admit(CALL_AGAIN_MS, "b", address(2, f"9.{number >> 8}.{number & 255}.1"))
+        slots.admit(rested, "b", address(2, f"9.{number >> 8}.{number & 255}.1"))
     assert len(slots._called_ms) == CALLERS_MAX
 
 
@@ -204,7 +254,8 @@ def test_loopback_is_exempt_only_on_local_networks() -> None:
         slots.forget(f"p{number}")
     assert len(slots) == 0
     strict = Slots(local=False)
-    strict.admit(0, "a", address(1))
+    for _ in range(CALLS_BURST):
+        strict.admit(0, "a", address(1))
     with pytest.raises(Invalid, match="too soon"):
         strict.admit(0, "b", address(2))
 

@@ -1,6 +1,6 @@
 """Catching up: ends or changes peer, whatever a peer claims or answers."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -13,6 +13,7 @@ from dipnet.p2p.blocksync import (
     PAUSE_MS,
     PEERS_ASKED_MAX,
     REQUEST_MS_MAX,
+    REST_MS,
     STALE_ANSWERS_MAX,
     TRIES_MAX,
     BlockSync,
@@ -39,13 +40,33 @@ def hash_at(height: int) -> bytes:
     return b"h" + height.to_bytes(31, "big")
 
 
-def status(height: int, branch: bytes = b"h") -> Status:
-    return Status(height, branch + height.to_bytes(31, "big"), 0, 0, 0)
+def status(height: int, branch: bytes = b"h", safe: tuple[int, int] = (0, 0)) -> Status:
+    return Status(height, branch + height.to_bytes(31, "big"), 0, hash_at(0), *safe, 0, 0, 0)
 
 
-def asked(sync: BlockSync, now_ms: int, height: int) -> dict[str, GetBlocks]:
+def has(height: int) -> Callable[[bytes], bool]:
+    """What a node has whose chain is ``hash_at`` up to ``height``."""
+    return lambda id_: id_[:1] == b"h" and int.from_bytes(id_[1:], "big") <= height
+
+
+class Sync(BlockSync):
+    """The machine with a chain of ``hash_at``; ``claims`` are of peers on the same one, mostly."""
+
+    def claims(self, now_ms: int, peer: str, theirs: Status, ours: int = 10) -> None:
+        self.on_status(now_ms, peer, theirs, has(ours)(theirs.head_hash))
+
+    def imported(
+        self, now_ms: int, peer: str, ours: int, fresh: int, last: tuple[int, bytes]
+    ) -> list[str]:
+        return self.on_imported(now_ms, peer, status(ours), fresh, last, has(ours), fresh > 0)
+
+
+def asked(
+    sync: BlockSync, now_ms: int, height: int, safe: tuple[int, int] = (0, 0)
+) -> dict[str, GetBlocks]:
     out = {}
-    for peer, protocol, frame in sync.requests(now_ms, height, hash_at):
+    ours = status(height, safe=safe)
+    for peer, protocol, frame in sync.requests(now_ms, ours, hash_at, has(height)):
         message = decode(protocol, frame)
         assert isinstance(message, GetBlocks)
         out[peer] = message
@@ -56,9 +77,9 @@ def asked(sync: BlockSync, now_ms: int, height: int) -> dict[str, GetBlocks]:
 
 
 def test_follows_a_higher_peer_until_level() -> None:
-    sync, height, now = BlockSync(), 0, 0
+    sync, height, now = Sync(), 0, 0
     chain = [hash_at(h) for h in range(301)]
-    sync.on_status(now, "a", status(300))
+    sync.claims(now, "a", status(300))
     while requests := asked(sync, now, height):
         (request,) = requests.values()
         raw = serve_blocks(request, lambda marks: chain[chain.index(marks[0]) + 1 :])
@@ -70,26 +91,26 @@ def test_follows_a_higher_peer_until_level() -> None:
         assert asked(sync, now, height) == {}
         assert sync.syncing(now)
         height += len(raws)
-        assert sync.on_imported(now, "a", height, len(raws), (height, chain[height])) == []
+        assert sync.imported(now, "a", height, len(raws), (height, chain[height])) == []
         now += 5
     assert height == 300
     assert not sync.syncing(now)
 
 
 def test_only_the_first_claim_and_those_who_deliver_are_believed() -> None:
-    sync = BlockSync()
-    sync.on_status(0, "liar", status(2**60))
+    sync = Sync()
+    sync.claims(0, "liar", status(2**60))
     assert asked(sync, 0, 5)
     assert sync.syncing(BELIEF_MS - 1)
     assert not sync.syncing(BELIEF_MS)
     sync.forget("liar")
-    sync.on_status(1, "liar again", status(2**60, b"x"))
+    sync.claims(1, "liar again", status(2**60, b"x"))
     assert asked(sync, 1, 5)
     assert not sync.syncing(1)
-    sync.on_status(2, "honest", status(200))
+    sync.claims(2, "honest", status(200))
     number = asked(sync, 2, 5)["honest"].request
     assert sync.on_blocks(3, "honest", Blocks(number, (b"6",), True)) == (b"6",)
-    sync.on_imported(4, "honest", 6, 1, (6, hash_at(6)))
+    sync.imported(4, "honest", 6, 1, (6, hash_at(6)))
     assert "honest" in asked(sync, 5, 6)
     assert sync.syncing(5)
     assert not sync.syncing(4 + BELIEF_MS)
@@ -106,40 +127,107 @@ def test_only_the_first_claim_and_those_who_deliver_are_believed() -> None:
     ],
 )
 def test_when_to_ask(claim: int, after_ms: int, asks: bool) -> None:
-    sync = BlockSync()
-    sync.on_status(0, "a", status(claim))
-    sync.on_status(after_ms, "a", status(claim))
+    sync = Sync()
+    sync.claims(0, "a", status(claim))
+    sync.claims(after_ms, "a", status(claim))
     assert bool(asked(sync, after_ms, 10)) is asks
 
 
+def test_a_head_that_is_here_is_not_asked_for() -> None:
+    sync = Sync()
+    sync.on_status(0, "a", status(10**6), known=True)
+    assert asked(sync, GRACE_MS, 10) == {}
+    sync.on_status(GRACE_MS, "a", status(10), known=False)  # and came since
+    assert asked(sync, 2 * GRACE_MS, 10) == {}
+    assert sync._peers["a"].strange_ms is None
+
+
+@pytest.mark.parametrize(
+    ("height", "safe", "asks"),
+    [
+        (10, (1, 7), True),  # another branch of the same height
+        (9, (1, 7), False),
+        (9, (1, 8), True),  # fewer blocks, but a higher certificate
+        (3, (2, 0), True),
+        (9, (1, 6), False),
+        (11, (0, 0), True),  # it may not know our certificate yet
+    ],
+)
+def test_another_branch_is_fetched_by_its_certificate(
+    height: int, safe: tuple[int, int], asks: bool
+) -> None:
+    """Fork choice is not by length; what is strange for GRACE_MS does not come by gossip."""
+    sync = Sync()
+    for now in range(0, GRACE_MS, 100):
+        sync.claims(now, "a", status(height, bytes([now // 100]), safe))  # its head moves on
+        assert asked(sync, now, 10, (1, 7)) == {}
+    assert bool(asked(sync, GRACE_MS, 10, (1, 7))) is asks
+    sync.claims(GRACE_MS, "a", status(8))
+    sync.claims(GRACE_MS, "a", status(height, b"x", safe))
+    assert asked(sync, 2 * GRACE_MS - 1, 10, (1, 7)) == {}
+
+
+def test_who_promises_a_certificate_must_deliver() -> None:
+    sync, now, offences = Sync(), GRACE_MS, []
+    sync.claims(0, "liar", status(5, b"x", (2**64 - 1, 2**64 - 1)))
+    while requests := asked(sync, now, 10):
+        sync.on_blocks(now, "liar", Blocks(requests["liar"].request, (), False))
+        offences += sync.imported(now, "liar", 10, 0, (0, b""))
+    assert offences == ["useless"] * TRIES_MAX + ["lying"]
+    assert asked(sync, now + PAUSE_MS - 1, 10) == {}
+
+
+def test_who_promises_nothing_better_is_asked_now_and_then() -> None:
+    """Another head of our height, changed each time: no offence, and no work either."""
+    sync, count = Sync(), 0
+    for now in range(0, 20 * REST_MS, 10):
+        sync.claims(now, "odd", status(10, now.to_bytes(3, "big")))
+        for request in asked(sync, now, 10).values():
+            count += 1
+            sync.on_blocks(now, "odd", Blocks(request.request, (), True))
+            assert sync.imported(now, "odd", 10, 0, (0, b"")) == []
+    assert count == 20
+
+
+def test_more_for_ever_from_a_peer_that_called_ends() -> None:
+    sync, answers = Sync(), 0
+    sync.claims(0, "liar", status(10))
+    sync.on_unknown_parent("liar")
+    while requests := asked(sync, 1, 10):
+        answers += 1
+        sync.on_blocks(1, "liar", Blocks(requests["liar"].request, (), True))
+        assert sync.imported(1, "liar", 10, 0, (0, b"")) == []
+    assert answers == 1
+
+
 def test_unknown_parent_asks_whatever_is_claimed_once() -> None:
-    sync = BlockSync()
+    sync = Sync()
     sync.on_unknown_parent("a")
     assert asked(sync, 0, 10) == {}
-    sync.on_status(0, "a", status(10, b"x"))
+    sync.claims(0, "a", status(10, b"x"))
     sync.on_unknown_parent("a")
     (request,) = asked(sync, 0, 10).values()
     sync.on_blocks(1, "a", Blocks(request.request, (b"b",), False))
-    assert sync.on_imported(1, "a", 10, 0, (10, b"x" * 32)) == []
+    assert sync.imported(1, "a", 10, 0, (10, b"x" * 32)) == []
     assert asked(sync, 2, 10) == {}
 
 
 def test_equal_heads_are_asked_once_and_different_ones_in_parallel() -> None:
-    sync = BlockSync()
+    sync = Sync()
     for peer in "abcdef":
-        sync.on_status(0, peer, status(50))
+        sync.claims(0, peer, status(50))
     assert list(asked(sync, 0, 10)) == ["a"]
     for n, peer in enumerate("cdef"):
-        sync.on_status(0, peer, status(60 + n))
+        sync.claims(0, peer, status(60 + n))
     more = asked(sync, 0, 10)
     assert list(more) == ["f", "e"]
     assert len(more) + 1 == PEERS_ASKED_MAX
 
 
 def test_silence_changes_peer() -> None:
-    sync = BlockSync()
-    sync.on_status(0, "a", status(50))
-    sync.on_status(0, "b", status(50))
+    sync = Sync()
+    sync.claims(0, "a", status(50))
+    sync.claims(0, "b", status(50))
     assert list(asked(sync, 0, 10)) == ["a"]
     assert sync.on_tick(REQUEST_MS_MAX - 1) == []
     assert sync.on_tick(REQUEST_MS_MAX) == ["a"]
@@ -150,11 +238,11 @@ def test_silence_changes_peer() -> None:
 def test_liar_is_left_alone_after_bounded_tries() -> None:
     """Claims a height, delivers nothing that leads there."""
     for raws, last in [((), (0, b"")), ((b"known",), (3, hash_at(3)))]:
-        sync, now, offences = BlockSync(), 0, []
-        sync.on_status(0, "liar", status(10**9))
+        sync, now, offences = Sync(), 0, []
+        sync.claims(0, "liar", status(10**9))
         while requests := asked(sync, now, 10):
             sync.on_blocks(now, "liar", Blocks(requests["liar"].request, raws, False))
-            offences += sync.on_imported(now, "liar", 10, 0, last)
+            offences += sync.imported(now, "liar", 10, 0, last)
             now += 1
         assert offences == ["useless"] * TRIES_MAX + ["lying"]
         assert asked(sync, now + PAUSE_MS - 2, 10) == {}
@@ -164,80 +252,108 @@ def test_liar_is_left_alone_after_bounded_tries() -> None:
 @pytest.mark.parametrize("ours", [10, 10_000])
 def test_endless_more_of_known_blocks_ends(ours: int) -> None:
     """``more`` for ever, one known block at a time: it must climb to be believed, and not long."""
-    sync, now, offences, answers = BlockSync(), 0, [], 0
-    sync.on_status(0, "liar", status(10**9))
+    sync, now, offences, answers = Sync(), 0, [], 0
+    sync.claims(0, "liar", status(10**9))
     while requests := asked(sync, now, ours):
         answers += 1
         assert answers <= STALE_ANSWERS_MAX + TRIES_MAX
         sync.on_blocks(now, "liar", Blocks(requests["liar"].request, (b"x",), True))
         height = min(ours, answers)
-        offences += sync.on_imported(now, "liar", ours, 0, (height, hash_at(height)))
+        offences += sync.imported(now, "liar", ours, 0, (height, hash_at(height)))
         now += 1
     assert offences[-1] == "lying"
 
 
 def test_height_lowered_after_the_claim_ends_the_wait() -> None:
     """CometBFT CVE-2025-24371: reports X, then a lower Y."""
-    sync = BlockSync()
-    sync.on_status(0, "a", status(1000))
+    sync = Sync()
+    sync.claims(0, "a", status(1000))
     assert list(asked(sync, 0, 10)) == ["a"]
-    sync.on_status(1, "a", status(5))
+    sync.claims(1, "a", status(5))
     assert sync.on_tick(REQUEST_MS_MAX) == ["a"]
     assert asked(sync, REQUEST_MS_MAX, 10) == {}
     assert not sync.syncing(REQUEST_MS_MAX)
-    sync.on_status(REQUEST_MS_MAX, "b", status(20))
+    sync.claims(REQUEST_MS_MAX, "b", status(20))
     assert list(asked(sync, REQUEST_MS_MAX, 10)) == ["b"]
 
 
 def test_liar_and_honest_together() -> None:
     """The highest claim is a lie, changed each slot; the honest peer still brings us home."""
-    sync, height, now = BlockSync(), 0, 0
+    sync, height, now = Sync(), 0, 0
     chain = [hash_at(h) for h in range(1001)]
     while height < 1000:
         assert now < 60_000
-        sync.on_status(now, "liar", status(10**6 + now))
-        sync.on_status(now, "good", status(1000))
+        sync.claims(now, "liar", status(10**6 + now))
+        sync.claims(now, "good", status(1000))
         for peer, request in asked(sync, now, height).items():
             if peer == "good":
                 after = chain[chain.index(request.locator[0]) + 1 :]
                 answer = decode("sync", serve_blocks(request, lambda _, after=after: after))
                 assert isinstance(answer, Blocks)
                 height += len(sync.on_blocks(now, peer, answer) or ())
-                sync.on_imported(now, peer, height, len(answer.raws), (height, chain[height]))
+                sync.imported(now, peer, height, len(answer.raws), (height, chain[height]))
+        sync.on_tick(now)
+        now += 100
+
+
+def test_peers_that_give_one_block_just_in_time_do_not_keep_the_others_from_being_asked() -> None:
+    """Each answer is new and true, and with it we would never arrive."""
+    sync, height, now = Sync(), 0, 0
+    chain = [hash_at(h) for h in range(1001)]
+    liars = {f"liar {number}": (0, 0) for number in range(2 * PEERS_ASKED_MAX)}  # request, asked
+    while height < 1000:
+        assert now < 60_000
+        for number, name in enumerate(liars):
+            sync.claims(now, name, status(10**6, b"%d" % number), height)
+            request, asked_ms = liars[name]
+            if request and now >= asked_ms + REQUEST_MS_MAX - 200:
+                height += len(sync.on_blocks(now, name, Blocks(request, (b"new",), True)) or ())
+                sync.imported(now, name, height, 1, (height, chain[height]))
+                liars[name] = (0, 0)
+        sync.claims(now, "good", status(1000), height)
+        for peer, request in asked(sync, now, height).items():
+            if peer != "good":
+                liars[peer] = (request.request, now)
+                continue
+            after = chain[height + 1 :]
+            answer = decode("sync", serve_blocks(request, lambda _, after=after: after))
+            assert isinstance(answer, Blocks)
+            height += len(sync.on_blocks(now, peer, answer) or ())
+            sync.imported(now, peer, height, len(answer.raws), (height, chain[height]))
         sync.on_tick(now)
         now += 100
 
 
 def test_side_branch_longer_than_one_answer() -> None:
     """The next locator starts at what was delivered, not at our own chain."""
-    sync = BlockSync()
+    sync = Sync()
     branch = [b"s" + n.to_bytes(31, "big") for n in range(300)]
-    sync.on_status(0, "a", status(299, b"s"))
+    sync.claims(0, "a", status(299, b"s"))
     request = asked(sync, 0, 200)["a"]
     assert request.locator[0] == hash_at(200)
     sync.on_blocks(0, "a", Blocks(request.request, tuple(branch[:128]), True))
-    assert sync.on_imported(0, "a", 200, 128, (127, branch[127])) == []
+    assert sync.imported(0, "a", 200, 128, (127, branch[127])) == []
     request = asked(sync, 1, 200)["a"]
     assert request.locator[:2] == (branch[127], hash_at(200))
     # also when all of them were stored before
     sync.on_blocks(1, "a", Blocks(request.request, tuple(branch[128:256]), True))
-    assert sync.on_imported(1, "a", 200, 0, (255, branch[255])) == []
+    assert sync.imported(1, "a", 200, 0, (255, branch[255])) == []
     assert asked(sync, 2, 200)["a"].locator[0] == branch[255]
 
 
 def test_overtaken_by_gossip_is_no_lie() -> None:
-    sync = BlockSync()
-    sync.on_status(0, "a", status(12))
+    sync = Sync()
+    sync.claims(0, "a", status(12))
     request = asked(sync, 0, 10)["a"]
     sync.on_blocks(1, "a", Blocks(request.request, (b"x",), False))
-    sync.on_status(1, "a", status(13))
-    assert sync.on_imported(1, "a", 12, 0, (12, hash_at(12))) == []
+    sync.claims(1, "a", status(13))
+    assert sync.imported(1, "a", 12, 0, (12, hash_at(12))) == []
 
 
 def test_answers_out_of_turn() -> None:
-    sync = BlockSync()
-    sync.on_status(0, "a", status(50))
-    sync.on_status(0, "b", status(50))
+    sync = Sync()
+    sync.claims(0, "a", status(50))
+    sync.claims(0, "b", status(50))
     for number in (0, 1):
         with pytest.raises(Invalid, match="nobody asked"):
             sync.on_blocks(0, "a", Blocks(number, (), False))
@@ -247,12 +363,12 @@ def test_answers_out_of_turn() -> None:
         sync.on_blocks(0, "a", Blocks(request.request, (b"x",) * (BLOCKS_MAX + 1), False))
     sync.on_tick(REQUEST_MS_MAX)
     assert sync.on_blocks(REQUEST_MS_MAX, "a", Blocks(request.request, (b"x",), False)) is None
-    assert sync.on_imported(0, "stranger", 0, 0, (0, b"")) == []
+    assert sync.imported(0, "stranger", 0, 0, (0, b"")) == []
 
 
 def test_import_that_is_never_reported_does_not_hang() -> None:
-    sync = BlockSync()
-    sync.on_status(0, "a", status(50))
+    sync = Sync()
+    sync.claims(0, "a", status(50))
     request = asked(sync, 0, 10)["a"]
     sync.on_blocks(0, "a", Blocks(request.request, (b"x",), False))
     assert asked(sync, IMPORT_MS_MAX - 1, 10) == {}
@@ -261,8 +377,8 @@ def test_import_that_is_never_reported_does_not_hang() -> None:
 
 
 def test_block_sync_forgets() -> None:
-    sync = BlockSync()
-    sync.on_status(0, "a", status(50))
+    sync = Sync()
+    sync.claims(0, "a", status(50))
     asked(sync, 0, 10)
     sync.forget("a")
     assert sync._peers == {}

@@ -5,11 +5,13 @@ from itertools import count
 
 import pytest
 
-from dipnet.consensus import produce
+from dipnet.consensus import produce, rules
+from dipnet.consensus.block import Block
 from dipnet.consensus.chain import Chain
 from dipnet.consensus.pool import Pool
 from dipnet.consensus.produce import Draft, build
-from dipnet.crypto import sign
+from dipnet.consensus.schedule import seed_key
+from dipnet.crypto import public_key, sign
 from dipnet.state import Journal
 from dipnet.tx import Tx
 from tests.chain_builder import ETHER, LATE_MS, USERS, Net, add, address_of, transfer
@@ -20,18 +22,33 @@ def filled(chain: Chain, *txs: Tx) -> Pool:
     pool = Pool(chain.genesis)
     for tx in txs:
         account = chain.account(tx.sender)
-        pool.add(tx, account.nonce, account.balance, chain.next_fields(1)["base_fee"])
+        pool.add(tx, account.nonce, account.balance, chain.next_base_fee)
     return pool
 
 
 def drafted(net: Net, chain: Chain, pool: Pool, slot: int) -> Draft:
     """A draft by the leader of ``slot``, proven good on a copy of the chain."""
-    draft = build(chain, pool, slot, chain.schedule.leader(slot))
+    draft = build(chain, pool, slot, *leads(net, chain, slot))
     disk = chain._reader
     assert isinstance(disk, Memory)
-    block = net.decoded(draft.sealed(sign(draft.digest, net.secrets[draft.header.proposer])))
-    assert Chain(net.genesis, disk).on_block(block, LATE_MS).head == draft.header
+    copy = Chain(net.genesis, disk)
+    copy.on_block(net.decoded(sealed(net, draft)), LATE_MS)
+    assert copy.head == draft.header
     return draft
+
+
+def leads(net: Net, chain: Chain, slot: int) -> tuple[bytes, bytes]:
+    """The delegate whose turn ``slot`` is on the head, and his seed key."""
+    place = chain.place(chain.head, slot, chain.section(chain.head))
+    leader = rules.leader(place.epoch, slot, place.links.final[1])
+    assert leader is not None
+    return leader, seed_key(net.secrets[leader])
+
+
+def sealed(net: Net, draft: Draft) -> Block:
+    """The draft, signed by its proposer."""
+    key = net.secrets[draft.header.proposer]
+    return draft.sealed(sign(draft.header.proposal_digest, key), public_key(key))
 
 
 def test_best_first_and_the_chain_agrees() -> None:
@@ -42,7 +59,7 @@ def test_best_first_and_the_chain_agrees() -> None:
         transfer("user 0", 1, tip=90),
         transfer("user 1", 0, tip=7),
         transfer("user 2", 1, tip=99),
-        transfer("user 3", 0, fee=chain.next_fields(1)["base_fee"] - 1, tip=1),
+        transfer("user 3", 0, fee=chain.next_base_fee - 1, tip=1),
     ]
     draft = drafted(net, chain, filled(chain, *txs), 1)
     assert draft.txs == (txs[2], txs[0], txs[1])
@@ -137,19 +154,17 @@ def test_a_chain_lives_with_its_pool() -> None:
     for nonce in range(10):
         for user in USERS[:3]:
             tx = transfer(user, nonce, shop, 10, tip=1 + nonce % 3)
-            pool.add(tx, 0, 1_000 * ETHER, chain.next_fields(1)["base_fee"])
+            pool.add(tx, 0, 1_000 * ETHER, chain.next_base_fee)
             sent += 1
     for slot in count(1):
         draft = drafted(net, chain, pool, slot)
-        block = draft.sealed(sign(draft.digest, net.secrets[draft.header.proposer]))
-        imported = chain.on_block(block, LATE_MS)
+        imported = chain.on_block(sealed(net, draft), LATE_MS)
         memory.apply(imported.puts)
         included = [tx for one in imported.applied for tx in one.txs]
-        base_fee = chain.next_fields(slot + 1)["base_fee"]
         pool.on_head(
             lambda who: chain.account(who).nonce,
             lambda who: chain.account(who).balance,
-            base_fee,
+            chain.next_base_fee,
             included,
             imported.reverted,
         )

@@ -1,7 +1,5 @@
 """Every method over a real chain, pool and DAG: what it answers and how it refuses."""
 
-import asyncio
-import json
 from dataclasses import replace
 from typing import Any
 
@@ -12,11 +10,9 @@ from dipnet.crypto import address, checksum, public_key
 from dipnet.dag import senml
 from dipnet.dag.vertex import PAYLOAD_SENML, Draft, decode, sign_vertex, topic_of
 from dipnet.rpc import dag, gas
-from dipnet.rpc.jsonrpc import Rpc
-from dipnet.rpc.server import METHODS
 from dipnet.tx import sign_tx
 from tests.chain_builder import CHAIN_ID, ETHER, USERS, address_of, secret, transfer
-from tests.rpc_node import Node
+from tests.rpc_node import Node, ask, error
 
 ALICE, BOB = (to_hex(address_of(name)) for name in USERS[:2])
 NOBODY = "0x" + "99" * 20
@@ -28,26 +24,6 @@ ISSUER = to_hex(address(public_key(DEVICE)))
 @pytest.fixture
 def node() -> Node:
     return Node()
-
-
-def raw_answer(node: Node, method: str, params: object) -> dict[str, Any]:
-    rpc = Rpc(node, METHODS)
-    request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
-    answer: dict[str, Any] = json.loads(asyncio.run(rpc.answer(json.dumps(request).encode())))
-    assert not node.bugs
-    return answer
-
-
-def ask(node: Node, method: str, *params: object) -> Any:
-    answer = raw_answer(node, method, params)
-    assert "result" in answer, answer
-    return answer["result"]
-
-
-def error(node: Node, method: str, *params: object) -> tuple[str, str]:
-    """Our code and the text."""
-    refused = raw_answer(node, method, params)["error"]
-    return refused["data"]["code"], refused["message"]
 
 
 def pay(node: Node, nonce: int, **more: Any) -> str:
@@ -197,6 +173,21 @@ def test_blocks(node: Node) -> None:
     assert ask(node, "eth_getTransactionReceipt", UNKNOWN) is None
 
 
+def test_transactions_by_their_place(node: Node) -> None:
+    hashes = [pay(node, 0), pay(node, 1)]
+    by_hash = to_hex(node.produce().hash)
+    for way, name in (("Number", "0x1"), ("Hash", by_hash)):
+        assert ask(node, f"eth_getBlockTransactionCountBy{way}", name) == "0x2"
+        for index, tx_hash in enumerate(hashes):
+            found = ask(node, f"eth_getTransactionByBlock{way}AndIndex", name, hex(index))
+            assert found == ask(node, "eth_getTransactionByHash", tx_hash)
+        assert ask(node, f"eth_getTransactionByBlock{way}AndIndex", name, "0x2") is None
+    assert ask(node, "eth_getBlockTransactionCountByNumber", "pending") == "0x0"
+    assert ask(node, "eth_getTransactionByBlockNumberAndIndex", "pending", 0) is None
+    assert ask(node, "eth_getBlockTransactionCountByHash", UNKNOWN) is None
+    assert ask(node, "eth_getTransactionByBlockHashAndIndex", UNKNOWN, 0) is None
+
+
 def test_the_pending_block_names_nobody(node: Node) -> None:
     node.produce()
     pending = ask(node, "eth_getBlockByNumber", "pending")
@@ -207,7 +198,7 @@ def test_the_pending_block_names_nobody(node: Node) -> None:
 
 
 def test_blocks_by_eip_1898(node: Node) -> None:
-    block = node.produce()
+    block = node.produce(certified=False)
     by_hash = {"blockHash": to_hex(block.hash), "requireCanonical": True}
     assert ask(node, "eth_getBalance", ALICE, by_hash) == hex(1000 * ETHER)
     assert ask(node, "eth_getBalance", ALICE, {"blockNumber": "0x0"}) == hex(1000 * ETHER)
@@ -379,27 +370,15 @@ def test_a_range_is_bounded_in_bytes(node: Node, monkeypatch: pytest.MonkeyPatch
 # --- the node's
 
 
-def test_delegates_and_schedule() -> None:
-    node = Node(delegates=3)
-    node.produce(slots=31)
-    delegates = ask(node, "dpos_delegates")
-    assert [one["name"] for one in delegates] == ["delegate 0", "delegate 1", "delegate 2"]
-    assert all(one["active"] for one in delegates)
-    schedule = ask(node, "dpos_schedule")
-    assert (schedule["epoch"], schedule["firstSlot"], schedule["lastSlot"]) == (1, 30, 59)
-    assert schedule["leaders"][1] == checksum(node.chain.head.proposer)
-    order = schedule["order"]
-    assert schedule["leaders"] == [order[slot % 3] for slot in range(30, 60)]
-    assert ask(node, "dpos_schedule", 2)["firstSlot"] == 60
-    assert error(node, "dpos_schedule", 3)[0] == "not_found"
-    assert error(node, "dpos_schedule", -1)[0] == "params"
-
-
 def test_status_and_account(node: Node) -> None:
     pay(node, 0)
     status = ask(node, "dipnet_status")
     assert status["ready"] is True
-    assert status["finalized"]["advisory"] is True
+    assert (
+        status["finalized"]
+        == status["safe"]
+        == {"height": 0, "slot": 0} | {"hash": status["genesisHash"]}
+    )
     assert status["pool"] == {"pending": 1, "queued": 0}
     assert status["genesisHash"] == status["head"]["hash"]
     assert ask(node, "dipnet_account", ALICE) == {

@@ -7,13 +7,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dipnet.errors import Invalid
-from dipnet.rpc import params
+from dipnet.rpc import callparams, filters, params
+from dipnet.rpc.callparams import CallRequest
+from dipnet.rpc.filters import ANY_STREAM, LogFilter, LogQuery, StreamFilter
 from dipnet.rpc.method import Kind
-from dipnet.rpc.params import ByHash, CallRequest, VertexFilter
+from dipnet.rpc.params import ByHash
 
 ADDRESS = "0x" + "aB" * 20
 HASH = "0x" + "11" * 32
-KINDS = {name: kind for name, kind in vars(params).items() if isinstance(kind, Kind)}
+KINDS = {
+    name: kind
+    for room in (params, callparams, filters)
+    for name, kind in vars(room).items()
+    if isinstance(kind, Kind)
+}
 KINDS["COUNT"] = params.between(1, 256)
 
 GOOD: list[tuple[str, object, object]] = [
@@ -36,8 +43,21 @@ GOOD: list[tuple[str, object, object]] = [
     ("SEQ", 2**64 - 1, 2**64 - 1),
     ("SEQ", "0xff", 255),
     ("COUNT", 256, 256),
-    ("VERTEX_FILTER", {}, VertexFilter(b"", b"")),
-    ("VERTEX_FILTER", {"issuer": ADDRESS, "topic": None}, VertexFilter(b"\xab" * 20, b"")),
+    ("STREAM_FILTER", {}, ANY_STREAM),
+    ("STREAM_FILTER", {"issuer": ADDRESS, "topic": None},
+     StreamFilter(b"\xab" * 20, b"", LogFilter())),
+    ("STREAM_FILTER", {"address": [ADDRESS], "fromBlock": "latest"},
+     StreamFilter(b"", b"", LogFilter((b"\xab" * 20,)))),
+    ("LOGS", {}, LogQuery(LogFilter(), b"", "latest", "latest")),
+    ("LOGS", {"blockHash": HASH, "fromBlock": None}, LogQuery(LogFilter(), b"\x11" * 32, "", "")),
+    ("LOGS", {"fromBlock": "0x1", "toBlock": "safe", "address": ADDRESS,
+              "topics": [None, HASH, [HASH, HASH], []]},
+     LogQuery(LogFilter((b"\xab" * 20,), ((), (b"\x11" * 32,), (b"\x11" * 32,) * 2, ())),
+              b"", 1, "safe")),
+    ("WORD", "0x0", bytes(32)),
+    ("WORD", "0x0102", bytes(30) + b"\1\2"),
+    ("WORD", HASH, b"\x11" * 32),
+    ("WORDS", ["0x1", HASH], (bytes(31) + b"\1", b"\x11" * 32)),
     ("CALL", {}, CallRequest(bytes(20), b"", None, None, None, 0, b"", None, ())),
     (
         "CALL",
@@ -88,8 +108,20 @@ BAD: list[tuple[str, object, str]] = [
     ("SEQ", 1.0, "want a hex quantity"),
     ("COUNT", 0, "from 1 to 256"),
     ("COUNT", True, "want a hex quantity"),
-    ("VERTEX_FILTER", {"issuers": ADDRESS}, "did you mean issuer?"),
-    ("VERTEX_FILTER", [], "want an object"),
+    ("STREAM_FILTER", {"issuers": ADDRESS}, "did you mean issuer?"),
+    ("STREAM_FILTER", [], "want an object"),
+    ("LOGS", {"blockHash": HASH, "fromBlock": "0x0"}, "cannot specify both"),
+    ("LOGS", {"topics": [None] * 5}, "at most 4"),
+    ("LOGS", {"topics": "0x"}, "at most 4"),
+    ("LOGS", {"topics": [ADDRESS]}, "want 32 bytes"),
+    ("LOGS", {"address": [ADDRESS] * 257}, "more than 256"),
+    ("LOGS", {"address": HASH}, "want 20 bytes"),
+    ("LOGS", {"fromBlock": "last"}, "did you mean latest?"),
+    ("WORD", "0x", "1 to 32 bytes"),
+    ("WORD", HASH + "0", "1 to 32 bytes"),
+    ("WORD", "0xg", "as hex"),
+    ("WORD", 1, "as hex"),
+    ("WORDS", [HASH] * 257, "at most 256"),
     ("SUBSCRIPTION", 1, "id of a subscription"),
     ("STREAM", "", "name of a subscription"),
     ("CALL", {"gasprice": "0x1"}, "did you mean gasPrice?"),
@@ -125,7 +157,8 @@ LEAVES = (
 )  # fmt: skip
 NAMES = st.sampled_from(
     ["from", "to", "gas", "value", "data", "input", "accessList", "address", "storageKeys",
-     "blockHash", "blockNumber", "requireCanonical", "issuer", "topic", "type"]
+     "blockHash", "blockNumber", "requireCanonical", "issuer", "topic", "topics",
+     "fromBlock", "toBlock", "type"]
 )  # fmt: skip
 VALUES = st.recursive(
     LEAVES, lambda inner: st.lists(inner) | st.dictionaries(NAMES | st.text(), inner), max_leaves=8

@@ -12,9 +12,13 @@ PROMISED = """
     eth_blockNumber eth_getBalance eth_getTransactionCount eth_getCode eth_gasPrice
     eth_maxPriorityFeePerGas eth_feeHistory eth_estimateGas eth_sendRawTransaction
     eth_getTransactionByHash eth_getTransactionReceipt eth_getBlockByNumber eth_getBlockByHash
-    eth_getBlockReceipts eth_subscribe eth_unsubscribe
+    eth_getBlockTransactionCountByNumber eth_getBlockTransactionCountByHash
+    eth_getTransactionByBlockNumberAndIndex eth_getTransactionByBlockHashAndIndex
+    eth_getBlockReceipts eth_call eth_getLogs eth_getStorageAt eth_getProof eth_subscribe
+    eth_unsubscribe
     dag_submit dag_template dag_get dag_status dag_latest dag_range dag_stats
-    dpos_delegates dpos_schedule dipnet_status dipnet_account
+    dpos_status dpos_schedule dpos_evidence dpos_delegates dpos_delegate dpos_account
+    dpos_parameters dpos_borders dpos_finalHeader dipnet_status dipnet_account
 """
 
 

@@ -1,7 +1,5 @@
 """An unmodified web3.py against a node that listens: the calls that every wallet makes."""
 
-import asyncio
-import threading
 from collections.abc import Iterator
 
 import pytest
@@ -9,35 +7,8 @@ from web3 import Web3
 from web3.exceptions import TransactionNotFound, Web3RPCError
 from web3.types import RPCEndpoint
 
-from dipnet.rpc.listen import serve
-from dipnet.rpc.server import Access, application
 from tests.chain_builder import ETHER, USERS, address_of, secret
-from tests.rpc_node import Node
-
-
-class Running:
-    """A node in a loop of its own; ``produce`` is asked for from the test's thread."""
-
-    def __init__(self) -> None:
-        self.node = Node()
-        self.loop = asyncio.new_event_loop()
-        self.thread = threading.Thread(target=self.loop.run_forever)
-        self.thread.start()
-        app = application(self.node, Access())
-        starting = asyncio.run_coroutine_threadsafe(serve(app, "127.0.0.1", 0), self.loop)
-        self.listener = starting.result(10)
-
-    def produce(self) -> None:
-        async def now() -> None:
-            self.node.produce()
-
-        asyncio.run_coroutine_threadsafe(now(), self.loop).result(10)
-
-    def stop(self) -> None:
-        asyncio.run_coroutine_threadsafe(self.listener.stop(), self.loop).result(10)
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self.thread.join(10)
-        self.loop.close()
+from tests.rpc_running import Running
 
 
 @pytest.fixture

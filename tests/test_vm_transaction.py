@@ -25,8 +25,9 @@ SENDER = address(public_key(SECRET))
 TO, PROPOSER = b"\x22" * 20, b"\x33" * 20
 ETHER = 10**18
 ENV = Env(
-    chain_id=2018, height=1, timestamp_s=1, proposer=PROPOSER, base_fee=7, gas_limit=10**8, slot=1
-)
+    chain_id=2018, height=1, timestamp_s=1, proposer=PROPOSER, base_fee=7, gas_limit=10**8, slot=1,
+    fees_to=PROPOSER,
+)  # fmt: skip
 SIGNED = decode(
     sign_tx(SECRET, chain_id=2018, nonce=0, gas=21_000, max_fee=10, max_priority_fee=2, to=TO),
     2018,
@@ -106,13 +107,14 @@ def environment(env: dict[str, Any]) -> Env:
         base_fee=int(env["currentBaseFee"], 16),
         gas_limit=int(env["currentGasLimit"], 16),
         slot=0,
+        fees_to=bytes.fromhex(env["currentCoinbase"][2:]),
     )
 
 
 def outcome(journal: Journal, env: Env, raw: bytes) -> str:
     """The code of the refusal, "" where the transaction ran."""
     try:
-        apply_tx(journal, env, decode(raw, None), 0)
+        apply_tx(journal, env, decode(raw, None), 0, {})
     except Invalid as refused:
         return refused.code
     return ""
@@ -195,7 +197,7 @@ def test_refusals_speak_as_ethereum_does(
     journal.set_nonce(SENDER, nonce)
     mark = journal.snapshot()
     with pytest.raises(Invalid) as caught:
-        apply_tx(journal, ENV, make(**fields), 0)
+        apply_tx(journal, ENV, make(**fields), 0, {})
     assert (caught.value.code, str(caught.value)) == (code, text)
     assert journal.snapshot() == mark
 
@@ -214,8 +216,8 @@ def test_block_gas() -> None:
     with pytest.raises(Invalid, match="exceeds block gas limit: tx gas 50001"):
         check(make(gas=50_001), env, 0, ETHER)
     with pytest.raises(Invalid, match="tx gas 21000, 20999 left in the block"):
-        apply_tx(funded(), env, make(), 29_001)
-    assert apply_tx(funded(), env, make(), 29_000).cumulative_gas == 50_000
+        apply_tx(funded(), env, make(), 29_001, {})
+    assert apply_tx(funded(), env, make(), 29_000, {}).cumulative_gas == 50_000
 
 
 def test_sender_with_code_is_refused_unless_delegated() -> None:  # EIP-3607, EIP-7702
@@ -228,10 +230,10 @@ def test_sender_with_code_is_refused_unless_delegated() -> None:  # EIP-3607, EI
         journal = funded()
         journal.set_code(SENDER, code)
         if allowed:
-            apply_tx(journal, ENV, make(), 0)
+            apply_tx(journal, ENV, make(), 0, {})
         else:
             with pytest.raises(Invalid, match="sender not an eoa"):
-                apply_tx(journal, ENV, make(), 0)
+                apply_tx(journal, ENV, make(), 0, {})
 
 
 # --- costs and execution
@@ -249,7 +251,7 @@ def test_costs() -> None:
 
 def test_transfer_pays_tip_and_burns_base_fee() -> None:
     journal = funded()
-    receipt = apply_tx(journal, ENV, make(value=5, gas=30_000), 1_000)
+    receipt = apply_tx(journal, ENV, make(value=5, gas=30_000), 1_000, {})
     assert receipt == Receipt(type=2, status=1, cumulative_gas=22_000, gas_used=21_000, logs=())
     assert journal.balance(TO) == 5
     assert journal.balance(PROPOSER) == 21_000 * 2
@@ -258,19 +260,19 @@ def test_transfer_pays_tip_and_burns_base_fee() -> None:
 
 
 def test_calldata_pays_the_floor() -> None:
-    receipt = apply_tx(funded(), ENV, make(data=b"\1" * 100, gas=50_000), 0)
+    receipt = apply_tx(funded(), ENV, make(data=b"\1" * 100, gas=50_000), 0, {})
     assert receipt.gas_used == 25_000
 
 
 def test_tip_is_bounded_by_the_cap() -> None:
     journal = funded()
-    apply_tx(journal, ENV, make(max_fee=8, max_priority_fee=8), 0)
+    apply_tx(journal, ENV, make(max_fee=8, max_priority_fee=8), 0, {})
     assert journal.balance(PROPOSER) == 21_000
 
 
 def test_nobody_appears_from_nothing() -> None:  # EIP-161
     journal = funded()
-    apply_tx(journal, ENV, make(max_fee=7, max_priority_fee=0), 0)
+    apply_tx(journal, ENV, make(max_fee=7, max_priority_fee=0), 0, {})
     layer = Layer(Memory(), journal.commit()[1])
     assert [key[1:] for key, _ in layer.scan(b"A")] == [SENDER]
 
@@ -305,7 +307,7 @@ def test_no_money_appears_or_is_lost(base_fee: int, txs: list[dict[str, Any]]) -
         tx = make(**fields | {"nonce": nonce, "max_priority_fee": tip})
         mark = journal.snapshot()
         try:
-            receipt = apply_tx(journal, env, tx, cumulative)
+            receipt = apply_tx(journal, env, tx, cumulative, {})
         except Invalid:
             assert journal.snapshot() == mark
             continue

@@ -2,107 +2,56 @@
 
 ``decode_block`` is pure and may run on any thread; all signatures of a block are recovered in it,
 the transactions' in one native call. What it passes still lacks a parent: slot order, leader,
-fees, state and finality are the chain's to judge (``rules.py``, ``chain.py``).
+fees, state, certificates and finality are the chain's to judge (``rules.py``, ``chain.py``).
 
-Until the finality protocol and the anchors of the DAG arrive, their fields of the header hold the
-one honest value that there is, and nothing else is valid (ADR 10).
+Until the anchors of the DAG arrive, their fields of the header hold the one honest value that
+there is, and nothing else is valid (ADR 10).
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from dipnet.codec import BIG, UINT, Bin, Many, Puts, big, from_big, pack, rlp_encode, unpack
-from dipnet.consensus.schedule import epoch_of, genesis_set, set_digest, slot_start_ms
+from dipnet.codec import Bin, Many, Puts, pack, rlp_encode, unpack
+from dipnet.consensus import idpos
+from dipnet.consensus.header import BLOOM_BYTES, HASH_ZERO, HEADER_BYTES_MAX, Header, decode_header
+from dipnet.consensus.members import Members
+from dipnet.consensus.schedule import slot_start_ms
+from dipnet.consensus.votes import (
+    CERTIFICATE_BYTES_MAX,
+    SIGNATURE_BYTES,
+    Certificate,
+    Kind,
+    decode_certificate,
+)
 from dipnet.crypto import ADDRESS_ZERO, keccak256, recover, sha256
 from dipnet.errors import Invalid
-from dipnet.genesis import Genesis
+from dipnet.genesis import BLOCK_BYTES_MAX, Genesis
 from dipnet.state import Journal, trie_root
 from dipnet.tx import TX_BYTES_MAX, Tx, decode_batch, decode_known
 
-HEADER_VERSION: Final = 1
 BLOCK_VERSION: Final = 1
-PROPOSAL_VERSION: Final = 1
-HEADER_BYTES_MAX: Final = 1024
-SIGNATURE_BYTES: Final = 65
-CERTIFICATE_BYTES_MAX: Final = 8192  # 101 delegates: 4,352 bytes and the bitmap
+CERTIFICATES_MAX: Final = 2  # a prevote certificate and a commit certificate (ADR 60)
+TX_BYTES_MIN: Final = 96  # of any signed transaction
 TX_GAS_MIN: Final = 21_000  # EIP-2: no transaction costs less
 
-HASH_ZERO: Final = bytes(32)
-BLOOM_BYTES: Final = 256
-NO_CERTIFICATE: Final = b""
-CERT_ROOT_EMPTY: Final = keccak256(NO_CERTIFICATE)
 DAG_ROOT_EMPTY: Final = sha256(b"")  # RFC 6962 2.1: the tree of no leaves
 
 _HASH = Bin(32)
-_HEADER = (
-    HEADER_VERSION, UINT, _HASH, UINT, UINT, UINT, UINT, Bin(20), _HASH, _HASH, _HASH, Bin(256),
-    UINT, UINT, BIG, (_HASH, UINT, UINT), (_HASH, UINT), _HASH, _HASH, _HASH, _HASH, _HASH, UINT,
-    UINT, _HASH,
-)  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Header:
-    """A block header, fields in the order of its record (DESIGN 3), version first and implied.
-
-    ``raw`` is the canonical record and ``hash`` its keccak256, the block's id. ``justify`` is
-    (block id, slot, epoch), ``final`` is (block id, slot). ``base_fee`` is wei for a unit of gas.
-    """
-
-    chain_id: int
-    parent: bytes
-    height: int
-    slot: int
-    epoch: int
-    timestamp_ms: int
-    proposer: bytes
-    state_root: bytes
-    tx_root: bytes
-    receipt_root: bytes
-    logs_bloom: bytes
-    gas_limit: int
-    gas_used: int
-    base_fee: int
-    justify: tuple[bytes, int, int]
-    final: tuple[bytes, int]
-    cert_root: bytes
-    next_set_hash: bytes
-    seed_reveal: bytes
-    seed_commitment: bytes
-    dag_root: bytes
-    dag_count: int
-    dag_bytes: int
-    dag_acc: bytes
-    raw: bytes = field(init=False, repr=False, compare=False)
-    hash: bytes = field(init=False, compare=False)
-
-    def __post_init__(self) -> None:
-        raw = pack((
-            HEADER_VERSION, self.chain_id, self.parent, self.height, self.slot, self.epoch,
-            self.timestamp_ms, self.proposer, self.state_root, self.tx_root, self.receipt_root,
-            self.logs_bloom, self.gas_limit, self.gas_used, big(self.base_fee), self.justify,
-            self.final, self.cert_root, self.next_set_hash, self.seed_reveal,
-            self.seed_commitment, self.dag_root, self.dag_count, self.dag_bytes, self.dag_acc,
-        ))  # fmt: skip
-        object.__setattr__(self, "raw", raw)
-        object.__setattr__(self, "hash", keccak256(raw))
-
-    @property
-    def proposal_digest(self) -> bytes:
-        """What the proposer signs: short, so that two of them for one slot are evidence (E0)."""
-        record = (PROPOSAL_VERSION, self.chain_id, self.epoch, self.slot, self.hash)
-        return keccak256(b"DIPNET/proposal" + pack(record))
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A header with its proposer's signature (65 bytes; none in genesis) and its body."""
+    """A header with its proposer's signature (65 bytes; none in genesis) and its body.
+
+    ``signer`` is the address of the key that signed; empty where nobody looked.
+    """
 
     header: Header
     signature: bytes
+    signer: bytes
     txs: tuple[Tx, ...]
-    certificate: bytes
+    certificates: tuple[Certificate, ...]
     frontier: tuple[bytes, ...]
     raw: bytes = field(repr=False)
 
@@ -112,34 +61,27 @@ class Block:
         return self.header.hash
 
 
-def decode_header(raw: bytes) -> Header:
-    """The header in ``raw``; ``Invalid("record")`` or ``Invalid("oversized")``. Form only."""
-    fields = unpack(raw, _HEADER, HEADER_BYTES_MAX)
-    fields[14], fields[15], fields[16] = from_big(fields[14]), tuple(fields[15]), tuple(fields[16])
-    return Header(*fields[1:])
-
-
 def decode_block(
-    raw: bytes, genesis: Genesis, leader: Callable[[int], bytes] | None = None
+    raw: bytes, genesis: Genesis, signer_of: Callable[[Header], bytes] | None = None
 ) -> Block:
     """The block in ``raw``, checked against all rules that need no other block.
 
-    ``leader`` gives the address that may propose in a slot: with it, the costly part of a body is
-    judged only if a delegate has signed for it, so that no stranger makes us recover thousands of
-    senders for nothing.
+    ``signer_of`` gives the address of the key that may sign for a header's proposer, or refuses:
+    with it, the costly part of a body is judged only if a delegate has signed for it, so that no
+    stranger makes us recover thousands of senders for nothing.
 
     Raises ``Invalid``: ``oversized``, ``record``, ``chain_id``, ``block_form`` (a field that
     cannot have this value), ``block_tx`` (a transaction that is none), ``block_root`` (body and
-    header disagree), ``block_signature``, ``block_leader``.
+    header disagree), ``block_signature``, those of ``decode_certificate`` and ``signer_of``.
     """
-    header_raw, signature, tx_raws, certificate, frontier = _unpack_block(raw, genesis)
+    header_raw, signature, tx_raws, sections, frontier = _unpack_block(raw)
     header = decode_header(header_raw)
-    check_fields(header, fixed_fields(genesis, header.slot))
-    if leader is not None and leader(header.slot) != header.proposer:
-        raise Invalid("block_leader", f"slot {header.slot}")
-    _check_signature(header, signature)
-    if header.cert_root != keccak256(certificate):
-        raise Invalid("block_root", "cert_root")
+    check_fields(header, constant_fields(genesis))
+    wanted = signer_of(header) if signer_of is not None else None
+    signer = _signer(header, signature)
+    if wanted is not None and signer != wanted:
+        raise Invalid("block_signature", "not by the proposer")
+    certificates = _certificates(header, sections)
     if header.tx_root != ordered_root(tx_raws):
         raise Invalid("block_root", "tx_root")
     txs = []
@@ -147,7 +89,23 @@ def decode_block(
         if isinstance(tx, Invalid):
             raise Invalid("block_tx", f"transaction {index}: {tx}")
         txs.append(tx)
-    return Block(header, signature, tuple(txs), certificate, tuple(frontier), raw)
+    return Block(header, signature, signer, tuple(txs), certificates, tuple(frontier), raw)
+
+
+def _certificates(header: Header, sections: list[bytes]) -> tuple[Certificate, ...]:
+    """The certificates beside a header: none, one, or a PC and a CC; their form only."""
+    if header.cert_root != cert_root(sections):
+        raise Invalid("block_root", "cert_root")
+    certificates = tuple(decode_certificate(raw) for raw in sections)
+    kinds = [certificate.ballot.kind for certificate in certificates]
+    if len(kinds) == CERTIFICATES_MAX and kinds != [Kind.PREVOTE, Kind.COMMIT]:
+        raise Invalid("certificate_form", "a block has at most one certificate of each kind")
+    return certificates
+
+
+def cert_root(sections: Sequence[bytes]) -> bytes:
+    """What a header commits to its certificates with."""
+    return keccak256(b"".join(sections))
 
 
 def stored_block(raw: bytes, genesis: Genesis, senders: Sequence[bytes]) -> Block:
@@ -155,20 +113,28 @@ def stored_block(raw: bytes, genesis: Genesis, senders: Sequence[bytes]) -> Bloc
 
     Raises ``Invalid`` when the bytes are not those of a block with so many transactions.
     """
-    header_raw, signature, tx_raws, certificate, frontier = _unpack_block(raw, genesis)
+    header_raw, signature, tx_raws, sections, frontier = _unpack_block(raw)
     header = decode_header(header_raw)
     if header.tx_root != ordered_root(tx_raws) or len(senders) != len(tx_raws):
         raise Invalid("block_root", "tx_root")
     pairs = zip(tx_raws, senders, strict=True)
     txs = tuple(decode_known(tx_raw, genesis.chain_id, sender) for tx_raw, sender in pairs)
-    return Block(header, signature, txs, certificate, tuple(frontier), raw)
+    certificates = _certificates(header, sections)
+    return Block(header, signature, b"", txs, certificates, tuple(frontier), raw)
 
 
-def seal(header: Header, txs: Sequence[Tx], signature: bytes) -> Block:
-    """The block of ``header`` and ``txs`` under the signature of ``header.proposal_digest``."""
+def seal(
+    header: Header,
+    txs: Sequence[Tx],
+    signature: bytes,
+    signer: bytes = b"",
+    certificates: Sequence[Certificate] = (),
+) -> Block:
+    """The block of ``header`` and its body under the signature of ``header.proposal_digest``."""
     raws = [tx.raw for tx in txs]
-    raw = pack((BLOCK_VERSION, header.raw, signature, raws, NO_CERTIFICATE, ()))
-    return Block(header, signature, tuple(txs), NO_CERTIFICATE, (), raw)
+    sections = [certificate.raw for certificate in certificates]
+    raw = pack((BLOCK_VERSION, header.raw, signature, raws, sections, ()))
+    return Block(header, signature, signer, tuple(txs), tuple(certificates), (), raw)
 
 
 def header_of(raw: bytes) -> Header:
@@ -182,30 +148,24 @@ def header_of(raw: bytes) -> Header:
     return decode_header(raw[5 : 5 + size])
 
 
-def _unpack_block(raw: bytes, genesis: Genesis) -> list[Any]:
-    """The parts of the record without its version: header, signature, txs, certificate, frontier.
+def _unpack_block(raw: bytes) -> list[Any]:
+    """The parts of the record without its version: header, signature, txs, certificates, frontier.
 
-    No block holds more transactions than its gas limit pays for, nor, yet, a frontier.
+    No block holds more transactions than its bytes can, nor, yet, a frontier. How many bytes it
+    may have follows from its epoch, which is the chain's to say; here is what none may pass.
     """
-    txs = Many(Bin(1, TX_BYTES_MAX), genesis.gas_limit // TX_GAS_MIN)
+    txs = Many(Bin(1, TX_BYTES_MAX), BLOCK_BYTES_MAX // TX_BYTES_MIN)
     shape = (
         BLOCK_VERSION, Bin(0, HEADER_BYTES_MAX), Bin(SIGNATURE_BYTES), txs,
-        Bin(0, CERTIFICATE_BYTES_MAX), Many(_HASH, 0),
+        Many(Bin(0, CERTIFICATE_BYTES_MAX), CERTIFICATES_MAX), Many(_HASH, 0),
     )  # fmt: skip
-    return unpack(raw, shape, genesis.block_bytes_max)[1:]
+    return unpack(raw, shape, BLOCK_BYTES_MAX)[1:]
 
 
-def fixed_fields(genesis: Genesis, slot: int) -> dict[str, Any]:
-    """The fields of a header that follow from its slot alone. Producer and validator share it."""
+def constant_fields(genesis: Genesis) -> dict[str, Any]:
+    """The fields of a header that are the same in every block of a network."""
     return {
         "chain_id": genesis.chain_id,
-        "slot": slot,
-        "epoch": epoch_of(genesis, slot),
-        "timestamp_ms": slot_start_ms(genesis, slot),
-        "gas_limit": genesis.gas_limit,
-        "cert_root": CERT_ROOT_EMPTY,
-        "seed_reveal": HASH_ZERO,
-        "seed_commitment": HASH_ZERO,
         "dag_root": DAG_ROOT_EMPTY,
         "dag_count": 0,
         "dag_bytes": 0,
@@ -219,13 +179,11 @@ def check_fields(header: Header, expected: dict[str, Any]) -> None:
             raise Invalid("block_form", name)
 
 
-def _check_signature(header: Header, signature: bytes) -> None:
+def _signer(header: Header, signature: bytes) -> bytes:
     try:
-        signer = recover(header.proposal_digest, signature)
+        return recover(header.proposal_digest, signature)
     except Invalid as refused:
         raise Invalid("block_signature", str(refused)) from None
-    if signer != header.proposer:
-        raise Invalid("block_signature", "not by the proposer")
 
 
 class _Nothing:
@@ -240,8 +198,14 @@ class _Nothing:
         return iter(())
 
 
+def genesis_members(genesis: Genesis) -> Members:
+    """Sets 0 and 1: the first ``delegates_active`` of genesis.json."""
+    active = genesis.delegates[: genesis.delegates_active]
+    return Members.of((one.address, one.public_key) for one in active)
+
+
 def genesis_block(genesis: Genesis) -> tuple[Block, Puts]:
-    """The first block and the state records of its balances; its hash names the network.
+    """The first block and the state records of its accounts; its hash names the network.
 
     Its ``seed_reveal`` is the digest of genesis.json, so that two networks which differ in any
     parameter differ in their first hash (ADR 11).
@@ -249,23 +213,31 @@ def genesis_block(genesis: Genesis) -> tuple[Block, Puts]:
     journal = Journal(_Nothing())
     for address, amount in sorted(genesis.balances.items()):
         journal.add_balance(address, amount)
+    members = genesis_members(genesis)
+    idpos.genesis_state(journal, genesis)
     state_root, state = journal.commit()
-    fields = fixed_fields(genesis, 0) | {"seed_reveal": keccak256(genesis.encode())}
     header = Header(
+        **constant_fields(genesis),
         parent=HASH_ZERO,
         height=0,
+        slot=0,
+        epoch=0,
+        timestamp_ms=slot_start_ms(genesis, 0),
         proposer=ADDRESS_ZERO,
         state_root=state_root,
         tx_root=ordered_root([]),
         receipt_root=ordered_root([]),
         logs_bloom=bytes(BLOOM_BYTES),
+        gas_limit=genesis.gas_limit,
         gas_used=0,
         base_fee=genesis.base_fee_initial,
         justify=(HASH_ZERO, 0, 0),
         final=(HASH_ZERO, 0),
-        next_set_hash=set_digest(0, genesis_set(genesis)),
+        cert_root=cert_root([]),
+        next_set_hash=members.digest(0),
+        seed_reveal=keccak256(genesis.encode()),
+        seed_commitment=HASH_ZERO,
         dag_acc=HASH_ZERO,
-        **fields,
     )
     return seal(header, (), b""), state
 

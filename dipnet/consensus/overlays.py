@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from dipnet.codec import Puts, Reader
-from dipnet.consensus.block import Header
+from dipnet.consensus.header import Header
 from dipnet.consensus.records import KEY_UNDO, Delta, pack_undo, unpack_undo
 from dipnet.state import Layer, undo_of
 

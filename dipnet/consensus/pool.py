@@ -121,7 +121,8 @@ class Pool:
     def __init__(self, genesis: Genesis) -> None:
         self._genesis = genesis
         # Waiting for a lower base fee is allowed: the pool checks against none.
-        self._env = Env(genesis.chain_id, 0, 0, ADDRESS_ZERO, 0, genesis.gas_limit, 0)
+        nobody = ADDRESS_ZERO
+        self._env = Env(genesis.chain_id, 0, 0, nobody, 0, genesis.gas_limit, 0, nobody)
         self._txs: dict[bytes, Tx] = {}
         self._accounts: dict[bytes, _Account] = {}
         self._queued: OrderedDict[bytes, Tx] = OrderedDict()  # by time of arrival there

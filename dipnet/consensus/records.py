@@ -10,7 +10,7 @@ ones are found by a range. Our own records that do not decode are ``Corrupt``.
 from dataclasses import dataclass
 from typing import Any, Final
 
-from dipnet.codec import UINT, Bin, Many, Puts, Shape, pack, unpack
+from dipnet.codec import Bin, Many, Puts, Shape, pack, unpack
 from dipnet.errors import Corrupt, Invalid
 from dipnet.vm.receipt import Receipt
 
@@ -28,18 +28,17 @@ KEY_UNDO = b"u"
 """+ block hash -> what its delta wrote over; for canonical blocks up to the base."""
 KEY_HEAD = b"h"
 """-> head and base."""
-KEY_PROPOSED = b"p"
-"""-> the last slot that this node has signed a proposal for."""
+KEY_CERTIFICATE = b"q"
+"""+ kind (1) -> the highest certificate of the kind that is known, whoever needs it next."""
 
 _VERSION: Final = 1
 _RECORD_BYTES_MAX: Final = 2**31  # our own bytes: a bound for the decoder, not for an attacker
 _ITEMS_MAX: Final = 2**24
-_HEAD: Final = (_VERSION, Bin(32), Bin(32))
+_HEAD: Final = (_VERSION, Bin(32), Bin(32), Bin(32))
 _RECEIPTS: Final = (_VERSION, Many(Bin(1, 2**24), _ITEMS_MAX), Many(Bin(20), _ITEMS_MAX))
-_PROPOSED: Final = (_VERSION, UINT)
 _PUTS: Final = (Many(Bin(1, 4096), _ITEMS_MAX), Many(Bin(0, 2**24), _ITEMS_MAX))
 _UNDO: Final = (_VERSION, *_PUTS)
-_DELTA: Final = (_VERSION, Many(UINT, 1024), *_PUTS)
+_DELTA: Final = (_VERSION, Bin(32), Bin(32), *_PUTS)
 REMEDY: Final = (
     "restore the data directory from a backup, or move it away and let the node synchronise again"
 )
@@ -65,15 +64,15 @@ def read(raw: bytes | None, shape: Shape, what: str) -> list[Any]:
         raise Corrupt(f"{what} is damaged ({refused}): {REMEDY}") from None
 
 
-def pack_head(head: bytes, base: bytes) -> bytes:
-    """The record under ``KEY_HEAD``: the hashes of the two blocks."""
-    return pack((_VERSION, head, base))
+def pack_head(head: bytes, base: bytes, final: bytes) -> bytes:
+    """The record under ``KEY_HEAD``: the hashes of the three blocks."""
+    return pack((_VERSION, head, base, final))
 
 
-def unpack_head(raw: bytes | None) -> tuple[bytes, bytes]:
-    """Head and base hash from the record under ``KEY_HEAD``."""
-    head, base = read(raw, _HEAD, "the record of the head")
-    return head, base
+def unpack_head(raw: bytes | None) -> tuple[bytes, bytes, bytes]:
+    """Head, base and final hash from the record under ``KEY_HEAD``."""
+    head, base, final = read(raw, _HEAD, "the record of the head")
+    return head, base, final
 
 
 def pack_receipts(receipts: list[bytes], senders: list[bytes]) -> bytes:
@@ -110,17 +109,6 @@ def unpack_tx_place(raw: bytes) -> tuple[bytes, int]:
     return raw[:32], int.from_bytes(raw[32:], "big")
 
 
-def pack_proposed(slot: int) -> bytes:
-    """The record under ``KEY_PROPOSED``; durable before the proposal of ``slot`` is signed."""
-    return pack((_VERSION, slot))
-
-
-def unpack_proposed(raw: bytes | None) -> int:
-    """The last slot signed; 0, the slot of genesis, when there is no record."""
-    slot: int = read(raw, _PROPOSED, "the record of the last proposal")[0] if raw else 0
-    return slot
-
-
 def _split(puts: Puts) -> tuple[list[bytes], list[bytes]]:
     """Puts as two flat lists of bytes: deleted keys, and keys and values in turn."""
     deleted = [key for key, value in puts.items() if value is None]
@@ -150,22 +138,23 @@ def unpack_undo(raw: bytes | None, what: str) -> Puts:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """What a block added to its parent's state, and what finality needs to know of its chain.
+    """What a block added to its parent's state, and what its children need to know of its chain.
 
-    ``newest`` holds, for each member of the active set by index, the height of the newest block
-    on this chain that the member has proposed; 0 for none.
+    ``border`` is the hash of the border that opened the epoch of its children, ``mix`` what all
+    secrets revealed up to it make.
     """
 
-    newest: tuple[int, ...]
+    border: bytes
+    mix: bytes
     puts: Puts
 
 
 def pack_delta(delta: Delta) -> bytes:
     """The record of a delta."""
-    return pack((_VERSION, delta.newest, *_split(delta.puts)))
+    return pack((_VERSION, delta.border, delta.mix, *_split(delta.puts)))
 
 
 def unpack_delta(raw: bytes | None, what: str) -> Delta:
     """A block's delta; ``what`` names it in the text of ``Corrupt``."""
-    newest, deleted, written = read(raw, _DELTA, what)
-    return Delta(tuple(newest), _join(deleted, written))
+    border, mix, deleted, written = read(raw, _DELTA, what)
+    return Delta(border, mix, _join(deleted, written))

@@ -1,67 +1,82 @@
 """The rules that tie a block to its chain, as functions of explicit arguments.
 
-Fork choice and advisory finality stand here until the two votes replace them: the longest chain
-wins, and what more than two thirds of the delegates have built upon is called final, with no
-promise behind it (ADR 12).
+Producer and validator share them, so that neither can forget a rule that the other has. The rules
+of finality themselves are in ``finality.py``.
 """
 
 from typing import Any, Final
 
-from dipnet.consensus.block import HASH_ZERO, Header
+from dipnet.consensus import finality, schedule
+from dipnet.consensus.epochs import Epoch
 from dipnet.consensus.fees import next_base_fee
-from dipnet.consensus.schedule import epoch_of, genesis_set, set_digest
-from dipnet.genesis import Genesis
+from dipnet.consensus.finality import Links
+from dipnet.consensus.header import HASH_ZERO, Header
+from dipnet.errors import Invalid
+from dipnet.genesis import RULES_KNOWN
 
 CLOCK_SKEW_MS: Final = 500
 """How far ahead of our clock the slot of a valid block may begin."""
 
 SLOT_BLOCKS_MAX: Final = 4
-"""Blocks of one slot, which is of one proposer, that are kept; the honest number is one."""
+"""Blocks of one slot by one proposer that are kept; the honest number is one.
+
+On branches with other seeds, or with another step of the back-off, a slot is somebody else's.
+"""
+
+MISSED_SLOTS_MAX: Final = 256
+"""Slots before a block that are looked at for leaders who missed theirs, the nearest ones."""
 
 
-def better(one: Header, other: Header) -> bool:
-    """Whether ``one`` is to be the head rather than ``other``.
-
-    Longer chain, then lower slot of its head, then lower hash.
-    """
-    return (-one.height, one.slot, one.hash) < (-other.height, other.slot, other.hash)
-
-
-def newest_with(newest: tuple[int, ...], index: int, height: int) -> tuple[int, ...]:
-    """``newest`` (see ``records.Delta``) after member ``index`` proposed at ``height``."""
-    return (*newest[:index], height, *newest[index + 1 :])
+def links_of(header: Header) -> Links:
+    """What a header says is certified. Genesis, which cannot name itself, is both."""
+    if header.height == 0:
+        return Links((header.hash, header.slot, header.epoch), (header.hash, header.slot))
+    return Links(header.justify, header.final)
 
 
-def final_height(newest: tuple[int, ...], height: int) -> int:
-    """Height of the advisory-final block of the chain whose head is at ``height``.
-
-    It is the highest block above which more than two thirds of the members have proposed; with
-    one member the head. Along one chain it never falls.
-    """
-    members = len(newest)
-    if members == 1:
-        return height
-    quorum = members * 2 // 3 + 1
-    # The quorum-th newest proposal is the lowest of the blocks that make the quorum.
-    return max(sorted(newest, reverse=True)[quorum - 1] - 1, 0)
+def leader(epoch: Epoch, slot: int, final_slot: int) -> bytes | None:
+    """Who may propose in ``slot`` above a final slot; None where the back-off leaves it empty."""
+    step = finality.backoff_step(slot - final_slot, epoch.parameters.backoff_slots)
+    index = finality.leader_index(slot, step, len(epoch.order))
+    return None if index is None else epoch.order[index]
 
 
-def chained_fields(
-    genesis: Genesis, genesis_hash: bytes, parent: Header, final: Header, slot: int
-) -> dict[str, Any]:
-    """The fields of a header that follow from its parent and its slot.
+def missed(epoch: Epoch, parent: Header, slot: int) -> tuple[bytes, ...]:
+    """The leaders of the slots between a block and its child in ``slot``, which stayed empty."""
+    first = max(parent.slot + 1, slot - MISSED_SLOTS_MAX)
+    final_slot = links_of(parent).final[1]
+    leaders = [leader(epoch, at, final_slot) for at in range(first, slot)]
+    return tuple(one for one in leaders if one is not None)
 
-    ``final`` is the advisory-final block of the chain that ends with ``parent``. Producer and
-    validator share this, so that neither can forget a rule that the other has.
-    """
-    epoch = epoch_of(genesis, slot)
-    opens = epoch > parent.epoch  # the first block of an epoch is its border
+
+def system_only(epoch: Epoch, slot: int, final_slot: int) -> bool:
+    """Whether a block takes transactions to system contracts only: finality is far behind."""
+    return finality.system_only(slot - final_slot, epoch.parameters.backoff_slots)
+
+
+def chained_fields(parent: Header, epoch: Epoch, slot: int, links: Links) -> dict[str, Any]:
+    """The fields of a header that follow from its parent, its epoch, its slot and its links."""
+    border = epoch.ends_with(slot, links.final[1])
+    genesis, next_epoch = epoch.parameters, epoch.number + 1
     return {
         "parent": parent.hash,
         "height": parent.height + 1,
+        "slot": slot,
+        "epoch": epoch.number,
+        "timestamp_ms": schedule.slot_start_ms(genesis, slot),
+        "gas_limit": genesis.gas_limit,
         "base_fee": next_base_fee(genesis, parent.base_fee, parent.gas_used),
-        "justify": (genesis_hash, 0, 0),
-        "final": (final.hash, final.slot),
-        "next_set_hash": set_digest(epoch, genesis_set(genesis)) if opens else HASH_ZERO,
+        "justify": links.justify,
+        "final": links.final,
+        "next_set_hash": epoch.next_members.digest(next_epoch) if border else HASH_ZERO,
         "dag_acc": parent.dag_acc,
     }
+
+
+def check_known(epoch: Epoch) -> None:
+    """Raises ``Invalid("rules_unknown")`` where an epoch has rules that this program has not."""
+    if epoch.parameters.rules > RULES_KNOWN:
+        raise Invalid(
+            "rules_unknown",
+            f"epoch {epoch.number} has rules {epoch.parameters.rules}, here are {RULES_KNOWN}",
+        )

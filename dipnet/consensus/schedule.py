@@ -1,20 +1,18 @@
-"""Slots, epochs and who leads: wall-clock slots, one leader each (specs/consensus.md 1).
+"""Slots, who leads them, and the seeds that nobody chooses (specs/consensus.md 1 and 4).
 
-Slot s begins at ``genesis.time_ms + s * slot_ms``. Epoch e is the ``epoch_slots`` slots from
-``e * epoch_slots``. The active delegates lead in an order that a seed shuffles anew each epoch.
-Until delegates are elected they are the first ``delegates_active`` of genesis.json.
+Slot s begins at ``genesis.time_ms + s * slot_ms`` of the parameters in force. The members of an
+epoch lead in an order that a seed shuffles. The seed is made of secrets to which proposers have
+committed before: each header opens the commitment of its proposer's last one and makes a new one,
+so that who withholds a block chooses between two seeds, and nobody between more.
 """
 
-from functools import lru_cache
 from typing import Final
 
-from dipnet.codec import pack
 from dipnet.crypto import keccak256
 from dipnet.genesis import Genesis
 
-SET_VERSION: Final = 1
+NO_SECRET: Final = bytes(32)
 _WORD_BITS: Final = 64
-_ORDERS_MAX: Final = 16  # epochs whose order is kept
 
 
 def slot_start_ms(genesis: Genesis, slot: int) -> int:
@@ -27,9 +25,13 @@ def slot_at(genesis: Genesis, now_ms: int) -> int:
     return max(now_ms - genesis.time_ms, 0) // genesis.slot_ms
 
 
-def epoch_of(genesis: Genesis, slot: int) -> int:
-    """The epoch of ``slot``."""
-    return slot // genesis.epoch_slots
+def rebased(genesis: Genesis, changed: Genesis, border_slot: int) -> Genesis:
+    """``changed`` with the time origin for which ``border_slot`` begins when it did before."""
+    time_ms = slot_start_ms(genesis, border_slot) - border_slot * changed.slot_ms
+    return changed.model_copy(update={"time_ms": time_ms})
+
+
+# --- order
 
 
 def shuffle(members: tuple[bytes, ...], seed: bytes) -> tuple[bytes, ...]:
@@ -57,36 +59,36 @@ def shuffle(members: tuple[bytes, ...], seed: bytes) -> tuple[bytes, ...]:
     return tuple(order)
 
 
-def set_digest(epoch: int, members: tuple[tuple[bytes, bytes], ...]) -> bytes:
-    """What a border block commits to: the set of ``epoch`` as (address, public key) pairs.
-
-    specs/bytes.md "Certificate section": ``[1, epoch, [[address, key33], ...]]`` by address.
-    """
-    return keccak256(b"DIPNET/set" + pack([SET_VERSION, epoch, sorted(members)]))
+# --- seeds
 
 
-def genesis_set(genesis: Genesis) -> tuple[tuple[bytes, bytes], ...]:
-    """The active delegates as (address, public key) pairs, ascending by address."""
-    active = genesis.delegates[: genesis.delegates_active]
-    return tuple(sorted((one.address, one.public_key) for one in active))
+def seed(mix: bytes, epoch: int) -> bytes:
+    """The seed of an epoch from the mix of what was revealed."""
+    return keccak256(b"DIPNET/schedule" + mix + epoch.to_bytes(8, "big"))
 
 
-class Schedule:
-    """Who leads which slot on the chain that begins with ``genesis_hash``."""
+def mixed(mix: bytes, reveal: bytes) -> bytes:
+    """The mix after one more block."""
+    return keccak256(mix + reveal)
 
-    def __init__(self, genesis: Genesis, genesis_hash: bytes) -> None:
-        self._genesis = genesis
-        self._genesis_hash = genesis_hash
-        self.members: tuple[bytes, ...] = tuple(address for address, _ in genesis_set(genesis))
-        """Addresses of the active delegates, ascending: the indices of certificates."""
-        self.order = lru_cache(_ORDERS_MAX)(self._shuffled)
-        """The leaders of an epoch in turn; slot s belongs to the one at s mod n."""
 
-    def _shuffled(self, epoch: int) -> tuple[bytes, ...]:
-        seed = keccak256(b"DIPNET/schedule" + self._genesis_hash + epoch.to_bytes(8, "big"))
-        return shuffle(self.members, seed)
+def seed_key(secret: bytes) -> bytes:
+    """What a delegate's secrets are made of: knowing it foretells them, and signs nothing."""
+    return keccak256(b"DIPNET/seed-key" + secret)
 
-    def leader(self, slot: int) -> bytes:
-        """Address of the delegate that may propose in ``slot``."""
-        order = self.order(epoch_of(self._genesis, slot))
-        return order[slot % len(order)]
+
+def seed_secret(key: bytes, slot: int) -> bytes:
+    """The secret to which the holder of the seed key commits in his block of ``slot``."""
+    return keccak256(b"DIPNET/seed" + key + slot.to_bytes(8, "big"))
+
+
+def commitment(secret: bytes) -> bytes:
+    """What a secret is committed to by."""
+    return keccak256(secret)
+
+
+def opens(reveal: bytes, committed: bytes) -> bool:
+    """Whether ``reveal`` is what was committed to; where nothing was, only ``NO_SECRET`` is."""
+    if committed == bytes(32):
+        return reveal == NO_SECRET
+    return commitment(reveal) == committed

@@ -8,7 +8,8 @@ from typing import Final
 
 from dipnet.codec import Reader
 from dipnet.consensus import records
-from dipnet.consensus.block import Block, Header, header_of, seal, stored_block
+from dipnet.consensus.block import Block, header_of, seal, stored_block
+from dipnet.consensus.header import Header
 from dipnet.consensus.overlays import Link, Recent
 from dipnet.errors import Corrupt, Invalid
 from dipnet.genesis import Genesis
@@ -110,6 +111,7 @@ class StoredBlocks:
             raw = self._reader.get(records.slot_prefix(header.slot) + block_hash)
             what = f"the delta of block {header.height} ({block_hash.hex()})"
             link = Link(header, records.unpack_delta(raw, what))
+            self._links.put(block_hash, link)
         return link
 
     def remember(self, block: Block, link: Link) -> None:

@@ -3,14 +3,18 @@
 Rules that bind this file (DESIGN 7; CometBFT CVE-2025-24371: a peer that lowers its height must
 not leave us waiting):
 * What to do is computed afresh from the claims of now: nothing waits for a height once claimed.
+* Fork choice is not by length (specs/consensus.md 1): a peer is worth asking whose head we have not
+  got, if it is as high as ours, or if the peer knows a higher prevote certificate than we.
 * One request a peer, PEERS_ASKED_MAX peers, no two that claim the same head. Each request ends
-  within REQUEST_MS_MAX, each delivery within IMPORT_MS_MAX.
+  within REQUEST_MS_MAX, each delivery within IMPORT_MS_MAX. Who is slow is asked last: few peers
+  that give one block at a time must not be the only ones that are asked.
 * A peer is believed as long as it delivers: blocks that are new, or for STALE_ANSWERS_MAX answers
   higher ones of a branch that we store already. After TRIES_MAX failures in a row it is left
   alone for PAUSE_MS. Silence may be the network's fault, so only answers that lead nowhere are
   called lies.
-* A claim alone keeps no delegate from producing: ``syncing`` speaks of peers that deliver and
-  once, for BELIEF_MS, of the first that is asked.
+* A claim alone keeps no delegate from its duty, nor do blocks that are of now or of a branch that
+  is not the best: ``syncing`` speaks of peers that lead us on and once, for BELIEF_MS, of the
+  first that is asked.
 """
 
 from collections.abc import Callable
@@ -18,19 +22,20 @@ from dataclasses import dataclass
 from typing import Final
 
 from dipnet.errors import Invalid
-from dipnet.p2p.gossip import Outgoing
-from dipnet.p2p.messages import LOCATOR_MAX, Blocks, GetBlocks, Status, encode
+from dipnet.p2p.messages import LOCATOR_MAX, Blocks, GetBlocks, Have, Outgoing, Status, encode
 
 BLOCKS_MAX: Final = 128  # of one request
 PEERS_ASKED_MAX: Final = 3
 REQUEST_MS_MAX: Final = 10_000
+SLOW_MS: Final = 2_000  # who took longer for an answer is asked after all others
 IMPORT_MS_MAX: Final = 60_000
-GRACE_MS: Final = 1_000  # one block ahead is most often on its way by gossip
+GRACE_MS: Final = 1_000  # a head that is new to us is most often on its way by gossip
+REST_MS: Final = 5_000  # after an answer that brought nothing where nothing better was promised
 TRIES_MAX: Final = 3
 STALE_ANSWERS_MAX: Final = 64  # in a row that only climb a branch stored here
 PAUSE_MS: Final = 15_000
 EARLY_MS: Final = 1_000  # after blocks from the future
-BELIEF_MS: Final = 10_000  # after fresh blocks of a peer there are more where they came from
+BELIEF_MS: Final = 10_000  # after a peer led us on there is more where that came from
 NOWHERE: Final = (0, b"")
 
 
@@ -38,12 +43,13 @@ NOWHERE: Final = (0, b"")
 class _Peer:
     """One peer's claim and how it keeps it."""
 
-    height: int
-    head: bytes
-    since_ms: int  # when it first claimed this head
+    status: Status
+    strange_ms: int | None = None  # since when its heads are unknown to us
     called: bool = False  # sent a block whose parent we lack: ask whatever it claims
     request: int = 0  # in flight, 0 = none
-    promised: int = 0  # height claimed when it was asked
+    asked_ms: int = 0
+    slow: bool = False  # its last answer was
+    promised: Status | None = None  # what it claimed when it was asked
     more: bool = False  # its last answer said so
     busy_until_ms: int = 0  # request or import running
     cursor: tuple[int, bytes] = NOWHERE  # last block delivered: there the next locator starts
@@ -52,11 +58,15 @@ class _Peer:
     paused_until_ms: int = 0
     believed_until_ms: int = 0
 
-    def ahead(self, now_ms: int, our_height: int) -> bool:
-        """Whether it is worth asking."""
-        if self.called or self.height > our_height + 1:
+    def ahead(self, now_ms: int, ours: Status) -> bool:
+        """Whether it seems worth asking."""
+        if self.called or self.strange_ms is None:
+            return self.called
+        height, ranks = self.status.head_height, (self.status.claim[:2], ours.claim[:2])
+        if height > ours.head_height + 1:
             return True
-        return self.height == our_height + 1 and now_ms >= self.since_ms + GRACE_MS
+        better = height >= ours.head_height or ranks[0] > ranks[1]
+        return better and now_ms >= self.strange_ms + GRACE_MS
 
 
 class BlockSync:
@@ -67,14 +77,15 @@ class BlockSync:
         self._last_request = 0
         self._credulous = True  # until somebody was asked: after a start we are behind, mostly
 
-    def on_status(self, now_ms: int, peer: str, status: Status) -> None:
-        """What the peer claims now; a lower claim replaces a higher one."""
-        known = self._peers.get(peer)
-        if known is None:
-            self._peers[peer] = _Peer(status.head_height, status.head_hash, now_ms)
-        elif (known.height, known.head) != (status.head_height, status.head_hash):
-            known.height, known.head = status.head_height, status.head_hash
-            known.since_ms = now_ms
+    def on_status(self, now_ms: int, peer: str, status: Status, known: bool) -> None:
+        """What the peer claims now, and whether its head is here; a lower claim replaces a
+        higher one."""
+        one = self._peers.setdefault(peer, _Peer(status))
+        one.status = status
+        if known:
+            one.strange_ms = None
+        elif one.strange_ms is None:
+            one.strange_ms = now_ms
 
     def on_unknown_parent(self, peer: str) -> None:
         """The peer sent a block whose parent we lack: it can give the ancestors."""
@@ -82,30 +93,35 @@ class BlockSync:
             self._peers[peer].called = True
 
     def requests(
-        self, now_ms: int, our_height: int, hash_at: Callable[[int], bytes]
+        self, now_ms: int, ours: Status, hash_at: Callable[[int], bytes], have: Have
     ) -> list[Outgoing]:
-        """What to ask now. ``hash_at`` gives the canonical block of a height 0..our_height."""
+        """What to ask now. ``hash_at`` gives the canonical block of a height 0 to our head's,
+        ``have`` whether a block is here."""
         out: list[Outgoing] = []
-        names = self._by_claim(now_ms, our_height)
+        names = self._by_claim(now_ms, ours)
         if not names:
             return out
         busy = [peer for peer in self._peers.values() if now_ms < peer.busy_until_ms]
-        heads = {peer.head for peer in busy}
+        heads = {peer.status.head_hash for peer in busy}
         for name in names:
             peer = self._peers[name]
             if len(busy) >= PEERS_ASKED_MAX:
                 break
-            if peer.head in heads:
+            head = peer.status.head_hash
+            if head in heads:
+                continue
+            if not peer.called and have(head):
+                peer.strange_ms = None
                 continue
             self._last_request += 1
-            peer.request, peer.promised = self._last_request, peer.height
-            peer.busy_until_ms = now_ms + REQUEST_MS_MAX
+            peer.request, peer.promised = self._last_request, peer.status
+            peer.asked_ms, peer.busy_until_ms = now_ms, now_ms + REQUEST_MS_MAX
             if self._credulous:
                 peer.believed_until_ms, self._credulous = now_ms + BELIEF_MS, False
-            marks = locator(our_height, hash_at, peer.cursor[1])
+            marks = locator(ours.head_height, hash_at, peer.cursor[1])
             out.append((name, "sync", encode(GetBlocks(peer.request, marks, BLOCKS_MAX))))
             busy.append(peer)
-            heads.add(peer.head)
+            heads.add(head)
         return out
 
     def on_blocks(self, now_ms: int, peer: str, blocks: Blocks) -> tuple[bytes, ...] | None:
@@ -121,6 +137,7 @@ class BlockSync:
         if len(blocks.raws) > BLOCKS_MAX:
             raise Invalid("peer_message", f"{len(blocks.raws)} blocks, {BLOCKS_MAX} asked for")
         known.request = 0
+        known.slow = now_ms > known.asked_ms + SLOW_MS
         known.more = blocks.more
         known.called = known.called and blocks.more
         known.busy_until_ms = now_ms + IMPORT_MS_MAX
@@ -130,20 +147,24 @@ class BlockSync:
         self,
         now_ms: int,
         peer: str,
-        our_height: int,
+        ours: Status,
         fresh: int,
         last: tuple[int, bytes],
+        have: Have,
+        led: bool,
         early: bool = False,
     ) -> list[str]:
         """The outcome of a delivery; offences.
 
         ``fresh`` blocks were new and valid, on whatever branch; ``last`` is height and hash of the
-        last one that is stored now, new or not; (0, b"") when there is none. ``early``: it ended
-        with a block from the future; one clock is wrong, maybe ours, which is no offence of his.
+        last one that is stored now, new or not; (0, b"") when there is none. ``led``: our head is
+        another by them, and still of long ago. ``early``: it ended with a block from the future;
+        one clock is wrong, maybe ours, which is no offence of his.
         """
         known = self._peers.get(peer)
-        if known is None:
+        if known is None or known.promised is None:
             return []
+        promised = known.promised
         known.busy_until_ms = now_ms
         climbed = known.more and last[0] > known.cursor[0] and known.stale < STALE_ANSWERS_MAX
         known.cursor = last if known.more else NOWHERE
@@ -151,13 +172,18 @@ class BlockSync:
             known.cursor, known.paused_until_ms = NOWHERE, now_ms + EARLY_MS
         if fresh:
             known.tries = known.stale = 0
+        if led:
             known.believed_until_ms = now_ms + BELIEF_MS
         if fresh or early:
             return []
         known.stale += 1
         if climbed:
             return []
-        if our_height >= known.promised:  # others were faster: the answer is no lie
+        known.called = False
+        if have(promised.head_hash):  # others were faster: the answer is no lie
+            return []
+        if ours.claim >= promised.claim:
+            known.cursor, known.paused_until_ms = NOWHERE, now_ms + REST_MS
             return []
         return ["useless", "lying"] if self._fail(now_ms, known) else ["useless"]
 
@@ -183,16 +209,18 @@ class BlockSync:
         """The peer is gone: release all that it took."""
         self._peers.pop(peer, None)
 
-    def _by_claim(self, now_ms: int, our_height: int) -> list[str]:
-        """Peers worth asking now, those that never failed and claim most first."""
+    def _by_claim(self, now_ms: int, ours: Status) -> list[str]:
+        """Peers worth asking now, those that never failed, are quick and claim most first."""
         free = [
             name
             for name, peer in self._peers.items()
             if peer.busy_until_ms <= now_ms
             and peer.paused_until_ms <= now_ms
-            and peer.ahead(now_ms, our_height)
+            and peer.ahead(now_ms, ours)
         ]
-        return sorted(free, key=lambda n: (self._peers[n].tries, -self._peers[n].height, n))
+        free.sort()
+        free.sort(key=lambda name: self._peers[name].status.claim, reverse=True)
+        return sorted(free, key=lambda name: (self._peers[name].tries, self._peers[name].slow))
 
     def _fail(self, now_ms: int, peer: _Peer) -> bool:
         """Count a failure; whether that was one too many."""

@@ -6,8 +6,9 @@ Rules that bind this file (DESIGN 7; "Eclipse attacks", eprint 2015/263 and 2018
 * Hearsay displaces hearsay only: each network that tells us addresses has its own bounded share,
   and a full book takes from the largest share. What we have reached ourselves is kept apart.
 * Only what was reached goes to disk, so a restart forgets hearsay.
-* A failed address waits REDIAL_MS, doubling, a trusted one REDIAL_TRUSTED_MS; a name is dialled
-  only if the operator gave it.
+* A connection that stood and broke is dialled again within REDIAL_LOST_MS, by draw, because a
+  delegate must be back within a slot or two. A failed address waits REDIAL_KNOWN_MS, doubling,
+  hearsay REDIAL_MS; a name is dialled only if the operator gave it.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,10 +32,12 @@ DIALS_MAX: Final = 8  # at a time
 DIAL_MS_MAX: Final = 30_000
 REDIAL_MS: Final = 30_000
 REDIAL_MS_MAX: Final = 3_600_000
-REDIAL_TRUSTED_MS: Final = 2_000  # bootstrap and anchors
-REDIAL_TRUSTED_MS_MAX: Final = 60_000
+REDIAL_KNOWN_MS: Final = 1_000  # trusted or reached before
+REDIAL_TRUSTED_MS_MAX: Final = 10_000  # bootstrap and anchors: who is cut off is back soon
+REDIAL_LOST_MS: Final = 500
+STOOD_MS: Final = 10_000  # what a connection must have lasted to be dialled again at once
 FAILURES_MAX: Final = 3  # in a row, then hearsay is dropped
-FAILURES_REACHED_MAX: Final = 12  # then what was reached is dropped: after six hours
+FAILURES_REACHED_MAX: Final = 17  # then what was reached is dropped: after six hours
 _RECORD: Final = (1, UINT, Uint(1))
 _RECORD_BYTES_MAX: Final = 16
 _MASK: Final = 2**64 - 1
@@ -79,6 +82,7 @@ class AddressBook:
         self._entries: dict[str, _Entry] = {}
         self._shares: dict[str, dict[str, None]] = {}  # network -> hearsay, oldest first
         self._hearsay = 0  # addresses in all shares
+        self._lost: dict[str, int] = {}  # address -> when to dial it again, of the last second
         self._dialling: dict[str, int] = {}  # address -> when it is given up
         for key, raw in records:
             entry = _loaded(key, raw)
@@ -142,6 +146,7 @@ class AddressBook:
         """
         for text in [text for text, until_ms in self._dialling.items() if until_ms <= now_ms]:
             self._postpone(now_ms, text)
+        self._lost = {text: due_ms for text, due_ms in self._lost.items() if due_ms > now_ms}
         chosen: list[str] = []
         if slots.outbound() >= OUTBOUND_RESERVED:
             return chosen
@@ -177,11 +182,28 @@ class AddressBook:
             self._leave_share(entry)
             puts = self._forget_oldest_reached()
         entry.share = ""
-        entry.reached, entry.success_ms, entry.failures = True, now_ms, 0
-        entry.due_ms = now_ms + REDIAL_MS
+        entry.reached, entry.success_ms = True, now_ms
         anchors = sum(other.anchor for other in self._entries.values())
         entry.anchor = entry.anchor or (anchors < ANCHORS_MAX and not entry.bootstrap)
         return puts | _record(entry)
+
+    def on_lost(self, now_ms: int, text: str, draw: int) -> None:
+        """The connection to the address, which had said hello, has ended; ``draw``: any number."""
+        entry = self._entries.get(text)
+        if entry is None:
+            return
+        if now_ms < entry.success_ms + STOOD_MS:
+            most = REDIAL_TRUSTED_MS_MAX if entry.trusted else REDIAL_MS
+            entry.due_ms = now_ms + min(REDIAL_KNOWN_MS << min(entry.failures, 32), most)
+            entry.failures += 1
+        else:
+            entry.due_ms = now_ms + draw % REDIAL_LOST_MS
+            entry.failures = 0
+            self._lost[text] = entry.due_ms
+
+    def returning(self, now_ms: int) -> bool:
+        """Whether ``to_dial`` is to be asked now, before the next slot: a connection broke."""
+        return any(due_ms <= now_ms for due_ms in self._lost.values())
 
     def on_crossed(self, text: str) -> None:
         """The peer at the address has called us meanwhile: the dial is over and did not fail."""
@@ -223,9 +245,8 @@ class AddressBook:
     def _postpone(self, now_ms: int, text: str) -> None:
         self._dialling.pop(text, None)
         entry = self._entries[text]
-        first, most = REDIAL_MS, REDIAL_MS_MAX
-        if entry.trusted:
-            first, most = REDIAL_TRUSTED_MS, REDIAL_TRUSTED_MS_MAX
+        first = REDIAL_KNOWN_MS if entry.trusted or entry.reached else REDIAL_MS
+        most = REDIAL_TRUSTED_MS_MAX if entry.trusted else REDIAL_MS_MAX
         entry.due_ms = now_ms + min(first << min(entry.failures, 32), most)
         entry.failures += 1
 

@@ -1,33 +1,42 @@
 """The flood: who has seen what, what is wanted from whom, and what leaves next.
 
 Rules that bind this file (DESIGN 7):
-* Blocks up to PUSH_BYTES_MAX are pushed whole to peers that have not been seen to have them;
-  larger ones, transactions and vertices are announced by id and fetched.
+* Votes and certificates are the business of ``Express`` and leave at once. Blocks up to
+  PUSH_BYTES_MAX are pushed whole to peers that have not been seen to have them; larger ones,
+  transactions and vertices are announced by id and fetched.
 * One peer at a time is asked for an id. It has FETCH_MS_MAX; then the next that announced it.
   When nobody is left the id is forgotten: the next tips bring it back.
-* Nothing is sent at once. ``flush`` gives the batches, lane by lane (votes, blocks, transactions,
-  vertices), so that a flood of readings never stands before a block.
+* A block that a certificate names is mostly on its way: it is fetched if it is MENTION_MS late.
+* Nothing else is sent at once. ``flush`` gives the batches, lane by lane (votes, certificates,
+  blocks, transactions, vertices), so that a flood of readings never stands before a block.
 * All that one peer can make us remember is bounded and released by ``forget``.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Final, TypeAlias
 
+from dipnet.p2p.express import Express
 from dipnet.p2p.messages import (
+    FETCHED,
     IDS_MAX,
     ITEMS_MAX,
+    PUSHED,
     Announce,
     Fetch,
+    Have,
     Items,
     Lane,
+    Outgoing,
     Tips,
     Vertices,
     encode,
 )
+from dipnet.p2p.seen import Seen
 
 FETCH_MS_MAX: Final = 2_000
+MENTION_MS: Final = 300
 OFFERS_MAX: Final = 5_000  # ids that one peer announced and we still want (Bitcoin Core's number)
 IN_FLIGHT_MAX: Final = 1_024  # ids asked of one peer at a time
 ANNOUNCERS_MAX: Final = 8  # peers remembered as next to ask for one id
@@ -36,47 +45,23 @@ BATCH_BYTES_MAX: Final = 256 << 10  # of one frame of answers, unless one item i
 ANSWER_BYTES_MAX: Final = 8 << 20  # of answers queued for one peer between two flushes
 ID_BYTES: Final = 34  # an id on the wire
 # Ids of one generation; two are kept. What falls out is at worst announced twice.
-SEEN_MAX: Final = {Lane.VOTE: 1_024, Lane.BLOCK: 128, Lane.TX: 4_096, Lane.VERTEX: 8_192}
-
-Outgoing: TypeAlias = tuple[str, str, bytes]
-"""Peer, protocol, frame: the arguments of ``Send``."""
-
-Have: TypeAlias = Callable[[bytes], bool]
-"""Whether the item of an id is here, or is being verified."""
+SEEN_MAX: Final = {Lane.BLOCK: 128, Lane.TX: 4_096, Lane.VERTEX: 8_192}
 
 _Key: TypeAlias = tuple[Lane, bytes]
 
 
-class Seen:
-    """Ids that a peer has or was told of: the last ``most`` to twice ``most`` of them."""
-
-    __slots__ = ("_most", "_new", "_old")
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._new: set[bytes] = set()
-        self._old: set[bytes] = set()
-
-    def __contains__(self, id_: bytes) -> bool:
-        return id_ in self._new or id_ in self._old
-
-    def __len__(self) -> int:
-        return len(self._new) + len(self._old)
-
-    def add(self, id_: bytes) -> None:
-        """Remember ``id_``; the older generation goes when the newer is full."""
-        if len(self._new) >= self._most:
-            self._old, self._new = self._new, set()
-        self._new.add(id_)
-
-
 @dataclass(slots=True)
 class _Want:
-    """One id that we lack. ``asked`` is empty while every announcer has its hands full."""
+    """One id that we lack. ``asked`` is empty while every announcer has its hands full, or while
+    it was only mentioned."""
 
     asked: str = ""
     deadline_ms: int = 0
     others: list[str] = field(default_factory=list)
+
+
+def _by_lane() -> dict[Lane, list[bytes]]:
+    return {lane: [] for lane in FETCHED}
 
 
 @dataclass(slots=True)
@@ -90,36 +75,40 @@ class _Peer:
     waiting: dict[_Key, None] = field(default_factory=dict)  # of offers: to ask when room is
     in_flight: int = 0
     answer_bytes: int = 0
-    frames: dict[Lane, list[bytes]] = field(default_factory=lambda: {lane: [] for lane in Lane})
-    fetch: dict[Lane, list[bytes]] = field(default_factory=lambda: {lane: [] for lane in Lane})
-    tell: dict[Lane, list[bytes]] = field(default_factory=lambda: {lane: [] for lane in Lane})
+    frames: dict[Lane, list[bytes]] = field(default_factory=_by_lane)
+    fetch: dict[Lane, list[bytes]] = field(default_factory=_by_lane)
+    tell: dict[Lane, list[bytes]] = field(default_factory=_by_lane)
 
 
 class Gossip:
     """The flood of one node. A peer takes part from ``join`` to ``forget``; others are ignored."""
 
     def __init__(self) -> None:
+        self.express = Express()
         self._peers: dict[str, _Peer] = {}
         self._wants: dict[_Key, _Want] = {}
         self._asked: dict[_Key, _Want] = {}  # those of _wants that are in flight, by deadline
+        self._later: dict[_Key, int] = {}  # those that were only mentioned: when to ask, in order
         self._mail: dict[tuple[Lane, str], None] = {}  # lanes of peers for whom something waits
         self._queued_bytes = 0
 
     @property
     def queued_bytes(self) -> int:
-        """What waits for ``flush``, about: flush early when it is much."""
+        """What waits for ``flush`` and may wait, about: flush early when it is much."""
         return self._queued_bytes
 
     def join(self, peer: str) -> None:
         """The peer has said hello."""
         self._peers.setdefault(peer, _Peer())
+        self.express.join(peer)
 
     def forget(self, now_ms: int, peer: str) -> None:
         """The peer is gone: release all that it took, ask others for what it owed."""
         gone = self._peers.pop(peer, None)
         if gone is None:
             return
-        for lane in Lane:
+        self.express.forget(peer)
+        for lane in FETCHED:
             self._mail.pop((lane, peer), None)
         for key in gone.offers:
             want = self._wants[key]
@@ -129,6 +118,7 @@ class Gossip:
                 want.others.remove(peer)
                 if not want.asked and not want.others:
                     del self._wants[key]
+                    self._later.pop(key, None)
 
     # --- what we have
 
@@ -150,6 +140,9 @@ class Gossip:
 
     def push(self, lane: Lane, id_: bytes, raw: bytes, except_peer: str = "") -> None:
         """Send a whole item to every peer that is not known to have it; announce a large one."""
+        if lane in PUSHED:
+            self.express.push(lane, id_, raw, except_peer)
+            return
         if len(raw) > PUSH_BYTES_MAX:
             self.announce(lane, (id_,), except_peer)
             return
@@ -178,8 +171,8 @@ class Gossip:
         return to.answer_bytes - before
 
     def flush(self) -> list[Outgoing]:
-        """All that waits, as frames: votes of all peers, then blocks, transactions, vertices."""
-        out: list[Outgoing] = []
+        """All that waits, as frames, lane by lane."""
+        out = self.express.flush()
         for lane, name in sorted(self._mail, key=itemgetter(0)):
             peer = self._peers[name]
             out += [(name, "gossip", frame) for frame in _drain(lane, peer)]
@@ -196,7 +189,7 @@ class Gossip:
         peer: str,
         lane: Lane,
         ids: Iterable[bytes],
-        have: Callable[[bytes], bool],
+        have: Have,
     ) -> None:
         """``peer`` has ``ids`` (Announce, Tips, parents of what it sent): queue the fetches."""
         offerer = self._peers.get(peer)
@@ -206,12 +199,12 @@ class Gossip:
         for id_ in ids:
             seen.add(id_)
             key = (lane, id_)
-            if key in offerer.offers or len(offerer.offers) >= OFFERS_MAX or have(id_):
+            want = self._offer(offerer, key, have)
+            if want is None and key in self._later and key in offerer.offers:
+                want = self._wants[key]  # the peer had mentioned it: now it has it
+                want.others.remove(peer)
+            if want is None:
                 continue
-            want = self._wants.setdefault(key, _Want())
-            if len(want.others) >= ANNOUNCERS_MAX:
-                continue
-            offerer.offers[key] = None
             if not want.asked and offerer.in_flight < IN_FLIGHT_MAX:
                 self._ask(now_ms, key, want, peer)
                 continue
@@ -219,8 +212,46 @@ class Gossip:
             if not want.asked:
                 offerer.waiting[key] = None
 
+    def on_mention(
+        self,
+        now_ms: int,
+        peer: str,
+        lane: Lane,
+        ids: Iterable[bytes],
+        have: Have,
+    ) -> None:
+        """``peer`` spoke of ``ids`` (a certificate of a block): ask it in MENTION_MS, if we still
+        lack them. It need not have them."""
+        offerer = self._peers.get(peer)
+        if offerer is None:
+            return
+        for id_ in ids:
+            key = (lane, id_)
+            want = self._offer(offerer, key, have)
+            if want is None:
+                continue
+            if not want.asked:
+                if not want.others:
+                    self._later[key] = now_ms + MENTION_MS
+                elif key not in self._later:
+                    offerer.waiting[key] = None
+            want.others.append(peer)
+
+    def _offer(self, offerer: _Peer, key: _Key, have: Have) -> _Want | None:
+        """The want to which a peer's offer is new and welcome; it is noted as his."""
+        if key in offerer.offers or len(offerer.offers) >= OFFERS_MAX or have(key[1]):
+            return None
+        want = self._wants.setdefault(key, _Want())
+        if len(want.others) >= ANNOUNCERS_MAX:
+            return None
+        offerer.offers[key] = None
+        return want
+
     def on_items(self, now_ms: int, peer: str, lane: Lane, ids: Iterable[bytes]) -> None:
         """``ids`` came from ``peer`` and are good: nobody else need send them."""
+        if lane in PUSHED:
+            self.express.on_good(peer, lane, ids)
+            return
         sender = self._peers.get(peer)
         freed: dict[str, None] = {}
         for id_ in ids:
@@ -230,6 +261,7 @@ class Gossip:
             want = self._wants.pop(key, None)
             if want is None:
                 continue
+            self._later.pop(key, None)
             for name in want.others:
                 self._release(name, key)
             if want.asked:
@@ -249,7 +281,12 @@ class Gossip:
         self._ask_waiting(now_ms, peer)
 
     def on_tick(self, now_ms: int) -> dict[str, int]:
-        """Ask others for what is overdue; how many ids each silent peer owed."""
+        """Ask for what was mentioned, and others for what is overdue; how many ids each silent
+        peer owed."""
+        while self._later and next(iter(self._later.values())) <= now_ms:
+            key = next(iter(self._later))
+            del self._later[key]
+            self._ask_next(now_ms, key, self._wants[key])
         silent: dict[str, int] = {}
         while self._asked:
             key, want = next(iter(self._asked.items()))
@@ -266,6 +303,7 @@ class Gossip:
         return len(self._wants)
 
     def _ask(self, now_ms: int, key: _Key, want: _Want, peer: str) -> None:
+        self._later.pop(key, None)
         asked = self._peers[peer]
         want.asked = peer
         want.deadline_ms = now_ms + FETCH_MS_MAX
@@ -284,6 +322,10 @@ class Gossip:
     def _ask_another(self, now_ms: int, key: _Key, want: _Want) -> None:
         del self._asked[key]
         want.asked = ""
+        self._ask_next(now_ms, key, want)
+
+    def _ask_next(self, now_ms: int, key: _Key, want: _Want) -> None:
+        """Ask the first announcer that has room, or wait for one, or give up."""
         for name in want.others:
             if self._peers[name].in_flight < IN_FLIGHT_MAX:
                 want.others.remove(name)

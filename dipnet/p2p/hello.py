@@ -8,15 +8,15 @@ Rules that bind this file (DESIGN 7, devp2p's Hello and eth Status):
   by what they deliver.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Final
 
 from dipnet.errors import Invalid
 from dipnet.p2p.messages import LISTEN_MAX, Hello, Status, encode
 
 HELLO_MS_MAX: Final = 10_000
-CAPABILITIES: Final = ("gossip/1", "sync/1", "peers/1")
-REQUIRED: Final = ("gossip/1", "sync/1")
+CAPABILITIES: Final = ("gossip/1", "votes/1", "sync/1", "peers/1")
+REQUIRED: Final = ("gossip/1", "votes/1", "sync/1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +55,9 @@ class Hellos:
                 chain_id=self._chain_id,
                 genesis_hash=self._genesis_hash,
                 capabilities=CAPABILITIES,
-                head_height=status.head_height,
-                head_hash=status.head_hash,
-                final_height=status.final_height,
-                dag_count=status.dag_count,
-                dag_sum=status.dag_sum,
                 listen=listen[:LISTEN_MAX],
                 nonce=self._nonce,
+                **asdict(status),
             )
         )
 
@@ -82,9 +78,7 @@ class Hellos:
         del self._deadline_ms[peer]
         greeting = Greeting(hello.version, shared, hello.listen)
         self._greetings[peer] = greeting
-        self._standing[peer] = Status(
-            hello.head_height, hello.head_hash, hello.final_height, hello.dag_count, hello.dag_sum
-        )
+        self._standing[peer] = hello.status
         return greeting
 
     def on_status(self, peer: str, status: Status) -> None:

@@ -3,15 +3,15 @@
 Rules that bind this file (DESIGN 7, specs/bytes.md "Records"):
 * A message is the record ``[1, kind, field, ...]``; its row names the class, the protocol and the
   shape of each field. Whatever else arrives is ``Invalid("peer_message")``.
-* Length is refused before parsing, counts while parsing. Blocks, transactions and vertices stay
-  opaque bytes here and their ids 32 bytes: this room is blind to what they mean.
+* Length is refused before parsing, counts while parsing. Votes, certificates, blocks, transactions
+  and vertices stay opaque bytes here and their ids 32 bytes: this room is blind to what they mean.
 * Text from a peer is short and printable ASCII, because it ends in logs and in JSON.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from enum import IntEnum
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from dipnet.codec import TEXT, UINT, Bin, Many, Record, Shape, Uint, pack, unpack
 from dipnet.errors import Invalid
@@ -24,8 +24,13 @@ IDS_MAX: Final = 4096  # of one Announce, Fetch or Tips
 LOCATOR_MAX: Final = 64  # hashes or ids, exponentially back: 2^64 records need no more
 ITEMS_MAX: Final = 4096  # of one Items, Blocks or Vertices
 ITEM_BYTES_MAX: Final = 9 << 20  # a block body of 8 MiB with its certificate and frontier
+VOTES_MAX: Final = 256  # of one Votes: two of each of 101 delegates
+VOTE_BYTES_MAX: Final = 160
+CERTIFICATES_MAX: Final = 8  # of one Certificates
+CERTIFICATE_BYTES_MAX: Final = 8192
 FRAME_BYTES_MAX: Final[dict[str, int]] = {
     "hello": 8 << 10,
+    "votes": 72 << 10,
     "gossip": 10 << 20,
     "sync": 10 << 20,
     "peers": 32 << 10,
@@ -35,41 +40,91 @@ FRAME_BYTES_MAX: Final[dict[str, int]] = {
 class Lane(IntEnum):
     """What gossip carries, in the order in which it leaves (DESIGN 7: votes first).
 
-    ``VOTE`` is reserved: no message carries it yet.
+    Votes and certificates are pushed whole on a stream of their own; the others share one.
     """
 
     VOTE = 0
-    BLOCK = 1
-    TX = 2
-    VERTEX = 3
+    CERTIFICATE = 1
+    BLOCK = 2
+    TX = 3
+    VERTEX = 4
+
+
+PUSHED: Final = (Lane.VOTE, Lane.CERTIFICATE)  # never announced, never fetched
+FETCHED: Final = (Lane.BLOCK, Lane.TX, Lane.VERTEX)
+
+Outgoing: TypeAlias = tuple[str, str, bytes]
+"""Peer, protocol, frame: the arguments of ``Send``."""
+
+Have: TypeAlias = Callable[[bytes], bool]
+"""Whether the item of an id is here, or is being verified."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Where the sender stands; sent each slot. Equal ``dag_sum``: both have the same vertices.
+
+    ``safe_epoch`` and ``safe_slot`` rank the highest prevote certificate that it knows, ``time_ms``
+    is its clock (Unix time) at sending.
+    """
+
+    head_height: int
+    head_hash: bytes
+    final_height: int
+    final_hash: bytes
+    safe_epoch: int
+    safe_slot: int
+    dag_count: int
+    dag_sum: int
+    time_ms: int
+
+    @property
+    def claim(self) -> tuple[int, int, int]:
+        """How good the head is: compares as fork choice does, as far as peers tell."""
+        return self.safe_epoch, self.safe_slot, self.head_height
 
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """First message of both sides. ``nonce`` (8 bytes) is ours alone: its echo is a self-dial."""
+    """First message of both sides: who the sender is, then where it stands, as in ``Status``.
+
+    ``nonce`` (8 bytes) is ours alone: its echo is a self-dial.
+    """
 
     version: str
     chain_id: int
     genesis_hash: bytes
     capabilities: tuple[str, ...]
+    listen: tuple[str, ...]
+    nonce: bytes
     head_height: int
     head_hash: bytes
     final_height: int
+    final_hash: bytes
+    safe_epoch: int
+    safe_slot: int
     dag_count: int
     dag_sum: int
-    listen: tuple[str, ...]
-    nonce: bytes
+    time_ms: int
+
+    @property
+    def status(self) -> Status:
+        """Where the sender stands."""
+        return Status(*(getattr(self, field.name) for field in fields(Status)))
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
-    """Where the sender stands; sent each slot. Equal ``dag_sum``: both have the same vertices."""
+class Votes:
+    """Whole votes, VOTES_MAX at most."""
 
-    head_height: int
-    head_hash: bytes
-    final_height: int
-    dag_count: int
-    dag_sum: int
+    raws: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """Whole certificates, CERTIFICATES_MAX at most."""
+
+    raws: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +138,14 @@ class Announce:
 @dataclass(frozen=True, slots=True)
 class Fetch:
     """The sender wants these ids."""
+
+    lane: Lane
+    ids: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """The sender has not got these ids, which it was to give: ask another at once."""
 
     lane: Lane
     ids: tuple[bytes, ...]
@@ -179,8 +242,11 @@ class Peers:
 Message = (
     Hello
     | Status
+    | Votes
+    | Certificates
     | Announce
     | Fetch
+    | Absent
     | Items
     | Vertices
     | Tips
@@ -231,12 +297,13 @@ def _lane_of(*allowed: Lane) -> Callable[[int], Lane]:
 _NUMBER = _Field(UINT, _same)
 _HASH = _Field(Bin(32), _same)
 _FLAG = _Field(Uint(1), bool)
-_ANY_LANE = _Field(UINT, _lane_of(Lane.BLOCK, Lane.TX, Lane.VERTEX))
+_ANY_LANE = _Field(UINT, _lane_of(*FETCHED))
 _ITEM_LANE = _Field(UINT, _lane_of(Lane.BLOCK, Lane.TX))
 _IDS = _Field(Many(Bin(32), IDS_MAX), tuple)
 _LOCATOR = _Field(Many(Bin(32), LOCATOR_MAX), tuple)
 _RAWS = _Field(Many(Bin(1, ITEM_BYTES_MAX), ITEMS_MAX), tuple)
 _WIRE = _Field(Bin(0, FRAME_BYTES_MAX["sync"]), _same)
+_STATUS = (_NUMBER, _HASH, _NUMBER, _HASH, *(_NUMBER,) * 5)
 
 # protocol -> kind -> (class, its fields in wire order)
 _TABLE: Final[dict[str, dict[int, tuple[type[Any], tuple[_Field, ...]]]]] = {
@@ -248,16 +315,16 @@ _TABLE: Final[dict[str, dict[int, tuple[type[Any], tuple[_Field, ...]]]]] = {
                 _NUMBER,
                 _HASH,
                 _Field(Many(TEXT(32), CAPABILITIES_MAX), _texts),
-                _NUMBER,
-                _HASH,
-                _NUMBER,
-                _NUMBER,
-                _NUMBER,
                 _Field(Many(TEXT(ADDRESS_BYTES_MAX), LISTEN_MAX), _texts),
                 _Field(Bin(8), _same),
+                *_STATUS,
             ),
         ),
-        1: (Status, (_NUMBER, _HASH, _NUMBER, _NUMBER, _NUMBER)),
+        1: (Status, _STATUS),
+    },
+    "votes": {
+        0: (Votes, (_Field(Many(Bin(1, VOTE_BYTES_MAX), VOTES_MAX), tuple),)),
+        1: (Certificates, (_Field(Many(Bin(1, CERTIFICATE_BYTES_MAX), CERTIFICATES_MAX), tuple),)),
     },
     "gossip": {
         0: (Announce, (_ANY_LANE, _IDS)),
@@ -265,6 +332,7 @@ _TABLE: Final[dict[str, dict[int, tuple[type[Any], tuple[_Field, ...]]]]] = {
         2: (Items, (_ITEM_LANE, _RAWS)),
         3: (Vertices, (_NUMBER, _WIRE)),
         4: (Tips, (_IDS,)),
+        5: (Absent, (_ANY_LANE, _IDS)),
     },
     "sync": {
         0: (GetBlocks, (_NUMBER, _LOCATOR, _NUMBER)),
@@ -288,7 +356,7 @@ _KIND_OF: Final = {
     for protocol, kinds in _TABLE.items()
     for kind, (cls, _) in kinds.items()
 }
-_KIND_AT: Final = 2  # array header, version, kind: one byte each in canonical msgpack
+_LONG: Final = b"\xdc"  # begins a record of more than 15 elements: 3 bytes, not 1 (msgpack)
 
 
 def protocol_of(message: Message) -> str:
@@ -306,7 +374,8 @@ def decode(protocol: str, data: bytes) -> Message:
     """The message in ``data``; ``Invalid("peer_message")`` for any other bytes."""
     if len(data) > FRAME_BYTES_MAX.get(protocol, 0):
         raise Invalid("peer_message", f"{len(data)} bytes are too many for {protocol}")
-    kind = data[_KIND_AT] if len(data) > _KIND_AT else -1
+    kind_at = 4 if data[:1] == _LONG else 2  # behind the header and the version
+    kind = data[kind_at] if len(data) > kind_at else -1
     shape = _SHAPES.get(protocol, {}).get(kind)
     if shape is None:
         raise Invalid("peer_message", f"{protocol} has no kind {kind}")

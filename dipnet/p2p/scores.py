@@ -1,4 +1,4 @@
-"""What a peer has done to us: points, bans, and how many bytes it may still send.
+"""What a peer has done to us: points, bans, and how much it may still send and have verified.
 
 Rules that bind this file (DESIGN 7, research on reth, gossipsub 1.1 and Bitcoin Core):
 * An offence is a row of OFFENCES. At SCORE_MIN the peer id and its site (IPv4 address, IPv6 /64)
@@ -20,6 +20,7 @@ OFFENCES: Final[dict[str, int]] = {
     "invalid_block": -50,
     "lying": -30,  # sync answers that led nowhere, too many
     "network": -20,  # another chain or genesis: somebody's mistake, mostly
+    "bad_certificate": -50,  # it cost us a quorum of signatures
     "bad_signature": -20,  # per item
     "invalid_item": -10,  # a transaction or vertex that breaks a rule, per item
     "useless": -10,  # a sync answer that led nowhere
@@ -27,7 +28,11 @@ OFFENCES: Final[dict[str, int]] = {
     "unasked": -5,  # an answer to no question, a second hello: right form, wrong time
     "silent": -1,  # did not answer in time
     "rate": -1,  # a message over the byte limit
+    "untimely": -1,  # of another epoch or slot than ours: one of us is behind, or a clock is wrong
 }
+LENIENT: Final = {"untimely": -50}
+"""Offences of whoever is honest and meets us when we are wrong: how low they bring a score at most.
+Alone they ban nobody."""
 BAN_MS_MIN: Final = 3_600_000
 BAN_MS_MAX: Final = 86_400_000
 BANS_MAX: Final = 10_000
@@ -35,6 +40,9 @@ PAST_MAX: Final = 10_000  # scores of peers that are gone
 RATE_BYTES_PER_S: Final = 32 << 20
 BURST_BYTES: Final = 64 << 20
 MESSAGE_BYTES: Final = 512  # what a message costs beside its own bytes
+# Of votes and certificates, 64 to 128 bytes a signature: 101 delegates sign 202 votes a slot.
+VERIFY_BYTES_PER_S: Final = 128 << 10
+VERIFY_BURST_BYTES: Final = 512 << 10
 
 
 @dataclass(slots=True)
@@ -58,7 +66,7 @@ class _Ban:
 
 @dataclass(slots=True)
 class Bucket:
-    """A token bucket of bytes: may go below zero by one message, then waits. Thousandths inside."""
+    """A token bucket: may go below zero by one message, then waits. Thousandths inside."""
 
     rate: int
     burst: int
@@ -73,12 +81,12 @@ class Bucket:
         return self.level > 0
 
     def take(self, size: int) -> None:
-        """``size`` bytes have passed."""
+        """So many tokens have passed."""
         self.level -= size * 1000
 
 
 class Scores:
-    """Points, bans and byte buckets of all peers.
+    """Points, bans and buckets of all peers.
 
     ``local`` is for test networks: loopback is never banned as a site.
     """
@@ -92,17 +100,22 @@ class Scores:
         self._bans: dict[str, _Ban] = {}
         self._received: dict[str, Bucket] = {}
         self._served: dict[str, Bucket] = {}
+        self._verified: dict[str, Bucket] = {}
 
     def on_connected(self, now_ms: int, peer: str) -> None:
         """Give the peer its buckets, and the score that it left with."""
         self._scores[peer] = self._past.pop(peer, _Score(0, now_ms))
         self._received[peer] = Bucket(self._rate, self._burst, self._burst * 1000, now_ms)
         self._served[peer] = Bucket(self._rate, self._burst, self._burst * 1000, now_ms)
+        self._verified[peer] = Bucket(
+            VERIFY_BYTES_PER_S, VERIFY_BURST_BYTES, VERIFY_BURST_BYTES * 1000, now_ms
+        )
 
     def forget(self, now_ms: int, peer: str) -> None:
         """The peer is gone: release all but a bad score."""
         self._received.pop(peer, None)
         self._served.pop(peer, None)
+        self._verified.pop(peer, None)
         score = self._scores.pop(peer, None)
         if score is not None and score.settle(now_ms) < 0:
             self._remember(peer, score)
@@ -119,6 +132,13 @@ class Scores:
         bucket = self._received.get(peer)
         if bucket is not None:
             bucket.take(size)
+
+    def on_verify(self, now_ms: int, peer: str, size: int) -> None:
+        """Votes of ``size`` bytes are to be verified; ``Invalid("peer_limit")``: no (``rate``)."""
+        bucket = self._verified.get(peer)
+        if bucket is None or not bucket.open(now_ms):
+            raise Invalid("peer_limit", "too many signatures in too short a time")
+        bucket.take(size)
 
     def may_serve(self, now_ms: int, peer: str) -> bool:
         """Whether the peer's questions may be answered now: a question is small, answers large."""
@@ -138,7 +158,8 @@ class Scores:
         """
         score = self._scores.get(peer) or self._remember(peer, _Score(0, now_ms))
         score.settle(now_ms)
-        score.points += OFFENCES[offence] * times
+        lowest = min(score.points, LENIENT.get(offence, SCORE_MIN))
+        score.points = max(score.points + OFFENCES[offence] * times, lowest)
         if score.points > SCORE_MIN:
             return False
         score.points = 0  # the ban stands for them now

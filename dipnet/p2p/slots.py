@@ -2,7 +2,8 @@
 
 Rules that bind this file (DESIGN 7, go-ethereum's and Bitcoin Core's numbers): PEERS_MAX in all, of
 which OUTBOUND_RESERVED are never given to those that call us; few from one address and one
-subnet. ``local`` is for test networks: loopback is exempt.
+subnet. Who lost its connection comes back at once: a site may call CALLS_BURST times, then once in
+CALL_AGAIN_MS. ``local`` is for test networks: loopback is exempt.
 """
 
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ PEERS_MAX: Final = 50
 OUTBOUND_RESERVED: Final = 17  # at least a third
 PEERS_PER_SITE_MAX: Final = 2
 PEERS_PER_SUBNET_MAX: Final = 10
-CALL_AGAIN_MS: Final = 30_000  # one inbound connection a site in this time
+CALL_AGAIN_MS: Final = 30_000  # one more inbound connection a site in this time
+CALLS_BURST: Final = 4
 CALLERS_MAX: Final = 4_096
 
 
@@ -35,7 +37,8 @@ class Slots:
     def __init__(self, local: bool) -> None:
         self._local = local
         self._links: dict[str, Link] = {}
-        self._called_ms: dict[str, int] = {}  # site -> when it last got in, oldest first
+        # site -> when it will have all its calls again; the longest silent first
+        self._called_ms: dict[str, int] = {}
 
     def admit(self, now_ms: int, peer: str, address: str) -> None:
         """Let an inbound connection in, else ``Invalid("peer_limit")``. Then ``on_connected``."""
@@ -49,11 +52,11 @@ class Slots:
             return
         if not self.room_for(host):
             raise Invalid("peer_limit", "too many connections from this network")
-        last_ms = self._called_ms.get(site(host))
-        if last_ms is not None and now_ms < last_ms + CALL_AGAIN_MS:
+        rested_ms = max(self._called_ms.get(site(host), 0), now_ms) + CALL_AGAIN_MS
+        if rested_ms > now_ms + CALLS_BURST * CALL_AGAIN_MS:
             raise Invalid("peer_limit", "calling again too soon")
         self._called_ms.pop(site(host), None)
-        self._called_ms[site(host)] = now_ms
+        self._called_ms[site(host)] = rested_ms
         if len(self._called_ms) > CALLERS_MAX:
             del self._called_ms[next(iter(self._called_ms))]
 

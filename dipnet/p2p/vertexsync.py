@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from dipnet.errors import Invalid
-from dipnet.p2p.gossip import Outgoing
 from dipnet.p2p.messages import (
     LOCATOR_MAX,
     GetVertices,
     Located,
     LocateVertices,
+    Outgoing,
     VertexRange,
     encode,
 )

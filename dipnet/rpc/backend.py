@@ -12,6 +12,8 @@ from dipnet.dag.graph import Dag
 from dipnet.errors import Invalid
 from dipnet.genesis import Genesis
 from dipnet.rpc.feed import Feed, Topic
+from dipnet.voting import Voting
+from dipnet.watch import FinalityWatch
 
 Accepted = tuple[bytes, str]
 """Id (32 bytes) and, for a vertex, "accepted", "pending" or "known"."""
@@ -29,10 +31,17 @@ class Backend(Protocol):
     @property
     def dag(self) -> Dag: ...
     @property
+    def voting(self) -> Voting: ...
+    @property
+    def finality(self) -> FinalityWatch: ...
+    @property
     def peer_id(self) -> str: ...
 
     def now_ms(self) -> int:
         """Wall clock, milliseconds since 1970."""
+
+    def clock_offset_ms(self) -> int | None:
+        """How far the clocks of peers are ahead of ours, None while nobody says."""
 
     def started_ms(self) -> int:
         """``now_ms`` when the node started."""
@@ -62,7 +71,7 @@ class Backend(Protocol):
         that a client has seen. Raises ``Invalid`` ("stopping")."""
 
     def subscribe(self, topic: Topic) -> Feed:
-        """A bounded queue of what is published on ``topic``: Block, Tx or Vertex."""
+        """A bounded queue of what is published on ``topic``: Block, Header, Tx or Vertex."""
 
     def failed(self, error: Exception) -> None:
         """A bug or ``Corrupt`` met while answering; the daemon decides what it ends."""

@@ -1,74 +1,200 @@
-"""The ``dpos_`` methods: who the delegates are and who leads which slot."""
+"""The ``dpos_`` methods about the protocol's run: who leads when, and how finality goes.
+
+What is asked of the contract is in ``delegates.py``.
+"""
 
 from typing import Final
 
 from dipnet.codec import to_hex
-from dipnet.consensus.schedule import epoch_of, slot_at, slot_start_ms
+from dipnet.consensus import candidates, finality, rules
+from dipnet.consensus.epochs import Epoch
+from dipnet.consensus.header import Header
+from dipnet.consensus.schedule import shuffle, slot_at, slot_start_ms
+from dipnet.consensus.tally import Statement
+from dipnet.crypto import address as key_address
 from dipnet.crypto import checksum
 from dipnet.errors import Invalid
+from dipnet.rpc import lookup
 from dipnet.rpc.backend import Backend
 from dipnet.rpc.method import Method, Param
 from dipnet.rpc.params import between
 from dipnet.rpc.views import View
+from dipnet.watch import lagging
 
 SCHEDULE_SLOTS_MAX: Final = 10_000
+LATENCY_PERCENTS: Final = (50, 99)
 
 
-def _current_epoch(backend: Backend) -> int:
-    return epoch_of(backend.genesis, slot_at(backend.genesis, backend.now_ms()))
+def slot_now(backend: Backend) -> int:
+    """The slot that runs, by the parameters in force."""
+    return slot_at(backend.chain.parameters, backend.now_ms())
 
 
-def delegates(backend: Backend) -> list[View]:
-    active = set(backend.chain.schedule.members)
-    return [
-        {
-            "name": delegate.name,
-            "address": checksum(delegate.address),
-            "publicKey": to_hex(delegate.public_key),
-            "active": delegate.address in active,
-        }
-        for delegate in backend.genesis.delegates
-    ]
+def backoff_step(backend: Backend) -> int:
+    """Every how many slots a block may stand on the head now."""
+    unfinal = slot_now(backend) - rules.links_of(backend.chain.head).final[1]
+    return finality.backoff_step(max(unfinal, 0), backend.chain.parameters.backoff_slots)
 
 
-def schedule(backend: Backend, epoch: int) -> View:
-    genesis = backend.genesis
-    current = _current_epoch(backend)
-    if epoch < 0:
-        epoch = current
-    if epoch > current + 1:
-        raise Invalid("not_found", f"the leaders of epoch {epoch} are not known before {epoch - 1}")
-    first = epoch * genesis.epoch_slots
-    last = min(first + genesis.epoch_slots, first + SCHEDULE_SLOTS_MAX) - 1
+def _border(backend: Backend, epoch: Epoch) -> View:
+    header = backend.chain.need(epoch.border.block_id)
+    return {"height": header.height, "hash": to_hex(header.hash), "slot": header.slot}
+
+
+def schedule(backend: Backend, number: int) -> View:
+    epoch = backend.chain.epoch
+    parameters = epoch.parameters
+    border, members, order = _border(backend, epoch), epoch.members, epoch.order
+    first, last = epoch.border.slot + 1, epoch.end_slot
+    if number == epoch.number + 1:  # it begins where this one ends, sooner it never does
+        border, members = {}, epoch.next_members
+        order = shuffle(members.addresses, epoch.next_seed)
+        first, last = last + 1, finality.end_slot(last, parameters.epoch_slots)
+    elif number not in (-1, epoch.number):
+        raise Invalid("not_found", f"epoch {number}; here are {epoch.number} and the next")
+    shown = range(first, min(last + 1, first + SCHEDULE_SLOTS_MAX))
     return {
-        "epoch": epoch,
+        "epoch": epoch.number if number < 0 else number,
+        "border": border or None,
         "firstSlot": first,
         "lastSlot": last,
-        "startMs": slot_start_ms(genesis, first),
-        "slotMs": genesis.slot_ms,
-        # Leaders take turns in this order: slot s belongs to the one at s mod their number.
-        "order": [checksum(address) for address in backend.chain.schedule.order(epoch)],
-        "leaders": [
-            checksum(backend.chain.schedule.leader(slot)) for slot in range(first, last + 1)
-        ],
+        "startMs": slot_start_ms(parameters, first),
+        "slotMs": parameters.slot_ms,
+        "members": [checksum(address) for address in members.addresses],
+        "quorum": members.quorum,
+        # Without back-off slot s belongs to the one at s mod their number.
+        "order": [checksum(address) for address in order],
+        "leaders": [checksum(order[slot % len(order)]) for slot in shown],
     }
+
+
+def _place(header: Header, now_ms: int) -> View:
+    return {
+        "height": header.height,
+        "hash": to_hex(header.hash),
+        "slot": header.slot,
+        "ageMs": max(now_ms - header.timestamp_ms, 0),
+    }
+
+
+def own_address(backend: Backend) -> bytes | None:
+    """The address of this node's delegate; None without one, or before it is registered."""
+    voter = backend.voting.voter
+    if voter is None:
+        return None
+    owner = candidates.owner_of(lookup.contract(backend, "latest"), key_address(voter.public_key))
+    return owner if any(owner) else None
+
+
+def _silence(backend: Backend, member: bool) -> str | None:
+    """Why the node's delegate neither proposes nor votes."""
+    voting = backend.voting
+    if voting.paused:
+        return "paused"
+    return voting.idle or (None if member else "not in the set of this epoch")
+
+
+def _own(backend: Backend) -> View | None:
+    voting, members = backend.voting, backend.chain.epoch.members
+    if voting.voter is None:
+        return None
+    state, address = voting.voter.state, own_address(backend)
+    index = members.index_of_key(voting.voter.public_key)
+    return {
+        "address": None if address is None else checksum(address),
+        "publicKey": to_hex(voting.voter.public_key),
+        "index": index,
+        "voteState": {
+            "epoch": state.epoch,
+            "proposed": state.proposed,
+            "prevoted": state.prevoted,
+            "committed": state.committed,
+        },
+        "paused": voting.paused,
+        "silent": _silence(backend, index is not None),
+    }
+
+
+def status(backend: Backend) -> View:
+    chain, now_ms, slot = backend.chain, backend.now_ms(), slot_now(backend)
+    epoch, watch = chain.epoch, backend.finality
+    links = rules.links_of(chain.head)
+    return {
+        "epoch": epoch.number,
+        "votingEpoch": finality.voting_epoch(epoch.border, links.final[1]),
+        "border": _border(backend, epoch),
+        "endSlot": epoch.end_slot,
+        "slot": slot,
+        "members": len(epoch.members),
+        "quorum": epoch.members.quorum,
+        "head": _place(chain.head, now_ms),
+        "safe": _place(chain.safe, now_ms),
+        "finalized": _place(chain.final, now_ms),
+        "finalityLagSlots": max(slot - chain.final.slot, 0),
+        "unfinalBlocks": chain.head.height - chain.final.height,
+        "certificateLatencyMs": {"blocks": watch.blocks}
+        | {f"p{percent}": watch.latency_ms(percent) for percent in LATENCY_PERCENTS},
+        "backoffStep": backoff_step(backend),
+        "systemOnly": rules.system_only(epoch, slot, links.final[1]),
+        "complaint": lagging(slot, chain.final),
+        "delegate": _own(backend),
+        "clockOffsetMs": backend.clock_offset_ms(),
+    }
+
+
+def _statement(one: Statement) -> View:
+    ballot = one.ballot
+    return {
+        "kind": ballot.kind.name.lower(),
+        "epoch": ballot.epoch,
+        "slot": ballot.slot,
+        "blockId": to_hex(ballot.block_id),
+        "justifySlot": ballot.justify_slot,
+        "signature": to_hex(one.signature),
+    }
+
+
+def evidence(backend: Backend) -> list[View]:
+    return [
+        {
+            "offence": one.name,
+            "signer": checksum(one.signer),
+            "statements": [_statement(one.one), _statement(one.other)],
+        }
+        for one in backend.voting.tally.offences()
+    ]
 
 
 METHODS: Final = (
     Method(
-        "dpos_delegates",
+        "dpos_status",
         (),
-        delegates,
-        "array of objects of name, address, publicKey, active",
-        "Every delegate of genesis, in its order; the active ones take turns.",
+        status,
+        "object of epoch, votingEpoch, border, endSlot, slot, members, quorum, head, safe and "
+        "finalized (height, hash, slot, ageMs), finalityLagSlots, unfinalBlocks, "
+        "certificateLatencyMs (blocks, p50, p99), backoffStep, systemOnly, complaint, delegate "
+        "(null, or address, publicKey, index, voteState, paused, silent), clockOffsetMs",
+        "How finality goes, and this node's delegate. Latency is from the start of a block's slot "
+        "to this node's knowing it final; `silent` says why the delegate neither proposes nor "
+        "votes; `clockOffsetMs` is how far the clocks of peers are ahead of ours.",
     ),
     Method(
         "dpos_schedule",
         (Param("epoch", between(0, 2**53), -1),),
         schedule,
-        "object of epoch, firstSlot, lastSlot, startMs, slotMs, order, leaders",
-        "Leaders of the slots of an epoch, the current one by default; known one epoch ahead. "
-        f"`leaders` holds the first {SCHEDULE_SLOTS_MAX} slots.",
+        "object of epoch, border (null for the next), firstSlot, lastSlot, startMs, slotMs, "
+        "members, quorum, order, leaders",
+        "Who leads the slots of the epoch that runs, or of the next: its set and order are known "
+        "then; it begins at `firstSlot` or, while the last border is not final, later. `leaders` "
+        f"holds the first {SCHEDULE_SLOTS_MAX:,} slots, as they are without back-off.",
         ("not_found",),
+    ),
+    Method(
+        "dpos_evidence",
+        (),
+        evidence,
+        "array of objects of offence (E0 to E3), signer, statements (two of kind, epoch, slot, "
+        "blockId, justifySlot, signature)",
+        "The offences that this node has proof of; `dipnet delegate evidence` sends them.",
     ),
 )

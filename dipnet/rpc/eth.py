@@ -1,4 +1,7 @@
-"""Ethereum's methods (execution-apis), as far as a chain of payments has an answer to them."""
+"""Ethereum's methods (execution-apis) about the node, accounts, fees, and sending.
+
+Blocks, transactions and receipts are in ``blocks``, calls in ``calls``, logs in ``logs``.
+"""
 
 from collections.abc import Sequence
 from typing import Final
@@ -8,29 +11,9 @@ from dipnet.errors import Invalid
 from dipnet.rpc import gas, lookup
 from dipnet.rpc.backend import Accepted, Backend
 from dipnet.rpc.method import Method, Param
-from dipnet.rpc.params import (
-    ADDRESS,
-    BLOCK,
-    BLOCK_NUMBER,
-    CALL,
-    FLAG,
-    HASH,
-    PERCENTILES,
-    RAW_ITEM,
-    BlockRef,
-    ByHash,
-    between,
-)
+from dipnet.rpc.params import ADDRESS, BLOCK, BLOCK_NUMBER, PERCENTILES, RAW_ITEM, BlockRef, between
 from dipnet.rpc.status import client_version
-from dipnet.rpc.views import (
-    View,
-    block_view,
-    pending_view,
-    quantity,
-    receipt_view,
-    receipt_views,
-    tx_view,
-)
+from dipnet.rpc.views import quantity
 
 
 def web3_client_version(backend: Backend) -> str:
@@ -82,47 +65,6 @@ def get_transaction_count(backend: Backend, address: bytes, ref: BlockRef) -> st
 
 def get_code(backend: Backend, address: bytes, ref: BlockRef) -> str:
     return to_hex(lookup.code(backend, address, ref))
-
-
-def get_block_by_number(backend: Backend, ref: BlockRef, full: bool) -> View | None:
-    if ref == "pending":
-        head = backend.chain.head
-        base_fee = gas.base_fee_after(backend, head)
-        return pending_view(head, base_fee, head.timestamp_ms + backend.genesis.slot_ms)
-    header = lookup.find(backend, ref)
-    return None if header is None else block_view(lookup.block(backend, header), full)
-
-
-def get_block_by_hash(backend: Backend, block_hash: bytes, full: bool) -> View | None:
-    return get_block_by_number(backend, ByHash(block_hash, False), full)
-
-
-def get_transaction(backend: Backend, tx_hash: bytes) -> View | None:
-    waiting = backend.pool.get(tx_hash)
-    if waiting is not None:
-        return tx_view(waiting, None, 0)
-    place = lookup.place(backend, tx_hash)
-    if place is None:
-        return None
-    block, index = place
-    return tx_view(block.txs[index], block.header, index)
-
-
-def get_receipt(backend: Backend, tx_hash: bytes) -> View | None:
-    place = lookup.place(backend, tx_hash)
-    if place is None:
-        return None
-    block, index = place
-    receipts = lookup.receipts(backend, block.header)
-    before = sum(len(receipt.logs) for receipt in receipts[:index])
-    return receipt_view(block, receipts, index, before)
-
-
-def get_block_receipts(backend: Backend, ref: BlockRef) -> list[View] | None:
-    header = lookup.find(backend, ref)
-    if header is None:
-        return None
-    return receipt_views(lookup.block(backend, header), lookup.receipts(backend, header))
 
 
 def sent(results: Sequence[Accepted | Invalid]) -> str:
@@ -210,14 +152,6 @@ METHODS: Final = (
         ("not_found",),
     ),
     Method(
-        "eth_estimateGas",
-        (Param("transaction", CALL), _AT),
-        gas.estimate_gas,
-        "quantity",
-        "Gas that a payment needs. Funds are checked when a value or a price is given.",
-        ("no_vm", "funds", "fee_cap_low", "tip_above_cap", "allowance", "not_found", "no_state"),
-    ),
-    Method(
         "eth_sendRawTransaction",
         (Param("transaction", RAW_ITEM),),
         sent,
@@ -225,43 +159,5 @@ METHODS: Final = (
         "Offer a signed transaction. Neighbours in a batch are taken in together.",
         _POOL_ERRORS,
         way="txs",
-    ),
-    Method(
-        "eth_getTransactionByHash",
-        (Param("hash", HASH),),
-        get_transaction,
-        "transaction, or null",
-        "A transaction on the chain, or a waiting one (`blockHash` null).",
-    ),
-    Method(
-        "eth_getTransactionReceipt",
-        (Param("hash", HASH),),
-        get_receipt,
-        "receipt, or null while it waits",
-        "What came of a transaction.",
-    ),
-    Method(
-        "eth_getBlockByNumber",
-        (Param("block", BLOCK_NUMBER), Param("full", FLAG, False)),
-        get_block_by_number,
-        "block, or null",
-        "A block; its transactions as hashes, or whole when `full`. Beside Ethereum's fields: "
-        "slot, epoch, proposer, timestampMs, dagRoot, dagCount. `finalized` and `safe` are "
-        "advisory (see `dipnet_status`).",
-    ),
-    Method(
-        "eth_getBlockByHash",
-        (Param("hash", HASH), Param("full", FLAG, False)),
-        get_block_by_hash,
-        "block, or null",
-        "The same by hash.",
-    ),
-    Method(
-        "eth_getBlockReceipts",
-        (Param("block", BLOCK),),
-        get_block_receipts,
-        "array of receipts, or null",
-        "All receipts of a block.",
-        ("not_canonical",),
     ),
 )

@@ -8,13 +8,15 @@ from typing import Final, Literal
 
 from dipnet.errors import Invalid
 
-Topic = Literal["newHeads", "newPendingTransactions", "dagVertices"]
-TOPICS: Final[tuple[Topic, ...]] = ("newHeads", "newPendingTransactions", "dagVertices")
+Topic = Literal["newHeads", "finalizedHeads", "newPendingTransactions", "dagVertices"]
+TOPICS: Final[tuple[Topic, ...]] = (
+    "newHeads", "finalizedHeads", "newPendingTransactions", "dagVertices",
+)  # fmt: skip
 WAITING_ITEMS_MAX: Final = 4096
 
 
 class Feed:
-    """One subscriber's queue. Items: Block (newHeads), Tx, Vertex, as published."""
+    """One subscriber's queue. Items: Block, Header (finalizedHeads), Tx, Vertex, as published."""
 
     __slots__ = ("_feeds", "_items", "cut", "topic")
 

@@ -6,19 +6,19 @@ go-ethereum's oracle has it, and ``TIP_IDLE_WEI`` where nobody paid any. What is
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import accumulate, islice
 from typing import Final
 
-from dipnet.consensus.block import Block, Header
+from dipnet.consensus.block import Block
 from dipnet.consensus.fees import next_base_fee
-from dipnet.errors import Invalid
+from dipnet.consensus.header import Header
 from dipnet.rpc import lookup
 from dipnet.rpc.backend import Backend
-from dipnet.rpc.params import BlockRef, CallRequest
+from dipnet.rpc.params import BlockRef
 from dipnet.rpc.views import View, quantity
-from dipnet.tx import DYNAMIC_FEE, Tx
-from dipnet.vm.transaction import TX_GAS_MAX, floor_gas, intrinsic_gas
+from dipnet.tx import Tx
+from dipnet.vm.receipt import Receipt
 
 TIP_IDLE_WEI: Final = 10**8
 SAMPLE_BLOCKS: Final = 20
@@ -30,7 +30,8 @@ REWARD_BLOCKS_MAX: Final = 64  # with percentiles every body is read
 
 def base_fee_after(backend: Backend, header: Header) -> int:
     """Base fee of the block that follows ``header``, wei."""
-    return next_base_fee(backend.genesis, header.base_fee, header.gas_used)
+    parameters = backend.chain.epoch_at(header).parameters
+    return next_base_fee(parameters, header.base_fee, header.gas_used)
 
 
 def _back(backend: Backend, header: Header) -> Iterator[Header]:
@@ -41,13 +42,18 @@ def _back(backend: Backend, header: Header) -> Iterator[Header]:
         at = backend.chain.header(at.parent) if at.height else None
 
 
+def _tip(tx: Tx, base_fee: int) -> int:
+    """What a transaction of a block tipped; a report pays not even the base fee."""
+    return max(tx.effective_tip(base_fee), 0)
+
+
 def suggested_tip(backend: Backend) -> int:
     """Tip (wei for a unit of gas) that recent blocks took."""
     tips: list[int] = []
     for header in islice(_back(backend, backend.chain.head), SAMPLE_BLOCKS):
         if header.gas_used:
             txs = lookup.block(backend, header).txs
-            paid = sorted(tx.effective_tip(header.base_fee) for tx in txs)
+            paid = sorted(_tip(tx, header.base_fee) for tx in txs)
             tips += paid[:SAMPLE_TIPS_PER_BLOCK]
     if not tips:
         return TIP_IDLE_WEI
@@ -62,14 +68,16 @@ def max_priority_fee(backend: Backend) -> str:
     return quantity(suggested_tip(backend))
 
 
-def _rewards(block: Block, percentiles: tuple[float, ...]) -> list[str]:
+def _rewards(
+    block: Block, receipts: Sequence[Receipt], percentiles: tuple[float, ...]
+) -> list[str]:
     """The tips at those percentiles of the block's gas, cheapest gas first."""
     if not block.txs:
         return ["0x0"] * len(percentiles)
-    # A transfer uses what it must, so that its share of gas needs no receipt.
+    base_fee = block.header.base_fee
     paid = sorted(
-        (tx.effective_tip(block.header.base_fee), max(intrinsic_gas(tx), floor_gas(tx)))
-        for tx in block.txs
+        (_tip(tx, base_fee), receipt.gas_used)
+        for tx, receipt in zip(block.txs, receipts, strict=True)
     )
     sums = list(accumulate(gas for _, gas in paid))
     last = len(paid) - 1
@@ -93,38 +101,8 @@ def fee_history(
         "blobGasUsedRatio": [0.0] * len(headers),
     }
     if percentiles:
-        view["reward"] = [_rewards(lookup.block(backend, one), percentiles) for one in headers]
+        view["reward"] = [
+            _rewards(lookup.block(backend, one), lookup.receipts(backend, one), percentiles)
+            for one in headers
+        ]
     return view
-
-
-def _as_tx(call: CallRequest, gas: int) -> Tx:
-    """The transaction that ``call`` would be, as far as its gas depends on it."""
-    return Tx(
-        raw=b"", hash=b"", type=DYNAMIC_FEE, chain_id=None, nonce=call.nonce or 0,
-        max_priority_fee=call.max_priority_fee or 0, max_fee=call.max_fee or 0, gas=gas,
-        to=call.to, value=call.value, data=call.data, access_list=call.access_list,
-        v=0, r=0, s=0, sender=call.sender,
-    )  # fmt: skip
-
-
-def estimate_gas(backend: Backend, call: CallRequest, ref: BlockRef) -> str:
-    """Gas that the transaction needs; go-ethereum's refusals where it could not run."""
-    if not call.to:
-        raise Invalid("no_vm")
-    header = lookup.need(backend, ref)
-    tx = _as_tx(call, 0)
-    needed = max(intrinsic_gas(tx), floor_gas(tx))
-    allowance = min(header.gas_limit, TX_GAS_MAX, call.gas or TX_GAS_MAX)
-    if tx.max_fee and tx.max_priority_fee > tx.max_fee:
-        raise Invalid("tip_above_cap", f"tip {tx.max_priority_fee}, cap {tx.max_fee}")
-    if tx.max_fee and tx.max_fee < header.base_fee:
-        raise Invalid("fee_cap_low", f"maxFeePerGas {tx.max_fee}, baseFee {header.base_fee}")
-    if call.value or tx.max_fee:
-        balance = lookup.account(backend, call.sender, ref).balance
-        if balance < call.value:
-            raise Invalid("funds", f"balance {balance}, tx cost {call.value}")
-        if tx.max_fee:
-            allowance = min(allowance, (balance - call.value) // tx.max_fee)
-    if needed > allowance:
-        raise Invalid("allowance", f"{allowance}, of {needed} needed")
-    return quantity(needed)

@@ -8,23 +8,29 @@ handed to ``Backend.failed`` and answered with -32603.
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Final, Protocol
 
 import msgspec
 
+from dipnet.codec import to_hex
 from dipnet.errors import Invalid
 from dipnet.rpc import bounds
 from dipnet.rpc.backend import Backend
-from dipnet.rpc.method import Method, Way
+from dipnet.rpc.feed import Topic
+from dipnet.rpc.method import Method, Reverted, Steps, Way
 
 BATCH_ITEMS_MAX: Final = 1000
 RESPONSE_BYTES_MAX: Final = 10 << 20
 METHOD_CHARS_MAX: Final = 64
 ID_CHARS_MAX: Final = 256
 TURN_MS: Final = 10  # a batch gives the loop back after this long
+STEPS_TURN_MS: Final = 2  # a read in steps does
+STEPS_MS_MAX: Final = 3_000  # of its own work, after which it is refused
+STEPS_RUNNING_MAX: Final = 2  # the others wait
+STEPS_WAITING_MAX: Final = 64
 
 _encode: Final = msgspec.json.Encoder().encode
 _OPEN: Final = b'{"jsonrpc":"2.0","id":'
@@ -32,11 +38,21 @@ _NO_ID: Final = b"null"
 OTHER: Final = "other"
 
 
+Show = Callable[[object], Iterable[object]]
+"""What a subscriber is told of an item of his topic: nothing, or one notification or more."""
+
+
 class Session(Protocol):
     """The caller's WebSocket, as far as methods may touch it."""
 
-    def open(self, topic: str, option: object) -> str: ...
-    def close(self, subscription: str) -> bool: ...
+    @property
+    def backend(self) -> Backend: ...
+
+    def open(self, topic: Topic, show: Show) -> str:
+        """Subscribe; the id of the subscription."""
+
+    def close(self, subscription: str) -> bool:
+        """Unsubscribe; ``Invalid("not_found")`` when there is none of that name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +77,9 @@ def error_body(error: Invalid, id_json: bytes = _NO_ID) -> bytes:
     message = str(error)
     if error.code == "method":  # go-ethereum's text names the method in its middle
         message = f"the method {error.detail} does not exist/is not available"
-    data = {"code": error.code, "remedy": row.remedy}
+    data: object = {"code": error.code, "remedy": row.remedy}
+    if isinstance(error, Reverted):  # clients decode what the contract returned
+        data = to_hex(error.output)
     body = _encode({"code": row.rpc, "message": message, "data": data})
     return b'%b%b,"error":%b}' % (_OPEN, id_json, body)
 
@@ -78,6 +96,8 @@ class Rpc:
         self.backend = backend
         self.methods = methods
         self.requests: Counter[tuple[str, str]] = Counter()
+        self._in_steps = asyncio.Semaphore(STEPS_RUNNING_MAX)
+        self._waiting = 0
 
     async def answer(self, raw: bytes, session: Session | None = None) -> bytes:
         """The answer to one request or batch; empty when it was notifications only."""
@@ -134,7 +154,7 @@ class Rpc:
         turn_ends = asyncio.get_running_loop().time() + TURN_MS / 1000
         for way, group in groupby(map(self._check, requests), _way):
             for item in await self._submit(way, list(group)) if way else group:
-                answer = item if isinstance(item, bytes) else self._read(item, session, room)
+                answer = item if isinstance(item, bytes) else await self._read(item, session, room)
                 answers.append(answer)
                 room -= len(answer)
                 if asyncio.get_running_loop().time() > turn_ends:
@@ -142,7 +162,7 @@ class Rpc:
                     turn_ends = asyncio.get_running_loop().time() + TURN_MS / 1000
         return answers
 
-    def _read(self, call: Call | Refused, session: Session | None, room: int) -> bytes:
+    async def _read(self, call: Call | Refused, session: Session | None, room: int) -> bytes:
         """Answer a call that reads, with at most ``room`` bytes."""
         if isinstance(call, Refused):
             return call.answer
@@ -152,10 +172,11 @@ class Rpc:
                 raise Invalid("limit", f"response too large (over {RESPONSE_BYTES_MAX} bytes)")
             if method.way == "session" and session is None:
                 raise Invalid("subscription")
-            body = result_body(
-                method.answer(session if method.way == "session" else self.backend, *call.args),
-                call.id,
-            )
+            result = method.answer(session if method.way == "session" else self.backend, *call.args)
+            if method.way == "steps":
+                assert isinstance(result, Generator)
+                result = await self._through(result)
+            body = result_body(result, call.id)
             if len(body) > room:
                 raise Invalid("limit", f"response too large (over {RESPONSE_BYTES_MAX} bytes)")
             self.requests[method.name, ""] += 1
@@ -165,6 +186,33 @@ class Rpc:
             self.backend.failed(error)
             body = self._refuse(Invalid("internal"), method.name, call.id)
         return body if call.id else b""
+
+    async def _through(self, steps: Steps[object]) -> object:
+        """The result of a read in steps, of which few run at a time and none for long."""
+        if self._waiting >= STEPS_WAITING_MAX:
+            raise Invalid("busy", f"{self._waiting} long reads are waiting")
+        self._waiting += 1
+        try:
+            async with self._in_steps:
+                return await self._stepped(steps)
+        finally:
+            self._waiting -= 1
+
+    async def _stepped(self, steps: Steps[object]) -> object:
+        time = asyncio.get_running_loop().time
+        worked, since = 0.0, time()
+        while True:
+            try:
+                next(steps)
+            except StopIteration as done:
+                return done.value
+            spent = time() - since
+            if spent > STEPS_TURN_MS / 1000:
+                worked += spent
+                if worked > STEPS_MS_MAX / 1000:
+                    raise Invalid("limit", f"more than {STEPS_MS_MAX} ms of work; ask for less")
+                await asyncio.sleep(0)
+                since = time()
 
     async def _submit(self, way: Way, calls: Sequence[Call | Refused]) -> list[bytes]:
         """Answer neighbouring submissions of one sort through one ``Backend.submit``."""

@@ -6,22 +6,20 @@ A client that leaves its notifications unread is cut with a reason instead of fi
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Callable
 from typing import Final
 
 import msgspec
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from dipnet.errors import Invalid
-from dipnet.rpc.feed import TOPICS, Feed, Topic
-from dipnet.rpc.jsonrpc import Rpc
+from dipnet.rpc.backend import Backend
+from dipnet.rpc.feed import Feed, Topic
+from dipnet.rpc.jsonrpc import Rpc, Show
 
 SUBSCRIPTIONS_MAX: Final = 64
 SEND_S: Final = 30
 REASON_CHARS_MAX: Final = 120  # RFC 6455 5.5: a close frame has 125 bytes
 TOO_SLOW: Final = 1013  # RFC 6455 registry: try again later
-View = Callable[[object, object], object]
-"""(item, option) to what the subscriber sees; None keeps it from him."""
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -29,25 +27,27 @@ _encode: Final = msgspec.json.Encoder().encode
 class Live:
     """A connected client. Implements ``jsonrpc.Session`` for ``eth_subscribe``."""
 
-    def __init__(self, rpc: Rpc, socket: WebSocket, views: dict[Topic, View]) -> None:
+    def __init__(self, rpc: Rpc, socket: WebSocket) -> None:
         self._rpc = rpc
         self._socket = socket
-        self._views = views
         self._names = (f"0x{number:x}" for number in itertools.count(1))
-        self._feeds: dict[str, tuple[Feed, object]] = {}
+        self._feeds: dict[str, tuple[Feed, Show]] = {}
         self._unstarted: list[str] = []
         self._pumps: dict[str, asyncio.Task[None]] = {}
         self._sending = asyncio.Lock()
         self._over = False
 
-    def open(self, topic: str, option: object) -> str:
+    @property
+    def backend(self) -> Backend:
+        """The node."""
+        return self._rpc.backend
+
+    def open(self, topic: Topic, show: Show) -> str:
         """Subscribe; notifications start after the answer that names the subscription."""
-        if topic not in TOPICS:
-            raise Invalid("params", f"no {topic!r} subscription; there are {', '.join(TOPICS)}")
         if len(self._feeds) >= SUBSCRIPTIONS_MAX:
             raise Invalid("limit", f"more than {SUBSCRIPTIONS_MAX} subscriptions")
         name = next(self._names)
-        self._feeds[name] = self._rpc.backend.subscribe(topic), option
+        self._feeds[name] = self._rpc.backend.subscribe(topic), show
         self._unstarted.append(name)
         return name
 
@@ -84,12 +84,10 @@ class Live:
                 self.close(name)
 
     async def _pump(self, name: str) -> None:
-        feed, option = self._feeds[name]
-        view = self._views[feed.topic]
+        feed, show = self._feeds[name]
         try:
             while True:
-                shown = view(await feed.next(), option)
-                if shown is not None:
+                for shown in show(await feed.next()):
                     params = {"subscription": name, "result": shown}
                     await self._send(
                         _encode({"jsonrpc": "2.0", "method": "eth_subscription", "params": params})

@@ -1,65 +1,97 @@
-"""``eth_subscribe`` and what each topic shows its subscribers."""
+"""``eth_subscribe`` and what each stream tells its subscribers."""
 
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from dipnet.codec import to_hex
 from dipnet.consensus.block import Block
+from dipnet.consensus.header import Header
 from dipnet.dag.vertex import Vertex
 from dipnet.errors import Invalid
+from dipnet.rpc.backend import Backend
 from dipnet.rpc.dag import vertex_view
 from dipnet.rpc.feed import Topic
-from dipnet.rpc.jsonrpc import Session
-from dipnet.rpc.live import View
+from dipnet.rpc.filters import ANY_STREAM, STREAM_FILTER, LogFilter, StreamFilter
+from dipnet.rpc.jsonrpc import Session, Show
+from dipnet.rpc.logs import LogStream
 from dipnet.rpc.method import Method, Param
-from dipnet.rpc.params import STREAM, SUBSCRIPTION, VERTEX_FILTER, VertexFilter
+from dipnet.rpc.params import STREAM, SUBSCRIPTION
 from dipnet.rpc.views import header_view
 from dipnet.tx import Tx
 
-_ALL: Final = VertexFilter(b"", b"")
+Stream = Callable[[Backend, StreamFilter], Show]
 
 
-def subscribe(session: Session, topic: str, option: VertexFilter) -> str:
-    if option != _ALL and topic != "dagVertices":
-        raise Invalid("params", f"{topic} takes no filter")
-    return session.open(topic, option)
+def subscribe(session: Session, stream: str, wanted: StreamFilter) -> str:
+    if stream not in STREAMS:
+        raise Invalid("params", f"no {stream!r} subscription; there are {', '.join(STREAMS)}")
+    topic, made = STREAMS[stream]
+    return session.open(topic, made(session.backend, wanted))
 
 
 def unsubscribe(session: Session, subscription: str) -> bool:
     return session.close(subscription)
 
 
-def _head(item: object, option: object) -> object:
-    assert isinstance(item, Block)
-    return header_view(item.header)
+def _plain(show: Show) -> Stream:
+    """A stream without a filter."""
+
+    def made(backend: Backend, wanted: StreamFilter) -> Show:
+        if wanted != ANY_STREAM:
+            raise Invalid("params", "this stream takes no filter")
+        return show
+
+    return made
 
 
-def _tx(item: object, option: object) -> object:
+def _head(item: object) -> Iterable[object]:
+    header = item.header if isinstance(item, Block) else item
+    assert isinstance(header, Header)
+    return (header_view(header),)
+
+
+def _tx(item: object) -> Iterable[object]:
     assert isinstance(item, Tx)
-    return to_hex(item.hash)
+    return (to_hex(item.hash),)
 
 
-def _vertex(item: object, option: object) -> object:
-    assert isinstance(item, Vertex)
-    assert isinstance(option, VertexFilter)
-    wanted = option.issuer in (b"", item.issuer) and option.topic in (b"", item.topic)
-    return vertex_view(item, "accepted") if wanted else None
+def _logs(backend: Backend, wanted: StreamFilter) -> Show:
+    if wanted.issuer or wanted.topic:
+        raise Invalid("params", "logs take address and topics")
+    return LogStream(backend, wanted.logs).show
 
 
-VIEWS: Final[dict[Topic, View]] = {
-    "newHeads": _head,
-    "newPendingTransactions": _tx,
-    "dagVertices": _vertex,
+def _vertices(backend: Backend, wanted: StreamFilter) -> Show:
+    if wanted.logs != LogFilter():
+        raise Invalid("params", "dagVertices take issuer and topic")
+
+    def show(item: object) -> Iterable[object]:
+        assert isinstance(item, Vertex)
+        if wanted.issuer in (b"", item.issuer) and wanted.topic in (b"", item.topic):
+            yield vertex_view(item, "accepted")
+
+    return show
+
+
+STREAMS: Final[dict[str, tuple[Topic, Stream]]] = {
+    "newHeads": ("newHeads", _plain(_head)),
+    "finalizedHeads": ("finalizedHeads", _plain(_head)),
+    "newPendingTransactions": ("newPendingTransactions", _plain(_tx)),
+    "logs": ("newHeads", _logs),
+    "dagVertices": ("dagVertices", _vertices),
 }
 
 METHODS: Final = (
     Method(
         "eth_subscribe",
-        (Param("stream", STREAM), Param("filter", VERTEX_FILTER, _ALL)),
+        (Param("stream", STREAM), Param("filter", STREAM_FILTER, ANY_STREAM)),
         subscribe,
         "id of the subscription",
-        "WebSocket only. `eth_subscription` notifications carry a header (`newHeads`), a hash "
-        "(`newPendingTransactions`), or a vertex as of `dag_get` (`dagVertices`, which takes the "
-        "filter). A subscriber who leaves too much unread is cut with close code 1013.",
+        "WebSocket only. `eth_subscription` notifications carry a header (`newHeads`, and "
+        "`finalizedHeads` each block as it becomes final, lowest first), a hash "
+        "(`newPendingTransactions`), a log (`logs`; `removed` once its block leaves the chain), or "
+        "a vertex as of `dag_get` (`dagVertices`). A subscriber who leaves too much unread is cut "
+        "with close code 1013.",
         ("subscription", "limit"),
         way="session",
     ),

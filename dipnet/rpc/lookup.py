@@ -2,8 +2,11 @@
 
 from collections.abc import Sequence
 
-from dipnet.codec import to_hex
-from dipnet.consensus.block import Block, Header
+from dipnet.codec import Reader, to_hex
+from dipnet.consensus.around import DPOS_ADDRESS
+from dipnet.consensus.block import Block
+from dipnet.consensus.header import Header
+from dipnet.consensus.layout import Held, Place
 from dipnet.errors import Corrupt, Invalid
 from dipnet.rpc.backend import Backend
 from dipnet.rpc.params import BlockRef, ByHash
@@ -12,7 +15,10 @@ from dipnet.vm.receipt import Receipt
 
 
 def find(backend: Backend, ref: BlockRef) -> Header | None:
-    """The header that ``ref`` names, None when there is none. "pending" has the head's state."""
+    """The header that ``ref`` names, None when there is none. "pending" has the head's state.
+
+    "finalized" has a commit certificate, or a descendant of it does; "safe" a prevote certificate.
+    """
     chain = backend.chain
     if isinstance(ref, ByHash):
         header = chain.header(ref.hash)
@@ -24,9 +30,9 @@ def find(backend: Backend, ref: BlockRef) -> Header | None:
         return None if block_hash is None else chain.header(block_hash)
     if ref == "earliest":
         return find(backend, 0)
-    if ref in ("safe", "finalized"):
+    if ref == "finalized":
         return chain.final
-    return chain.head
+    return chain.safe if ref == "safe" else chain.head
 
 
 def need(backend: Backend, ref: BlockRef) -> Header:
@@ -66,19 +72,30 @@ def place(backend: Backend, tx_hash: bytes) -> tuple[Block, int] | None:
     return block(backend, header), index
 
 
-def _journal(backend: Backend, ref: BlockRef) -> Journal:
+def state(backend: Backend, ref: BlockRef) -> tuple[Header, Reader]:
+    """The block and the state after it; ``Invalid("no_state")`` where that is not kept."""
     header = need(backend, ref)
-    state = backend.chain.state(header.hash)
-    if state is None:
+    found = backend.chain.state(header.hash)
+    if found is None:
         raise Invalid("no_state", f"state at height {header.height} is not kept")
-    return Journal(state)
+    return header, found
+
+
+def journal(backend: Backend, ref: BlockRef) -> Journal:
+    """A journal over that state, to read from or to try something in."""
+    return Journal(state(backend, ref)[1])
+
+
+def contract(backend: Backend, ref: BlockRef) -> Place:
+    """The variables of IDpos at that block, good until the chain's next one."""
+    return Place(Held(journal(backend, ref), DPOS_ADDRESS))
 
 
 def account(backend: Backend, address: bytes, ref: BlockRef) -> Account:
     """The account at that block; ``Invalid("no_state")`` where the state is not kept."""
-    return _journal(backend, ref).account(address)
+    return journal(backend, ref).account(address)
 
 
 def code(backend: Backend, address: bytes, ref: BlockRef) -> bytes:
     """Its code, empty when it has none."""
-    return _journal(backend, ref).code(address)
+    return journal(backend, ref).code(address)

@@ -1,10 +1,10 @@
 """What a JSON-RPC method is: a row of a table that dispatch, documentation and tests all read."""
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 from dipnet.errors import Invalid
 
@@ -39,9 +39,25 @@ class Param:
     default: object = REQUIRED
 
 
-# read: answer(backend, *args). txs, vertices: the first argument is a sequence of bytes to submit,
-# answer(results). session: answer(session, *args), over a WebSocket only.
-Way = Literal["read", "txs", "vertices", "session"]
+# read: answer(backend, *args). steps: the same as a generator (``Steps``). txs, vertices: the first
+# argument is a sequence of bytes to submit, answer(results). session: answer(session, *args), over
+# a WebSocket only.
+Way = Literal["read", "steps", "txs", "vertices", "session"]
+
+_Result = TypeVar("_Result")
+Steps = Generator[None, None, _Result]
+"""A read that takes long: the node works where it yields, its return value is the answer."""
+
+
+class Reverted(Invalid):
+    """A contract refused; ``output`` is what it returned, ``reason`` what that says, if anything.
+
+    The answer carries ``output`` as ``data``, which web3.py, ethers and viem decode.
+    """
+
+    def __init__(self, output: bytes, reason: str) -> None:
+        super().__init__("reverted", reason)
+        self.output = output
 
 
 @dataclass(frozen=True, slots=True)

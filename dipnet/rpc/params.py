@@ -6,7 +6,7 @@ Our own methods take plain JSON integers as well.
 
 import binascii
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,8 +15,8 @@ from dipnet.rpc.method import Kind
 
 TAGS: Final = ("latest", "pending", "earliest", "safe", "finalized")
 HEX_DIGITS_256: Final = 64
-ACCESS_LIST_ITEMS_MAX: Final = 1024
 PERCENTILES_MAX: Final = 100
+PROVEN_KEYS_MAX: Final = 256
 _HEX: Final = frozenset("0123456789abcdefABCDEF")
 
 
@@ -30,29 +30,6 @@ class ByHash:
 
 BlockRef = str | int | ByHash
 """A tag of ``TAGS``, a height, or a hash."""
-
-
-@dataclass(frozen=True, slots=True)
-class CallRequest:
-    """What ``eth_estimateGas`` is asked about. Prices and gas are None when left to the node."""
-
-    sender: bytes
-    to: bytes
-    gas: int | None
-    max_fee: int | None
-    max_priority_fee: int | None
-    value: int
-    data: bytes
-    nonce: int | None
-    access_list: tuple[tuple[bytes, tuple[bytes, ...]], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class VertexFilter:
-    """What a ``dagVertices`` subscriber wants: empty bytes mean any."""
-
-    issuer: bytes
-    topic: bytes
 
 
 def _shown(value: object) -> str:
@@ -108,7 +85,8 @@ def _count(low: int, high: int) -> Callable[[object], object]:
     return lambda value: read_count(value, low, high)
 
 
-def _bytes(size: int) -> Callable[[object], object]:
+def sized(size: int) -> Callable[[object], object]:
+    """Reads exactly ``size`` bytes of data."""
     return lambda value: read_data(value, size)
 
 
@@ -118,7 +96,7 @@ def _flag(value: object) -> bool:
     return value
 
 
-def _members(value: object, known: Mapping[str, object]) -> dict[str, object]:
+def members_of(value: object, known: Collection[str]) -> dict[str, object]:
     """An object with none but ``known`` members."""
     if not isinstance(value, dict):
         raise Invalid("params", f"want an object, got {_shown(value)}")
@@ -132,19 +110,18 @@ def _members(value: object, known: Mapping[str, object]) -> dict[str, object]:
 
 def _block(value: object) -> BlockRef:
     if isinstance(value, dict):  # EIP-1898
-        members = _members(
-            value, dict.fromkeys(("blockNumber", "blockHash", "requireCanonical"), True)
-        )
+        members = members_of(value, ("blockNumber", "blockHash", "requireCanonical"))
         canonical = _flag(members.get("requireCanonical", False))
         if ("blockHash" in members) == ("blockNumber" in members):
             raise Invalid("params", "want one of blockHash and blockNumber")
         if "blockHash" in members:
             return ByHash(read_data(members["blockHash"], 32), canonical)
-        return _block_number(members["blockNumber"])
-    return _block_number(value)
+        return read_block_number(members["blockNumber"])
+    return read_block_number(value)
 
 
-def _block_number(value: object) -> str | int:
+def read_block_number(value: object) -> str | int:
+    """A tag of ``TAGS`` or a height below 2^63."""
     if isinstance(value, str) and not value.startswith(("0x", "0X")):
         if value not in TAGS:
             near = difflib.get_close_matches(value[:64], TAGS, 1)
@@ -165,76 +142,6 @@ def _percentiles(value: object) -> tuple[float, ...]:
     return tuple(value)
 
 
-def _access_list(value: object) -> tuple[tuple[bytes, tuple[bytes, ...]], ...]:
-    if not isinstance(value, list) or len(value) > ACCESS_LIST_ITEMS_MAX:
-        raise Invalid("params", f"want an array of at most {ACCESS_LIST_ITEMS_MAX} entries")
-    entries = []
-    for item in value:
-        members = _members(item, {"address": 0, "storageKeys": 0})
-        keys = members.get("storageKeys")
-        if not isinstance(keys, list):
-            raise Invalid("params", "want storageKeys in every entry")
-        entry = (read_data(members.get("address"), 20), tuple(read_data(key, 32) for key in keys))
-        entries.append(entry)
-    return tuple(entries)
-
-
-def _wei(value: object) -> int:
-    return read_quantity(value, 256)
-
-
-_CALL_MEMBERS: Final[dict[str, Callable[[object], object]]] = {
-    "from": _bytes(20),
-    "to": _bytes(20),
-    "gas": read_quantity,
-    "gasPrice": _wei,
-    "maxFeePerGas": _wei,
-    "maxPriorityFeePerGas": _wei,
-    "value": _wei,
-    "data": read_data,
-    "input": read_data,
-    "nonce": read_quantity,
-    "accessList": _access_list,
-    "chainId": _wei,
-    "type": read_quantity,
-}
-
-
-def _call(value: object) -> CallRequest:
-    got: dict[str, object] = {}
-    for name, member in _members(value, _CALL_MEMBERS).items():
-        if member is None:
-            continue
-        try:
-            got[name] = _CALL_MEMBERS[name](member)
-        except Invalid as error:
-            raise Invalid("params", f"{name}: {error.detail}") from None
-    if got.get("data", got.get("input")) != got.get("input", got.get("data")):
-        raise Invalid("params", 'both "data" and "input" are set and not equal; use "input"')
-    if "gasPrice" in got and ("maxFeePerGas" in got or "maxPriorityFeePerGas" in got):
-        raise Invalid("params", "both gasPrice and (maxFeePerGas or maxPriorityFeePerGas) given")
-
-    def integer(name: str) -> int | None:
-        number = got.get(name)
-        return number if isinstance(number, int) else None
-
-    def octets(*names: str) -> bytes:
-        return next((v for n in names if isinstance(v := got.get(n), bytes)), b"")
-
-    listed = got.get("accessList")
-    return CallRequest(
-        sender=octets("from") or bytes(20),  # geth: the zero address when nobody is named
-        to=octets("to"),
-        gas=integer("gas"),
-        max_fee=integer("gasPrice" if "gasPrice" in got else "maxFeePerGas"),
-        max_priority_fee=integer("gasPrice" if "gasPrice" in got else "maxPriorityFeePerGas"),
-        value=integer("value") or 0,
-        data=octets("input", "data"),
-        nonce=integer("nonce"),
-        access_list=listed if isinstance(listed, tuple) else (),
-    )
-
-
 def _raw_items(value: object) -> tuple[bytes, ...]:
     if not isinstance(value, list) or not value:
         raise Invalid("params", "want an array of one or more hex strings")
@@ -247,13 +154,20 @@ def _topic(value: object) -> str:
     return value[:64]
 
 
-def _vertex_filter(value: object) -> VertexFilter:
-    members = _members(value, {"issuer": 0, "topic": 0})
-    issuer, topic = members.get("issuer"), members.get("topic")
-    return VertexFilter(
-        b"" if issuer is None else read_data(issuer, 20),
-        b"" if topic is None else read_data(topic, 16),
-    )
+def _word(value: object) -> bytes:
+    """A word of 32 bytes, of which leading zeros may be left out, as go-ethereum reads them."""
+    if not isinstance(value, str) or not _HEX.issuperset(value.removeprefix("0x")):
+        raise Invalid("params", f"want a storage key as hex, got {_shown(value)}")
+    digits = value.removeprefix("0x")
+    if not 0 < len(digits) <= HEX_DIGITS_256:
+        raise Invalid("params", "storage key not of 1 to 32 bytes")
+    return bytes.fromhex(digits.zfill(HEX_DIGITS_256))
+
+
+def _words(value: object) -> tuple[bytes, ...]:
+    if not isinstance(value, list) or len(value) > PROVEN_KEYS_MAX:
+        raise Invalid("params", f"want an array of at most {PROVEN_KEYS_MAX} storage keys")
+    return tuple(_word(item) for item in value)
 
 
 def _subscription(value: object) -> str:
@@ -262,8 +176,8 @@ def _subscription(value: object) -> str:
     return value
 
 
-ADDRESS: Final = Kind("ADDRESS", "20 bytes as 0x hex, any letter case", _bytes(20))
-HASH: Final = Kind("HASH", "32 bytes as 0x hex", _bytes(32))
+ADDRESS: Final = Kind("ADDRESS", "20 bytes as 0x hex, any letter case", sized(20))
+HASH: Final = Kind("HASH", "32 bytes as 0x hex", sized(32))
 RAW_ITEM: Final = Kind("RAW", "signed bytes as 0x hex", lambda value: (read_data(value),))
 RAW_ITEMS: Final = Kind("RAW[]", "array of signed bytes as 0x hex", _raw_items)
 BLOCK: Final = Kind(
@@ -272,24 +186,19 @@ BLOCK: Final = Kind(
     _block,
 )
 BLOCK_NUMBER: Final = Kind(
-    "NUMBER", "latest, pending, earliest, safe, finalized or a 0x height", _block_number
+    "NUMBER", "latest, pending, earliest, safe, finalized or a 0x height", read_block_number
 )
 FLAG: Final = Kind("BOOL", "true or false", _flag)
-CALL: Final = Kind(
-    "CALL",
-    "object of from, to, gas, gasPrice or maxFeePerGas and maxPriorityFeePerGas, value, input "
-    "(or data), nonce, accessList, all optional",
-    _call,
-)
 PERCENTILES: Final = Kind(
     "PERCENTILES", f"array of at most {PERCENTILES_MAX} ascending numbers 0..100", _percentiles
 )
-TOPIC: Final = Kind("TOPIC", "16 bytes as 0x hex: SHA-256 of the topic's name, cut", _bytes(16))
+TOPIC: Final = Kind("TOPIC", "16 bytes as 0x hex: SHA-256 of the topic's name, cut", sized(16))
 SEQ: Final = Kind("SEQ", "an issuer's sequence number, number or quantity", _count(0, 2**64 - 1))
-STREAM: Final = Kind("STREAM", "newHeads, newPendingTransactions or dagVertices", _topic)
-VERTEX_FILTER: Final = Kind(
-    "FILTER", "object of issuer (ADDRESS) and topic (TOPIC), both optional", _vertex_filter
+STREAM: Final = Kind(
+    "STREAM", "newHeads, finalizedHeads, newPendingTransactions, logs or dagVertices", _topic
 )
+WORD: Final = Kind("WORD", "up to 32 bytes as 0x hex", _word)
+WORDS: Final = Kind("WORD[]", f"array of at most {PROVEN_KEYS_MAX} words", _words)
 SUBSCRIPTION: Final = Kind("SUBSCRIPTION", "what eth_subscribe answered", _subscription)
 
 

@@ -24,7 +24,20 @@ from starlette.websockets import WebSocket
 
 from dipnet.errors import Invalid
 from dipnet.metrics import CONTENT_TYPE, Reading, render
-from dipnet.rpc import dag, dpos, eth, live_views, status
+from dipnet.rpc import (
+    blocks,
+    calls,
+    dag,
+    delegates,
+    dpos,
+    eth,
+    light,
+    live_views,
+    logs,
+    proof,
+    readings,
+    status,
+)  # fmt: skip
 from dipnet.rpc.backend import Backend
 from dipnet.rpc.bounds import BODY_BYTES_MAX
 from dipnet.rpc.jsonrpc import Rpc, error_body
@@ -36,8 +49,9 @@ LOCAL_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
 ANY: Final = "*"
 JSON: Final = "application/json"
 METHODS: Final[dict[str, Method]] = table(
-    eth.METHODS, live_views.METHODS, dag.METHODS, dpos.METHODS, status.METHODS
-)
+    eth.METHODS, blocks.METHODS, calls.METHODS, logs.METHODS, proof.METHODS, live_views.METHODS,
+    dag.METHODS, dpos.METHODS, delegates.METHODS, light.METHODS, status.METHODS,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +162,7 @@ class Doors:
 
     async def live(self, socket: WebSocket) -> None:
         """WebSocket /"""
-        await Live(self.rpc, socket, live_views.VIEWS).run()
+        await Live(self.rpc, socket).run()
 
     async def livez(self, request: Request) -> Response:
         """The loop turns."""
@@ -162,7 +176,7 @@ class Doors:
 
     async def scrape(self, request: Request) -> Response:
         """Prometheus text."""
-        body = render(lambda: status.readings(self.rpc.backend), self._requests)
+        body = render(lambda: readings.all_of(self.rpc.backend), self._requests)
         return Response(body, media_type=CONTENT_TYPE)
 
     async def bug(self, request: Request, error: Exception) -> Response:

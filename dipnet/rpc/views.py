@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from dipnet.codec import to_hex
-from dipnet.consensus.block import Block, Header
+from dipnet.consensus.block import Block
+from dipnet.consensus.header import Header
 from dipnet.tx import DYNAMIC_FEE, LEGACY, Tx
 from dipnet.vm.receipt import Receipt, bloom
 
@@ -125,34 +126,45 @@ def tx_view(tx: Tx, header: Header | None, index: int) -> View:
     return view
 
 
-def receipt_view(block: Block, receipts: Sequence[Receipt], index: int, log_index: int) -> View:
-    """The receipt of the transaction at ``index``; its logs count on from ``log_index``."""
-    header, tx, receipt = block.header, block.txs[index], receipts[index]
-    place = {
+def _place(block: Block, index: int) -> View:
+    header = block.header
+    return {
         "blockHash": to_hex(header.hash),
         "blockNumber": quantity(header.height),
-        "transactionHash": to_hex(tx.hash),
+        "transactionHash": to_hex(block.txs[index].hash),
         "transactionIndex": quantity(index),
     }
-    logs = [
+
+
+def log_views(
+    block: Block, index: int, receipt: Receipt, log_index: int, removed: bool
+) -> list[View]:
+    """The logs of the transaction at ``index``, the first of which is the block's ``log_index``."""
+    place = _place(block, index)
+    return [
         place
         | {
             "logIndex": quantity(log_index + at),
             "address": to_hex(log.address),
             "topics": [to_hex(topic) for topic in log.topics],
             "data": to_hex(log.data),
-            "removed": False,
+            "removed": removed,
         }
         for at, log in enumerate(receipt.logs)
     ]
-    return place | {
+
+
+def receipt_view(block: Block, receipts: Sequence[Receipt], index: int, log_index: int) -> View:
+    """The receipt of the transaction at ``index``; its logs count on from ``log_index``."""
+    header, tx, receipt = block.header, block.txs[index], receipts[index]
+    return _place(block, index) | {
         "from": to_hex(tx.sender),
         "to": to_hex(tx.to) if tx.to else None,
         "contractAddress": None,
         "cumulativeGasUsed": quantity(receipt.cumulative_gas),
         "gasUsed": quantity(receipt.gas_used),
         "effectiveGasPrice": quantity(tx.effective_price(header.base_fee)),
-        "logs": logs,
+        "logs": log_views(block, index, receipt, log_index, False),
         "logsBloom": to_hex(bloom(receipt.logs)),
         "status": quantity(receipt.status),
         "type": quantity(tx.type),

@@ -1,8 +1,9 @@
 """What a transaction costs, when it may run, and its execution (rules of Osaka).
 
 ``tx.decode`` has already seen to form, chain id, sender, the last nonce (EIP-2681) and the tip's
-place below the cap (EIP-1559). There is no EVM yet: a call is a transfer of value whatever stands
-at the address, code and precompiles (0x01..0x11, 0x0100) included, and a creation is refused.
+place below the cap (EIP-1559). System contracts run (``system.py``). There is no EVM yet: any other
+call is a transfer of value whatever stands at the address, code and precompiles (0x01..0x11,
+0x0100) included, and a creation is refused.
 
 The order of the checks and their texts are those of go-ethereum's transaction pool, so that the
 pool, which judges by ``check`` as well, refuses as wallets expect.
@@ -14,7 +15,8 @@ from typing import Final
 from dipnet.errors import Invalid
 from dipnet.state import EMPTY_CODE_HASH, Journal
 from dipnet.tx import Tx
-from dipnet.vm.receipt import Receipt
+from dipnet.vm.receipt import Log, Receipt
+from dipnet.vm.system import Call, OutOfGas, Revert, System
 
 TX_GAS: Final = 21_000
 CREATION_GAS: Final = 32_000  # EIP-2
@@ -32,7 +34,10 @@ DELEGATION_BYTES: Final = 23
 
 @dataclass(frozen=True, slots=True)
 class Env:
-    """The block around a transaction; fees in wei a unit of gas."""
+    """The block around a transaction; fees in wei a unit of gas.
+
+    ``proposer`` is what COINBASE gives, ``fees_to`` the account that the tips go to.
+    """
 
     chain_id: int
     height: int
@@ -41,6 +46,17 @@ class Env:
     base_fee: int
     gas_limit: int
     slot: int
+    fees_to: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a call did: ``output`` is what it returned or, unless ``ok``, why it reverted."""
+
+    ok: bool
+    output: bytes
+    gas_used: int
+    logs: tuple[Log, ...]
 
 
 def _tokens(tx: Tx) -> int:
@@ -93,11 +109,11 @@ def check(tx: Tx, env: Env, nonce: int, balance: int) -> None:
         raise Invalid("no_vm")
 
 
-def apply_tx(journal: Journal, env: Env, tx: Tx, cumulative_gas: int) -> Receipt:
+def apply_tx(journal: Journal, env: Env, tx: Tx, cumulative_gas: int, system: System) -> Receipt:
     """Runs ``tx`` as the next of a block in which ``cumulative_gas`` is used already.
 
     Raises ``Invalid`` and leaves the journal as it was where the transaction may not stand there.
-    The base fee of the gas is burned, the tip goes to the proposer. # EIP-1559
+    The base fee of the gas is burned, the tip goes to ``env.fees_to``. # EIP-1559
     """
     sender = journal.account(tx.sender)
     if sender.code_hash != EMPTY_CODE_HASH and not _is_delegation(journal.code(tx.sender)):
@@ -106,12 +122,49 @@ def apply_tx(journal: Journal, env: Env, tx: Tx, cumulative_gas: int) -> Receipt
     if cumulative_gas + tx.gas > env.gas_limit:
         left = env.gas_limit - cumulative_gas
         raise Invalid("block_gas", f"tx gas {tx.gas}, {left} left in the block")
-    gas_used = max(intrinsic_gas(tx), floor_gas(tx))
+    price, intrinsic = tx.effective_price(env.base_fee), intrinsic_gas(tx)
     journal.set_nonce(tx.sender, tx.nonce + 1)
-    journal.sub_balance(tx.sender, gas_used * tx.effective_price(env.base_fee) + tx.value)
-    journal.add_balance(tx.to, tx.value)
-    journal.add_balance(env.proposer, gas_used * tx.effective_tip(env.base_fee))
-    return Receipt(tx.type, 1, cumulative_gas + gas_used, gas_used, ())
+    journal.sub_balance(tx.sender, tx.gas * price)
+    outcome = call(journal, env, tx.sender, tx.to, tx.value, tx.data, tx.gas - intrinsic, system)
+    gas_used = max(intrinsic + outcome.gas_used, floor_gas(tx))
+    journal.add_balance(tx.sender, (tx.gas - gas_used) * price)
+    journal.add_balance(env.fees_to, gas_used * tx.effective_tip(env.base_fee))
+    return Receipt(tx.type, int(outcome.ok), cumulative_gas + gas_used, gas_used, outcome.logs)
+
+
+def call(
+    journal: Journal,
+    env: Env,
+    caller: bytes,
+    to: bytes,
+    value: int,
+    input: bytes,
+    gas: int,
+    system: System,
+) -> Outcome:
+    """Sends ``value`` wei and ``input`` to ``to`` with ``gas`` to run on, the intrinsic gas paid.
+
+    A failure leaves the journal as it was. Raises ``Invalid("funds")`` where the caller lacks the
+    value. For ``eth_call`` and estimates the journal is one that is thrown away.
+    """
+    if journal.balance(caller) < value:
+        raise Invalid("funds", f"balance {journal.balance(caller)}, value {value}")
+    mark = journal.snapshot()
+    journal.sub_balance(caller, value)
+    journal.add_balance(to, value)
+    contract = system.get(to)
+    if contract is None:
+        return Outcome(True, b"", 0, ())
+    one = Call(journal, to, caller, value, input, gas)
+    try:
+        output = contract(one)
+    except Revert as refused:
+        journal.rollback(mark)
+        return Outcome(False, refused.data, gas - one.gas, ())
+    except OutOfGas:
+        journal.rollback(mark)
+        return Outcome(False, b"", gas, ())
+    return Outcome(True, output, gas - one.gas, tuple(one.logs))
 
 
 def _is_delegation(code: bytes) -> bool:

@@ -1,0 +1,239 @@
+"""What an election costs: the border of an epoch with 100,000 voters and 500 candidates.
+
+The border is that of a node: jail, lapsing votes, ranking, the set, and the state's commit, over
+records in LevelDB of which the journal has read none. Elections are incremental: each vote moves
+the sums of the candidates it names, so that a border looks at candidates alone. Beside it stands
+the peer that keeps no sums: the same votes, already in memory, counted at the border. A row with a
+hundredth of the voters shows what the border owes to their number; one shows a border at which all
+their votes lapse at once; and one what a vote pays instead, beside the recovery of its sender,
+which every transaction costs.
+"""
+
+import random
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from benchmarks.harness import Figure, Raw, Row, Run, Scale, clocked, measure
+from dipnet.codec import Reader
+from dipnet.consensus import candidates, election, idpos, stakes
+from dipnet.consensus.around import Around
+from dipnet.consensus.candidates import Profile
+from dipnet.consensus.idpos import DPOS_ADDRESS, METHODS
+from dipnet.consensus.layout import Held, Place
+from dipnet.crypto import ADDRESS_ZERO, address, keccak256, public_key, recover, sign
+from dipnet.genesis import Genesis
+from dipnet.state import EMPTY_ROOT, Journal, Layer
+from dipnet.store import Store
+from dipnet.vm.transaction import TX_GAS_MAX, Env, call
+
+VOTERS: Final = {"full": 100_000, "quick": 10_000, "tiny": 50}
+CANDIDATES: Final = {"full": 500, "quick": 500, "tiny": 30}
+CALLS: Final = {"full": 2_000, "quick": 500, "tiny": 5}
+BORDERS: Final = {"full": 5, "quick": 2, "tiny": 1}
+FEWER: Final = 100
+DELEGATES: Final = 21
+NAMED_MAX: Final = 4  # delegates that a voter names, evenly from one on
+EXPIRY_EPOCHS: Final = 3
+CHUNK: Final = 5_000  # voters in one commit
+ETHER: Final = 10**18
+CHAIN_ID: Final = 2018
+GOAL_MS: Final = 1_000
+
+
+@dataclass
+class Country:
+    """Candidates and voters, in a store, and the same votes as a list."""
+
+    store: Store
+    state: Reader
+    genesis: Genesis
+    root: bytes = EMPTY_ROOT
+    epoch: int = 0
+    voters: list[bytes] = field(default_factory=list)
+    votes: list[tuple[int, tuple[bytes, ...]]] = field(default_factory=list)
+
+    def journal(self) -> Journal:
+        """The state, with nothing read yet."""
+        return Journal(self.state, self.root)
+
+    def commit(self, journal: Journal) -> None:
+        """Puts on disk what was done."""
+        self.root, puts = journal.commit()
+        self.store.stage(puts)
+        self.store.commit()
+
+    @property
+    def around(self) -> Around:
+        """The last block of the epoch."""
+        members = election.members(Place(Held(self.journal(), DPOS_ADDRESS)), self.epoch)
+        slot = self.genesis.epoch_slots * (self.epoch + 1)
+        return Around(self.genesis, self.epoch, slot, slot, members.addresses[0], members)
+
+    def later(self) -> "Country":
+        """The same after the border, as a node keeps it: in a layer over the store."""
+        journal = self.journal()
+        idpos.at_border(journal, self.around)
+        root, puts = journal.commit()
+        return replace(self, state=Layer(self.state, puts), root=root, epoch=self.epoch + 1)
+
+
+def run(scale: Scale, say: Callable[[str], None]) -> list[Figure]:
+    """Milliseconds of a border, microseconds of a vote."""
+    voters, who = VOTERS[scale.name], CANDIDATES[scale.name]
+    with tempfile.TemporaryDirectory() as directory:
+        say(f"  {voters:,} accounts vote for up to {NAMED_MAX} of {who} candidates each")
+        many = _country(Path(directory) / "many", who, voters)
+        few = _country(Path(directory) / "few", who, max(1, voters // FEWER))
+        turns = BORDERS[scale.name]
+        rows = [
+            _border(f"{voters:,} voters, {who} candidates", many, turns),
+            _border(f"{len(few.voters):,} voters, {who} candidates", few, turns),
+            _border(f"{voters:,} voters whose votes lapse", many.later().later(), turns),
+            Row(
+                f"vote for {NAMED_MAX}", "us", partial(_vote, many.later(), CALLS[scale.name]),
+                partial(_recover, CALLS[scale.name]), "recover its sender, 1 thread", more=False,
+            ),
+        ]  # fmt: skip
+        figures = measure(rows, scale, say)
+        for country in (many, few):
+            country.store.close()
+    return figures
+
+
+def _border(name: str, country: Country, turns: int) -> Row:
+    return Row(
+        f"border, {name}", "ms", partial(_at_border, country, turns),
+        partial(_counted, country, turns), "counting the same votes in memory",
+        f"<= {GOAL_MS:,}", more=False,
+    )  # fmt: skip
+
+
+# --- a country
+
+
+def _genesis() -> Genesis:
+    secrets = [keccak256(b"delegate %d" % n) for n in range(DELEGATES)]
+    keys = [public_key(secret) for secret in secrets]
+    return Genesis.checked({
+        "chain_id": CHAIN_ID, "time_ms": 0, "epoch_slots": 30, "balances": {},
+        "vote_expiry_epochs": EXPIRY_EPOCHS,
+        "delegates": [
+            {"name": f"d{n}", "address": address(key), "public_key": key, "stake": 1_000 * ETHER}
+            for n, key in enumerate(keys)
+        ],
+    })  # fmt: skip
+
+
+def _country(path: Path, who: int, voters: int) -> Country:
+    store = Store(path)
+    country = Country(store, store, _genesis())
+    journal = country.journal()
+    idpos.genesis_state(journal, country.genesis)
+    root = Place(Held(journal, DPOS_ADDRESS))
+    for n in range(who - DELEGATES):
+        owner, key = _account(f"candidate {n}"), public_key(keccak256(b"candidate %d" % n))
+        organisation = keccak256(b"%d" % (n % 9)) if n % 3 else bytes(32)
+        profile = Profile(f"c{n}", "https://x.example", 1_000, organisation)
+        candidates.enter(root, owner, profile, key, bytes(32), who)
+    named = candidates.roll(root)
+    country.commit(journal)
+    rng = random.Random(voters)
+    for first in range(0, voters, CHUNK):
+        journal = country.journal()
+        for n in range(first, min(first + CHUNK, voters)):
+            stake = rng.randrange(ETHER, 1_000 * ETHER)
+            chosen = tuple(rng.sample(named, 1 + n % NAMED_MAX))
+            _settle_down(journal, _account(f"voter {n}"), stake, chosen)
+            country.voters.append(_account(f"voter {n}"))
+            country.votes.append((stake, chosen))
+        country.commit(journal)
+    return country
+
+
+def _account(name: str) -> bytes:
+    return keccak256(name.encode())[:20]
+
+
+def _settle_down(journal: Journal, who: bytes, stake: int, chosen: tuple[bytes, ...]) -> None:
+    """What the two calls of a voter write, without their gas."""
+    root = Place(Held(journal, DPOS_ADDRESS))
+    journal.add_balance(DPOS_ADDRESS, stake)
+    stakes.change_stake(root, who, stake, 0)
+    stakes.cast(root, who, chosen, 0, EXPIRY_EPOCHS)
+
+
+# --- what is measured, and its peers
+
+
+def _at_border(country: Country, turns: int) -> Run:
+    seats, around = country.genesis.delegates_active, country.around
+    with clocked() as clock:
+        for _ in range(turns):
+            journal = country.journal()
+            elected = idpos.at_border(journal, around)
+            journal.commit()
+    if not country.epoch:  # later the votes have lapsed
+        assert list(elected.members.addresses) == sorted(_count(country)[:seats])
+    return Run(clock.wall_s / turns * 1e3, clock.cpu_s / turns * 1e6)
+
+
+def _counted(country: Country, turns: int) -> Raw:
+    with clocked() as clock:
+        for _ in range(turns):
+            _count(country)
+    return Raw(clock.wall_s / turns * 1e3, clock.cpu_s / turns * 1e6)
+
+
+def _count(country: Country) -> list[bytes]:
+    """The candidates by their votes, the organisations' cap observed: every vote looked at."""
+    sums = {one.address: one.stake for one in country.genesis.delegates}
+    for stake, chosen in country.votes:
+        share = stake // len(chosen)
+        for one in chosen:
+            sums[one] = sums.get(one, 0) + share
+    cap = country.genesis.seats_per_organisation_max
+    found: list[bytes] = []
+    held: dict[bytes, int] = {}
+    for one in sorted(sums, key=lambda one: (-sums[one], one)):
+        organisation = _ORGANISATIONS.get(one, b"")
+        held[organisation] = held.get(organisation, 0) + bool(organisation)
+        if held[organisation] <= cap:
+            found.append(one)
+    return found
+
+
+_ORGANISATIONS: Final = {
+    _account(f"candidate {n}"): keccak256(b"%d" % (n % 9))
+    for n in range(max(CANDIDATES.values()))
+    if n % 3
+}
+
+
+def _vote(country: Country, calls: int) -> Run:
+    """Calls through the door, an epoch later, each in place of a vote before."""
+    rng, journal = random.Random(7), country.journal()
+    env = Env(CHAIN_ID, 9, 0, ADDRESS_ZERO, 0, TX_GAS_MAX, 31, DPOS_ADDRESS)
+    system = idpos.system(country.around)
+    named = sorted({one for _, chosen in country.votes for one in chosen})
+    work = [
+        (who, METHODS["vote"].call_data(rng.sample(named, NAMED_MAX)))
+        for who in rng.choices(country.voters, k=calls)
+    ]
+    work = list(dict(work).items())  # once an epoch
+    with clocked() as clock:
+        for who, data in work:
+            assert call(journal, env, who, DPOS_ADDRESS, 0, data, TX_GAS_MAX, system).ok
+    return Run(clock.wall_s / len(work) * 1e6, clock.cpu_s / len(work) * 1e6)
+
+
+def _recover(calls: int) -> Raw:
+    digest = keccak256(b"a transaction")
+    signature = sign(digest, keccak256(b"sender"))
+    with clocked() as clock:
+        for _ in range(calls):
+            recover(digest, signature)
+    return Raw(clock.wall_s / calls * 1e6, clock.cpu_s / calls * 1e6)

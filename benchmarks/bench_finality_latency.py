@@ -1,0 +1,98 @@
+"""How long a block takes to be final across three regions, in the simulator's virtual time.
+
+The shipping nodes, 21 of them, seven in each region, on a network whose every message takes what
+the map says. Nothing fails, and a check or a sync costs what ``tests/sim.py`` says: measured is the
+protocol and the node's own waiting, not the machine. A latency is that of one block on one node:
+from the start of its slot until the node knows the commit certificate.
+"""
+
+import logging
+from collections.abc import Callable
+from functools import cache
+from itertools import count
+from statistics import mean
+from typing import Final
+
+from benchmarks.harness import Figure, Row, Run, Scale, measure
+from tests.sim import World
+from tests.sim_final import Watch
+from tests.sim_run import percentile
+from tests.sim_scenario import network
+from tests.sim_wires import Faults, Span
+
+NODES: Final = {"full": 21, "quick": 21, "tiny": 4}
+SLOTS: Final = {"full": 15, "quick": 6, "tiny": 4}
+MEET_SLOTS: Final = 3
+REGIONS: Final = 3
+LIKE: Final = 0.05  # a message takes so much more or less than the map says
+GOAL_DELAYS: Final = 3.5
+PACES_MS: Final = (500, 1_000, 3_000)
+MAP_MS: Final = ((45, 60, 110), (60, 45, 85), (110, 85, 45))
+"""One way between regions, and between two places of one region."""
+
+
+def spans() -> tuple[tuple[Span, ...], ...]:
+    """The map as the simulator wants it."""
+    return tuple(
+        tuple((round(ms * (1 - LIKE)), round(ms * (1 + LIKE))) for ms in row) for row in MAP_MS
+    )
+
+
+def one_way_ms(nodes: int) -> float:
+    """What a message takes on average over all pairs of nodes."""
+    places = [index % REGIONS for index in range(nodes)]
+    pairs = [(a, b) for a in range(nodes) for b in range(nodes) if a != b]
+    return mean(MAP_MS[places[a]][places[b]] for a, b in pairs)
+
+
+@cache
+def latencies_ms(nodes: int, slots: int, slot_ms: int, seed: int) -> tuple[int, ...]:
+    """Sorted: of each block of ``slots`` slots on each node."""
+    genesis, keys, _ = network(nodes, slot_ms=slot_ms, epoch_slots=10 * slots)
+    world = World(genesis, [(key, key) for key in keys], seed, Faults(regions=spans()))
+    watch = Watch(world, world.hosts)
+    world.watch = watch.look
+    for host in world.hosts:
+        host.region = host.index % REGIONS
+        world.start(host.index)
+    from_ms = genesis.time_ms + MEET_SLOTS * slot_ms
+    until_ms = from_ms + slots * slot_ms
+    world.run(until_ms + 2 * slot_ms)
+    if watch.violations:
+        raise AssertionError(watch.violations)
+    found = sorted(watch.latencies_ms(from_ms, until_ms))
+    if len(found) < nodes * (slots - 1):
+        raise AssertionError(f"{len(found)} of {nodes * slots} are final")
+    return tuple(found)
+
+
+def run(scale: Scale, say: Callable[[str], None]) -> list[Figure]:
+    """p50 and p99 at each length of the slot."""
+    logging.getLogger("dipnet").setLevel(logging.ERROR)  # that nodes have just started is no news
+    nodes, slots = NODES[scale.name], SLOTS[scale.name]
+    delay_ms = one_way_ms(nodes)
+    rows = []
+    for slot_ms in PACES_MS:
+        for percent, goal_ms in ((50, GOAL_DELAYS * delay_ms), (99, float(slot_ms))):
+            rows.append(
+                Row(
+                    f"finality p{percent}, {nodes} nodes, slots of {slot_ms} ms",
+                    "virtual ms",
+                    _measured(nodes, slots, slot_ms, percent, delay_ms),
+                    goal=f"<= {goal_ms:,.0f}",
+                    more=False,
+                )
+            )
+    return measure(rows, scale, say)
+
+
+def _measured(
+    nodes: int, slots: int, slot_ms: int, percent: int, delay_ms: float
+) -> Callable[[], Run]:
+    seeds = count()
+
+    def measured() -> Run:
+        value = percentile(list(latencies_ms(nodes, slots, slot_ms, next(seeds))), percent)
+        return Run(value, notes={"one_way_delays": value / delay_ms})
+
+    return measured

@@ -1,0 +1,54 @@
+"""How far our clock is from those of our peers: measured and told, never followed.
+
+Rules that bind this file (specs/consensus.md 6, goal 9):
+* Every status carries the sender's clock. Their time minus ours at receipt is the difference of the
+  clocks less the message's way, so the highest of a peer's last few is the best: too low by that
+  peer's shortest one-way delay, and never too high.
+* The median over peers counts, one voice each. While we have OWN_MIN peers that we chose ourselves,
+  only these have one: places for callers are cheap to fill. Fewer than half of those asked cannot
+  move the median beyond what the others say; between two middle values what is nearest to zero is
+  taken, so that a majority must say that our clock is wrong.
+* Nothing here sets a clock. The most that liars who are the majority can do is to keep a delegate
+  from producing, which his operator is told.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Final
+
+SAMPLES_MAX: Final = 8  # of one peer: what a step of our clock takes to be noticed, in statuses
+OWN_MIN: Final = 3
+
+
+class Clock:
+    """What the clocks of connected peers say of ours."""
+
+    def __init__(self) -> None:
+        self._samples: dict[str, deque[int]] = {}
+
+    def on_time(self, peer: str, theirs_ms: int, ours_ms: int) -> None:
+        """``peer`` sent its clock's time; ours said ``ours_ms`` when it came. Both Unix time."""
+        samples = self._samples.setdefault(peer, deque(maxlen=SAMPLES_MAX))
+        samples.append(theirs_ms - ours_ms)
+
+    def of(self, peer: str) -> int | None:
+        """How far the clock of ``peer`` is ahead of ours, None before its first word."""
+        samples = self._samples.get(peer)
+        return max(samples) if samples else None
+
+    def offset_ms(self, own: Iterable[str]) -> int | None:
+        """How far the peers' clocks are ahead of ours; None without peers.
+
+        ``own`` are the peers that we chose to call. One peer alone is believed.
+        """
+        chosen = [peer for peer in own if peer in self._samples]
+        voices = chosen if len(chosen) >= OWN_MIN else list(self._samples)
+        offsets = sorted(max(self._samples[peer]) for peer in voices)
+        if not offsets:
+            return None
+        low, high = offsets[(len(offsets) - 1) // 2], offsets[len(offsets) // 2]
+        return max(low, min(high, 0))
+
+    def forget(self, peer: str) -> None:
+        """The peer is gone: release all that it took."""
+        self._samples.pop(peer, None)

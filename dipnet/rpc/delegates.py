@@ -1,0 +1,245 @@
+"""What IDpos knows, read from its storage: candidates, accounts, parameters and proposals.
+
+The same can be asked of the contract itself by ``eth_call``, and proven by ``eth_getProof``.
+Reads that look at every candidate go in steps: each opens the state of the same block anew.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from dipnet.codec import to_hex
+from dipnet.consensus import candidates, election, parameters, stakes
+from dipnet.consensus.candidates import Candidate
+from dipnet.consensus.epochs import Epoch
+from dipnet.consensus.header import Header
+from dipnet.consensus.layout import PROPOSALS_OPEN, WORD, Place
+from dipnet.consensus.tally import Participation
+from dipnet.crypto import checksum
+from dipnet.errors import Invalid
+from dipnet.genesis import AMENDABLE, RULES_KNOWN
+from dipnet.rpc import lookup
+from dipnet.rpc.backend import Backend
+from dipnet.rpc.method import Method, Param, Steps
+from dipnet.rpc.params import ADDRESS, BLOCK, BlockRef, ByHash
+from dipnet.rpc.views import View, quantity
+
+STATUSES: Final = {
+    candidates.NONE: "none",
+    candidates.REGISTERED: "registered",
+    candidates.RESIGNED: "resigned",
+    candidates.TOMBSTONED: "tombstoned",
+}
+PROPOSAL_STATES: Final = {
+    parameters.OPEN: "open",
+    parameters.PASSED: "passed",
+    parameters.EFFECTIVE: "effective",
+    parameters.EXPIRED: "expired",
+    parameters.REFUSED: "refused",
+    parameters.DECIDED: "decided",
+}
+WEI: Final = frozenset(("base_fee_floor", "block_reward", "delegate_stake_min"))
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """The contract after one block, and the epoch of that block's children."""
+
+    backend: Backend
+    header: Header
+    epoch: Epoch
+
+    @staticmethod
+    def of(backend: Backend, ref: BlockRef) -> "At":
+        """At the block that ``ref`` names."""
+        header = lookup.need(backend, ref)
+        return At(backend, header, backend.chain.epoch_at(header))
+
+    def root(self) -> Place:
+        """Its variables; good until the chain's next block."""
+        return lookup.contract(self.backend, ByHash(self.header.hash, False))
+
+
+def named(public: bytes) -> str:
+    """An organisation, 32 bytes: its text where it is one, else hex; empty for none."""
+    text = public.rstrip(b"\0")
+    if text.isascii() and text.decode("ascii").isprintable():
+        return text.decode("ascii")
+    return to_hex(public)
+
+
+def _taking_part(one: Participation) -> View:
+    return {"slots": one.slots, "prevotes": one.prevotes, "commits": one.commits}
+
+
+def candidate_view(
+    epoch: Epoch, one: Candidate, own_stake: int, taken: Mapping[bytes, Participation]
+) -> View:
+    """A candidate, without what depends on all others."""
+    seen = taken.get(one.address)
+    return {
+        "name": one.name,
+        "address": checksum(one.address),
+        "publicKey": to_hex(one.public_key),
+        "url": one.url,
+        "commissionBps": one.commission_bps,
+        "organisation": named(one.organisation),
+        "status": STATUSES[one.status],
+        "votes": quantity(one.votes),
+        "stake": quantity(own_stake),
+        "produced": one.produced,
+        "missed": one.missed,
+        "jailed": one.jailed_until > epoch.number,
+        "jailedUntil": one.jailed_until,
+        "tombstoned": one.status == candidates.TOMBSTONED,
+        "active": epoch.members.index(one.address) is not None,
+        "next": epoch.next_members.index(one.address) is not None,
+        "ready": one.ready,
+        "participation": None if seen is None else _taking_part(seen),
+    }
+
+
+def _everybody(at: At) -> list[bytes]:
+    """The registered candidates, and who still has a seat without being one."""
+    listed = dict.fromkeys(candidates.roll(at.root()))
+    listed |= dict.fromkeys(at.epoch.members.addresses)
+    return list(listed | dict.fromkeys(at.epoch.next_members.addresses))
+
+
+def list_delegates(backend: Backend) -> Steps[list[View]]:
+    at = At.of(backend, "latest")
+    waiting = election.standby(at.root(), at.epoch.number + 1)
+    taken = backend.voting.tally.participation()
+    read: list[tuple[Candidate, View]] = []
+    for address in _everybody(at):
+        yield
+        root = at.root()
+        one = candidates.read(root, address)
+        own = stakes.place(root, address)[stakes.STAKE]
+        read.append((one, candidate_view(at.epoch, one, own, taken)))
+    total = sum(one.votes for one, _ in read)
+    read.sort(key=lambda pair: (-pair[0].votes, pair[0].address))
+    return [
+        view
+        | {
+            "share": round(one.votes / total, 6) if total else 0.0,
+            "standby": waiting.index(one.address) + 1 if one.address in waiting else None,
+        }
+        for one, view in read
+    ]
+
+
+def account(backend: Backend, address: bytes, ref: BlockRef) -> View:
+    at = At.of(backend, ref)
+    root = at.root()
+    one = stakes.place(root, address)
+    votes = [checksum(delegate) for delegate in stakes.votes(one)]
+    return {
+        "address": checksum(address),
+        "stake": quantity(one[stakes.STAKE]),
+        "votes": votes,
+        "expires": one[stakes.EXPIRES] if votes else None,
+        "rewards": quantity(stakes.rewards(root, address)),
+        "unbonding": quantity(one[stakes.UNBONDING]),
+        "release": one[stakes.RELEASE] if one[stakes.UNBONDING] else None,
+        "claimable": quantity(stakes.rewards(root, address) + stakes.matured(one, at.epoch.number)),
+    }
+
+
+def shown(name: str, value: int) -> object:
+    """A parameter's value: wei are quantities."""
+    return quantity(value) if name in WEI else value
+
+
+def _open_proposals(at: At) -> Iterator[View]:
+    root = at.root()
+    numbers = [root.element(PROPOSALS_OPEN, place)[WORD] for place in range(root[PROPOSALS_OPEN])]
+    for number in numbers:
+        one = parameters.read(at.root(), number, at.epoch.members)
+        yield {
+            "id": number,
+            "name": one.name,
+            "value": shown(one.name, one.value),
+            "proposer": checksum(one.proposer),
+            "state": PROPOSAL_STATES[one.state],
+            "votes": one.voters,
+            "quorum": at.epoch.members.quorum,
+            "expires": one.expires,
+            "starts": one.starts or None,
+        }
+
+
+def list_parameters(backend: Backend) -> Steps[View]:
+    at = At.of(backend, "latest")
+    in_force = at.epoch.parameters
+    proposals: list[View] = []
+    for one in _open_proposals(at):
+        yield
+        proposals.append(one)
+    return {
+        "epoch": at.epoch.number,
+        "inForce": {name: shown(name, getattr(in_force, name)) for name in AMENDABLE},
+        "rulesKnown": RULES_KNOWN,
+        "proposals": proposals,
+    }
+
+
+def delegate(backend: Backend, address: bytes) -> View:
+    at = At.of(backend, "latest")
+    root = at.root()
+    one = candidates.read(root, address)
+    if one.status == candidates.NONE:
+        raise Invalid("not_found", f"{checksum(address)} is no candidate")
+    own, taken = stakes.place(root, address)[stakes.STAKE], backend.voting.tally.participation()
+    return candidate_view(at.epoch, one, own, taken)
+
+
+_CANDIDATE: Final = (
+    "name, address, publicKey, url, commissionBps, organisation, status, votes and stake "
+    "(quantities, wei), produced, missed, jailed, jailedUntil, tombstoned, active, next, ready, "
+    "participation (null, or slots, prevotes, commits)"
+)
+
+METHODS: Final = (
+    Method(
+        "dpos_delegates",
+        (),
+        list_delegates,
+        f"array of objects of {_CANDIDATE}, share, standby",
+        "Every candidate, most votes first, and who still has a seat. `votes` is the stake that "
+        "votes for it, `share` its part of all, `stake` its own; `active` and `next` say whether "
+        "it has a seat in this epoch and in the next, `standby` who takes the next free one. "
+        "`participation` is what this node has seen of the last certified slots.",
+        ("busy", "limit"),
+        way="steps",
+    ),
+    Method(
+        "dpos_delegate",
+        (Param("address", ADDRESS),),
+        delegate,
+        f"object of {_CANDIDATE}",
+        "One candidate.",
+        ("not_found",),
+    ),
+    Method(
+        "dpos_account",
+        (Param("address", ADDRESS), Param("block", BLOCK, "latest")),
+        account,
+        "object of address, stake, votes, expires, rewards, unbonding, release, claimable",
+        "What an account has staked and whom it votes for. `expires` is the epoch with which the "
+        "votes lapse, `release` the one from which `unbonding` can be claimed; amounts are "
+        "quantities of wei.",
+        ("not_found", "not_canonical", "no_state"),
+    ),
+    Method(
+        "dpos_parameters",
+        (),
+        list_parameters,
+        "object of epoch, inForce (by the names of genesis.json), rulesKnown, proposals (id, name, "
+        "value, proposer, state, votes, quorum, expires, starts)",
+        "The parameters in force for the next block that delegates may change, and the proposals "
+        "that are open or wait for their epoch. `rulesKnown` is what this node could follow.",
+        ("busy", "limit"),
+        way="steps",
+    ),
+)

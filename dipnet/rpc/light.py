@@ -1,0 +1,118 @@
+"""What light clients ask for: borders of epochs, and final headers with proofs (docs/light.md).
+
+Nothing here is to be trusted: ``dipnet.light`` judges it. Answers are records as hex, bounded in
+number and bytes.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from dipnet.codec import to_hex
+from dipnet.consensus.borders import PATH_HEADERS_MAX, FinalProof, decode_border
+from dipnet.consensus.header import Header
+from dipnet.consensus.votes import Certificate, Kind
+from dipnet.errors import Invalid
+from dipnet.rpc import lookup
+from dipnet.rpc.backend import Backend
+from dipnet.rpc.method import Method, Param
+from dipnet.rpc.params import FLAG, HASH, between
+
+BORDERS_MAX: Final = 64
+BORDERS_BYTES_MAX: Final = 2 << 20
+CARRIERS_MAX: Final = 8
+"""Blocks above a header that are searched for a certificate: all but always it is in the next."""
+
+
+def borders(backend: Backend, first: int, count: int, every: bool) -> list[str]:
+    found: list[str] = []
+    room = BORDERS_BYTES_MAX
+    for _, raw in backend.chain.borders(first, every):
+        room -= len(raw)
+        if len(found) == count or (found and room < 0):
+            break
+        found.append(to_hex(raw))
+    return found
+
+
+def final_header(backend: Backend, block_hash: bytes) -> str | None:
+    chain = backend.chain
+    header = chain.header(block_hash) if block_hash else chain.final
+    if header is None or not _is_final(backend, header):
+        raise Invalid("not_found", f"{to_hex(block_hash)} is no final block of this node")
+    if header.height == 0:
+        return None
+    for certificate in _certificates(backend, header):
+        path = _path(backend, header, certificate)
+        if path is not None:
+            return to_hex(FinalProof(header, path, certificate).raw)
+    raise Invalid("not_found", f"no certificate within {PATH_HEADERS_MAX} blocks above it")
+
+
+def _is_final(backend: Backend, header: Header) -> bool:
+    final = backend.chain.final
+    return header.height <= final.height and backend.chain.hash_at(header.height) == header.hash
+
+
+def _certificates(backend: Backend, header: Header) -> Iterator[Certificate]:
+    """Commit certificates that may prove ``header``, nearest first.
+
+    One of an epoch before the header's would count for the border below it only.
+    """
+    chain = backend.chain
+    final = chain.final
+    if header.hash != final.hash:
+        top = min(header.height + CARRIERS_MAX, final.height)
+        for height in range(header.height + 1, top + 1):
+            above = lookup.need(backend, height)
+            for certificate in lookup.block(backend, above).certificates:
+                if certificate.ballot.kind is Kind.COMMIT:
+                    yield certificate
+        border = chain.border_proof(header.epoch + 1)
+        if border is not None:
+            yield decode_border(border).certificate
+    newest = chain.certificates.highest.get(Kind.COMMIT)
+    if newest is not None:
+        yield newest
+
+
+def _path(backend: Backend, header: Header, certificate: Certificate) -> tuple[Header, ...] | None:
+    """The headers above ``header`` up to what is certified; None where that proves nothing.
+
+    What is certified can be off the canonical chain: a hand-over block above a final border.
+    """
+    if certificate.ballot.epoch < header.epoch:
+        return None
+    at = backend.chain.header(certificate.ballot.block_id)
+    path: list[Header] = []
+    while at is not None and at.height > header.height:
+        if len(path) == PATH_HEADERS_MAX:
+            return None
+        path.append(at)
+        at = backend.chain.header(at.parent)
+    return tuple(reversed(path)) if at == header else None
+
+
+METHODS: Final = (
+    Method(
+        "dpos_borders",
+        (
+            Param("first", between(0, 2**53)),
+            Param("count", between(1, BORDERS_MAX), BORDERS_MAX),
+            Param("every", FLAG, False),
+        ),
+        borders,
+        "array of border records (docs/light.md), ascending",
+        "The final borders that open an epoch from `first` on and change the set of delegates, "
+        "and the newest one; each one when `every`. Fewer when they pass "
+        f"{BORDERS_BYTES_MAX} bytes. Go on after the last until the array is empty.",
+    ),
+    Method(
+        "dpos_finalHeader",
+        (Param("hash", HASH, b""),),
+        final_header,
+        "final record (docs/light.md), or null while nothing but genesis is final",
+        "The header of a final block, the newest by default, with the commit certificate that "
+        "proves it and the headers up to what is certified.",
+        ("not_found",),
+    ),
+)

@@ -1,0 +1,125 @@
+"""``eth_getLogs`` and the ``logs`` stream: events out of receipts, found by the headers' blooms.
+
+A range is walked from its last block to its first by parents, so that what comes out is of one
+branch, whatever the head does meanwhile. The walk goes in small steps between which the node works
+(``method.Steps``), and is bounded in blocks, in logs and in what it costs.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from dipnet.codec import to_hex
+from dipnet.consensus.block import Block
+from dipnet.consensus.header import Header
+from dipnet.errors import Invalid
+from dipnet.rpc import lookup
+from dipnet.rpc.backend import Backend
+from dipnet.rpc.filters import LOGS, LogFilter, LogQuery, may_hold
+from dipnet.rpc.method import Method, Param, Steps
+from dipnet.rpc.params import ByHash
+from dipnet.rpc.views import View, log_views
+
+LOG_BLOCKS_MAX: Final = 10_000
+LOGS_MAX: Final = 10_000
+
+
+def block_logs(backend: Backend, header: Header, wanted: LogFilter, removed: bool) -> list[View]:
+    """The wanted logs of a block, in its order."""
+    block = lookup.block(backend, header)
+    views: list[View] = []
+    index = 0
+    for at, receipt in enumerate(lookup.receipts(backend, header)):
+        shown = log_views(block, at, receipt, index, removed)
+        views += [view for view, log in zip(shown, receipt.logs, strict=True) if wanted.takes(log)]
+        index += len(receipt.logs)
+    return views
+
+
+def _range(backend: Backend, query: LogQuery) -> tuple[Header, int] | None:
+    """The last block of the range and the height of its first; None for a range above the head."""
+    if query.block_hash:
+        only = lookup.need(backend, ByHash(query.block_hash, False))
+        return only, only.height
+    first, head = query.first, backend.chain.head
+    low = first if isinstance(first, int) else lookup.need(backend, first).height
+    last = query.last
+    high = last if isinstance(last, int) else lookup.need(backend, last).height
+    if isinstance(last, str) and low > head.height:  # who polls asks from the next block on
+        return None
+    if low > high:
+        raise Invalid("params", f"invalid block range: from {low} to {high}")
+    if low > head.height:
+        return None
+    high = min(high, head.height)
+    if high - low >= LOG_BLOCKS_MAX:
+        raise Invalid("limit", f"range of {high - low + 1} blocks, at most {LOG_BLOCKS_MAX}")
+    return lookup.need(backend, high), low
+
+
+def get_logs(backend: Backend, query: LogQuery) -> Steps[list[View]]:
+    found = _range(backend, query)
+    if found is None:
+        return []
+    header, low = found
+    masks = query.wanted.masks()
+    blocks: list[list[View]] = []
+    count = 0
+    while True:
+        if may_hold(header.logs_bloom, masks):
+            views = block_logs(backend, header, query.wanted, removed=False)
+            blocks.append(views)
+            count += len(views)
+            if count > LOGS_MAX:
+                raise Invalid("limit", f"more than {LOGS_MAX} logs; ask for fewer blocks")
+        if header.height <= low:
+            return [view for views in reversed(blocks) for view in views]
+        yield
+        above, parent = header, backend.chain.header(header.parent)
+        if parent is None:  # a dead branch was pruned while we walked it
+            raise Invalid("not_found", f"block {to_hex(above.parent)}")
+        header = parent
+
+
+class LogStream:
+    """The ``logs`` subscription of one client: what each new head brought, and what it took back.
+
+    Heads come as the chain applied them: where one is not on the last, the blocks between the fork
+    and the last have left the chain, and their logs are told again with ``removed``.
+    """
+
+    __slots__ = ("_backend", "_last", "_wanted")
+
+    def __init__(self, backend: Backend, wanted: LogFilter) -> None:
+        self._backend = backend
+        self._wanted = wanted
+        self._last = lookup.need(backend, 0)  # nothing was told yet, there is nothing to take back
+
+    def show(self, item: object) -> Iterable[View]:
+        """What the client is told of a block that became the head."""
+        assert isinstance(item, Block)
+        for header in self._left(item.header):
+            yield from reversed(block_logs(self._backend, header, self._wanted, removed=True))
+        self._last = item.header
+        if may_hold(item.header.logs_bloom, self._wanted.masks()):
+            yield from block_logs(self._backend, item.header, self._wanted, removed=False)
+
+    def _left(self, head: Header) -> Iterator[Header]:
+        """The blocks above the parent of ``head`` that were on the chain, newest first."""
+        at: Header | None = self._last
+        while at is not None and at.height >= head.height:
+            yield at
+            at = self._backend.chain.header(at.parent)
+
+
+METHODS: Final = (
+    Method(
+        "eth_getLogs",
+        (Param("filter", LOGS),),
+        get_logs,
+        "array of logs",
+        f"The logs of a block, or of up to {LOG_BLOCKS_MAX:,} blocks and {LOGS_MAX:,} logs, in the "
+        "order of the chain. A range beyond the head ends there.",
+        ("not_found", "limit", "busy"),
+        way="steps",
+    ),
+)

@@ -1,0 +1,123 @@
+"""``eth_getStorageAt`` and ``eth_getProof`` (EIP-1186): state with the trie nodes that prove it.
+
+Trie nodes stand under their paths (native/trie.h), so that a proof is one read a level. Every node
+is compared with the hash that its parent, in the end the header's state root, names.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from dipnet._native import trie
+from dipnet.codec import Rlp, rlp_decode, to_hex
+from dipnet.crypto import keccak256
+from dipnet.errors import Corrupt
+from dipnet.rpc import lookup
+from dipnet.rpc.backend import Backend
+from dipnet.rpc.method import Method, Param
+from dipnet.rpc.params import ADDRESS, BLOCK, WORD, WORDS, BlockRef
+from dipnet.rpc.views import View, quantity
+from dipnet.state import EMPTY_ROOT, KEY_ACCOUNT_NODE, KEY_SLOT_NODE, Journal
+
+_KEY_NIBBLES: Final = 64
+
+
+def _nibbles(raw: bytes) -> bytes:
+    return bytes(nibble for byte in raw for nibble in (byte >> 4, byte & 15))
+
+
+def _down(node: Rlp, key: bytes, at: int) -> tuple[Rlp, int]:
+    """One step from a node towards ``key``: what is there, and the nibbles used up by then.
+
+    A child is the hash of a record, or an inlined node; an end is empty, or all nibbles are used.
+    """
+    if not isinstance(node, list) or len(node) not in (2, 17):
+        raise Corrupt("a trie node is neither branch, extension nor leaf")
+    if len(node) == 17:
+        return node[key[at]], at + 1
+    path, child = node
+    if not isinstance(path, bytes) or not path:
+        raise Corrupt("a trie node has no path")
+    shared = _nibbles(path)[2 - (path[0] >> 4 & 1) :]  # hex prefix: Yellow Paper, appendix C
+    ends = path[0] & 0x20
+    if ends or key[at : at + len(shared)] != shared:
+        return b"", at
+    return child, at + len(shared)
+
+
+def prove(
+    get: Callable[[bytes], bytes | None], prefix: bytes, root: bytes, key: bytes
+) -> list[bytes]:
+    """The nodes from the root of the trie under ``prefix`` towards ``key`` (unhashed).
+
+    They prove the value of the key, or that it has none. ``Corrupt`` when one is not as named.
+    """
+    path = _nibbles(keccak256(key))
+    proof: list[bytes] = []
+    expected, at = root, 0
+    while expected != EMPTY_ROOT:
+        raw = get(prefix + trie.record_path(path[:at]))
+        if raw is None or keccak256(raw) != expected:
+            raise Corrupt("a trie node is missing or is not what its parent names")
+        proof.append(raw)
+        child: Rlp = rlp_decode(raw)
+        while isinstance(child, list) and at < _KEY_NIBBLES:
+            child, at = _down(child, path, at)
+        if not isinstance(child, bytes) or len(child) != 32:
+            break
+        expected = child
+    return proof
+
+
+def get_storage_at(backend: Backend, address: bytes, slot: bytes, ref: BlockRef) -> str:
+    return to_hex(lookup.journal(backend, ref).slot(address, slot).to_bytes(32, "big"))
+
+
+def get_proof(backend: Backend, address: bytes, slots: tuple[bytes, ...], ref: BlockRef) -> View:
+    header, state = lookup.state(backend, ref)
+    journal = Journal(state)
+    account = journal.account(address)
+    nodes = KEY_SLOT_NODE + address
+    return {
+        "address": to_hex(address),
+        "accountProof": _shown(prove(state.get, KEY_ACCOUNT_NODE, header.state_root, address)),
+        "balance": quantity(account.balance),
+        "codeHash": to_hex(account.code_hash),
+        "nonce": quantity(account.nonce),
+        "storageHash": to_hex(account.storage_root),
+        "storageProof": [
+            {
+                "key": to_hex(slot),
+                "value": quantity(journal.slot(address, slot)),
+                "proof": _shown(prove(state.get, nodes, account.storage_root, slot)),
+            }
+            for slot in slots
+        ],
+    }
+
+
+def _shown(proof: list[bytes]) -> list[str]:
+    return [to_hex(node) for node in proof]
+
+
+_AT: Final = Param("block", BLOCK, "latest")
+_STATE_ERRORS: Final = ("not_found", "not_canonical", "no_state")
+
+METHODS: Final = (
+    Method(
+        "eth_getStorageAt",
+        (Param("address", ADDRESS), Param("slot", WORD), _AT),
+        get_storage_at,
+        "32 bytes",
+        "A word of an account's storage.",
+        _STATE_ERRORS,
+    ),
+    Method(
+        "eth_getProof",
+        (Param("address", ADDRESS), Param("slots", WORDS), _AT),
+        get_proof,
+        "object of address, accountProof, balance, codeHash, nonce, storageHash, storageProof",
+        "An account and words of its storage with the trie nodes that prove them (EIP-1186) "
+        "against the `stateRoot` of the block.",
+        _STATE_ERRORS,
+    ),
+)
