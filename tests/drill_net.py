@@ -26,7 +26,13 @@ BATCH = 50
 SLOT_MS_PER_S = 200
 SLOT_MS_MAX = 5_000
 QUIET = re.compile(r"^\S+ \S+ (INFO|DEBUG) ")
-EXPECTED = ("finality lags", "finality is back", "is of no use now")
+EXPECTED = (
+    "finality lags",
+    "finality is back",
+    "is of no use now",
+    "proposes nothing",
+    "proposes again",
+)
 """Warnings that outages call for, and blocks that were late on a machine that is too busy."""
 
 
