@@ -9,7 +9,6 @@ SCENARIOS ?= 300
 FUZZ_SECONDS ?= 20
 KILLS  ?= 1000
 MINUTES ?= 10
-SCENARIOS ?= 500
 
 .PHONY: help dev test lint format sim exhaustive mutants twins crashes failover equivocator drill
 .PHONY: soak bench sanitize fuzz native lock clean
@@ -59,12 +58,10 @@ twins: $(VENV)/built ## SCENARIOS=n of a delegate that runs twice among partitio
 mutants: $(VENV)/built ## every rule broken once, and what caught it; fails if one survives
 	$(PY) tests/mutants_run.py
 
-twins: $(VENV)/built ## SCENARIOS=n scenarios of delegates whose key runs twice
-	$(PY) tests/twins_run.py --scenarios $(SCENARIOS)
-
 crashes: $(VENV)/built ## KILLS=n kills of a signer at random points, modelled and real
 	$(PY) -m tests.crash_points_run --kills $(KILLS)
 
+failover: KILLS = 100
 failover: $(VENV)/built ## KILLS=n fail-overs of two hot nodes on one remote signer
 	$(PY) -m tests.failover_run --kills $(KILLS)
 

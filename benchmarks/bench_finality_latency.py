@@ -3,17 +3,19 @@
 The shipping nodes, 21 of them, seven in each region, on a network whose every message takes what
 the map says. Nothing fails, and a check or a sync costs what ``tests/sim.py`` says: measured is the
 protocol and the node's own waiting, not the machine. A latency is that of one block on one node:
-from the start of its slot until the node knows the commit certificate.
+from the start of its slot until the node knows the commit certificate. Beside it stands what the
+map alone would cost if nodes took no time.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import count
 from statistics import mean
 from typing import Final
 
-from benchmarks.harness import Figure, Row, Run, Scale, measure
+from benchmarks.harness import Figure, Raw, Row, Run, Scale, measure
+from dipnet.consensus.members import quorum_of
 from tests.sim import World
 from tests.sim_final import Watch
 from tests.sim_run import percentile
@@ -38,11 +40,38 @@ def spans() -> tuple[tuple[Span, ...], ...]:
     )
 
 
-def one_way_ms(nodes: int) -> float:
-    """What a message takes on average over all pairs of nodes."""
+def delays_ms(nodes: int) -> list[list[int]]:
+    """What a message takes from each node to each, as the map says."""
     places = [index % REGIONS for index in range(nodes)]
-    pairs = [(a, b) for a in range(nodes) for b in range(nodes) if a != b]
-    return mean(MAP_MS[places[a]][places[b]] for a, b in pairs)
+    return [
+        [0 if a == b else MAP_MS[places[a]][places[b]] for b in range(nodes)] for a in range(nodes)
+    ]
+
+
+def heard_ms(said_ms: Sequence[float], delays: Sequence[Sequence[int]]) -> list[float]:
+    """When each node has heard a quorum, if node i speaks at ``said_ms[i]`` to all directly."""
+    needed = quorum_of(len(said_ms)) - 1
+    return [
+        sorted(said + row[node] for said, row in zip(said_ms, delays, strict=True))[needed]
+        for node in range(len(said_ms))
+    ]
+
+
+def one_way_ms(nodes: int) -> float:
+    """The one-way delay that every step of the protocol waits for: to a quorum, the node itself
+    included; the mean over nodes."""
+    return mean(heard_ms([0.0] * nodes, delays_ms(nodes)))
+
+
+def network_ms(nodes: int) -> float:
+    """p50 of finality if nodes took no time: proposal, prevotes and commits are three messages."""
+    delays = delays_ms(nodes)
+    found = [
+        known
+        for leader in range(nodes)
+        for known in heard_ms(heard_ms(delays[leader], delays), delays)
+    ]
+    return float(percentile(sorted(round(one) for one in found), 50))
 
 
 @cache
@@ -79,6 +108,8 @@ def run(scale: Scale, say: Callable[[str], None]) -> list[Figure]:
                     f"finality p{percent}, {nodes} nodes, slots of {slot_ms} ms",
                     "virtual ms",
                     _measured(nodes, slots, slot_ms, percent, delay_ms),
+                    limit=(lambda: Raw(network_ms(nodes), 0.0)) if percent == 50 else None,
+                    limit_name="the network alone" if percent == 50 else "",
                     goal=f"<= {goal_ms:,.0f}",
                     more=False,
                 )
