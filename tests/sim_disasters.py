@@ -35,6 +35,8 @@ class Disasters:
         self._mix = mix
         self._ledger = ledger
         self._watch = watch
+        self.arrived_ms = 0
+        """When the last message that crawls has arrived, at the latest."""
         self._wiped = False
         self._peace = False
         self._jumped: dict[int, int] = {}  # host -> how far its clock has jumped
@@ -67,6 +69,8 @@ class Disasters:
     def end(self) -> None:
         """Nothing strikes any more, and everything that is down comes back."""
         self._peace = True
+        crawl_ms = max(CRAWL_SLOTS) * self._world.genesis.slot_ms
+        self.arrived_ms = min(self.arrived_ms, self._world.now_ms + crawl_ms)
         for host in self._world.hosts:
             host.skew_ms -= self._jumped.get(host.index, 0)
             host.disk.failing = False
@@ -95,12 +99,24 @@ class Disasters:
         host = self._up()
         if host is None or self._wiped or (lose_votes and not _may_forget(host)):
             return
+        if self._knows_alone(host):
+            return
         self._wiped = True
         self._ledger.wiped(host.index)
         self._watch.wiped(host)
         if lose_votes and host.signer is not None:
             host.signer.lost_slot = self._slot_of(host)
         self._take_down(host, WIPED_DOWN_MS, wipe=True, lose_votes=lose_votes)
+
+    def _knows_alone(self, host: Host) -> bool:
+        """Whether a certificate is lost with this disk: one who is locked on it votes no more,
+        and where another delegate lies that is a fault too many."""
+        ranks = [
+            other.node.chain.certificates.rank
+            for other in self._world.hosts
+            if other.node is not None and other is not host
+        ]
+        return host.running.chain.certificates.rank > max(ranks, default=(0, 0))
 
     def _slot_of(self, host: Host) -> int:
         """The highest slot for which the host can have signed anything by now."""
@@ -163,10 +179,12 @@ class Disasters:
         slots = self._rng.randint(*CRAWL_SLOTS)
         late_ms = slots * world.genesis.slot_ms
         world.faults = replace(usual, delay_ms=(late_ms // 2, late_ms))
+        self.arrived_ms = world.now_ms + CRAWL_MS[1] + late_ms
 
         def over() -> None:
             if not self._peace:
                 world.faults = usual
+                self.arrived_ms = world.now_ms + late_ms
 
         world.after(CRAWL_MS, over)
 

@@ -110,7 +110,10 @@ class Hostile:
 
     def _forged(self, raw: bytes) -> bytes:
         """Our own block with a wrong root, signed; another's with a byte changed."""
-        block: Block = decode_block(raw, self._genesis)
+        try:
+            block: Block = decode_block(raw, self._genesis)
+        except Invalid:  # another vice has spoilt it
+            return self._mutated(raw)
         key = self._host.signer
         if not isinstance(key, Reckless) or block.signer != key.address:
             return self._mutated(raw)

@@ -16,14 +16,11 @@ from dipnet.consensus.certified import Certificates
 from dipnet.consensus.chain import Chain
 from dipnet.consensus.epochs import Epoch
 from dipnet.consensus.execute import Executed, Execution
-from dipnet.consensus.members import Members
 from dipnet.consensus.pool import Pool
 from dipnet.consensus.records import KEY_TX
-from dipnet.consensus.votes import Ballot, Certificate, Kind, VoteState
-from dipnet.crypto import verify_batch
+from dipnet.consensus.votes import Ballot, Kind, VoteState
 from dipnet.dag.graph import Dag
 from dipnet.effects import Barrier, Effect, Write
-from dipnet.errors import Invalid
 from dipnet.node import Node
 from dipnet.p2p.blocksync import BlockSync
 from dipnet.p2p.gossip import Gossip
@@ -182,14 +179,6 @@ def _unlocked(old: Any, *args: Any) -> VoteState:
     return replace(old(*args), committed=0)
 
 
-def _signatures_alone(certificate: Certificate, its: Members, chain_id: int) -> None:
-    indices = certificate.indices()
-    digests = certificate.ballot.digest(chain_id) * len(indices)
-    keys = b"".join(its.keys[index] for index in indices)
-    if not all(verify_batch(digests, certificate.signatures, keys, 1)):
-        raise Invalid("certificate_signature")
-
-
 def _check_certificates(new: Callable[..., None]) -> Callable[[MonkeyPatch], None]:
     def both(patch: MonkeyPatch) -> None:
         patch.setattr(chain, "check_certificate", new)
@@ -253,7 +242,6 @@ FINALITY = (
     Mutant("forgets its prevotes", _forgets(Kind.PREVOTE), FORKED),
     Mutant("forgets its lock", _forgets(Kind.COMMIT), FORKED),
     Mutant("forgets its votes over a restart", _around(votefile, "decode", _unlocked), FORGETFUL),
-    Mutant("takes a certificate below quorum", _check_certificates(_signatures_alone), FALSE),
     Mutant("verifies no certificate", _check_certificates(lambda *_: None), FALSE),
     Mutant("a half is a quorum", _replace(members, "quorum_of", lambda n: n // 2), SPLITS),
     Mutant("fork choice ignores certificates", _replace(Certificates, "top", lambda _: b""), SLOW),

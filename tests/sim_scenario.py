@@ -12,6 +12,7 @@ from dipnet.consensus.header import HASH_ZERO
 from dipnet.consensus.schedule import slot_at
 from dipnet.consensus.tally import Offence
 from dipnet.genesis import Genesis
+from dipnet.p2p.blocksync import PEERS_ASKED_MAX
 from tests.sim import Host, World
 from tests.sim_byzantine import VICES, Byzantine
 from tests.sim_checks import LIVE_SLOTS, violations
@@ -137,6 +138,8 @@ class Run:
         self.loaded = True
         self.settled_ms: int | None = None
         self.resumed_ms: int | None = None
+        self.healed_ms = 0
+        """When nothing is left of the faults, neither what crawls nor what was lost."""
 
     def _liar(self) -> Host:
         return self.byzantine[-1] if self.byzantine else self.world.hosts[-1]
@@ -168,8 +171,9 @@ class Run:
         self.disasters.plan(start + mix.fault_ms)
         world.run(start + mix.fault_ms)
         peace_ms = world.now_ms
-        bound = self._bound_slots()
+        unanswered_ms, bound = self._unanswered_ms(), self._bound_slots()
         self._make_peace()
+        self.healed_ms = max(peace_ms + unanswered_ms, self.disasters.arrived_ms)
         self._watch_finality(slot_at(self.genesis, peace_ms))
         world.run(peace_ms + mix.load_ms)
         self.loaded = False
@@ -248,6 +252,15 @@ class Run:
         world.hosts[1].lag_ms = 0
         self.disasters.end()
 
+    def _unanswered_ms(self) -> int:
+        """How long a node may wait for blocks that were lost: all whom it may ask owe an answer."""
+        waits = [0]
+        for node in [host.node for host in self.honest if host.node is not None]:
+            owed = [peer for peer in node.links.blocks._peers.values() if peer.request]
+            if len(owed) >= PEERS_ASKED_MAX:
+                waits.append(min(peer.busy_until_ms for peer in owed) - node.steady_ms)
+        return max(waits)
+
     def _bound_slots(self) -> int:
         """How soon finality is to resume: within 2n x step slots."""
         now = slot_at(self.genesis, self.world.now_ms)
@@ -298,7 +311,7 @@ class Run:
             broken.append(f"the DAGs were equal only after {self.settled_ms} ms")
         resumed = None
         if self.resumed_ms is not None:
-            resumed = (self.resumed_ms - peace_ms) // self.genesis.slot_ms
+            resumed = max(0, self.resumed_ms - self.healed_ms) // self.genesis.slot_ms
         if resumed is None or resumed > bound:
             broken.append(f"finality resumed after {resumed} slots, {bound} are allowed")
         return Outcome(

@@ -14,6 +14,7 @@ from dipnet.p2p.blocksync import (
     PEERS_ASKED_MAX,
     REQUEST_MS_MAX,
     REST_MS,
+    SLOW_MS,
     STALE_ANSWERS_MAX,
     TRIES_MAX,
     BlockSync,
@@ -222,6 +223,16 @@ def test_equal_heads_are_asked_once_and_different_ones_in_parallel() -> None:
     more = asked(sync, 0, 10)
     assert list(more) == ["f", "e"]
     assert len(more) + 1 == PEERS_ASKED_MAX
+
+
+def test_who_is_late_holds_up_nobody_else_for_the_same_head() -> None:
+    sync = Sync()
+    sync.claims(0, "a", status(9))
+    sync.claims(0, "b", status(9))
+    assert [*asked(sync, 0, 0)] == ["a"]
+    assert not asked(sync, SLOW_MS - 1, 0)
+    assert [*asked(sync, SLOW_MS, 0)] == ["b"]
+    assert not asked(sync, SLOW_MS + 1, 0)
 
 
 def test_silence_changes_peer() -> None:

@@ -27,7 +27,7 @@ from dipnet.p2p.messages import LOCATOR_MAX, Blocks, GetBlocks, Have, Outgoing, 
 BLOCKS_MAX: Final = 128  # of one request
 PEERS_ASKED_MAX: Final = 3
 REQUEST_MS_MAX: Final = 10_000
-SLOW_MS: Final = 2_000  # who took longer for an answer is asked after all others
+SLOW_MS: Final = 2_000  # who takes longer for an answer is asked after all others
 IMPORT_MS_MAX: Final = 60_000
 GRACE_MS: Final = 1_000  # a head that is new to us is most often on its way by gossip
 REST_MS: Final = 5_000  # after an answer that brought nothing where nothing better was promised
@@ -57,6 +57,10 @@ class _Peer:
     tries: int = 0
     paused_until_ms: int = 0
     believed_until_ms: int = 0
+
+    def late(self, now_ms: int) -> bool:
+        """Whether it has been asked and does not answer as others do."""
+        return bool(self.request) and now_ms >= self.asked_ms + SLOW_MS
 
     def ahead(self, now_ms: int, ours: Status) -> bool:
         """Whether it seems worth asking."""
@@ -102,7 +106,8 @@ class BlockSync:
         if not names:
             return out
         busy = [peer for peer in self._peers.values() if now_ms < peer.busy_until_ms]
-        heads = {peer.status.head_hash for peer in busy}
+        # One peer for each head, unless it keeps us waiting: then another is asked for the same.
+        heads = {peer.status.head_hash for peer in busy if not peer.late(now_ms)}
         for name in names:
             peer = self._peers[name]
             if len(busy) >= PEERS_ASKED_MAX:
@@ -136,8 +141,7 @@ class BlockSync:
             return None
         if len(blocks.raws) > BLOCKS_MAX:
             raise Invalid("peer_message", f"{len(blocks.raws)} blocks, {BLOCKS_MAX} asked for")
-        known.request = 0
-        known.slow = now_ms > known.asked_ms + SLOW_MS
+        known.slow, known.request = known.late(now_ms), 0
         known.more = blocks.more
         known.called = known.called and blocks.more
         known.busy_until_ms = now_ms + IMPORT_MS_MAX
