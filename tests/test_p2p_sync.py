@@ -227,8 +227,8 @@ def test_equal_heads_are_asked_once_and_different_ones_in_parallel() -> None:
 
 def test_who_is_late_holds_up_nobody_else_for_the_same_head() -> None:
     sync = Sync()
-    sync.claims(0, "a", status(9))
-    sync.claims(0, "b", status(9))
+    sync.claims(0, "a", status(9), 0)
+    sync.claims(0, "b", status(9), 0)
     assert [*asked(sync, 0, 0)] == ["a"]
     assert not asked(sync, SLOW_MS - 1, 0)
     assert [*asked(sync, SLOW_MS, 0)] == ["b"]
