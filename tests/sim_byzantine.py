@@ -281,9 +281,9 @@ class Byzantine:
             prevote = finality.prevote(header, chain.epoch_of(header).border)
             self._vote(prevote, 50)
             self._vote(finality.commit(prevote), 50)
-        if self._rng.randrange(2):
-            made_up = Ballot(Kind.PREVOTE, chain.head.epoch, chain.head.slot, self._noise(), 0)
-            self._vote(made_up, 100)
+        kind = self._rng.choice((Kind.PREVOTE, Kind.COMMIT, None, None))
+        if kind is not None:  # each key is convicted once, by what it is seen doing first
+            self._vote(Ballot(kind, chain.head.epoch, chain.head.slot, self._noise(), 0), 100)
 
     def _vote_for_the_past(self) -> None:
         """Commit old blocks, and prevote them again with another justify."""
