@@ -10,8 +10,6 @@ pause a delegate.
 """
 
 import asyncio
-import contextlib
-import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -20,9 +18,8 @@ from dipnet.admin_client import LINE_BYTES_MAX
 from dipnet.errors import Invalid
 from dipnet.rpc import bounds
 from dipnet.rpc.jsonrpc import error_body, result_body
-from dipnet.unixsocket import PrivateListener, is_same_user
-
-log = logging.getLogger("dipnet")
+from dipnet.unixserver import PrivateServer
+from dipnet.unixsocket import PrivateListener
 
 CLIENTS_MAX: Final = 8
 LINE_S: Final = 10.0
@@ -56,49 +53,16 @@ class AdminSocket:
     def __init__(self, path: Path, methods: Methods) -> None:
         """``Invalid`` when the path is not usable or another process listens there."""
         self._methods = methods
-        self._listener = PrivateListener(path)
-        self._clients: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server | None = None
+        listener = PrivateListener(path)
+        self._server = PrivateServer(listener, "admin", self._answer_all, CLIENTS_MAX)
 
     async def start(self) -> None:
         """Answers from now on, in this event loop."""
-        self._server = await asyncio.start_unix_server(
-            self._serve, sock=self._listener.socket, limit=LINE_BYTES_MAX
-        )
+        await self._server.start(LINE_BYTES_MAX)
 
     async def stop(self) -> None:
         """Closes on all callers and removes the socket."""
-        if self._server is not None:
-            self._server.close()
-        for client in self._clients:
-            client.cancel()
-        await asyncio.gather(*self._clients, return_exceptions=True)
-        self._listener.close()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        try:
-            if len(self._clients) >= CLIENTS_MAX:
-                log.warning("refused an admin call: %d are there", CLIENTS_MAX)
-            elif not is_same_user(writer.get_extra_info("socket")):
-                log.warning("refused an admin call of another user")
-            else:
-                self._clients.add(task)
-                await self._answer_all(reader, writer)
-        except (
-            OSError,
-            EOFError,
-            ValueError,
-            TimeoutError,
-        ) as error:  # ValueError: a line too long
-            log.debug("an admin caller is gone: %s", error)
-        except asyncio.CancelledError:
-            log.debug("an admin caller is closed on")
-        finally:
-            self._clients.discard(task)
-            with contextlib.suppress(OSError):
-                writer.close()
+        await self._server.stop()
 
     async def _answer_all(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:

@@ -6,7 +6,6 @@ request closes its connection; a state that cannot be kept ends the process.
 """
 
 import asyncio
-import contextlib
 import logging
 import signal
 from typing import Final
@@ -23,7 +22,8 @@ from dipnet.signer_socket import (
     encode_hello,
     frame,
 )
-from dipnet.unixsocket import PrivateListener, is_same_user
+from dipnet.unixserver import PrivateServer
+from dipnet.unixsocket import PrivateListener
 from dipnet.votefile import describe
 
 log = logging.getLogger("dipnet")
@@ -58,8 +58,8 @@ class SignerServer:
     def __init__(self, signer: LocalSigner, chain_id: int, listener: PrivateListener) -> None:
         self._signer = signer
         self._chain_id = chain_id
-        self._listener = listener
-        self._clients: set[asyncio.Task[None]] = set()
+        self._path = listener.path
+        self._server = PrivateServer(listener, "signer", self._answer_all, CLIENTS_MAX)
 
     async def run(self) -> int:
         """Serves until asked to stop or the disk fails; the process's exit code."""
@@ -67,54 +67,23 @@ class SignerServer:
         self._exit: asyncio.Future[int] = loop.create_future()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._end, EXIT_OK)
-        server = await asyncio.start_unix_server(
-            self._serve, sock=self._listener.socket, limit=FRAME_BYTES_MAX
-        )
+        await self._server.start(FRAME_BYTES_MAX)
         log.info(
             "signs for %s on chain %d at %s; %s",
             checksum(address(self._signer.public_key)),
             self._chain_id,
-            self._listener.path,
+            self._path,
             describe(self._signer.state),
         )
         try:
             return await self._exit
         finally:
-            server.close()
-            for client in self._clients:
-                client.cancel()
-            await asyncio.gather(*self._clients, return_exceptions=True)
+            await self._server.stop()
             self._signer.close()
-            self._listener.close()
 
     def _end(self, code: int) -> None:
         if not self._exit.done():
             self._exit.set_result(code)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        try:
-            if len(self._clients) >= CLIENTS_MAX:
-                log.warning("refused a client: %d are there", CLIENTS_MAX)
-            elif not is_same_user(writer.get_extra_info("socket")):
-                log.warning("refused a client of another user")
-            else:
-                self._clients.add(task)
-                await self._answer_all(reader, writer)
-        except (OSError, EOFError, TimeoutError) as error:  # it is gone, or stuck
-            log.debug("a client is gone: %s", error)
-        except Invalid as error:
-            log.warning("closed on a client: %s", error)
-        except Corrupt as failure:
-            log.critical("stopping: %s", failure)
-            self._end(EXIT_STORAGE)
-        except asyncio.CancelledError:
-            log.debug("a client is closed on")
-        finally:
-            self._clients.discard(task)
-            with contextlib.suppress(OSError):
-                writer.close()
 
     async def _answer_all(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
@@ -125,7 +94,12 @@ class SignerServer:
                 if size > FRAME_BYTES_MAX:
                     raise Invalid("oversized", f"a request of {size} bytes")
                 request = await reader.readexactly(size)
-            writer.write(frame(answer_to(request, self._signer, self._chain_id)))
+            try:
+                answer = answer_to(request, self._signer, self._chain_id)
+            except Corrupt as failure:
+                log.critical("stopping: %s", failure)
+                return self._end(EXIT_STORAGE)
+            writer.write(frame(answer))
             async with asyncio.timeout(FRAME_S):
                 await writer.drain()
 

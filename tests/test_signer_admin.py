@@ -75,7 +75,9 @@ def test_a_program_calls(tmp_path: Path) -> None:
     assert caught.value.code == "unreachable"
 
 
-def test_it_is_private_and_a_long_line_is_closed_on(tmp_path: Path) -> None:
+def test_it_is_private_and_a_long_line_is_closed_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / SOCKET_NAME
 
     def act() -> None:
@@ -90,11 +92,13 @@ def test_it_is_private_and_a_long_line_is_closed_on(tmp_path: Path) -> None:
         connect(path, WAIT_S).close()
 
     with_a_socket(path, act)
+    assert {record.name for record in caplog.records} == {"dipnet"}  # and no loop's traceback
+    assert "admin: closed on a caller" in caplog.text
 
 
 def test_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / SOCKET_NAME
-    monkeypatch.setattr("dipnet.admin.is_same_user", lambda connected: False)
+    monkeypatch.setattr("dipnet.unixserver.is_same_user", lambda connected: False)
 
     def act() -> None:
         with connect(path, WAIT_S) as connection:
