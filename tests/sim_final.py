@@ -9,7 +9,7 @@ from which the figures of finality are made.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import combinations
 
@@ -19,9 +19,24 @@ from dipnet.consensus.header import Header
 from dipnet.consensus.members import Members
 from dipnet.consensus.schedule import slot_start_ms
 from dipnet.consensus.votes import Ballot, Kind, offence
+from dipnet.p2p.blocksync import OWED_MAX, PEERS_ASKED_MAX, SLOW_MS
 from tests.sim import Host, World
 
 AHEAD_MS = 500  # a block may be ahead of a clock by this
+
+
+def unanswered_ms(hosts: Iterable[Host]) -> int:
+    """How long, at most, a node may have to wait until it asks again for blocks that were lost."""
+    waits = [0]
+    for node in [host.node for host in hosts if host.node is not None]:
+        peers = node.links.blocks._peers.values()
+        owing = [peer for peer in peers if peer.request]
+        prompt = [peer for peer in owing if not peer.late(node.steady_ms)]
+        if len(owing) == min(len(peers), OWED_MAX):  # all whom it may ask
+            waits.append(min(peer.busy_until_ms for peer in owing) - node.steady_ms)
+        elif len(prompt) == PEERS_ASKED_MAX:
+            waits.append(min(peer.asked_ms for peer in prompt) + SLOW_MS - node.steady_ms)
+    return max(waits)
 
 
 @dataclass

@@ -12,12 +12,11 @@ from dipnet.consensus.header import HASH_ZERO
 from dipnet.consensus.schedule import slot_at
 from dipnet.consensus.tally import Offence
 from dipnet.genesis import Genesis
-from dipnet.p2p.blocksync import PEERS_ASKED_MAX
 from tests.sim import Host, World
 from tests.sim_byzantine import VICES, Byzantine
 from tests.sim_checks import LIVE_SLOTS, violations
 from tests.sim_disasters import Disasters
-from tests.sim_final import Watch
+from tests.sim_final import Watch, unanswered_ms
 from tests.sim_hostile import Hostile
 from tests.sim_load import WRONG_MS, Device, Ledger, Mischief, Payer, secret
 from tests.sim_mix import DISASTERS, Mix
@@ -171,9 +170,9 @@ class Run:
         self.disasters.plan(start + mix.fault_ms)
         world.run(start + mix.fault_ms)
         peace_ms = world.now_ms
-        unanswered_ms, bound = self._unanswered_ms(), self._bound_slots()
+        lost_ms, bound = unanswered_ms(self.honest), self._bound_slots()
         self._make_peace()
-        self.healed_ms = max(peace_ms + unanswered_ms, self.disasters.arrived_ms)
+        self.healed_ms = max(peace_ms + lost_ms, self.disasters.arrived_ms)
         self._watch_finality(slot_at(self.genesis, peace_ms))
         world.run(peace_ms + mix.load_ms)
         self.loaded = False
@@ -251,15 +250,6 @@ class Run:
         world.hosts[0].skew_ms -= self.mix.far_ms
         world.hosts[1].lag_ms = 0
         self.disasters.end()
-
-    def _unanswered_ms(self) -> int:
-        """How long a node may wait for blocks that were lost: all whom it may ask owe an answer."""
-        waits = [0]
-        for node in [host.node for host in self.honest if host.node is not None]:
-            owed = [peer for peer in node.links.blocks._peers.values() if peer.request]
-            if len(owed) >= PEERS_ASKED_MAX:
-                waits.append(min(peer.busy_until_ms for peer in owed) - node.steady_ms)
-        return max(waits)
 
     def _bound_slots(self) -> int:
         """How soon finality is to resume: within 2n x step slots."""

@@ -10,6 +10,7 @@ from dipnet.p2p.blocksync import (
     BLOCKS_MAX,
     GRACE_MS,
     IMPORT_MS_MAX,
+    OWED_MAX,
     PAUSE_MS,
     PEERS_ASKED_MAX,
     REQUEST_MS_MAX,
@@ -233,6 +234,17 @@ def test_who_is_late_holds_up_nobody_else_for_the_same_head() -> None:
     assert not asked(sync, SLOW_MS - 1, 0)
     assert [*asked(sync, SLOW_MS, 0)] == ["b"]
     assert not asked(sync, SLOW_MS + 1, 0)
+
+
+def test_who_is_silent_takes_nobody_elses_turn() -> None:
+    """As after a partition: each request was lost, and each peer would answer now."""
+    sync, owed = Sync(), 0
+    for number in range(2 * OWED_MAX):
+        sync.claims(0, f"{number:02}", status(50 + number), 0)
+    while new := asked(sync, owed * SLOW_MS // PEERS_ASKED_MAX, 10):
+        owed += len(new)
+        assert len(new) <= PEERS_ASKED_MAX
+    assert owed == OWED_MAX
 
 
 def test_silence_changes_peer() -> None:

@@ -94,6 +94,22 @@ def test_the_join_of_two_states_refuses_what_either_refuses(
 
 
 @pytest.mark.parametrize(
+    ("other", "joined"),
+    [
+        (VoteState(3, 8, 6, 4), STATE),
+        (VoteState(3, 10, 6, 4), VoteState(3, 10, 7, 5)),
+        (VoteState(3, 8, 8, 4), VoteState(3, 9, 8, 5)),
+        (VoteState(3, 8, 6, 6), VoteState(3, 9, 7, 6)),
+        (VoteState(2, 10, 8, 6), VoteState(3, 10, 7, 5)),  # p and l are of their epoch, b of none
+        (VoteState(4, 8, 6, 4), VoteState(4, 9, 6, 4)),
+    ],
+)
+def test_the_join_takes_the_higher_of_each(other: VoteState, joined: VoteState) -> None:
+    assert STATE.joined(other) == joined
+    assert other.joined(STATE) == joined
+
+
+@pytest.mark.parametrize(
     ("one", "other", "name"),
     [
         (proposes(), proposes(block=OTHER), "E0"),

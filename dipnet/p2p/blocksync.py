@@ -6,8 +6,9 @@ not leave us waiting):
 * Fork choice is not by length (specs/consensus.md 1): a peer is worth asking whose head we have not
   got, if it is as high as ours, or if the peer knows a higher prevote certificate than we.
 * One request a peer, PEERS_ASKED_MAX peers, no two that claim the same head. Each request ends
-  within REQUEST_MS_MAX, each delivery within IMPORT_MS_MAX. Who is slow is asked last: few peers
-  that give one block at a time must not be the only ones that are asked.
+  within REQUEST_MS_MAX, each delivery within IMPORT_MS_MAX. Who is late, or silent, is waited for
+  beside the next ones, OWED_MAX in all; who was slow is asked last: few peers that give one block
+  at a time must not be the only ones that are asked.
 * A peer is believed as long as it delivers: blocks that are new, or for STALE_ANSWERS_MAX answers
   higher ones of a branch that we store already. After TRIES_MAX failures in a row it is left
   alone for PAUSE_MS. Silence may be the network's fault, so only answers that lead nowhere are
@@ -25,7 +26,8 @@ from dipnet.errors import Invalid
 from dipnet.p2p.messages import LOCATOR_MAX, Blocks, GetBlocks, Have, Outgoing, Status, encode
 
 BLOCKS_MAX: Final = 128  # of one request
-PEERS_ASKED_MAX: Final = 3
+PEERS_ASKED_MAX: Final = 3  # at once, those that are late not counted
+OWED_MAX: Final = 8  # answers that are waited for, the late ones too: of ANSWER_BYTES_MAX each
 REQUEST_MS_MAX: Final = 10_000
 SLOW_MS: Final = 2_000  # who takes longer for an answer is asked after all others
 IMPORT_MS_MAX: Final = 60_000
@@ -106,11 +108,13 @@ class BlockSync:
         if not names:
             return out
         busy = [peer for peer in self._peers.values() if now_ms < peer.busy_until_ms]
+        prompt = [peer for peer in busy if not peer.late(now_ms)]
+        late = len(busy) - len(prompt)
         # One peer for each head, unless it keeps us waiting: then another is asked for the same.
-        heads = {peer.status.head_hash for peer in busy if not peer.late(now_ms)}
+        heads = {peer.status.head_hash for peer in prompt}
         for name in names:
             peer = self._peers[name]
-            if len(busy) >= PEERS_ASKED_MAX:
+            if len(prompt) >= PEERS_ASKED_MAX or len(prompt) + late >= OWED_MAX:
                 break
             head = peer.status.head_hash
             if head in heads:
@@ -125,7 +129,7 @@ class BlockSync:
                 peer.believed_until_ms, self._credulous = now_ms + BELIEF_MS, False
             marks = locator(ours.head_height, hash_at, peer.cursor[1])
             out.append((name, "sync", encode(GetBlocks(peer.request, marks, BLOCKS_MAX))))
-            busy.append(peer)
+            prompt.append(peer)
             heads.add(head)
         return out
 
