@@ -74,6 +74,12 @@ SUBMITS_MAX = 4096  # submissions that wait for their reply
 SUBMIT_BYTES_MAX = 64 << 20  # of them
 STAGED_BYTES_MAX = 64 << 20  # waiting for the disk: beyond it neither peers nor clients are heard
 WATCH_S = 1
+# By kind of check: nothing waits behind what may be a flood, or long, of peers, of clients, or of
+# old blocks before new ones.
+THREADS = {
+    "votes": "votes", "certificates": "votes", "blocks": "blocks", "synced": "synced",
+    "txs": "local", "vertices": "local", "relayed": "peers", "wire": "peers",
+}  # fmt: skip
 EXIT_OK, EXIT_MEND = 0, 2
 
 
@@ -127,16 +133,11 @@ class Daemon:
         self._replies: dict[int, tuple[asyncio.Future[Results], int]] = {}  # and its bytes
         self._submitted_bytes = 0
         self._feeds = Feeds()
-        # One each, so that neither a block nor a client waits behind the floods of peers.
-        self._block_checks = ThreadPoolExecutor(1, thread_name_prefix="dipnet-blocks")
-        self._local_checks = ThreadPoolExecutor(1, thread_name_prefix="dipnet-local")
-        self._peer_checks = ThreadPoolExecutor(1, thread_name_prefix="dipnet-checks")
-        self._vote_checks = ThreadPoolExecutor(1, thread_name_prefix="dipnet-votes")
-        self._checks = {
-            "blocks": self._block_checks, "txs": self._local_checks, "vertices": self._local_checks,
-            "relayed": self._peer_checks, "wire": self._peer_checks, "synced": self._peer_checks,
-            "votes": self._vote_checks, "certificates": self._vote_checks,
-        }  # fmt: skip
+        threads = {
+            name: ThreadPoolExecutor(1, thread_name_prefix=f"dipnet-{name}")
+            for name in sorted({*THREADS.values()})
+        }
+        self._checks = {kind: threads[name] for kind, name in THREADS.items()}
         self._behind = False  # the disk is
         self._exit: asyncio.Future[int] | None = None
         self._low_disk: str | None = None

@@ -78,7 +78,7 @@ class Room:
     all_bytes_max: int
 
 
-# Under verification. Votes have a room of their own: no flood of readings is before them.
+# Under verification. Votes and blocks have rooms of their own: no flood of readings is before them.
 UNJUDGED: Final = Room(frames_max=64, bytes_max=16 << 20, all_bytes_max=128 << 20)
 UNJUDGED_PUSHED: Final = Room(frames_max=512, bytes_max=256 << 10, all_bytes_max=16 << 20)
 
@@ -163,16 +163,18 @@ class Backlog:
 
 
 class Unjudged:
-    """All that is under verification."""
+    """All that is under verification: votes, blocks and the rest, each with a room of their own."""
 
     def __init__(self) -> None:
-        self._all = Backlog(UNJUDGED)
+        self._rest = Backlog(UNJUDGED)
+        self._blocks = Backlog(UNJUDGED)
         self._pushed = Backlog(UNJUDGED_PUSHED)
+        self._of = {KIND_OF[Lane.BLOCK]: self._blocks} | dict.fromkeys(LANE_OF, self._pushed)
 
     def of(self, incoming: Incoming) -> Backlog:
         """Where ``incoming`` waits."""
-        return self._pushed if incoming.kind in LANE_OF else self._all
+        return self._of.get(incoming.kind, self._rest)
 
     def __len__(self) -> int:
         """Bytes of all peers."""
-        return len(self._all) + len(self._pushed)
+        return len(self._rest) + len(self._blocks) + len(self._pushed)

@@ -32,7 +32,7 @@ def unanswered_ms(hosts: Iterable[Host]) -> int:
         peers = node.links.blocks._peers.values()
         owing = [peer for peer in peers if peer.request]
         prompt = [peer for peer in owing if not peer.late(node.steady_ms)]
-        if len(owing) == min(len(peers), OWED_MAX):  # all whom it may ask
+        if owing and len(owing) == min(len(peers), OWED_MAX):  # all whom it may ask
             waits.append(min(peer.busy_until_ms for peer in owing) - node.steady_ms)
         elif len(prompt) == PEERS_ASKED_MAX:
             waits.append(min(peer.asked_ms for peer in prompt) + SLOW_MS - node.steady_ms)

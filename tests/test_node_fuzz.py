@@ -237,6 +237,10 @@ def test_what_waits_for_judgement_is_bounded_over_reconnections() -> None:
         for _ in range(3):
             alone.receive(peer, m.Vertices(1, wire))
     assert len(alone.node.links._unjudged) <= UNJUDGED.all_bytes_max
+    late = peer_id(110)
+    assert not any(isinstance(e, Verify) for e in alone.receive(late, m.Vertices(1, wire)))
+    pushed = alone.receive(late, m.Items(m.Lane.BLOCK, (wire[:300],)))
+    assert [e.kind for e in pushed if isinstance(e, Verify)] == ["blocks"]  # a room of their own
     alone.judge()
     assert len(alone.node.links._unjudged) == 0
     peer = alone.meet(500)
