@@ -376,11 +376,8 @@ class Chain(Canonical):
         mix = schedule.mixed(place.parent.delta.mix, header.seed_reveal)
         border, puts = place.parent.delta.border, Puts()
         if executed.elected is not None:
-            final_mix = self.link(header.final[0]).delta.mix
-            epoch = epochs.following(
-                place.epoch, header, final_mix, executed.elected.members,
-                executed.elected.parameters,
-            )  # fmt: skip
+            elected = executed.elected
+            epoch = epochs.following(place.epoch, header, mix, elected.members, elected.parameters)
             self.epochs.remember(epoch)
             puts[epoch.key] = epoch.encode(self._genesis)
             border = header.hash
@@ -473,11 +470,9 @@ class Chain(Canonical):
     def _prune(self, spine: Spine, puts: Puts) -> None:
         """Delete what no reorg can reach any more: deltas, undo records, dead branches.
 
-        Down to what the final block's own header calls final they stay: a border above may take
-        its seed from there.
+        Those of the final block and of all above it stay, however far above it the base may be.
         """
-        settled = self.need(rules.links_of(self.final).final[0])
-        edge = min(spine.base.header.height - self._genesis.undo_blocks_max, settled.height)
+        edge = min(spine.base.header.height - self._genesis.undo_blocks_max, self.final.height)
         if edge <= self._floor.height:
             return
         floor = self.need(self._canonical_with(puts, edge) or HASH_ZERO)
