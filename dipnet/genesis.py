@@ -207,7 +207,8 @@ class Genesis(_Model):
     evidence_epochs: Epochs = 336
     jail_epochs: Epochs = 24
     slash_bps: BasisPoints = 1_000
-    reporter_bps: BasisPoints = 1_000
+    # Never more than burns: who reports himself must not have his stake back by it.
+    reporter_bps: int = Field(default=1_000, ge=0, le=BPS_ALL // 2)
     commission_bps_max: BasisPoints = 5_000
     seats_per_organisation_max: int = Field(default=6, ge=1, le=DELEGATES_MAX)
     parameter_delay_epochs: Epochs = 24

@@ -16,6 +16,7 @@ EPOCHS_TESTS: Final = ("tests/test_epochs.py",)
 CERTIFIED_TESTS: Final = ("tests/test_certified.py",)
 FORKCHOICE_TESTS: Final = ("tests/test_forkchoice.py",)
 LIGHT_TESTS: Final = ("tests/test_light_node.py",)
+REPORTS_TESTS: Final = ("tests/test_reports.py",)
 
 BLOCKS: Final = (
     Edit("header", "its fields may be anything", CHAIN,
@@ -191,4 +192,15 @@ SEEDS: Final = (
          "return {before.number: before.members} | sets", "return sets", EPOCHS_TESTS),
 )  # fmt: skip
 
-EDITS: Final = (*BLOCKS, *FOLLOWING, *SEEDS)
+REPORTS: Final = (
+    Edit("report", "has gas for few votes alone", "dipnet.consensus.reports",
+         "REPORT_GAS: Final = TX_GAS_MAX", "REPORT_GAS: Final = 1_000_000", REPORTS_TESTS),
+    Edit("report", "is silent where gas is short", "dipnet.consensus.produce",
+         'if refused.code != "report":', "if False:", REPORTS_TESTS),
+    Edit("report", "without gas is one that punishes nobody", "dipnet.consensus.execute",
+         '"report" if receipt.gas_used < tx.gas else "report_gas"', '"report"', REPORTS_TESTS),
+    Edit("report", "gives all to who reports himself", "dipnet.genesis",
+         "le=BPS_ALL // 2)", "le=BPS_ALL)", ("tests/test_idpos_evidence.py",)),
+)  # fmt: skip
+
+EDITS: Final = (*BLOCKS, *FOLLOWING, *SEEDS, *REPORTS)

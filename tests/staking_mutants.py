@@ -26,6 +26,7 @@ from dipnet.consensus import (
     votes,
 )
 from dipnet.vm import system, transaction
+from tests import test_abi as of_abi
 from tests import test_idpos_actions as of_actions
 from tests import test_idpos_evidence as of_evidence
 from tests import test_idpos_interface as of_calls
@@ -230,8 +231,18 @@ OF_PARAMETERS = (
 )  # fmt: skip
 
 OF_CALLS = (
-    Mutant("arguments in any encoding", abi._decoded, "encode(types, found) != data", "False",
+    Mutant("words after the end", abi._decoded, "_need(end == len(data))", "pass",
            by(of_calls.test_arguments_have_one_encoding, lambda data: data + bytes(32))),
+    Mutant("an offset to anywhere", abi._decoded, '_need(_word("uint256", data, at) == end)',
+           "pass", by(of_abi.test_every_byte_counts, ("address[]",), ([bytes(20)],))),
+    Mutant("dirty addresses", abi._word, "_need(_integer(word) >> bits == 0)", "pass",
+           by(of_abi.test_every_byte_counts, ("address[]",), ([bytes(20)],))),
+    Mutant("dirty padding", abi._dynamic, "_need(not any(data[begin + count : end]))", "pass",
+           by(of_abi.test_every_byte_counts, ("bytes",), (b"\1",))),
+    Mutant("more is promised than is there", abi._dynamic, "_need(end <= len(data))", "pass",
+           by(of_abi.test_what_is_promised_and_not_there_costs_nothing, "address[]")),
+    Mutant("any number of bytes", idpos._run, "or len(call.input) > INPUT_BYTES_MAX", "",
+           by(of_abi.test_more_delegates_than_any_rule_allows_are_not_read)),
     Mutant("value for a method that takes none", idpos._run, "call.value and not", "False and not",
            by(of_actions.test_only_stake_takes_value, idpos.METHODS["vote"])),
     Mutant("what is refused stays done", transaction.call,

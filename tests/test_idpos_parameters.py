@@ -95,6 +95,7 @@ def test_who_may_propose_and_vote(world: World) -> None:
         ("slot_ms", 99),
         ("slot_ms", 2**256 - 1),
         ("slash_bps", 10_001),
+        ("reporter_bps", 5_001),
         ("delegates_active", 102),
         ("delegates_standby", 98),
         ("evidence_epochs", 4),  # past unbonding_epochs
