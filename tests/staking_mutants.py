@@ -28,6 +28,7 @@ from dipnet.consensus import (
 from dipnet.vm import system, transaction
 from tests import test_abi as of_abi
 from tests import test_idpos_actions as of_actions
+from tests import test_idpos_commission as of_commissions
 from tests import test_idpos_evidence as of_evidence
 from tests import test_idpos_interface as of_calls
 from tests import test_idpos_parameters as of_parameters
@@ -126,17 +127,37 @@ OF_STAKES = (
 )  # fmt: skip
 
 OF_REWARDS = (
-    Mutant("no commission", rewards.share_out, "amount * one[COMMISSION] // BPS_ALL", "0",
+    Mutant("no commission", rewards.share_out, "amount * kept // BPS_ALL", "0",
            in_walks),
     Mutant("leaving pays", rewards.share_out, "REGISTERED:\n        return own",
            "REGISTERED:\n        return amount", in_walks),
     Mutant("rewards are rounded up", rewards.earned, "// SCALE", "// SCALE + 1", in_walks),
-    Mutant("tips are lost", idpos.end_block, "delegate, reward + tips)", "delegate, reward)",
+    Mutant("tips are lost", idpos.end_block, "around, reward + tips)", "around, reward)",
            in_walks),
     Mutant("the reward is minted and not booked", idpos.end_block,
-           "+= rewards.share_out(root, delegate, reward + tips)", "+= 0", in_walks),
+           "+= rewards.share_out(root, around, reward + tips)", "+= 0", in_walks),
     Mutant("a reward that nobody minted", idpos.end_block,
            "journal.add_balance(DPOS_ADDRESS, reward)", "pass", in_walks),
+)  # fmt: skip
+
+OF_COMMISSIONS = (
+    Mutant("a commission is raised at once", actions.register, "epoch + SETS_AHEAD", "epoch",
+           by(of_commissions.test_a_commission_is_not_raised_for_ones_own_blocks)),
+    Mutant("a commission is raised before votes act", actions.register, "epoch + SETS_AHEAD",
+           "epoch + 1", by(of_commissions.test_a_raise_waits_as_long_as_a_vote)),
+    Mutant("a lower commission waits", candidates.Commission.changed, "if bps <= now:",
+           "if bps == now:", by(of_commissions.test_a_lower_one_acts_at_once)),
+    Mutant("a raise that is said again waits again", candidates.Commission.changed,
+           "if self.starts > epoch and", "if False and",
+           by(of_commissions.test_the_same_raise_again_changes_nothing)),
+    Mutant("another raise inherits the date", candidates.Commission.changed,
+           "Commission(now, bps, starts)", "Commission(now, bps, self.starts or starts)",
+           by(of_commissions.test_another_raise_has_a_date_of_its_own, 4_000)),
+    Mutant("a raise in force is forgotten", candidates.Commission.changed, "Commission(now, bps,",
+           "Commission(self.bps, bps,", by(of_commissions.test_a_raise_upon_a_raise)),
+    Mutant("a limit for newcomers alone", rewards.share_out,
+           "around.parameters.commission_bps_max", "BPS_ALL",
+           by(of_commissions.test_a_limit_that_was_lowered_binds_all)),
 )  # fmt: skip
 
 RANKED = "(one[JAILED_UNTIL] > epoch, -one[VOTES], who) for who, one in _places(root)"
@@ -253,5 +274,6 @@ OF_CALLS = (
 )  # fmt: skip
 
 MUTANTS = (
-    *OF_STAKES, *OF_REWARDS, *OF_ELECTIONS, *OF_CANDIDATES, *OF_EVIDENCE, *OF_PARAMETERS, *OF_CALLS,
+    *OF_STAKES, *OF_REWARDS, *OF_COMMISSIONS, *OF_ELECTIONS, *OF_CANDIDATES, *OF_EVIDENCE,
+    *OF_PARAMETERS, *OF_CALLS,
 )  # fmt: skip

@@ -162,7 +162,7 @@ def end_block(
     root, delegate = _root(journal), around.proposer
     reward = around.parameters.block_reward
     journal.add_balance(DPOS_ADDRESS, reward)
-    stakes.place(root, delegate)[REWARDS] += rewards.share_out(root, delegate, reward + tips)
+    stakes.place(root, delegate)[REWARDS] += rewards.share_out(root, around, reward + tips)
     candidates.count(root, around.epoch, delegate, missed)
     one = candidates.place(root, delegate)
     one[COMMITMENT], one[COMMITTED_AT] = int.from_bytes(commitment, "big"), around.slot
