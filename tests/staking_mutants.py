@@ -25,12 +25,14 @@ from dipnet.consensus import (
     stakes,
     votes,
 )
+from dipnet.genesis import Genesis
 from dipnet.vm import system, transaction
 from tests import test_abi as of_abi
 from tests import test_idpos_actions as of_actions
 from tests import test_idpos_commission as of_commissions
 from tests import test_idpos_evidence as of_evidence
 from tests import test_idpos_interface as of_calls
+from tests import test_idpos_parameter_limits as of_limits
 from tests import test_idpos_parameters as of_parameters
 from tests.staking import World, network
 from tests.staking_machine import Machine, walk
@@ -249,6 +251,31 @@ OF_PARAMETERS = (
            by(of_parameters.test_who_is_ready_in_time_waits_for_the_delay_alone)),
     Mutant("rules that went down", parameters._start, "value <= parameters.rules", "False",
            by(of_parameters.test_the_lower_of_two_versions_comes_too_late)),
+    Mutant("proposals outlive their proposer", parameters.close,
+           "if one[STATE] == OPEN and not _stays(root, proposer, running):", "if False:",
+           by(of_parameters.test_an_open_proposal_goes_with_its_proposer)),
+    Mutant("what has passed goes with its proposer", parameters.close,
+           "one[STATE] == OPEN and not", "not",
+           by(of_parameters.test_who_left_proposes_nothing_more, candidates.RESIGNED)),
+    Mutant("who resigned goes on proposing", parameters._stays, "registered and", "",
+           by(of_parameters.test_who_left_proposes_nothing_more, candidates.RESIGNED)),
+    Mutant("a proposal goes while its proposer is still here", parameters._stays, "in running)",
+           "in running[1:])", by(of_parameters.test_an_open_proposal_goes_with_its_proposer)),
+    Mutant("a proposal goes though its proposer comes back", parameters._stays, "in running)",
+           "in running[:1])", by(of_parameters.test_who_comes_back_keeps_his_proposal)),
+    Mutant("a value for ever", Genesis.amended, "if not low <= value <= high:", "if False:",
+           by(of_limits.test_what_is_just_beyond_is_refused, "gas_limit")),
+    Mutant("epochs too short to vote in", Genesis._leaves_a_way_back,
+           "min(EPOCH_MS_MIN, before.epoch_ms)", "0",
+           by(of_limits.test_epochs_are_long_enough_to_vote_in, {"epoch_slots": 50}, "slot_ms",
+              200)),
+    Mutant("a change that takes a year", Genesis._leaves_a_way_back, "self.change_ms <=", "0 <=",
+           by(of_limits.test_two_that_leave_no_way_back_together)),
+    Mutant("a price that nobody can pay", Genesis._leaves_a_way_back, "self.base_fee_floor <=",
+           "0 <=", by(of_limits.test_a_floor_is_no_wall, 5, 0, 5_000)),
+    Mutant("an early choice binds for ever", Genesis._leaves_a_way_back,
+           "min(EPOCH_MS_MIN, before.epoch_ms)", "EPOCH_MS_MIN",
+           by(of_limits.test_a_network_that_began_beyond_the_limits_is_governed_too)),
 )  # fmt: skip
 
 OF_CALLS = (

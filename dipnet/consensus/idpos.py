@@ -175,7 +175,9 @@ def at_border(journal: Journal, around: Around) -> Elected:
     election.expire_votes(root, epoch + 1)
     amended = parameters.at_border(root, around)
     elected = election.elect(root, epoch + election.SETS_AHEAD, amended)
-    parameters.decide_rules(root, around, (election.members(root, epoch + 1), elected))
+    running = (election.members(root, epoch + 1), elected)
+    parameters.close(root, running)
+    parameters.decide_rules(root, around, running)
     return Elected(elected, amended)
 
 
