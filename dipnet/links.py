@@ -331,8 +331,13 @@ class Links:
     # --- catching up, and letting others catch up
 
     def _on_get_blocks(self, now_ms: int, peer: str, request: m.GetBlocks) -> None:
-        if self.scores.may_serve(now_ms, peer):
-            self._served(peer, serve_blocks(request, self._view.blocks_after))
+        if not self.scores.may_serve(now_ms, peer):
+            return
+        marks = iter(request.locator)
+        answer = serve_blocks(request, lambda _: self._view.blocks_after(marks))
+        looked_up = len(request.locator) - len(tuple(marks))  # as far as the first that we share
+        self.scores.on_work(peer, WORK_BYTES[Lane.BLOCK] * looked_up)
+        self._served(peer, answer)
 
     def _on_locate(self, now_ms: int, peer: str, request: m.LocateVertices) -> None:
         if self.scores.may_serve(now_ms, peer):
@@ -358,12 +363,19 @@ class Links:
         return Incoming("wire", peer, (wire,), asked=True) if wire else None
 
     def on_blocks_imported(
-        self, now_ms: int, peer: str, fresh: int, last: tuple[int, bytes], led: bool, early: bool
+        self,
+        now_ms: int,
+        peer: str,
+        fresh: int,
+        last: tuple[int, bytes],
+        led: bool,
+        early: bool,
+        surplus: int,
     ) -> None:
         """The outcome of blocks that we asked for; see ``BlockSync.on_imported``."""
         ours = self._view.status()
         for offence in self.blocks.on_imported(
-            now_ms, peer, ours, fresh, last, self._has_block, led, early
+            now_ms, peer, ours, fresh, last, self._has_block, led, early, surplus
         ):
             self.offend(now_ms, peer, offence, "blocks that lead nowhere")
 

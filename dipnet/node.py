@@ -380,10 +380,10 @@ class Node:
         """Blocks of a peer, parents first; the rest of a branch falls with the first refused.
 
         What we asked for is one branch: a leader with a thousand blocks for his slot must not have
-        all of them run and kept at once.
+        all of them run and kept at once, nor one by one: what is surplus is no delivery.
         """
         asked = check.incoming is not None and check.incoming.asked
-        fresh, last, head = 0, NOWHERE, self.chain.head
+        fresh, surplus, last, head = 0, 0, NOWHERE, self.chain.head
         refused: list[Invalid] = []
         for block in blocks:
             try:
@@ -391,7 +391,9 @@ class Node:
                     raise block
                 if asked and last is not NOWHERE and block.header.parent != last[1]:
                     raise Invalid("peer_message", "blocks that are no chain")
-                fresh += self._import(block, check.peer, asked)
+                imported = self._import(block, check.peer, asked)
+                surplus += imported.surplus
+                fresh += bool(imported.puts) and not imported.surplus
                 last = (block.header.height, block.hash)
             except Invalid as refusal:
                 refused.append(refusal)
@@ -402,21 +404,23 @@ class Node:
         if asked:
             early = any(refusal.code == "block_future" for refusal in refused)
             led = self.chain.head is not head and self.chain.head.slot + RECENT_SLOTS < self.slot
-            self.links.on_blocks_imported(self.steady_ms, check.peer, fresh, last, led, early)
+            self.links.on_blocks_imported(
+                self.steady_ms, check.peer, fresh, last, led, early, surplus
+            )
 
-    def _import(self, block: Block, peer: str, asked: bool = False) -> bool:
-        """The one way of a block onto the chain, ours or a peer's; whether it was new."""
+    def _import(self, block: Block, peer: str, asked: bool = False) -> Imported:
+        """The one way of a block onto the chain, ours or a peer's; no writes: it was known."""
         self.voting.add_proposal(block, self._now_ms)
         imported = self.chain.on_block(block, self._now_ms, asked)
         self.links.gossip.on_items(self.steady_ms, peer, Lane.BLOCK, [block.hash])
         if not imported.puts:
-            return False
+            return imported
         self.voting.add_certificates(block.certificates)
         self._follow(imported)
         # Only what is of now is pushed on: who catches up asks.
         if block.header.slot + RECENT_SLOTS >= self.slot:
             self.links.gossip.push(Lane.BLOCK, block.hash, block.raw, except_peer=peer)
-        return True
+        return imported
 
     def _follow(self, imported: Imported) -> None:
         """Write what the chain says, and tell everybody what has changed."""

@@ -15,6 +15,9 @@ SCHEDULE_TESTS: Final = ("tests/test_schedule.py",)
 EPOCHS_TESTS: Final = ("tests/test_epochs.py",)
 CERTIFIED_TESTS: Final = ("tests/test_certified.py",)
 FORKCHOICE_TESTS: Final = ("tests/test_forkchoice.py",)
+SURPLUS_TESTS: Final = (
+    "tests/test_node_votes.py::test_who_gives_only_surplus_blocks_of_a_slot_is_left_alone",
+)
 LIGHT_TESTS: Final = ("tests/test_light_node.py",)
 REPORTS_TESTS: Final = ("tests/test_reports.py",)
 
@@ -43,11 +46,19 @@ BLOCKS: Final = (
     Edit("size", "a block of any size", CHAIN,
          "if len(block.raw) > epoch.parameters.block_bytes_max:", "if False:", RULES_TESTS),
     Edit("limit", "any number of blocks of one slot and leader", CHAIN,
-         "if own >= rules.SLOT_BLOCKS_MAX:", "if False:", RULES_TESTS),
+         "return own >= rules.SLOT_BLOCKS_MAX", "return False", RULES_TESTS),
     Edit("limit", "counts those of other leaders", CHAIN,
          "if self.need(one).proposer == header.proposer)", "if one)", RULES_TESTS),
     Edit("limit", "also for blocks that were asked for", CHAIN,
-         "if not asked:", "if True:", RULES_TESTS),
+         "if surplus and not asked:", "if surplus:", RULES_TESTS),
+    Edit("limit", "nobody is told that a block is surplus", CHAIN,
+         "return replace(self._settle(known, puts), surplus=surplus)",
+         "return self._settle(known, puts)", RULES_TESTS),
+    Edit("limit", "surplus blocks are a delivery", "dipnet.node",
+         "fresh += bool(imported.puts) and not imported.surplus", "fresh += bool(imported.puts)",
+         SURPLUS_TESTS),
+    Edit("limit", "a delivery of surplus blocks alone is no failure", "dipnet.p2p.blocksync",
+         "failed = surplus > 0 and self._fail(now_ms, known)", "failed = False", SURPLUS_TESTS),
     Edit("seed", "reveals anything", CHAIN,
          "if not schedule.opens(block.header.seed_reveal, committed):", "if False:", RULES_TESTS),
     Edit("readiness", "goes on under unknown rules", RULES,
