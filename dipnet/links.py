@@ -275,7 +275,8 @@ class Links:
         self.gossip.express.repeat(lane, raws)
 
     def clock_offset_ms(self) -> int | None:
-        """How far the clocks of our peers are ahead of ours, None without peers (see ``Clock``)."""
+        """How far the clocks of our peers are ahead of ours, None before enough of them have told,
+        or told again since our clock has leapt (see ``Clock``)."""
         return self.clock.offset_ms(
             peer for peer, (_, outbound) in self._addressed.items() if outbound
         )

@@ -24,11 +24,7 @@ from dipnet.consensus.pool import Pool
 from dipnet.consensus.records import KEY_HEAD
 from dipnet.consensus.rules import check_known
 from dipnet.consensus.schedule import slot_at, slot_start_ms
-from dipnet.consensus.votes import (
-    Certificate,
-    Vote,
-    Voter,
-)
+from dipnet.consensus.votes import Certificate, Vote, Voter
 from dipnet.dag import vertex
 from dipnet.dag.graph import ACCEPTED, KNOWN, PENDING, REFUSED, Dag
 from dipnet.dag.vertex import Batch
@@ -173,12 +169,15 @@ class Node:
 
         ``now_ms`` may jump, back too: slots follow it, deadlines do not (``steady_ms``).
         """
-        self.steady_ms += max(0, now_ms - self._now_ms)
+        passed_ms = now_ms - self._now_ms
+        if passed_ms > self.chain.parameters.slot_ms:  # we wake each slot: the clock was set, or
+            self.links.clock.leapt()  # we stood still, which looks the same
+        self.steady_ms += max(0, passed_ms)
         self._now_ms = self.view.now_ms = now_ms
         self._fresh.clear()
         self._on[type(event)](event)
         if not self.links.syncing(self.steady_ms):
-            self.voting.vote(now_ms)
+            self.voting.vote(now_ms, self._vouched_ms)
         self._out += self.voting.drain()
         self._out += self.links.drain(self.steady_ms)
         if puts := self.voting.unrecorded(self._slot):  # nothing of this step waits for it
@@ -219,14 +218,29 @@ class Node:
             return self.voting.elsewhere
         if self.voting.paused:
             return "paused"
-        if self.links.alone and self.chain.epoch.members.quorum > 1:
+        if self.links.alone and self._needs_others:
             return "no peer has said hello"  # what we would build on may be old
         if syncing := self.links.syncing(self.steady_ms):
             return f"at block {syncing[0]} of {syncing[1]}"
         off_ms = self.links.clock_offset_ms()
+        if off_ms is None and self._needs_others:
+            return "the clock has leapt, and too few peers have told theirs since"
         if off_ms is not None and abs(off_ms) * CLOCK_SHARE > self.chain.parameters.slot_ms:
             return f"the clock is {abs(off_ms)} ms {'behind' if off_ms > 0 else 'ahead of'} peers"
         return None
+
+    @property
+    def _needs_others(self) -> bool:
+        """Whether our own votes make nothing final."""
+        return self.chain.epoch.members.quorum > 1
+
+    def _vouched_ms(self) -> int:
+        """Up to when the slot of a prevoted block may begin: our clock, put right by those of our
+        peers, and what it may be off. 0 while they must be heard first."""
+        off_ms = self.links.clock_offset_ms()
+        if off_ms is None and self._needs_others and not self.links.alone:
+            return 0
+        return self._now_ms + (off_ms or 0) + self.chain.parameters.slot_ms // CLOCK_SHARE
 
     @property
     def slot(self) -> int:
