@@ -33,6 +33,7 @@ from dipnet.peering import KIND_OF, LANE_OF, OFFENCE_OF, Incoming, Unjudged, Vie
 
 log = logging.getLogger("dipnet.links")
 
+UNTOLD: Final = "the clock has leapt, and too few peers have told theirs since"
 FLUSH_MS: Final = 20  # announcements and fetches of this long leave together
 FLUSH_BYTES: Final = 64 << 10  # or sooner, when so much waits
 TICK_MS: Final = 100  # deadlines of requests are looked at this often
@@ -280,6 +281,15 @@ class Links:
         return self.clock.offset_ms(
             peer for peer, (_, outbound) in self._addressed.items() if outbound
         )
+
+    def clock_fault(self, bound_ms: int, needed: bool) -> str | None:
+        """Why nobody may rely on our clock: off by more than the bound, or not known if needed."""
+        off_ms = self.clock_offset_ms()
+        if off_ms is None:
+            return UNTOLD if needed else None
+        if abs(off_ms) <= bound_ms:
+            return None
+        return f"the clock is {abs(off_ms)} ms {'behind' if off_ms > 0 else 'ahead of'} peers"
 
     def _has_block(self, id_: bytes) -> bool:
         return self._view.has(Lane.BLOCK, id_)

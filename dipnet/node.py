@@ -222,12 +222,8 @@ class Node:
             return "no peer has said hello"  # what we would build on may be old
         if syncing := self.links.syncing(self.steady_ms):
             return f"at block {syncing[0]} of {syncing[1]}"
-        off_ms = self.links.clock_offset_ms()
-        if off_ms is None and self._needs_others:
-            return "the clock has leapt, and too few peers have told theirs since"
-        if off_ms is not None and abs(off_ms) * CLOCK_SHARE > self.chain.parameters.slot_ms:
-            return f"the clock is {abs(off_ms)} ms {'behind' if off_ms > 0 else 'ahead of'} peers"
-        return None
+        bound_ms = self.chain.parameters.slot_ms // CLOCK_SHARE
+        return self.links.clock_fault(bound_ms, self._needs_others)
 
     @property
     def _needs_others(self) -> bool:

@@ -12,6 +12,7 @@ MEMBERS: Final = "dipnet.consensus.members"
 FINALITY: Final = "dipnet.consensus.finality"
 TALLY: Final = "dipnet.consensus.tally"
 NODE: Final = "dipnet.node"
+LINKS_OF_NODE: Final = "dipnet.links"
 VOTING: Final = "dipnet.voting"
 CLOCK: Final = "dipnet.p2p.clock"
 STATE_TESTS: Final = ("tests/test_vote_state.py",)
@@ -169,8 +170,8 @@ CLOCKS: Final = (
          "if passed_ms > self.chain.parameters.slot_ms:", "if False:", CLOCK_TESTS),
     Edit("clock", "a leap at each wake-up", NODE,
          "if passed_ms > self.chain.parameters.slot_ms:", "if passed_ms > 0:", CLOCK_TESTS),
-    Edit("clock", "after a leap proposes before peers have told", NODE,
-         "if off_ms is None and self._needs_others:", "if False:", CLOCK_TESTS),
+    Edit("clock", "after a leap proposes before peers have told", LINKS_OF_NODE,
+         "return UNTOLD if needed else None", "return None", CLOCK_TESTS),
     Edit("clock", "after a leap prevotes before peers have told", NODE,
          "if off_ms is None and self._needs_others and not self.links.alone:", "if False:",
          CLOCK_TESTS),
