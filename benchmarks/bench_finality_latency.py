@@ -97,7 +97,6 @@ def latencies_ms(nodes: int, slots: int, slot_ms: int, seed: int) -> tuple[int, 
 
 def run(scale: Scale, say: Callable[[str], None]) -> list[Figure]:
     """p50 and p99 at each length of the slot."""
-    logging.getLogger("dipnet").setLevel(logging.ERROR)  # that nodes have just started is no news
     nodes, slots = NODES[scale.name], SLOTS[scale.name]
     delay_ms = one_way_ms(nodes)
     rows = []
@@ -114,7 +113,13 @@ def run(scale: Scale, say: Callable[[str], None]) -> list[Figure]:
                     more=False,
                 )
             )
-    return measure(rows, scale, say)
+    log = logging.getLogger("dipnet")
+    level = log.level
+    log.setLevel(logging.ERROR)  # that nodes have just started is no news
+    try:
+        return measure(rows, scale, say)
+    finally:
+        log.setLevel(level)
 
 
 def _measured(

@@ -10,7 +10,7 @@ pause a delegate.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,11 +25,11 @@ CLIENTS_MAX: Final = 8
 LINE_S: Final = 10.0
 METHOD_CHARS_MAX: Final = 64
 
-Methods = Mapping[str, Callable[[], dict[str, Any]]]
-"""What each method does; all of them run in the event loop's thread and answer at once."""
+Methods = Mapping[str, Callable[[], Awaitable[dict[str, Any]]]]
+"""What each method does, in the event loop's thread, within ``LINE_S``."""
 
 
-def answer_to(line: bytes, methods: Methods) -> bytes:
+async def answer_to(line: bytes, methods: Methods) -> bytes:
     """The answer to one line."""
     number = b"null"
     try:
@@ -42,7 +42,7 @@ def answer_to(line: bytes, methods: Methods) -> bytes:
             raise Invalid("params", "these methods have none")
         if not isinstance(name, str) or name not in methods:
             raise Invalid("method", str(name)[:METHOD_CHARS_MAX])
-        return result_body(methods[name](), number)
+        return result_body(await methods[name](), number)
     except Invalid as error:
         return error_body(error, number)
 
@@ -68,5 +68,5 @@ class AdminSocket:
         while True:
             async with asyncio.timeout(LINE_S):
                 line = await reader.readuntil(b"\n")
-                writer.write(answer_to(line, self._methods) + b"\n")
+                writer.write(await answer_to(line, self._methods) + b"\n")
                 await writer.drain()

@@ -119,11 +119,17 @@ def _own_fields(own: dict[str, Any]) -> dict[str, object]:
     }
 
 
+def _commission(one: dict[str, Any]) -> str:
+    raised = one["commissionNext"]
+    later = f", {raised['bps'] / 100:g}% from epoch {raised['epoch']}" if raised else ""
+    return f"{one['commissionBps'] / 100:g}%{later}"
+
+
 def _candidate_fields(one: dict[str, Any]) -> dict[str, object]:
     fields: dict[str, object] = {
         "delegate": f"{one['name']} {one['address']}",
         "standing": standing(one),
-        "votes": f"{_wei(one['votes'])}, commission {one['commissionBps'] / 100:g}%",
+        "votes": f"{_wei(one['votes'])}, commission {_commission(one)}",
         "slots": f"{one['produced']} produced, {one['missed']} missed",
     }
     taken = one["participation"]

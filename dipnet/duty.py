@@ -5,6 +5,7 @@ thread of its own. A signer that is lost costs signatures, never the process; a 
 cannot be kept ends it. A pause lasts until ``admin_resume`` or the end of the process.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,7 +19,7 @@ from dipnet.crypto import address, checksum
 from dipnet.effects import Report, Sign, Signed
 from dipnet.errors import Corrupt, Invalid
 from dipnet.rpc.backend import Backend
-from dipnet.signer import Signer
+from dipnet.signer import Answer, Signer
 from dipnet.votefile import check_not_older
 from dipnet.voting import signed_state
 
@@ -26,6 +27,7 @@ log = logging.getLogger("dipnet")
 
 EXIT_BUG: Final = 1
 EXIT_STORAGE: Final = 70
+PAUSED: Final = "signing is paused"
 
 
 class Duty:
@@ -73,12 +75,13 @@ class Duty:
     # --- effects
 
     def sign(self, effect: Sign) -> None:
-        """Has a ballot signed, or refused; ``Signed`` follows."""
+        """Has a ballot signed, or refused: in a pause all that waits is; ``Signed`` follows."""
         signer = self._signer
         assert signer is not None
 
         def work() -> None:
-            answer = signer.sign(effect.ballot)
+            paused = self._node.voting.paused
+            answer = Answer(b"", signer.state, PAUSED) if paused else signer.sign(effect.ballot)
             if answer.refusal:
                 log.debug("%s is not signed: %s", effect.ballot, answer.refusal)
             self._on_signed(Signed(effect.ticket, answer.signature, answer.state))
@@ -107,16 +110,18 @@ class Duty:
 
     # --- what the operator asks (admin.py)
 
-    def _pause(self, paused: bool) -> dict[str, Any]:
+    async def _pause(self, paused: bool) -> dict[str, Any]:
         voting = self._node.voting
         if self._signer is None:
             raise Invalid("config", "this node has no delegate's key")
         if voting.paused != paused:
             log.warning("signing is %s", "paused" if paused else "resumed")
         voting.paused = paused
-        return self._status()
+        if paused:  # the signer may be at a ballot: it is in the state that we tell, none is after
+            await asyncio.wrap_future(self._thread.submit(lambda: None))
+        return await self._status()
 
-    def _status(self) -> dict[str, Any]:
+    async def _status(self) -> dict[str, Any]:
         signer = self._signer
         return {
             "paused": self._node.voting.paused,

@@ -88,6 +88,9 @@ REFUSALS: Final[dict[str, Refusal]] = {
         "wait: only system transactions are taken until it is back",
     ),
     "report": Refusal(-32000, "report punishes nobody", "leave it out, or pay for it"),
+    "report_gas": Refusal(
+        -32000, "report runs out of gas", "give it as much as the block has left"
+    ),
     "rules_unknown": Refusal(-32000, "rules unknown to this version", "update dipnetd"),
     "block_slot": Refusal(-32000, "block slot out of order", "use a later slot"),
     "block_future": Refusal(-32000, "block from the future", "check the clock"),

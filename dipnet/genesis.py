@@ -55,6 +55,31 @@ AMENDABLE: Final = (
 )  # fmt: skip
 """The fields that the delegates may change by vote (consensus/parameters.py)."""
 
+# A genesis.json is read before anything depends on it; a vote may be a typing error, and with what
+# it put in force the delegates must be able to take it back (ADR 76). No set in which one absence
+# stops finality, room and money for the call that proposes, fees that fall within hours, stake and
+# seats that come back. What is not here is bound for everybody by the model below.
+AMENDED_WITHIN: Final[Mapping[str, tuple[int, int]]] = MappingProxyType({
+    "epoch_slots": (1, 100_000),
+    "delegates_active": (4, DELEGATES_MAX),
+    "backoff_slots": (8, 1_024),
+    "gas_limit": (2**24, 4 * 10**9),  # at least: the most that one transaction may have
+    "elasticity": (1, 16),
+    "base_fee_floor": (0, 10**12),
+    "base_fee_change_denominator": (1, 1_024),
+    "block_reward": (0, 1_000 * 10**18),
+    "delegate_stake_min": (10**18, 10**24),  # for less, strangers would fill the list for good
+    "vote_expiry_epochs": (2, 10_000),
+    "unbonding_epochs": (1, 10_000),
+    "evidence_epochs": (1, 10_000),
+    "jail_epochs": (1, 1_024),
+    "parameter_delay_epochs": (1, 1_024),
+})  # fmt: skip
+"""What a vote may give a field, ends included; of the others what a genesis.json may say."""
+EPOCH_MS_MIN: Final = 10_000  # a proposal is open for an hour of these
+CHANGE_MS_MAX: Final = 90 * 24 * 3_600 * 1_000
+FLOOR_TIMES_MAX: Final = 1_000  # the first base fee: at that price everybody was to pay
+
 _AMOUNTS: Final = ("base_fee_initial", "base_fee_floor", "block_reward", "delegate_stake_min")
 NAME_FORM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,31}", re.ASCII)
 _DECIMAL: Final = re.compile(r"0|[1-9][0-9]{0,77}", re.ASCII)
@@ -207,7 +232,8 @@ class Genesis(_Model):
     evidence_epochs: Epochs = 336
     jail_epochs: Epochs = 24
     slash_bps: BasisPoints = 1_000
-    reporter_bps: BasisPoints = 1_000
+    # Never more than burns: who reports himself must not have his stake back by it.
+    reporter_bps: int = Field(default=1_000, ge=0, le=BPS_ALL // 2)
     commission_bps_max: BasisPoints = 5_000
     seats_per_organisation_max: int = Field(default=6, ge=1, le=DELEGATES_MAX)
     parameter_delay_epochs: Epochs = 24
@@ -266,13 +292,27 @@ class Genesis(_Model):
         """The sum of all balances before the first block, the stakes that IDpos holds included."""
         return sum(self.balances.values()) + sum(one.stake for one in self.delegates)
 
+    @property
+    def epoch_ms(self) -> int:
+        """How long an epoch is, where nothing prolongs it."""
+        return self.epoch_slots * self.slot_ms
+
+    @property
+    def change_ms(self) -> int:
+        """From a proposal that all agree with to its effect, at most."""
+        return (self.parameter_delay_epochs + 2) * self.epoch_ms
+
     def amended(self, slot: int, name: str, value: int) -> Self:
         """The parameters that hold from the border block in ``slot`` on, with one changed.
 
         Other lengths of slots leave the beginning of that slot where it is. Raises
-        ``Invalid("genesis")``. What holds of a network's first block only is not asked again: its
-        delegates, balances and first base fee.
+        ``Invalid("genesis")``, also for what could not be taken back (``AMENDED_WITHIN``). What
+        holds of a network's first block only is not asked again: its delegates, balances and first
+        base fee.
         """
+        low, high = AMENDED_WITHIN.get(name, (0, BIG_MAX))
+        if not low <= value <= high:
+            raise Invalid("genesis", f"{name}: votes may make it {low} to {high}")
         changes = {name: value}
         if name == "slot_ms":
             changes["time_ms"] = self.time_ms + slot * (self.slot_ms - value)
@@ -280,7 +320,24 @@ class Genesis(_Model):
         first = self.delegates[0].model_copy(update={"stake": SUPPLY_MAX - 1})
         beginning = {"delegates": (first,), "balances": {}, "base_fee_initial": UINT_MAX}
         self.checked(fields | beginning | changes)
-        return self.model_copy(update=changes)
+        changed = self.model_copy(update=changes)
+        changed._leaves_a_way_back(self)
+        return changed
+
+    def _leaves_a_way_back(self, before: Self) -> None:
+        """What votes may not do to several fields together; nothing is worse than it was before."""
+        rules = (
+            (self.epoch_ms >= min(EPOCH_MS_MIN, before.epoch_ms),
+             f"epoch_slots: epochs of less than {EPOCH_MS_MIN} ms; raise it"),
+            (self.change_ms <= max(CHANGE_MS_MAX, before.change_ms),
+             f"parameter_delay_epochs: a change would take more than {CHANGE_MS_MAX} ms; lower it"),
+            (self.base_fee_floor <= max(FLOOR_TIMES_MAX * self.base_fee_initial,
+                                        before.base_fee_floor),
+             f"base_fee_floor: above {FLOOR_TIMES_MAX} times base_fee_initial; lower it"),
+        )  # fmt: skip
+        for holds, fault in rules:
+            if not holds:
+                raise Invalid("genesis", fault)
 
     @classmethod
     def checked(cls, fields: Mapping[str, Any]) -> Self:

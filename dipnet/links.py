@@ -33,6 +33,7 @@ from dipnet.peering import KIND_OF, LANE_OF, OFFENCE_OF, Incoming, Unjudged, Vie
 
 log = logging.getLogger("dipnet.links")
 
+UNTOLD: Final = "the clock has leapt, and too few peers have told theirs since"
 FLUSH_MS: Final = 20  # announcements and fetches of this long leave together
 FLUSH_BYTES: Final = 64 << 10  # or sooner, when so much waits
 TICK_MS: Final = 100  # deadlines of requests are looked at this often
@@ -275,10 +276,20 @@ class Links:
         self.gossip.express.repeat(lane, raws)
 
     def clock_offset_ms(self) -> int | None:
-        """How far the clocks of our peers are ahead of ours, None without peers (see ``Clock``)."""
+        """How far the clocks of our peers are ahead of ours, None before enough of them have told,
+        or told again since our clock has leapt (see ``Clock``)."""
         return self.clock.offset_ms(
             peer for peer, (_, outbound) in self._addressed.items() if outbound
         )
+
+    def clock_fault(self, bound_ms: int, needed: bool) -> str | None:
+        """Why nobody may rely on our clock: off by more than the bound, or not known if needed."""
+        off_ms = self.clock_offset_ms()
+        if off_ms is None:
+            return UNTOLD if needed else None
+        if abs(off_ms) <= bound_ms:
+            return None
+        return f"the clock is {abs(off_ms)} ms {'behind' if off_ms > 0 else 'ahead of'} peers"
 
     def _has_block(self, id_: bytes) -> bool:
         return self._view.has(Lane.BLOCK, id_)
@@ -331,8 +342,13 @@ class Links:
     # --- catching up, and letting others catch up
 
     def _on_get_blocks(self, now_ms: int, peer: str, request: m.GetBlocks) -> None:
-        if self.scores.may_serve(now_ms, peer):
-            self._served(peer, serve_blocks(request, self._view.blocks_after))
+        if not self.scores.may_serve(now_ms, peer):
+            return
+        marks = iter(request.locator)
+        answer = serve_blocks(request, lambda _: self._view.blocks_after(marks))
+        looked_up = len(request.locator) - len(tuple(marks))  # as far as the first that we share
+        self.scores.on_work(peer, WORK_BYTES[Lane.BLOCK] * looked_up)
+        self._served(peer, answer)
 
     def _on_locate(self, now_ms: int, peer: str, request: m.LocateVertices) -> None:
         if self.scores.may_serve(now_ms, peer):
@@ -358,12 +374,19 @@ class Links:
         return Incoming("wire", peer, (wire,), asked=True) if wire else None
 
     def on_blocks_imported(
-        self, now_ms: int, peer: str, fresh: int, last: tuple[int, bytes], led: bool, early: bool
+        self,
+        now_ms: int,
+        peer: str,
+        fresh: int,
+        last: tuple[int, bytes],
+        led: bool,
+        early: bool,
+        surplus: int,
     ) -> None:
         """The outcome of blocks that we asked for; see ``BlockSync.on_imported``."""
         ours = self._view.status()
         for offence in self.blocks.on_imported(
-            now_ms, peer, ours, fresh, last, self._has_block, led, early
+            now_ms, peer, ours, fresh, last, self._has_block, led, early, surplus
         ):
             self.offend(now_ms, peer, offence, "blocks that lead nowhere")
 

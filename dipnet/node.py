@@ -24,11 +24,7 @@ from dipnet.consensus.pool import Pool
 from dipnet.consensus.records import KEY_HEAD
 from dipnet.consensus.rules import check_known
 from dipnet.consensus.schedule import slot_at, slot_start_ms
-from dipnet.consensus.votes import (
-    Certificate,
-    Vote,
-    Voter,
-)
+from dipnet.consensus.votes import Certificate, Vote, Voter
 from dipnet.dag import vertex
 from dipnet.dag.graph import ACCEPTED, KNOWN, PENDING, REFUSED, Dag
 from dipnet.dag.vertex import Batch
@@ -173,12 +169,15 @@ class Node:
 
         ``now_ms`` may jump, back too: slots follow it, deadlines do not (``steady_ms``).
         """
-        self.steady_ms += max(0, now_ms - self._now_ms)
+        passed_ms = now_ms - self._now_ms
+        if passed_ms > self.chain.parameters.slot_ms:  # we wake each slot: the clock was set, or
+            self.links.clock.leapt()  # we stood still, which looks the same
+        self.steady_ms += max(0, passed_ms)
         self._now_ms = self.view.now_ms = now_ms
         self._fresh.clear()
         self._on[type(event)](event)
         if not self.links.syncing(self.steady_ms):
-            self.voting.vote(now_ms)
+            self.voting.vote(now_ms, self._vouched_ms)
         self._out += self.voting.drain()
         self._out += self.links.drain(self.steady_ms)
         if puts := self.voting.unrecorded(self._slot):  # nothing of this step waits for it
@@ -219,14 +218,25 @@ class Node:
             return self.voting.elsewhere
         if self.voting.paused:
             return "paused"
-        if self.links.alone and self.chain.epoch.members.quorum > 1:
+        if self.links.alone and self._needs_others:
             return "no peer has said hello"  # what we would build on may be old
         if syncing := self.links.syncing(self.steady_ms):
             return f"at block {syncing[0]} of {syncing[1]}"
+        bound_ms = self.chain.parameters.slot_ms // CLOCK_SHARE
+        return self.links.clock_fault(bound_ms, self._needs_others)
+
+    @property
+    def _needs_others(self) -> bool:
+        """Whether our own votes make nothing final."""
+        return self.chain.epoch.members.quorum > 1
+
+    def _vouched_ms(self) -> int:
+        """Up to when the slot of a prevoted block may begin: our clock, put right by those of our
+        peers, and what it may be off. 0 while they must be heard first."""
         off_ms = self.links.clock_offset_ms()
-        if off_ms is not None and abs(off_ms) * CLOCK_SHARE > self.chain.parameters.slot_ms:
-            return f"the clock is {abs(off_ms)} ms {'behind' if off_ms > 0 else 'ahead of'} peers"
-        return None
+        if off_ms is None and self._needs_others and not self.links.alone:
+            return 0
+        return self._now_ms + (off_ms or 0) + self.chain.parameters.slot_ms // CLOCK_SHARE
 
     @property
     def slot(self) -> int:
@@ -380,10 +390,10 @@ class Node:
         """Blocks of a peer, parents first; the rest of a branch falls with the first refused.
 
         What we asked for is one branch: a leader with a thousand blocks for his slot must not have
-        all of them run and kept at once.
+        all of them run and kept at once, nor one by one: what is surplus is no delivery.
         """
         asked = check.incoming is not None and check.incoming.asked
-        fresh, last, head = 0, NOWHERE, self.chain.head
+        fresh, surplus, last, head = 0, 0, NOWHERE, self.chain.head
         refused: list[Invalid] = []
         for block in blocks:
             try:
@@ -391,7 +401,9 @@ class Node:
                     raise block
                 if asked and last is not NOWHERE and block.header.parent != last[1]:
                     raise Invalid("peer_message", "blocks that are no chain")
-                fresh += self._import(block, check.peer, asked)
+                imported = self._import(block, check.peer, asked)
+                surplus += imported.surplus
+                fresh += bool(imported.puts) and not imported.surplus
                 last = (block.header.height, block.hash)
             except Invalid as refusal:
                 refused.append(refusal)
@@ -402,21 +414,23 @@ class Node:
         if asked:
             early = any(refusal.code == "block_future" for refusal in refused)
             led = self.chain.head is not head and self.chain.head.slot + RECENT_SLOTS < self.slot
-            self.links.on_blocks_imported(self.steady_ms, check.peer, fresh, last, led, early)
+            self.links.on_blocks_imported(
+                self.steady_ms, check.peer, fresh, last, led, early, surplus
+            )
 
-    def _import(self, block: Block, peer: str, asked: bool = False) -> bool:
-        """The one way of a block onto the chain, ours or a peer's; whether it was new."""
+    def _import(self, block: Block, peer: str, asked: bool = False) -> Imported:
+        """The one way of a block onto the chain, ours or a peer's; no writes: it was known."""
         self.voting.add_proposal(block, self._now_ms)
         imported = self.chain.on_block(block, self._now_ms, asked)
         self.links.gossip.on_items(self.steady_ms, peer, Lane.BLOCK, [block.hash])
         if not imported.puts:
-            return False
+            return imported
         self.voting.add_certificates(block.certificates)
         self._follow(imported)
         # Only what is of now is pushed on: who catches up asks.
         if block.header.slot + RECENT_SLOTS >= self.slot:
             self.links.gossip.push(Lane.BLOCK, block.hash, block.raw, except_peer=peer)
-        return True
+        return imported
 
     def _follow(self, imported: Imported) -> None:
         """Write what the chain says, and tell everybody what has changed."""

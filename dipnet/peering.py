@@ -41,8 +41,8 @@ class View(Protocol):
     def block_hash_at(self, height: int) -> bytes:
         """The canonical block at a height from 0 to the head's."""
 
-    def blocks_after(self, locator: tuple[bytes, ...]) -> Iterable[bytes]:
-        """See ``serve_blocks``."""
+    def blocks_after(self, locator: Iterable[bytes]) -> Iterable[bytes]:
+        """See ``serve_blocks``. No more of the locator is taken than is looked up."""
 
     def vertex_ordinal(self, id_: bytes) -> int | None:
         """See ``serve_located``."""

@@ -1,6 +1,6 @@
 """What a node's links read of it: where it stands, and what it has, by id (``peering.View``)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from dipnet.consensus.chain import Chain
 from dipnet.consensus.pool import Pool
@@ -66,7 +66,7 @@ class NodeView:
         assert block_hash is not None
         return block_hash
 
-    def blocks_after(self, locator: tuple[bytes, ...]) -> Iterator[bytes]:
+    def blocks_after(self, locator: Iterable[bytes]) -> Iterator[bytes]:
         """Raw canonical blocks above the first hash of the locator that is canonical."""
         for block_hash in locator:
             header = self._chain.header(block_hash)

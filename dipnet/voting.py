@@ -8,7 +8,7 @@ persist, sign, send; a ballot that is refused is lost, and nothing else.
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -111,8 +111,12 @@ class Voting:
             self._pool.drop(tx_hash)
         self._ask(draft.header.proposal, draft)
 
-    def vote(self, now_ms: int) -> None:
-        """Prevote the head (V1) and commit to what is prevote-certified (V2), where we may."""
+    def vote(self, now_ms: int, vouched_ms: Callable[[], int]) -> None:
+        """Prevote the head (V1) and commit to what is prevote-certified (V2), where we may.
+
+        A head whose slot begins after ``vouched_ms`` waits: a prevote for a slot that only our own
+        clock has shown would keep us from all before it. A certified one was seen by a quorum.
+        """
         voter, chain = self.voter, self.chain
         if voter is None or self.paused:
             return
@@ -120,9 +124,10 @@ class Voting:
         judged = (head, certificate, chain.sets)
         if judged == self._judged:  # our state only grows, so nothing may be voted that might not
             return
-        self._judged = judged
+        timely = slot_start_ms(chain.parameters, head.slot) <= vouched_ms()
+        self._judged = judged if timely else None
         recent = slot_at(chain.parameters, now_ms) - VOTE_SLOTS_MAX
-        if head.height and head.slot > recent:
+        if timely and head.height and head.slot > recent:
             self._vote(finality.prevote(head, chain.epoch_of(head).border))
         if certificate is not None and certificate.ballot.slot > max(recent, chain.final.slot):
             self._vote(finality.commit(certificate.ballot))

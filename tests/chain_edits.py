@@ -15,7 +15,11 @@ SCHEDULE_TESTS: Final = ("tests/test_schedule.py",)
 EPOCHS_TESTS: Final = ("tests/test_epochs.py",)
 CERTIFIED_TESTS: Final = ("tests/test_certified.py",)
 FORKCHOICE_TESTS: Final = ("tests/test_forkchoice.py",)
+SURPLUS_TESTS: Final = (
+    "tests/test_node_votes.py::test_who_gives_only_surplus_blocks_of_a_slot_is_left_alone",
+)
 LIGHT_TESTS: Final = ("tests/test_light_node.py",)
+REPORTS_TESTS: Final = ("tests/test_reports.py",)
 
 BLOCKS: Final = (
     Edit("header", "its fields may be anything", CHAIN,
@@ -42,11 +46,19 @@ BLOCKS: Final = (
     Edit("size", "a block of any size", CHAIN,
          "if len(block.raw) > epoch.parameters.block_bytes_max:", "if False:", RULES_TESTS),
     Edit("limit", "any number of blocks of one slot and leader", CHAIN,
-         "if own >= rules.SLOT_BLOCKS_MAX:", "if False:", RULES_TESTS),
+         "return own >= rules.SLOT_BLOCKS_MAX", "return False", RULES_TESTS),
     Edit("limit", "counts those of other leaders", CHAIN,
          "if self.need(one).proposer == header.proposer)", "if one)", RULES_TESTS),
     Edit("limit", "also for blocks that were asked for", CHAIN,
-         "if not asked:", "if True:", RULES_TESTS),
+         "if surplus and not asked:", "if surplus:", RULES_TESTS),
+    Edit("limit", "nobody is told that a block is surplus", CHAIN,
+         "return replace(self._settle(known, puts), surplus=surplus)",
+         "return self._settle(known, puts)", RULES_TESTS),
+    Edit("limit", "surplus blocks are a delivery", "dipnet.node",
+         "fresh += bool(imported.puts) and not imported.surplus", "fresh += bool(imported.puts)",
+         SURPLUS_TESTS),
+    Edit("limit", "a delivery of surplus blocks alone is no failure", "dipnet.p2p.blocksync",
+         "failed = surplus > 0 and self._fail(now_ms, known)", "failed = False", SURPLUS_TESTS),
     Edit("seed", "reveals anything", CHAIN,
          "if not schedule.opens(block.header.seed_reveal, committed):", "if False:", RULES_TESTS),
     Edit("readiness", "goes on under unknown rules", RULES,
@@ -163,12 +175,14 @@ SEEDS: Final = (
     Edit("seed", "opens with anything", SCHEDULE,
          "return commitment(reveal) == committed", "return True", SCHEDULE_TESTS),
     Edit("seed", "is of the epoch that begins", EPOCHS,
-         "schedule.seed(final_mix, epoch.number + 2)", "schedule.seed(final_mix, epoch.number + 1)",
+         "schedule.seed(mix, epoch.number + 2)", "schedule.seed(mix, epoch.number + 1)",
          SCHEDULE_TESTS),
-    Edit("seed", "is of the border's own mix", CHAIN,
-         "final_mix = self.link(header.final[0]).delta.mix", "final_mix = mix", SCHEDULE_TESTS),
+    Edit("seed", "depends on what the border says is final", CHAIN,
+         "place.epoch, header, mix, elected.members",
+         "place.epoch, header, self.link(header.final[0]).delta.mix, elected.members",
+         SCHEDULE_TESTS),
     Edit("seed", "acts an epoch early", EPOCHS,
-         "        epoch.next_seed,\n", "        schedule.seed(final_mix, epoch.number + 2),\n",
+         "        epoch.next_seed,\n", "        schedule.seed(mix, epoch.number + 2),\n",
          SCHEDULE_TESTS),
     Edit("seed", "secrets do not count", CHAIN,
          "mix = schedule.mixed(place.parent.delta.mix, header.seed_reveal)",
@@ -189,4 +203,15 @@ SEEDS: Final = (
          "return {before.number: before.members} | sets", "return sets", EPOCHS_TESTS),
 )  # fmt: skip
 
-EDITS: Final = (*BLOCKS, *FOLLOWING, *SEEDS)
+REPORTS: Final = (
+    Edit("report", "has gas for few votes alone", "dipnet.consensus.reports",
+         "REPORT_GAS: Final = TX_GAS_MAX", "REPORT_GAS: Final = 1_000_000", REPORTS_TESTS),
+    Edit("report", "is silent where gas is short", "dipnet.consensus.produce",
+         'if refused.code != "report":', "if False:", REPORTS_TESTS),
+    Edit("report", "without gas is one that punishes nobody", "dipnet.consensus.execute",
+         '"report" if receipt.gas_used < tx.gas else "report_gas"', '"report"', REPORTS_TESTS),
+    Edit("report", "gives all to who reports himself", "dipnet.genesis",
+         "le=BPS_ALL // 2)", "le=BPS_ALL)", ("tests/test_idpos_evidence.py",)),
+)  # fmt: skip
+
+EDITS: Final = (*BLOCKS, *FOLLOWING, *SEEDS, *REPORTS)

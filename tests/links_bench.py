@@ -1,6 +1,6 @@
 """A node's links without the node: a view that says what a test wants, and judges real votes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -82,7 +82,8 @@ class View:
     def block_hash_at(self, height: int) -> bytes:
         return self.chain[height]
 
-    def blocks_after(self, locator: tuple[bytes, ...]) -> Sequence[bytes]:
+    def blocks_after(self, locator: Iterable[bytes]) -> Sequence[bytes]:
+        next((mark for mark in locator if mark in self.chain), None)
         return ()
 
     def vertex_ordinal(self, id_: bytes) -> int | None:

@@ -96,8 +96,13 @@ class Bench:
         digest = effect.ballot.digest(self.genesis.chain_id)
         return Signed(effect.ticket, crypto.sign(digest, self.key), self.state)
 
-    def at_slot(self, slot: int, late_ms: int = 0) -> list[Effect]:
-        return self.step(Woke(), slot_start_ms(self.genesis, slot) + late_ms)
+    def at_slot(self, slot: int, late_ms: int = 0, leap: bool = False) -> list[Effect]:
+        """A wake-up then; in between nothing happens, unless the clock leaps."""
+        out, at_ms = [], slot_start_ms(self.genesis, slot) + late_ms
+        while not leap and self.now_ms + self.genesis.slot_ms < at_ms:
+            nothing = Received("nobody", "hello", b"")
+            out += self.step(nothing, self.now_ms + self.genesis.slot_ms)
+        return out + self.step(Woke(), at_ms)
 
     def own_slots(self) -> Iterator[int]:
         """The slots after the head's that this node leads."""

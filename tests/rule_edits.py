@@ -11,10 +11,15 @@ VOTES: Final = "dipnet.consensus.votes"
 MEMBERS: Final = "dipnet.consensus.members"
 FINALITY: Final = "dipnet.consensus.finality"
 TALLY: Final = "dipnet.consensus.tally"
+NODE: Final = "dipnet.node"
+LINKS_OF_NODE: Final = "dipnet.links"
+VOTING: Final = "dipnet.voting"
+CLOCK: Final = "dipnet.p2p.clock"
 STATE_TESTS: Final = ("tests/test_vote_state.py",)
 VOTES_TESTS: Final = ("tests/test_votes.py",)
 FINALITY_TESTS: Final = ("tests/test_finality.py",)
 TALLY_TESTS: Final = ("tests/test_tally.py",)
+CLOCK_TESTS: Final = ("tests/test_node_clock.py",)
 
 BALLOTS: Final = (
     Edit("b", "proposes twice in a slot", VOTES,
@@ -160,4 +165,26 @@ EVIDENCE: Final = (
          "and len(self._offences) < OFFENDERS_MAX:", ":", TALLY_TESTS),
 )  # fmt: skip
 
-EDITS: Final = (*BALLOTS, *SETS, *LINKS, *EVIDENCE)
+CLOCKS: Final = (
+    Edit("clock", "a leap is not seen", NODE,
+         "if passed_ms > self.chain.parameters.slot_ms:", "if False:", CLOCK_TESTS),
+    Edit("clock", "a leap at each wake-up", NODE,
+         "if passed_ms > self.chain.parameters.slot_ms:", "if passed_ms > 0:", CLOCK_TESTS),
+    Edit("clock", "after a leap proposes before peers have told", LINKS_OF_NODE,
+         "return UNTOLD if needed else None", "return None", CLOCK_TESTS),
+    Edit("clock", "after a leap prevotes before peers have told", NODE,
+         "if off_ms is None and self._needs_others and not self.links.alone:", "if False:",
+         CLOCK_TESTS),
+    Edit("clock", "prevotes by its own clock", NODE,
+         "return self._now_ms + (off_ms or 0) +", "return self._now_ms +", CLOCK_TESTS),
+    Edit("clock", "a head that waits is not looked at again", VOTING,
+         "self._judged = judged if timely else None", "self._judged = judged", CLOCK_TESTS),
+    Edit("clock", "does not commit while a head waits", VOTING,
+         "if certificate is not None and certificate.ballot.slot",
+         "if timely and certificate is not None and certificate.ballot.slot", CLOCK_TESTS),
+    Edit("clock", "believes the first who speaks after a leap", CLOCK,
+         "for peer in voices)", "for peer in voices if self._samples[peer])",
+         ("tests/test_p2p_clock.py",)),
+)  # fmt: skip
+
+EDITS: Final = (*BALLOTS, *SETS, *LINKS, *EVIDENCE, *CLOCKS)

@@ -149,7 +149,8 @@ def _mint(old: Any, self: Execution) -> Executed:
 
 
 def _offended(old: Any, self: BlockSync, *args: Any) -> Any:
-    return old(self, *args[:-1], False)
+    *rest, _early, surplus = args
+    return old(self, *rest, False, surplus)
 
 
 def _back_with_the_clock(old: Any, self: Node, now_ms: int, event: Any) -> Any:

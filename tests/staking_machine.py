@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from dipnet.consensus import evidence, stakes
-from dipnet.consensus.candidates import VOTES, place
+from dipnet.consensus.candidates import VOTES, commission, place
 from dipnet.consensus.idpos import DPOS_ADDRESS
 from dipnet.consensus.votes import Ballot, Kind
 from dipnet.crypto import sign
 from tests.staking import CHAIN_ID, STAKE, World, address_of, network, secret
-from tests.staking_model import Delegate, Model, Person
+from tests.staking_model import BPS, Delegate, Model, Person
 
 NAMES = [f"d{n}" for n in range(3)] + [f"u{n}" for n in range(4)]
 ADDRESSES = {name: address_of(name) for name in NAMES}
@@ -122,7 +122,8 @@ class Machine(RuleBasedStateMachine):
         fields = {"commission": bps, "organisation": organisation}
         self.act(name, allowed, "register", *self.world.register(name, **fields))
         if allowed and delegate:
-            delegate.commission, delegate.organisation = bps, organisation
+            self.model.charge(delegate, bps)
+            delegate.organisation = organisation
         elif allowed:
             self.model.delegates[who] = Delegate(bps, organisation)
 
@@ -198,8 +199,10 @@ class Machine(RuleBasedStateMachine):
         if not hasattr(self, "world"):
             return
         root = self.world.root
-        for who in self.model.delegates:
+        for who, delegate in self.model.delegates.items():
             assert place(root, who)[VOTES] == self.model.votes(who)
+            kept = commission(place(root, who)).at(self.model.epoch, BPS)
+            assert kept == delegate.commission
         owed = Fraction(0)
         for who, one in self.model.people.items():
             held = stakes.place(root, who)

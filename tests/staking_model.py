@@ -32,6 +32,8 @@ class Delegate:
     jailed_until: int = 0
     produced: int = 0
     missed: int = 0
+    raised: tuple[int, int] | None = None
+    """The epoch from which the commission is higher, and what it is then."""
 
 
 @dataclass
@@ -63,6 +65,12 @@ class Model:
     def votes(self, delegate: bytes) -> int:
         return sum(self.weights(delegate).values())
 
+    def charge(self, delegate: Delegate, bps: int) -> None:
+        if bps <= delegate.commission:
+            delegate.commission, delegate.raised = bps, None
+        elif not delegate.raised or delegate.raised[1] != bps:
+            delegate.raised = (self.epoch + 2, bps)
+
     def block(self, proposer: bytes, amount: int, missed: tuple[bytes, ...]) -> None:
         delegate = self.delegates[proposer]
         own = amount * delegate.commission // BPS
@@ -87,6 +95,9 @@ class Model:
                 delegate.jailed_until = self.epoch + 2 + jail_epochs
             delegate.produced = delegate.missed = 0
         self.epoch += 1
+        for delegate in self.delegates.values():
+            if delegate.raised and delegate.raised[0] == self.epoch:
+                delegate.commission, delegate.raised = delegate.raised[1], None
 
     def elect(self, seats: int, cap: int) -> list[bytes]:
         """After ``border``: the set of the epoch after the new one."""

@@ -25,10 +25,14 @@ from dipnet.consensus import (
     stakes,
     votes,
 )
+from dipnet.genesis import Genesis
 from dipnet.vm import system, transaction
+from tests import test_abi as of_abi
 from tests import test_idpos_actions as of_actions
+from tests import test_idpos_commission as of_commissions
 from tests import test_idpos_evidence as of_evidence
 from tests import test_idpos_interface as of_calls
+from tests import test_idpos_parameter_limits as of_limits
 from tests import test_idpos_parameters as of_parameters
 from tests.staking import World, network
 from tests.staking_machine import Machine, walk
@@ -125,17 +129,37 @@ OF_STAKES = (
 )  # fmt: skip
 
 OF_REWARDS = (
-    Mutant("no commission", rewards.share_out, "amount * one[COMMISSION] // BPS_ALL", "0",
+    Mutant("no commission", rewards.share_out, "amount * kept // BPS_ALL", "0",
            in_walks),
     Mutant("leaving pays", rewards.share_out, "REGISTERED:\n        return own",
            "REGISTERED:\n        return amount", in_walks),
     Mutant("rewards are rounded up", rewards.earned, "// SCALE", "// SCALE + 1", in_walks),
-    Mutant("tips are lost", idpos.end_block, "delegate, reward + tips)", "delegate, reward)",
+    Mutant("tips are lost", idpos.end_block, "around, reward + tips)", "around, reward)",
            in_walks),
     Mutant("the reward is minted and not booked", idpos.end_block,
-           "+= rewards.share_out(root, delegate, reward + tips)", "+= 0", in_walks),
+           "+= rewards.share_out(root, around, reward + tips)", "+= 0", in_walks),
     Mutant("a reward that nobody minted", idpos.end_block,
            "journal.add_balance(DPOS_ADDRESS, reward)", "pass", in_walks),
+)  # fmt: skip
+
+OF_COMMISSIONS = (
+    Mutant("a commission is raised at once", actions.register, "epoch + SETS_AHEAD", "epoch",
+           by(of_commissions.test_a_commission_is_not_raised_for_ones_own_blocks)),
+    Mutant("a commission is raised before votes act", actions.register, "epoch + SETS_AHEAD",
+           "epoch + 1", by(of_commissions.test_a_raise_waits_as_long_as_a_vote)),
+    Mutant("a lower commission waits", candidates.Commission.changed, "if bps <= now:",
+           "if bps == now:", by(of_commissions.test_a_lower_one_acts_at_once)),
+    Mutant("a raise that is said again waits again", candidates.Commission.changed,
+           "if self.starts > epoch and", "if False and",
+           by(of_commissions.test_the_same_raise_again_changes_nothing)),
+    Mutant("another raise inherits the date", candidates.Commission.changed,
+           "Commission(now, bps, starts)", "Commission(now, bps, self.starts or starts)",
+           by(of_commissions.test_another_raise_has_a_date_of_its_own, 4_000)),
+    Mutant("a raise in force is forgotten", candidates.Commission.changed, "Commission(now, bps,",
+           "Commission(self.bps, bps,", by(of_commissions.test_a_raise_upon_a_raise)),
+    Mutant("a limit for newcomers alone", rewards.share_out,
+           "around.parameters.commission_bps_max", "BPS_ALL",
+           by(of_commissions.test_a_limit_that_was_lowered_binds_all)),
 )  # fmt: skip
 
 RANKED = "(one[JAILED_UNTIL] > epoch, -one[VOTES], who) for who, one in _places(root)"
@@ -227,11 +251,46 @@ OF_PARAMETERS = (
            by(of_parameters.test_who_is_ready_in_time_waits_for_the_delay_alone)),
     Mutant("rules that went down", parameters._start, "value <= parameters.rules", "False",
            by(of_parameters.test_the_lower_of_two_versions_comes_too_late)),
+    Mutant("proposals outlive their proposer", parameters.close,
+           "if one[STATE] == OPEN and not _stays(root, proposer, running):", "if False:",
+           by(of_parameters.test_an_open_proposal_goes_with_its_proposer)),
+    Mutant("what has passed goes with its proposer", parameters.close,
+           "one[STATE] == OPEN and not", "not",
+           by(of_parameters.test_who_left_proposes_nothing_more, candidates.RESIGNED)),
+    Mutant("who resigned goes on proposing", parameters._stays, "registered and", "",
+           by(of_parameters.test_who_left_proposes_nothing_more, candidates.RESIGNED)),
+    Mutant("a proposal goes while its proposer is still here", parameters._stays, "in running)",
+           "in running[1:])", by(of_parameters.test_an_open_proposal_goes_with_its_proposer)),
+    Mutant("a proposal goes though its proposer comes back", parameters._stays, "in running)",
+           "in running[:1])", by(of_parameters.test_who_comes_back_keeps_his_proposal)),
+    Mutant("a value for ever", Genesis.amended, "if not low <= value <= high:", "if False:",
+           by(of_limits.test_what_is_just_beyond_is_refused, "gas_limit")),
+    Mutant("epochs too short to vote in", Genesis._leaves_a_way_back,
+           "min(EPOCH_MS_MIN, before.epoch_ms)", "0",
+           by(of_limits.test_epochs_are_long_enough_to_vote_in, {"epoch_slots": 50}, "slot_ms",
+              200)),
+    Mutant("a change that takes a year", Genesis._leaves_a_way_back, "self.change_ms <=", "0 <=",
+           by(of_limits.test_two_that_leave_no_way_back_together)),
+    Mutant("a price that nobody can pay", Genesis._leaves_a_way_back, "self.base_fee_floor <=",
+           "0 <=", by(of_limits.test_a_floor_is_no_wall, 5, 0, 5_000)),
+    Mutant("an early choice binds for ever", Genesis._leaves_a_way_back,
+           "min(EPOCH_MS_MIN, before.epoch_ms)", "EPOCH_MS_MIN",
+           by(of_limits.test_a_network_that_began_beyond_the_limits_is_governed_too)),
 )  # fmt: skip
 
 OF_CALLS = (
-    Mutant("arguments in any encoding", abi._decoded, "encode(types, found) != data", "False",
+    Mutant("words after the end", abi._decoded, "_need(end == len(data))", "pass",
            by(of_calls.test_arguments_have_one_encoding, lambda data: data + bytes(32))),
+    Mutant("an offset to anywhere", abi._decoded, '_need(_word("uint256", data, at) == end)',
+           "pass", by(of_abi.test_every_byte_counts, ("address[]",), ([bytes(20)],))),
+    Mutant("dirty addresses", abi._word, "_need(_integer(word) >> bits == 0)", "pass",
+           by(of_abi.test_every_byte_counts, ("address[]",), ([bytes(20)],))),
+    Mutant("dirty padding", abi._dynamic, "_need(not any(data[begin + count : end]))", "pass",
+           by(of_abi.test_every_byte_counts, ("bytes",), (b"\1",))),
+    Mutant("more is promised than is there", abi._dynamic, "_need(end <= len(data))", "pass",
+           by(of_abi.test_what_is_promised_and_not_there_costs_nothing, "address[]")),
+    Mutant("any number of bytes", idpos._run, "or len(call.input) > INPUT_BYTES_MAX", "",
+           by(of_abi.test_more_delegates_than_any_rule_allows_are_not_read)),
     Mutant("value for a method that takes none", idpos._run, "call.value and not", "False and not",
            by(of_actions.test_only_stake_takes_value, idpos.METHODS["vote"])),
     Mutant("what is refused stays done", transaction.call,
@@ -242,5 +301,6 @@ OF_CALLS = (
 )  # fmt: skip
 
 MUTANTS = (
-    *OF_STAKES, *OF_REWARDS, *OF_ELECTIONS, *OF_CANDIDATES, *OF_EVIDENCE, *OF_PARAMETERS, *OF_CALLS,
+    *OF_STAKES, *OF_REWARDS, *OF_COMMISSIONS, *OF_ELECTIONS, *OF_CANDIDATES, *OF_EVIDENCE,
+    *OF_PARAMETERS, *OF_CALLS,
 )  # fmt: skip

@@ -82,25 +82,19 @@ def test_a_shallow_final_block_and_a_restart_there() -> None:
 # --- what goes
 
 
-def test_nothing_goes_above_what_the_final_block_says_is_final() -> None:
-    """Gossip may make a block final whose own header is far behind: a border above may need that.
-
-    The next seed is made of the secrets up to the block that the border's header calls final.
-    """
+def test_nothing_goes_from_the_final_block_upwards() -> None:
+    """However long the chain above it; and below it nothing stays but the window."""
     net = Net.of(4, overlays_max=1, undo_blocks_max=1, epoch_slots=40, backoff_slots=1_000)
     chain, memory = net.chain()
     first = sustain(net, chain, memory, [1, 2])
     blocks = grow(net, chain, memory, range(3, 30))
-    every = {block.hash for block in (*first, *blocks)}
-    assert kept(memory, records.KEY_DELTA) == every, "block 2 was made when block 1 was final"
+    assert chain.final == first[1].header
+    every = {block.hash for block in (first[1], *blocks)}
+    assert kept(memory, records.KEY_DELTA) == every
     net.certify(chain, memory, blocks[-1].header, Kind.COMMIT)
     assert chain.final == chain.base == blocks[-1].header
-    assert blocks[-1].header.final == (first[1].hash, 2)
-    assert kept(memory, records.KEY_DELTA) == every - {first[0].hash}
-    # Its child knows better. When that is final, only what it calls final is needed.
+    assert kept(memory, records.KEY_DELTA) == {block.hash for block in blocks[-2:]}
     (child,) = grow(net, chain, memory, [30])
-    assert child.header.final == (blocks[-1].hash, 29)
-    assert kept(memory, records.KEY_DELTA) == every - {first[0].hash} | {child.hash}
     net.certify(chain, memory, child.header)
     assert kept(memory, records.KEY_DELTA) == {blocks[-1].hash, child.hash}
     assert kept(memory, records.KEY_UNDO) == {blocks[-1].hash, child.hash}
@@ -188,7 +182,8 @@ def test_the_floor_of_the_window_never_sinks() -> None:
     chain, memory = net.chain()
     trunk = sustain(net, chain, memory, range(1, 9))
     unfinal = grow(net, chain, memory, range(9, 15))
-    floor = trunk[-2].header  # what the final block calls final
+    floor = chain.final
+    assert floor == trunk[-1].header
     assert chain.base == unfinal[3].header
     side = grow(net, chain, memory, [20], trunk[-1].hash)
     net.certify(chain, memory, side[0].header, Kind.PREVOTE)

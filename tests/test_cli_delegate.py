@@ -1,6 +1,7 @@
 """``dipnet delegate`` against a node that listens: what it sends, tells and refuses."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,8 @@ def test_the_key_of_the_account_signs_unless_another_is_named(shell: Shell) -> N
     assert event["delegate"] == checksum(keys.address_of(secret(USERS[1])))
     (event,) = shell.sent(USERS[1], "register", "--name", "renamed", "--commission", "3")
     assert event["name"] == "renamed"
+    told = shell.run("status", "renamed").stdout
+    assert re.search(r"votes +0 ether, commission 0%, 3% from epoch 2$", told, re.MULTILINE)
 
 
 def test_parameters_are_proposed_and_approved(shell: Shell) -> None:

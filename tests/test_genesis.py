@@ -192,6 +192,7 @@ def test_bytes_are_as_good_as_text_in_python() -> None:
         ({"evidence_epochs": 337}, "unbonding_epochs: below evidence_epochs"),
         ({"vote_expiry_epochs": 1}, "vote_expiry_epochs: should be greater than or equal to 2"),
         ({"slash_bps": 10_001}, "slash_bps: should be less than or equal to 10000"),
+        ({"reporter_bps": 5_001}, "reporter_bps: should be less than or equal to 5000"),
         ({"rules": 0}, "rules: should be greater"),
         ({"delegates_standby": 101}, "delegates_standby: with delegates_active more than 101"),
     ],

@@ -228,10 +228,11 @@ def test_a_delegate_without_votes_keeps_all(world: World) -> None:
 
 
 def test_leaving_does_not_pay(world: World) -> None:
-    world.send("d0", "register", *world.register("d0", commission=1_000))
-    world.send("d0", "resign")
-    world.block(D0)
-    assert world.view("rewardsOf", D0) == REWARD // 10
+    who = world.candidate("u1", commission=1_000)
+    world.send("u1", "vote", [who])
+    world.send("u1", "resign")
+    world.block(who)
+    assert world.view("rewardsOf", who) == REWARD // 10
 
 
 def test_who_votes_late_earns_from_then_on(world: World) -> None:

@@ -19,7 +19,7 @@ LIVE = 4  # epochs that a proposal stays open, in place of 336
 STATES = {"open": 1, "passed": 2, "effective": 3, "expired": 4, "refused": 5, "decided": 6}
 VALUES = {
     "gas_limit": (10**8, 10**9), "parameter_delay_epochs": (1, 2, 3), "slash_bps": (0, 500),
-    "delegates_active": (3, 4, 5), "rules": (2, 3, 4),
+    "delegates_active": (4, 5, 6), "rules": (2, 3, 4),
 }  # fmt: skip
 EPOCHS, STEPS = 30, 8
 
@@ -73,8 +73,10 @@ class Council:
                     self.force[one.name] = one.value
 
     def decide(self, epoch: int, running: list[list[str]]) -> None:
-        """Rules for which both sets are ready, after the election."""
+        """After the election: whose proposer left, and rules for which both sets are ready."""
         for one in self.motions:
+            if one.state == "open" and not any(one.by in members for members in running):
+                one.state = "expired"
             if (one.state, one.name) == ("passed", "rules") and one.starts <= epoch + 2:
                 ready = [who for who, version in self.ready.items() if version >= one.value]
                 if all(self.enough(ready, members) for members in running):

@@ -16,6 +16,7 @@ from dipnet.consensus.idpos import METHODS
 from dipnet.consensus.votes import Ballot, Kind, VoteState
 from dipnet.crypto import sign
 from dipnet.errors import Invalid
+from dipnet.genesis import BPS_ALL
 from tests.staking import CHAIN_ID, STAKE, World, address_of, network, secret
 
 D0, U1 = address_of("d0"), address_of("u1")
@@ -211,3 +212,12 @@ def test_the_reward_may_be_nothing() -> None:
     world = World(network(**fields))
     assert world.send("u1", "submitEvidence", *[signed(one) for one in PAIRS["E1"]]) == (0,)
     assert (world.view("stakeOf", D0), world.view("burned")) == (0, STAKE)
+
+
+def test_who_reports_himself_in_his_own_block_loses_half_of_all() -> None:
+    world = World(network(slash_bps=10_000, reporter_bps=BPS_ALL // 2))
+    supply, before = world.supply(), world.journal.balance(D0)
+    world.send("d0", "submitEvidence", *[signed(one) for one in PAIRS["E1"]])
+    assert world.journal.balance(D0) - before == supply - world.supply() == STAKE // 2
+    with pytest.raises(Invalid, match="reporter_bps"):
+        network(reporter_bps=BPS_ALL // 2 + 1)

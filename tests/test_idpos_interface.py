@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dipnet.consensus import evidence
+from dipnet.consensus.abi import INPUT_BYTES_MAX
 from dipnet.consensus.actions import EVENTS
 from dipnet.consensus.idpos import METHODS
 from dipnet.consensus.votes import Ballot, Kind
@@ -217,7 +218,7 @@ def test_the_longest_calls_fit_a_transaction() -> None:
     def fits(who: str, name: str, *arguments: Any) -> None:
         outcome = world.run(address_of(who), METHODS[name].call_data(*arguments))
         assert outcome.ok, name
-        assert outcome.gas_used + 21_000 + 40 * 2_048 < TX_GAS_MAX // 2, name
+        assert outcome.gas_used + 21_000 + 40 * INPUT_BYTES_MAX < TX_GAS_MAX // 2, name
 
     world.send("u1", "stake", value=STAKE + 5)
     world.send("d0", "stake", value=STAKE)

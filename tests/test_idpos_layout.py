@@ -113,7 +113,8 @@ BITS = {"uint8": 8, "uint16": 16, "uint32": 32, "uint64": 64, "address": 160}
 STRUCTS = {
     "Candidate": (candidates, ["STATUS", "COMMISSION", "KEY_PARITY", "ROLL_AT", "JAILED_UNTIL",
         "READY", "PROPOSED", "COMMITTED_AT", "COUNTED", "PRODUCED", "MISSED", "PRODUCED_EVER",
-        "MISSED_EVER", "VOTES", "ACCRUED", "KEY_X", "ORGANISATION", "COMMITMENT", "NAME", "URL"]),
+        "MISSED_EVER", "VOTES", "ACCRUED", "KEY_X", "ORGANISATION", "COMMITMENT", "NAME", "URL",
+        "ANNOUNCED", "ANNOUNCED_FROM"]),
     "Account": (stakes, ["STAKE", "REWARDS", "UNBONDING", "SHARE", "RELEASE", "EXPIRES", "FREE",
         "VOTES"]),
     "Vote": (stakes, ["DELEGATE", "PAID"]),

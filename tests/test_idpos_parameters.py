@@ -2,13 +2,15 @@
 
 import pytest
 
-from dipnet.consensus import parameters
-from dipnet.consensus.layout import PARAMETERS, WORD
+from dipnet.consensus import candidates, parameters
+from dipnet.consensus.candidates import RESIGNED, TOMBSTONED
+from dipnet.consensus.layout import PARAMETERS, PROPOSALS_OPEN, WORD
 from dipnet.consensus.parameters import DECIDED, EFFECTIVE, EXPIRED, OPEN, PASSED, REFUSED
 from dipnet.genesis import AMENDABLE, Genesis
 from tests.staking import STAKE, World, address_of, network
 
 D0 = address_of("d0")
+NAMES = [f"d{n}" for n in range(4)]
 OPEN_FOR = parameters.PROPOSAL_EPOCHS
 
 
@@ -60,14 +62,15 @@ def test_two_of_four_are_no_quorum(world: World) -> None:
 
 
 def test_votes_of_those_who_left_the_set_do_not_count(world: World) -> None:
-    number = propose(world, "gas_limit", 10**8)
+    number = propose(world, "gas_limit", 10**8, by="d2")
+    agree(world, number, "d1")
     for n in range(2):
         world.send(f"d{n}", "resign")
         who = world.candidate(f"u{n}", stake=9 * STAKE)
         world.send(f"u{n}", "vote", [who])
     world.borders(2)
     assert set(world.members.addresses) == {address_of(one) for one in ("d2", "d3", "u0", "u1")}
-    agree(world, number, "d2", "d3")
+    agree(world, number, "d3")
     assert world.refused("d1", "voteParameters", number).startswith("dpos_member")
     assert world.view("proposal", number)[6] == 2
     world.border()
@@ -95,6 +98,7 @@ def test_who_may_propose_and_vote(world: World) -> None:
         ("slot_ms", 99),
         ("slot_ms", 2**256 - 1),
         ("slash_bps", 10_001),
+        ("reporter_bps", 5_001),
         ("delegates_active", 102),
         ("delegates_standby", 98),
         ("evidence_epochs", 4),  # past unbonding_epochs
@@ -253,3 +257,72 @@ def test_open_proposals_are_bounded(world: World, monkeypatch: pytest.MonkeyPatc
     assert "2 are open" in world.refused("d2", "proposeParameters", named("gas_limit"), 10**8)
     world.borders(OPEN_FOR)
     propose(world, "gas_limit", 10**8, by="d2")
+
+
+def test_an_open_proposal_goes_with_its_proposer(world: World) -> None:
+    """He is outvoted at the first border: of the set after the next, then of none."""
+    number = propose(world, "gas_limit", 10**8)
+    for n in range(4):
+        who = world.candidate(f"u{n}", stake=9 * STAKE)
+        world.send(f"u{n}", "vote", [who])
+    world.border()
+    assert [world.sets[epoch].index(D0) is None for epoch in (1, 2)] == [False, True]
+    assert world.view("proposal", number)[3] == OPEN
+    agree(world, number, "d1")
+    world.border()
+    assert world.view("proposal", number)[3] == EXPIRED
+    assert world.root[PROPOSALS_OPEN] == world.root.element(PROPOSALS_OPEN, 0)[WORD] == 0
+    assert world.refused("u0", "voteParameters", number).startswith("dpos_proposal")
+
+
+def test_who_comes_back_keeps_his_proposal(world: World) -> None:
+    for n in range(4):
+        who = world.candidate(f"u{n}", stake=9 * STAKE)
+        world.send(f"u{n}", "vote", [who])
+    world.border()
+    number = propose(world, "gas_limit", 10**8)
+    world.send("u4", "stake", value=20 * STAKE)
+    world.send("u4", "vote", [D0])
+    world.border()
+    assert [world.sets[epoch].index(D0) is None for epoch in (1, 2, 3)] == [False, True, False]
+    world.border()
+    assert world.view("proposal", number)[3] == OPEN
+    agree(world, number, "u0", "u1")
+    world.border()
+    assert world.view("proposal", number)[3] == PASSED
+
+
+@pytest.mark.parametrize("status", [RESIGNED, TOMBSTONED])
+def test_who_left_proposes_nothing_more(world: World, status: int) -> None:
+    """Though his sets are not over; what has passed stays passed."""
+    leaves = [propose(world, "gas_limit", 10**8), propose(world, "slash_bps", 5, by="d1")]
+    stays = propose(world, "jail_epochs", 5, by="d2")
+    agree(world, leaves[1], "d2", "d3")
+    for who in ("d0", "d1"):
+        candidates.close(world.root, address_of(who), status)
+    world.border()
+    assert world.members.index(D0) is not None
+    states = [world.view("proposal", number)[3] for number in (*leaves, stays)]
+    assert states == [EXPIRED, PASSED, OPEN]
+    world.borders(2)
+    assert world.parameters.slash_bps == 5
+
+
+def test_a_seat_that_changes_hands_does_not_fill_the_list(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parameters, "PROPOSALS_OPEN_MAX", 8)  # two sets of four
+    world.send("u0", "stake", value=9 * STAKE)
+    for n in range(12):
+        world.journal.add_balance(address_of(f"a{n}"), STAKE)
+        world.send("u0", "vote", [world.candidate(f"a{n}")])
+        if n > 1:  # his vote of two epochs ago
+            propose(world, "jail_epochs", 7, by=f"a{n - 2}")
+            assert world.root[PROPOSALS_OPEN] <= 2
+        world.border()
+    propose(
+        world,
+        "jail_epochs",
+        5,
+        by=next(one for one in NAMES if address_of(one) in world.members.addresses),
+    )

@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 
 from dipnet.effects import Dial, Drop
+from dipnet.links import WORK_BYTES
 from dipnet.p2p import messages as m
 from dipnet.p2p.blocksync import GRACE_MS
 from dipnet.p2p.book import REDIAL_LOST_MS, STOOD_MS
 from dipnet.p2p.clock import SAMPLES_MAX
+from dipnet.p2p.scores import BURST_BYTES, OFFENCES
 from tests.links_bench import GENESIS, NOW, Bench, sent
 from tests.peer_ids import address, peer_id
 
@@ -173,3 +175,17 @@ def test_syncing_is_by_certificate_then_by_height(
     bench.drain()
     assert any(isinstance(said, m.GetBlocks) for _, said in sent(bench.out))
     assert bench.links.syncing(bench.now_ms) == syncing
+
+
+def test_looking_for_a_shared_block_is_charged_as_fetching_is() -> None:
+    """Blocks of branches are read from disk, and the answer may be empty."""
+    bench = Bench()
+    honest, other = bench.up(1), bench.up(2)
+    strange = tuple(bytes([n]) * 32 for n in range(1, m.LOCATOR_MAX))
+    for _ in range(BURST_BYTES // WORK_BYTES[m.Lane.BLOCK] // 2):
+        bench.hear(honest, m.GetBlocks(1, (GENESIS, *strange), 1))  # found at once
+    bench.hear(other, m.GetBlocks(1, (*strange, GENESIS), 1))
+    assert bench.score(honest) == bench.score(other) == 0
+    bench.hear(other, m.GetBlocks(2, (*strange, GENESIS), 1))
+    assert bench.score(honest) == 0
+    assert bench.score(other) == OFFENCES["rate"]

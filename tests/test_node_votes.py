@@ -24,8 +24,11 @@ from dipnet.effects import (
     Verify,
     Write,
 )
+from dipnet.links import FLUSH_MS
 from dipnet.p2p import messages as m
+from dipnet.p2p.blocksync import PAUSE_MS, TRIES_MAX
 from dipnet.p2p.gossip import MENTION_MS
+from dipnet.p2p.scores import OFFENCES
 from dipnet.tx import decode
 from tests.chain_builder import Net
 from tests.node_bench import PEER, Bench, block_requests
@@ -190,6 +193,73 @@ def test_an_answer_of_many_blocks_for_one_slot_ends_with_the_first() -> None:
     effects = bench.answered(bench.receive(m.Blocks(ask.request, raws, False)))
     assert [chain.header(one.hash) is not None for one in forks] == [True] + 8 * [False]
     assert [one.peer for one in effects if isinstance(one, Drop)] == [PEER]
+
+
+def forks_of_slot_1(bench: Bench, count: int) -> list[Block]:
+    """Blocks of one leader on genesis; the bench's clock is in slot 9 afterwards."""
+    bench.start()
+    everybody, chain = network_of(bench), bench.node.chain
+    payments = [decode(bench.payment(value=n), bench.genesis.chain_id) for n in range(count)]
+    bench.at_slot(9)
+    return [everybody.child(chain, chain.genesis_hash, 1, [one]) for one in payments]
+
+
+def asked_at_once(bench: Bench, head: bytes) -> list[m.GetBlocks]:
+    """What a peer is asked that claims this head and more than all others."""
+    standing = bench.node.view.status()
+    claim = replace(standing, safe_slot=1 << 40, head_height=1 << 20, head_hash=head)
+    bench.now_ms += FLUSH_MS
+    return block_requests(bench.receive(claim))
+
+
+@pytest.mark.parametrize("promised", [True, False])
+@pytest.mark.parametrize("more", [True, False])
+@pytest.mark.parametrize("early", [True, False])
+def test_who_gives_only_surplus_blocks_of_a_slot_is_left_alone(
+    promised: bool, more: bool, early: bool
+) -> None:
+    """A leader signs blocks of his slot without end, and a peer of his gives one an answer."""
+    bench = Bench(4)
+    forks = forks_of_slot_1(bench, 40)
+    bench.greet()
+    chain, everybody = bench.node.chain, network_of(bench)
+    child = everybody.child(chain, chain.genesis_hash, 40)
+    ends, given, asks = bench.now_ms + PAUSE_MS, 0, list[m.GetBlocks]()
+    while bench.now_ms < ends and given < len(forks):
+        block = forks[given]
+        head = block.hash if promised else given.to_bytes(32, "big")
+        for ask in asks or asked_at_once(bench, head):
+            later = everybody.forged(child, parent=block.hash, height=2)
+            raws = (block.raw, later.raw) if early else (block.raw,)
+            asks = block_requests(bench.answered(bench.receive(m.Blocks(ask.request, raws, more))))
+            given += 1
+    kept = [one for one in forks if chain.header(one.hash) is not None]
+    assert len(kept) == rules.SLOT_BLOCKS_MAX + TRIES_MAX
+    (peer,) = bench.node.links.peers(bench.node.steady_ms)
+    blamed = not (promised or early or more)  # who keeps his word is left alone, not charged
+    assert (peer["score"] <= OFFENCES["useless"] * TRIES_MAX) == blamed
+
+
+def test_a_surplus_block_on_which_an_honest_leader_builds_is_taken() -> None:
+    """Else a leader who gives everybody other blocks of his slot parts the honest for good."""
+    bench = Bench(4)
+    *full, surplus = forks_of_slot_1(bench, rules.SLOT_BLOCKS_MAX + 1)
+    other = Bench(4)
+    other.start()
+    other.at_slot(9)
+    other.answered(other.greet())
+    other.answered(other.receive(m.Items(m.Lane.BLOCK, (surplus.raw,))))
+    child = network_of(bench).child(other.node.chain, surplus.hash, 2)
+    bench.greet()
+    for block in [*full, surplus]:
+        bench.answered(bench.receive(m.Items(m.Lane.BLOCK, (block.raw,))))
+    chain = bench.node.chain
+    assert [chain.header(one.hash) is None for one in [*full, surplus]] == [False] * 4 + [True]
+    (ask,) = asked_at_once(bench, child.hash)
+    bench.answered(bench.receive(m.Blocks(ask.request, (surplus.raw, child.raw), False)))
+    assert chain.head.hash == child.hash
+    assert bench.node.links.peers(bench.node.steady_ms)[0]["score"] == 0
+    assert asked_at_once(bench, bytes(32))  # and its peer is no failure
 
 
 # --- what we relay

@@ -45,6 +45,45 @@ def test_a_step_of_our_clock_is_noticed_after_a_few_statuses() -> None:
     assert clock.of("a") == 5_000
 
 
+LEAP = 86_400_000
+
+
+@pytest.mark.parametrize(
+    ("peers", "told", "expected"),
+    [
+        (1, (), None),
+        (1, (-LEAP,), -LEAP),
+        (2, (), None),
+        (2, (-LEAP,), -LEAP),
+        (2, (3,), 0),  # half of those asked
+        (3, (0,), None),
+        (3, (-LEAP,), None),
+        (3, (0, 0), 0),
+        (3, (0, -LEAP), -LEAP),  # who has leapt as we have, or lies, and one who has not
+        (3, (0, -LEAP, -LEAP), -LEAP),
+        (3, (0, 0, -LEAP), 0),
+        (4, (0,), None),
+        (4, (7, 5), 0),
+        (4, (0, -LEAP), -LEAP),
+        (5, (0, 0), None),
+        (5, (0, 0, 0), 0),
+    ],
+)
+def test_after_a_leap_of_our_clock_nothing_is_known_before_half_have_told(
+    peers: int, told: tuple[int, ...], expected: int | None
+) -> None:
+    clock = clock_of(*[0] * peers)
+    clock.leapt()
+    assert clock.of("p0") is None
+    for number, offset in enumerate(told):
+        clock.on_time(f"p{number}", NOW + offset, NOW)
+    assert clock.offset_ms([]) == expected
+    own = [f"p{number}" for number in range(peers)]
+    for number in range(30):  # callers do not help who has chosen enough
+        clock.on_time(f"c{number}", NOW, NOW)
+    assert clock.offset_ms(own) == (expected if peers >= OWN_MIN else 0)
+
+
 @pytest.mark.parametrize(
     ("offsets", "expected"),
     [

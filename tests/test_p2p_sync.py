@@ -1,6 +1,7 @@
 """Catching up: ends or changes peer, whatever a peer claims or answers."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -270,6 +271,25 @@ def test_liar_is_left_alone_after_bounded_tries() -> None:
         assert offences == ["useless"] * TRIES_MAX + ["lying"]
         assert asked(sync, now + PAUSE_MS - 2, 10) == {}
         assert list(asked(sync, now + PAUSE_MS, 10)) == ["liar"]
+
+
+def test_surplus_blocks_do_not_shorten_a_pause_and_fresh_ones_end_the_count() -> None:
+    """Blocks of a leader who signs too many: taken, but no delivery."""
+    for fresh, claim, offences in [(1, 5, []), (0, 5, []), (0, 10**9, ["useless", "lying"])]:
+        sync, ours, now, said = Sync(), status(10), 0, list[str]()
+        for _ in range(TRIES_MAX):
+            sync.claims(now, "a", replace(status(claim, b"x"), head_height=claim))
+            sync.on_unknown_parent("a")
+            request = asked(sync, now, 10)["a"].request
+            sync.on_blocks(now, "a", Blocks(request, (b"x",), False))
+            last = (1, b"x")
+            said = sync.on_imported(now, "a", ours, fresh, last, has(10), False, surplus=1)
+            now += REST_MS
+        assert said == offences
+        sync.on_unknown_parent("a")
+        paused = now - REST_MS + PAUSE_MS
+        assert bool(asked(sync, paused - 1, 10)) == bool(fresh)
+        assert fresh or asked(sync, paused, 10)
 
 
 @pytest.mark.parametrize("ours", [10, 10_000])

@@ -8,6 +8,7 @@ from dipnet.consensus import reports, rules
 from dipnet.consensus.block import ordered_root
 from dipnet.consensus.chain import Chain
 from dipnet.consensus.evidence import REPORTER, REPORTER_SECRET
+from dipnet.consensus.execute import Execution
 from dipnet.consensus.idpos import DPOS_ADDRESS, METHODS
 from dipnet.consensus.pool import Pool
 from dipnet.consensus.produce import Draft, build
@@ -17,8 +18,10 @@ from dipnet.consensus.votes import Ballot, Kind, Vote
 from dipnet.crypto import address, public_key, sign
 from dipnet.effects import Effect, Report, Write
 from dipnet.errors import Corrupt, Invalid
+from dipnet.genesis import VOTES_MAX
 from dipnet.p2p import messages as m
 from dipnet.tx import Tx, decode, sign_tx
+from tests import staking
 from tests.chain_builder import (
     CHAIN_ID,
     Net,
@@ -101,6 +104,50 @@ def test_reports_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(drafted(net, chain, 3, known, Pool(net.genesis)).txs) == 2
 
 
+DEAREST = 200_000  # of any method, by the rules of genesis.json
+
+
+def test_who_votes_for_many_at_the_highest_prices_is_reported() -> None:
+    """The dearest report there can be: every vote is taken back, with rewards still to pay."""
+    with pytest.raises(Invalid, match="dpos_gas_judge"):
+        staking.network(dpos_gas_judge=DEAREST + 1)
+    with pytest.raises(Invalid, match="votes_per_account_max"):
+        staking.network(votes_per_account_max=VOTES_MAX + 1)
+    world = staking.World(staking.network(
+        VOTES_MAX, votes_per_account_max=VOTES_MAX, delegates_standby=0,
+        dpos_gas_call=DEAREST, dpos_gas_judge=DEAREST,
+    ))  # fmt: skip
+    delegates = [staking.address_of(f"d{n}") for n in range(VOTES_MAX)]
+    world.send("d0", "vote", delegates)
+    world.send("d0", "resign")
+    world.send("d0", "unstake", staking.STAKE // 2)
+    for delegate in delegates:
+        world.block(delegate)
+    ballots = [Ballot(Kind.COMMIT, 0, 9, letter * 32, 0) for letter in (b"A", b"B")]
+    one, other = (
+        Statement(b, sign(b.digest(CHAIN_ID), staking.secret("d0"))) for b in ballots
+    )  # fmt: skip
+    root, puts = world.journal.commit()
+    state = Memory(world.memory)
+    state.apply(puts)
+    execution = Execution(world.around(delegates[1]), state, root, 10**9, False)
+    proof = Offence("E2", delegates[0], one, other)
+    gas = min(reports.REPORT_GAS, execution.gas_left)
+    execution.add(reports.transaction(proof, CHAIN_ID, 0, gas))
+    assert 1_500_000 < execution.gas_used < gas // 4
+
+
+def test_a_report_that_finds_no_gas_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    net, chain, _ = grown(gas_limit=100_000)
+    known = [offence_by("nobody"), offence_by(OFFENDER)]
+    with caplog.at_level("WARNING"):
+        draft = drafted(net, chain, 3, known, Pool(net.genesis))
+    assert draft.txs == ()
+    (told,) = caplog.messages  # of the other there is nothing to report
+    who = address_of(OFFENDER).hex()
+    assert told == f"E2 by the key of 0x{who} is not reported: report runs out of gas"
+
+
 def free(data: bytes, **fields: int | bytes) -> Tx:
     usual: dict[str, int | bytes] = {
         "chain_id": CHAIN_ID, "nonce": 0, "gas": GAS, "max_fee": 0, "max_priority_fee": 0,
@@ -118,7 +165,7 @@ PROOF = reports.transaction(offence_by(OFFENDER), CHAIN_ID, 0, GAS).data
     [
         (free(SUBMIT.call_data(b"", b"")), "report"),
         (free(PROOF[:-40]), "report"),
-        (free(PROOF, gas=60_000), "report"),  # all of it is used up
+        (free(PROOF, gas=60_000), "report_gas"),
         (free(PROOF, nonce=1), "nonce_high"),
         (free(PROOF, value=1), "funds"),
         (free(PROOF, to=b"\x11" * 20), "fee_cap_low"),

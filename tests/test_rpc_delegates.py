@@ -44,10 +44,12 @@ def fund(node: Node, who: bytes) -> None:
     node.produce()
 
 
-def registration(owner: bytes, key: bytes, name: str = "newcomer") -> tuple[Any, ...]:
+def registration(
+    owner: bytes, key: bytes, name: str = "newcomer", bps: int = 500
+) -> tuple[Any, ...]:
     proof = sign(registration_digest(CHAIN_ID, owner), key)
     organisation = b"Works Ltd".ljust(32, b"\0")
-    return name, "https://x.example", 500, public_key(key), bytes(32), organisation, proof
+    return name, "https://x.example", bps, public_key(key), bytes(32), organisation, proof
 
 
 def named(node: Node, name: str) -> dict[str, Any]:
@@ -93,6 +95,7 @@ def test_a_candidate_comes_and_is_voted_for(node: Node) -> None:
     assert newcomer["address"] == checksum(ALICE)
     assert newcomer["publicKey"] == to_hex(public_key(secret("signing")))
     assert (newcomer["url"], newcomer["commissionBps"]) == ("https://x.example", 500)
+    assert newcomer["commissionNext"] is None
     assert (newcomer["organisation"], newcomer["votes"]) == ("Works Ltd", "0x0")
     assert newcomer["active"] is newcomer["next"] is False
     bob("stake", value=3 * ETHER)
@@ -110,6 +113,16 @@ def test_a_candidate_comes_and_is_voted_for(node: Node) -> None:
     account = ask(node, "dpos_account", to_hex(BOB))
     assert (account["stake"], account["unbonding"]) == (hex(2 * ETHER), hex(ETHER))
     assert account["release"] == node.genesis.unbonding_epochs
+
+
+def test_a_raised_commission_is_told_before_it_acts(node: Node) -> None:
+    alice = Sender(node, USERS[0])
+    alice("stake", value=100 * ETHER)
+    alice("register", *registration(ALICE, secret("signing")))
+    alice("register", *registration(ALICE, secret("signing"), bps=700))
+    newcomer = named(node, "newcomer")
+    assert newcomer["commissionBps"] == 500
+    assert newcomer["commissionNext"] == {"bps": 700, "epoch": 2}
 
 
 def test_rewards_can_be_claimed(node: Node) -> None:

@@ -347,6 +347,7 @@ def test_a_slot_has_few_blocks_of_one_leader() -> None:
     # Others build on it: then it is asked for, and taken.
     asked = chain.on_block(twins[-1], LATE_MS, asked=True)
     assert asked.puts
+    assert asked.surplus
     memory.apply(asked.puts)
     net.certify(chain, memory, twins[-1].header)
     assert chain.final == twins[-1].header

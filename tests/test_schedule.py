@@ -25,8 +25,9 @@ from dipnet.consensus.schedule import (
     slot_at,
     slot_start_ms,
 )
+from dipnet.consensus.votes import Kind
 from dipnet.crypto import keccak256
-from tests.chain_builder import TIME_MS, Net, grow, refusal, secret, sustain
+from tests.chain_builder import LATE_MS, TIME_MS, Net, add, grow, refusal, secret, sustain
 
 NET = Net.of(5, slot_ms=3_000, epoch_slots=7)
 MEMBERS = tuple(bytes([index]) * 20 for index in range(101))
@@ -194,7 +195,7 @@ def script(chain: Chain) -> list[tuple[bytes, ...]]:
     for header in headers[1:]:
         if header.next_set_hash != bytes(32):
             epoch = header.epoch + 2
-            seeds.append(keccak256(b"DIPNET/schedule" + mix[header.final[0]] + eight(epoch)))
+            seeds.append(keccak256(b"DIPNET/schedule" + mix[header.hash] + eight(epoch)))
     members = sorted(one.address for one in chain.genesis.delegates)
     orders = []
     for one in seeds:
@@ -209,6 +210,24 @@ def script(chain: Chain) -> list[tuple[bytes, ...]]:
             order[last], order[pick] = order[pick], order[last]
         orders.append(tuple(order))
     return orders
+
+
+def test_who_makes_the_border_has_one_seed_whatever_he_carries() -> None:
+    net = Net.of(4, epoch_slots=12)
+    chain, memory = net.chain()
+    sustain(net, chain, memory, range(1, 9))
+    for slot in range(9, 12):
+        add(chain, memory, net.child(chain, chain.head.hash, slot, section=()))
+    headers = [chain.need(chain.hash_at(height) or b"") for height in range(9, 12)]
+    commits = [net.certificate(chain, header, Kind.COMMIT) for header in headers]
+    borders = [
+        net.child(chain, headers[-1].hash, 12, section=it)
+        for it in ((), *zip(commits, strict=True))
+    ]
+    for border in borders:
+        memory.apply(chain.on_block(border, LATE_MS, asked=True).puts)
+    assert len({border.header.final for border in borders}) == len(borders) == 4
+    assert len({chain.epochs.get(1, border.hash).next_seed for border in borders}) == 1
 
 
 def test_a_script_over_headers_gives_every_order() -> None:

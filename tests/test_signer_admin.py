@@ -17,12 +17,21 @@ from dipnet.errors import Invalid
 from dipnet.unixsocket import connect
 from tests.processes import WAIT_S
 
-METHODS = {"admin_status": lambda: {"paused": True}}
+
+async def paused() -> dict[str, Any]:
+    return {"paused": True}
+
+
+METHODS = {"admin_status": paused}
+
+
+def answer(line: bytes) -> dict[str, Any]:
+    return dict(json.loads(asyncio.run(answer_to(line, METHODS))))
 
 
 def call(**members: Any) -> dict[str, Any]:
     request = {"jsonrpc": "2.0", "id": 7, "method": "admin_status"} | members
-    return dict(json.loads(answer_to(json.dumps(request).encode(), METHODS)))
+    return answer(json.dumps(request).encode())
 
 
 def test_a_method_is_answered() -> None:
@@ -35,13 +44,13 @@ def test_what_is_no_call_is_refused() -> None:
     assert call(method=["admin_status"])["error"]["data"]["code"] == "method"
     assert call(params=[1])["error"]["data"]["code"] == "params"
     assert call(id="x")["error"]["data"]["code"] == "request"
-    assert json.loads(answer_to(b"[]", METHODS))["error"]["data"]["code"] == "request"
-    assert json.loads(answer_to(b"{", METHODS))["error"]["data"]["code"] == "parse"
+    assert answer(b"[]")["error"]["data"]["code"] == "request"
+    assert answer(b"{")["error"]["data"]["code"] == "parse"
 
 
 @given(st.binary(max_size=80) | st.text('[]{}",:0123456789id method', max_size=60).map(str.encode))
 def test_any_line_has_an_answer(line: bytes) -> None:
-    assert "error" in json.loads(answer_to(line, METHODS))
+    assert "error" in answer(line)
 
 
 def with_a_socket(path: Path, act: Callable[[], Any]) -> Any:

@@ -1,5 +1,6 @@
 """A delegate's duty in a node: who signs, what a failure ends, reports, the operator's switch."""
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from dipnet.consensus.votes import Ballot, Kind, VoteState
 from dipnet.duty import EXIT_BUG, EXIT_STORAGE, Duty
 from dipnet.effects import Report, Sign, Signed
 from dipnet.errors import Invalid
-from dipnet.signer import LocalSigner, Signer
+from dipnet.signer import Answer, LocalSigner, Signer
 from dipnet.votefile import VoteFile, encode, write
 from dipnet.voting import KEY_SIGNED, signed_state
 from tests.crash_points import ACCOUNT, CHAIN_ID, PATH, SECRET
@@ -142,12 +143,19 @@ def test_an_offence_is_told_and_our_own_is_an_alarm(caplog: pytest.LogCaptureFix
 # --- the operator's switch
 
 
+def call(one: Duty, method: str) -> Any:
+    async def answer() -> Any:
+        return await one.methods[method]()
+
+    return asyncio.run(answer())
+
+
 def test_pause_and_resume(tmp_path: Path) -> None:
     path = tmp_path / "delegate.votes"
     votefile.create(path, CHAIN_ID, ACCOUNT)
     signer = LocalSigner(SECRET, VoteFile(path, CHAIN_ID, ACCOUNT), CHAIN_ID)
     with a_duty(signer) as (one, world):
-        status = one.methods["admin_pause"]()
+        status = call(one, "admin_pause")
         assert world.voting.paused
         assert status == {
             "paused": True,
@@ -155,14 +163,53 @@ def test_pause_and_resume(tmp_path: Path) -> None:
             "votes": {"epoch": 0, "proposed": 0, "prevoted": 0, "committed": 0},
             "signer": None,
         }
-        assert one.methods["admin_status"]() == status
-        assert not one.methods["admin_resume"]()["paused"]
+        assert call(one, "admin_status") == status
+        assert not call(one, "admin_resume")["paused"]
         assert not world.voting.paused
     VoteFile(path, CHAIN_ID, ACCOUNT).close()  # stop lets go of it
 
 
+def test_what_waits_in_a_pause_is_not_signed_and_what_is_told_is_final() -> None:
+    """The first ballot is in the signer when the operator asks, two more wait behind it."""
+    signer, _ = modelled()
+    sign, at_it, go_on = signer.sign, threading.Event(), threading.Event()
+
+    def slow(ballot: Ballot) -> Answer:
+        at_it.set()
+        assert go_on.wait(WAIT_S)
+        return sign(ballot)
+
+    signer.sign = slow  # type: ignore[method-assign]
+    with a_duty(signer) as (one, world):
+        for ticket in range(3):
+            one.sign(Sign(ticket, replace(BALLOT, slot=BALLOT.slot + ticket)))
+        assert at_it.wait(WAIT_S)
+
+        async def pause() -> Any:
+            answer = asyncio.ensure_future(one.methods["admin_pause"]())
+            done, _ = await asyncio.wait([answer], timeout=0.05)
+            early = bool(done)
+            go_on.set()
+            return early, await answer
+
+        early, status = asyncio.run(pause())
+        assert not early, "answered while a ballot was being signed"
+        assert status["paused"]
+        assert status["votes"]["prevoted"] == BALLOT.slot
+        (first,), *others = world.told
+        assert first.ticket == 0
+        assert first.signature
+        refused = VoteState(0, 0, BALLOT.slot, 0)
+        assert others == [(Signed(ticket, b"", refused),) for ticket in (1, 2)]
+        call(one, "admin_resume")
+        world.came.clear()
+        one.sign(Sign(3, replace(BALLOT, slot=BALLOT.slot + 1)))
+        assert world.wait()[0].signature
+    assert signer.state.prevoted == BALLOT.slot + 1
+
+
 def test_an_observer_has_nothing_to_pause() -> None:
     with a_duty(None) as (one, _world):
-        assert one.methods["admin_status"]()["delegate"] is None
+        assert call(one, "admin_status")["delegate"] is None
         with pytest.raises(Invalid, match="no delegate's key"):
-            one.methods["admin_pause"]()
+            call(one, "admin_pause")

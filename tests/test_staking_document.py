@@ -14,7 +14,7 @@ from dipnet.consensus.idpos import METHODS
 from dipnet.consensus.layout import ACCOUNTS
 from dipnet.consensus.views import PAGE_MAX
 from dipnet.errors import REFUSALS
-from dipnet.genesis import Genesis
+from dipnet.genesis import AMENDED_WITHIN, CHANGE_MS_MAX, EPOCH_MS_MIN, FLOOR_TIMES_MAX, Genesis
 from dipnet.vm.system import TRANSFER_GAS
 from tests.chain_builder import ETHER, USERS, secret
 from tests.rpc_running import Running
@@ -59,6 +59,20 @@ def test_its_words_in_code_are_parameters() -> None:
     assert len(named) > 15
     strangers = {one for one in named if one not in Genesis.model_fields}
     assert strangers == {"dpos_delegates", "dpos_schedule", "_text", "_array", "_judge"} & strangers
+
+
+def test_its_limits_of_votes() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| ([\d,^]+) \| ([\d,^]+) \|$", TEXT, re.MULTILINE)
+    shown = {name: (number_of(low), number_of(high)) for name, low, high in rows}
+    assert shown == dict(AMENDED_WITHIN)
+    assert f"shorter than {EPOCH_MS_MIN // 1_000} seconds" in TEXT
+    assert f"longer than {CHANGE_MS_MAX // 86_400_000} days" in TEXT
+    assert f"more than {FLOOR_TIMES_MAX:,} times" in TEXT
+
+
+def number_of(text: str) -> int:
+    base, _, power = text.replace(",", "").partition("^")
+    return int(base) ** int(power or 1)
 
 
 def test_its_numbers() -> None:

@@ -1,37 +1,30 @@
 """The ABI of a system contract: methods and events by their Solidity declarations.
 
-Call data is canonical: what decodes is encoded again and compared, so that what a method takes does
-not depend on how forgiving a decoder is. Bytes, addresses among them, are ``bytes``.
+Call data has one encoding, that of Solidity, and ``_decoded`` reads that one alone: words in their
+places, none to spare. A library that decodes any encoding and encodes it again to compare takes
+thirty times as long, which no price of a method pays for (ADR 79). Bytes, addresses among them, are
+``bytes``.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from eth_abi.abi import decode, encode
-from eth_abi.exceptions import DecodingError
+from eth_abi.abi import encode
 
 from dipnet.crypto import keccak256
 from dipnet.errors import Invalid
+from dipnet.genesis import VOTES_MAX
 
 SELECTOR_BYTES: Final = 4
-INPUT_BYTES_MAX: Final = 2_048  # the longest: 32 delegates, or a name, a URL, a key, a signature
+WORD_BYTES: Final = 32
+INPUT_BYTES_MAX: Final = SELECTOR_BYTES + WORD_BYTES * (2 + VOTES_MAX)
+"""Of the longest call, a vote for ``VOTES_MAX`` delegates: what is longer is not even read."""
 
 
 def _types(declared: str) -> tuple[str, ...]:
     """The types in ``"uint256 amount, address[] delegates"``."""
     return tuple(part.split()[0] for part in declared.split(",") if part.strip())
-
-
-def _plain(value: Any) -> Any:
-    """What eth-abi decodes, with addresses as bytes and arrays as tuples."""
-    if isinstance(value, tuple):
-        return tuple(_address(one) for one in value)
-    return value
-
-
-def _address(text: str) -> bytes:
-    return bytes.fromhex(text[2:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,17 +70,72 @@ class Method:
         return _decoded(self.outputs, output)
 
 
-def _decoded(types: Sequence[str], data: bytes) -> tuple[Any, ...]:
-    try:
-        found = decode(types, data)
-    except (DecodingError, ValueError, OverflowError):
-        raise Invalid("dpos_call", "the arguments do not decode") from None
-    if encode(types, found) != data:
+# --- the one encoding
+
+
+def _need(holds: bool) -> None:
+    if not holds:
         raise Invalid("dpos_call", "the arguments are not encoded as Solidity does")
-    return tuple(
-        _address(value) if kind == "address" else _plain(value) if kind == "address[]" else value
-        for kind, value in zip(types, found, strict=True)
-    )
+
+
+def _integer(word: bytes) -> int:
+    return int.from_bytes(word, "big")
+
+
+_STATIC: Final[Mapping[str, tuple[int, Callable[[bytes], Any]]]] = {
+    "uint8": (8, _integer),
+    "uint16": (16, _integer),
+    "uint64": (64, _integer),
+    "uint256": (256, _integer),
+    "address": (160, lambda word: word[-20:]),
+    "bytes32": (256, bytes),
+    "bool": (1, any),
+}
+"""The types of one word: how many of its bits may be set, and what it is read as."""
+
+
+def _word(kind: str, data: bytes, at: int) -> Any:
+    bits, read = _STATIC[kind]
+    word = data[at : at + WORD_BYTES]
+    _need(_integer(word) >> bits == 0)
+    return read(word)
+
+
+def _decoded(types: Sequence[str], data: bytes) -> tuple[Any, ...]:
+    """The values that encode to ``data``: a word for each, then what did not fit, in its order."""
+    end = WORD_BYTES * len(types)
+    _need(end <= len(data) and len(data) % WORD_BYTES == 0)
+    values = []
+    for at, kind in zip(range(0, end, WORD_BYTES), types, strict=True):
+        if kind in _STATIC:
+            values.append(_word(kind, data, at))
+        else:
+            _need(_word("uint256", data, at) == end)
+            value, end = _dynamic(kind, data, end)
+            values.append(value)
+    _need(end == len(data))
+    return tuple(values)
+
+
+def _dynamic(kind: str, data: bytes, at: int) -> tuple[Any, int]:
+    """An array of words, bytes or text at ``at``, its length first; and where it ends."""
+    count, begin = _word("uint256", data, at), at + WORD_BYTES
+    item = kind.removesuffix("[]")
+    words = count if item != kind else -(-count // WORD_BYTES)
+    end = begin + WORD_BYTES * words
+    _need(end <= len(data))  # before anything of that length is made
+    if item != kind:
+        return tuple(_word(item, data, place) for place in range(begin, end, WORD_BYTES)), end
+    _need(not any(data[begin + count : end]))
+    value = data[begin : begin + count]
+    return (_text(value) if kind == "string" else value), end
+
+
+def _text(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise Invalid("dpos_call", "a text is not UTF-8") from None
 
 
 @dataclass(frozen=True, slots=True)

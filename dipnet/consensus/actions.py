@@ -82,7 +82,11 @@ def register(
     organisation: bytes,
     signature: bytes,
 ) -> tuple[()]:
-    """Makes the caller a candidate, or changes what one says of itself; the key stays."""
+    """Makes the caller a candidate, or changes what one says of itself; the key stays.
+
+    A higher commission acts when the votes do that are cast on hearing of it: at once, it could
+    be raised for each of the delegate's own blocks and shown as nothing in between (ADR 96).
+    """
     root, who, genesis = frame.root, frame.who, frame.around.parameters
     profile = Profile(name, url, commission_bps, organisation)
     profile.check(genesis)
@@ -92,7 +96,9 @@ def register(
     if status == REGISTERED:
         if candidates.public_key(one) != key:
             raise Invalid("dpos_key", "a delegate keeps the key that it registered with")
-        candidates.describe(root, who, profile)
+        candidates.describe(one, profile)
+        epoch = frame.around.epoch
+        candidates.charge(one, commission_bps, epoch, epoch + SETS_AHEAD)
     elif status != NONE:
         raise Invalid("dpos_registered", "this account has been a delegate; use another")
     else:

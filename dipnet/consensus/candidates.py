@@ -22,7 +22,7 @@ from dipnet.consensus.layout import (
 )
 from dipnet.crypto import address, keccak256, recover
 from dipnet.errors import Invalid
-from dipnet.genesis import NAME_FORM, Genesis
+from dipnet.genesis import BPS_ALL, NAME_FORM, Genesis
 
 NONE: Final = 0
 REGISTERED: Final = 1
@@ -31,7 +31,7 @@ TOMBSTONED: Final = 3
 
 (
     STATUS,  # uint8: one of the above
-    COMMISSION,  # uint16: basis points
+    COMMISSION,  # uint16: basis points, till another is in force
     KEY_PARITY,  # uint8: first byte of the compressed key, 2 or 3
     ROLL_AT,  # uint32: index in the roll
     JAILED_UNTIL,  # uint64: the first epoch for whose set it is no longer jailed
@@ -50,7 +50,9 @@ TOMBSTONED: Final = 3
     COMMITMENT,  # bytes32: to the seed
     NAME,  # string
     URL,  # string
-) = struct(8, 16, 8, 32, 64, 32, 32, 64, 64, 32, 32, 64, 64, *[256] * 7)
+    ANNOUNCED,  # uint16: the commission that replaces it
+    ANNOUNCED_FROM,  # uint64: the first epoch in which it does; 0 for none
+) = struct(8, 16, 8, 32, 64, 32, 32, 64, 64, 32, 32, 64, 64, *[256] * 7, 16, 64)
 
 KEY_BYTES: Final = 33
 URL_BYTES_MAX: Final = 128
@@ -60,14 +62,39 @@ _UINT32_MAX: Final = 2**32 - 1
 
 
 @dataclass(frozen=True, slots=True)
+class Commission:
+    """What a delegate keeps of rewards, basis points: ``announced`` from epoch ``starts`` on.
+
+    ``starts`` is 0 where nothing was announced.
+    """
+
+    bps: int
+    announced: int = 0
+    starts: int = 0
+
+    def at(self, epoch: int, most: int) -> int:
+        """In an epoch in which ``most`` are allowed, whatever they were when it registered."""
+        return min(self.announced if 0 < self.starts <= epoch else self.bps, most)
+
+    def changed(self, bps: int, epoch: int, starts: int) -> "Commission":
+        """Another one, of ``epoch``: lower at once, higher from epoch ``starts`` on (ADR 96)."""
+        now = self.at(epoch, BPS_ALL)
+        if bps <= now:
+            return Commission(bps)
+        if self.starts > epoch and bps == self.announced:
+            return self  # said again, it comes neither sooner nor later
+        return Commission(now, bps, starts)
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
-    """What the contract knows of a candidate. Commission in basis points, votes in wei of stake."""
+    """What the contract knows of a candidate. Votes in wei of stake."""
 
     address: bytes
     status: int
     name: str
     url: str
-    commission_bps: int
+    commission: Commission
     public_key: bytes
     organisation: bytes
     votes: int
@@ -112,11 +139,16 @@ def public_key(one: Place) -> bytes:
     return bytes((one[KEY_PARITY],)) + one[KEY_X].to_bytes(32, "big")
 
 
+def commission(one: Place) -> Commission:
+    """What a candidate keeps, and what it will."""
+    return Commission(one[COMMISSION], one[ANNOUNCED], one[ANNOUNCED_FROM])
+
+
 def read(root: Place, candidate: bytes) -> Candidate:
     """All of it; ``status`` is ``NONE`` of a stranger."""
     one = place(root, candidate)
     return Candidate(
-        candidate, one[STATUS], one.text(NAME).decode(), one.text(URL).decode(), one[COMMISSION],
+        candidate, one[STATUS], one.text(NAME).decode(), one.text(URL).decode(), commission(one),
         public_key(one), one[ORGANISATION].to_bytes(32, "big"), one[VOTES], one[PRODUCED_EVER],
         one[MISSED_EVER], one[JAILED_UNTIL], one[READY],
     )  # fmt: skip
@@ -174,19 +206,24 @@ def enter(
     one[STATUS] = REGISTERED
     one[KEY_PARITY], one[KEY_X] = key[0], int.from_bytes(key[1:], "big")
     one[COMMITMENT] = int.from_bytes(commitment, "big")
-    describe(root, candidate, profile)
+    describe(one, profile)
+    one[COMMISSION] = profile.commission_bps
     one[ROLL_AT] = at
     root.element(ROLL, at)[WORD] = int.from_bytes(candidate, "big")
     root[ROLL] = at + 1
 
 
-def describe(root: Place, candidate: bytes, profile: Profile) -> None:
-    """Replaces what a candidate says of itself."""
-    one = place(root, candidate)
-    one[COMMISSION] = profile.commission_bps
+def describe(one: Place, profile: Profile) -> None:
+    """Replaces what a candidate says of itself, but for its commission."""
     one[ORGANISATION] = int.from_bytes(profile.organisation, "big")
     one.set_text(NAME, profile.name.encode())
     one.set_text(URL, profile.url.encode())
+
+
+def charge(one: Place, bps: int, epoch: int, starts: int) -> None:
+    """Changes the commission of a candidate as ``Commission.changed`` says."""
+    new = commission(one).changed(bps, epoch, starts)
+    one[COMMISSION], one[ANNOUNCED], one[ANNOUNCED_FROM] = new.bps, new.announced, new.starts
 
 
 def close(root: Place, candidate: bytes, status: int) -> None:

@@ -43,13 +43,15 @@ class Imported:
     """What a block or a certificate did. ``applied`` came onto the canonical chain, lowest first.
 
     ``reverted`` are the transactions of blocks that left it and are not in ``applied``;
-    ``finalized`` the heights that became final.
+    ``finalized`` the heights that became final. ``surplus``: of its leader and slot there were
+    SLOT_BLOCKS_MAX blocks without it.
     """
 
     puts: Puts
     applied: tuple[Block, ...] = ()
     reverted: tuple[Tx, ...] = ()
     finalized: range = range(0)
+    surplus: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,19 +229,20 @@ class Chain(Canonical):
         """Judge a block that ``decode_block`` gave, and follow it if it is the best.
 
         The same function for own and foreign blocks. A block that is known does nothing. ``asked``:
-        others build on it, so it is taken however many blocks its slot has: a leader who gives
-        everybody other blocks of his slot would else part the honest for good. Raises
-        ``Invalid``: ``block_parent`` (unknown), ``block_old`` (not above the final block),
-        ``block_epoch``, ``block_future``, ``block_leader``, ``block_signature``, ``block_slot``,
-        ``block_limit`` (too many by one leader), ``block_form``, ``block_tx``, ``block_root``,
-        ``block_seed``, ``oversized``, ``rules_unknown`` and those of certificates.
+        others may build on it, so it is taken even as ``surplus``: a leader who gives everybody
+        other blocks of his slot would else part the honest for good. Raises ``Invalid``:
+        ``block_parent`` (unknown), ``block_old`` (not above the final block), ``block_epoch``,
+        ``block_future``, ``block_leader``, ``block_signature``, ``block_slot``, ``block_limit``
+        (surplus, and unasked), ``block_form``, ``block_tx``, ``block_root``, ``block_seed``,
+        ``oversized``, ``rules_unknown`` and those of certificates.
         """
         header = block.header
         if self.header(header.hash) is not None:
             return Imported({})
         place = self._admit(block, now_ms)
-        if not asked:
-            self._check_room(header)
+        surplus = self._crowded(header)
+        if surplus and not asked:
+            raise Invalid("block_limit", f"slot {header.slot}")
         self._check_place(block, place)
         link, receipts, puts = self._execute(block, place)
         senders = [tx.sender for tx in block.txs]
@@ -253,7 +256,7 @@ class Chain(Canonical):
         for certificate in block.certificates:  # not before: what is proven is followed
             self.certificates.prove(certificate)
         known = [*block.certificates, *self.certificates.arrived(header.hash)]
-        return self._settle(known, puts)
+        return replace(self._settle(known, puts), surplus=surplus)
 
     def on_certificate(self, certificate: Certificate) -> Imported:
         """Follow a certificate whose signatures were verified, or keep it for its block.
@@ -298,12 +301,11 @@ class Chain(Canonical):
         links = Links(header.justify, header.final)
         return Place(self.link(parent.hash), epoch, header.slot, links)
 
-    def _check_room(self, header: Header) -> None:
-        """Of one leader and slot few blocks are kept that nobody asked for."""
+    def _crowded(self, header: Header) -> bool:
+        """Whether all blocks of its leader and slot are here that are kept unasked."""
         of_slot = [key[-HASH_BYTES:] for key, _ in self._reader.scan(slot_prefix(header.slot))]
         own = sum(1 for one in of_slot if self.need(one).proposer == header.proposer)
-        if own >= rules.SLOT_BLOCKS_MAX:
-            raise Invalid("block_limit", f"slot {header.slot}")
+        return own >= rules.SLOT_BLOCKS_MAX
 
     def _check_place(self, block: Block, place: Place) -> None:
         """The links that a header claims are those that its certificates give, and so its fields.
@@ -376,11 +378,8 @@ class Chain(Canonical):
         mix = schedule.mixed(place.parent.delta.mix, header.seed_reveal)
         border, puts = place.parent.delta.border, Puts()
         if executed.elected is not None:
-            final_mix = self.link(header.final[0]).delta.mix
-            epoch = epochs.following(
-                place.epoch, header, final_mix, executed.elected.members,
-                executed.elected.parameters,
-            )  # fmt: skip
+            elected = executed.elected
+            epoch = epochs.following(place.epoch, header, mix, elected.members, elected.parameters)
             self.epochs.remember(epoch)
             puts[epoch.key] = epoch.encode(self._genesis)
             border = header.hash
@@ -473,11 +472,9 @@ class Chain(Canonical):
     def _prune(self, spine: Spine, puts: Puts) -> None:
         """Delete what no reorg can reach any more: deltas, undo records, dead branches.
 
-        Down to what the final block's own header calls final they stay: a border above may take
-        its seed from there.
+        Those of the final block and of all above it stay, however far above it the base may be.
         """
-        settled = self.need(rules.links_of(self.final).final[0])
-        edge = min(spine.base.header.height - self._genesis.undo_blocks_max, settled.height)
+        edge = min(spine.base.header.height - self._genesis.undo_blocks_max, self.final.height)
         if edge <= self._floor.height:
             return
         floor = self.need(self._canonical_with(puts, edge) or HASH_ZERO)

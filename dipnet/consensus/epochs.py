@@ -122,19 +122,20 @@ def first(genesis: Genesis, header: Header, members: Members) -> Epoch:
 
 
 def following(
-    epoch: Epoch, header: Header, final_mix: bytes, elected: Members, parameters: Genesis
+    epoch: Epoch, header: Header, mix: bytes, elected: Members, parameters: Genesis
 ) -> Epoch:
     """The epoch after ``epoch``, which ``header`` opens.
 
-    ``final_mix`` is the mix of secrets at the block that the header says is final; ``elected``
-    the set that its state elects, which is that of the epoch after the new one.
+    ``mix`` is that of the secrets up to this border, ``elected`` the set that its state elects;
+    both are for the epoch after the new one. Nothing that the border's proposer may choose is in
+    the mix: not which certificates he carries, nor what they make final (ADR 85).
     """
     return Epoch(
         epoch.number + 1,
         Border(epoch.number + 1, header.hash, header.slot),
         epoch.border,
         epoch.next_seed,
-        schedule.seed(final_mix, epoch.number + 2),
+        schedule.seed(mix, epoch.number + 2),
         epoch.next_members,
         elected,
         schedule.rebased(epoch.parameters, parameters, header.slot),

@@ -75,7 +75,7 @@ class Execution:
         receipt = apply_tx(self._journal, env, tx, self.gas_used, self._system)
         if free and not receipt.status:  # else it would be a way to fill blocks for nothing
             self._journal.rollback(mark)
-            raise Invalid("report")
+            raise Invalid("report" if receipt.gas_used < tx.gas else "report_gas")
         self.gas_used = receipt.cumulative_gas
         self._tips += receipt.gas_used * tx.effective_tip(env.base_fee)
         self._receipts.append(receipt)

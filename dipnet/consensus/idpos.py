@@ -162,7 +162,7 @@ def end_block(
     root, delegate = _root(journal), around.proposer
     reward = around.parameters.block_reward
     journal.add_balance(DPOS_ADDRESS, reward)
-    stakes.place(root, delegate)[REWARDS] += rewards.share_out(root, delegate, reward + tips)
+    stakes.place(root, delegate)[REWARDS] += rewards.share_out(root, around, reward + tips)
     candidates.count(root, around.epoch, delegate, missed)
     one = candidates.place(root, delegate)
     one[COMMITMENT], one[COMMITTED_AT] = int.from_bytes(commitment, "big"), around.slot
@@ -175,7 +175,9 @@ def at_border(journal: Journal, around: Around) -> Elected:
     election.expire_votes(root, epoch + 1)
     amended = parameters.at_border(root, around)
     elected = election.elect(root, epoch + election.SETS_AHEAD, amended)
-    parameters.decide_rules(root, around, (election.members(root, epoch + 1), elected))
+    running = (election.members(root, epoch + 1), elected)
+    parameters.close(root, running)
+    parameters.decide_rules(root, around, running)
     return Elected(elected, amended)
 
 

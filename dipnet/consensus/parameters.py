@@ -2,8 +2,9 @@
 
 A member of the current set proposes one value of one field of genesis.json. At each border the
 proposals for which a quorum of that epoch's set has voted pass; ``parameter_delay_epochs`` later,
-at a border again, they take effect. What is not passed in ``PROPOSAL_EPOCHS`` expires. Every value
-is judged by the rules of genesis.json, when it is proposed and again when it takes effect (ADR 76).
+at a border again, they take effect. What is not passed in ``PROPOSAL_EPOCHS`` expires, and sooner
+where its proposer leaves the sets. Every value is judged by the rules of genesis.json and by those
+that leave a way back, when it is proposed and again when it takes effect (ADR 76).
 
 A new version of the rules needs besides that, at a border, a quorum of the set of the next epoch
 and of the one after it have signalled readiness. Then it is *decided*, and in force after the next
@@ -17,7 +18,7 @@ from typing import Final
 
 from dipnet.consensus import candidates
 from dipnet.consensus.around import Around
-from dipnet.consensus.candidates import PROPOSED, READY
+from dipnet.consensus.candidates import PROPOSED, READY, REGISTERED, STATUS
 from dipnet.consensus.layout import (
     PARAMETERS,
     PROPOSALS,
@@ -30,10 +31,10 @@ from dipnet.consensus.layout import (
 )
 from dipnet.consensus.members import Members
 from dipnet.errors import Invalid
-from dipnet.genesis import AMENDABLE, Genesis
+from dipnet.genesis import AMENDABLE, DELEGATES_MAX, Genesis
 
 PROPOSAL_EPOCHS: Final = 336
-PROPOSALS_OPEN_MAX: Final = 128  # one a member, and those of members that are none any more
+PROPOSALS_OPEN_MAX: Final = 2 * DELEGATES_MAX  # one a member of this set and of the next
 
 OPEN: Final = 1
 PASSED: Final = 2
@@ -171,20 +172,39 @@ def at_border(root: Place, around: Around) -> Genesis:
     What becomes effective does so in the order in which it was proposed.
     """
     parameters = around.parameters
+    for number in _open(root):
+        one = _place(root, number)
+        _pass(one, around)
+        parameters = _start(root, one, around, parameters)
+    return parameters
+
+
+def close(root: Place, running: tuple[Members, ...]) -> None:
+    """At a border, after its election: takes what is no longer pending off the list.
+
+    An open proposal goes with its proposer, where he is of none of the ``running`` sets (those of
+    the next epoch and of the one after it) or no candidate any more: else one seat that changes
+    hands would leave one each time, and fill the list.
+    """
     numbers = _open(root)
     still = []
     for number in numbers:
         one = _place(root, number)
-        _pass(one, around)
-        parameters = _start(root, one, around, parameters)
+        proposer = to_address(one[PROPOSER])
+        if one[STATE] == OPEN and not _stays(root, proposer, running):
+            one[STATE] = EXPIRED
         if one[STATE] in _PENDING:
             still.append(number)
         else:
-            candidates.place(root, to_address(one[PROPOSER]))[PROPOSED] = 0
+            candidates.place(root, proposer)[PROPOSED] = 0
     for at in range(len(numbers)):
         root.element(PROPOSALS_OPEN, at)[WORD] = still[at] if at < len(still) else 0
     root[PROPOSALS_OPEN] = len(still)
-    return parameters
+
+
+def _stays(root: Place, who: bytes, running: tuple[Members, ...]) -> bool:
+    registered = candidates.place(root, who)[STATUS] == REGISTERED
+    return registered and any(members.index(who) is not None for members in running)
 
 
 def _pass(one: Place, around: Around) -> None:

@@ -4,6 +4,7 @@ The result is unsigned. The caller has ``draft.header.proposal`` signed (the sig
 first), seals the block and gives it to ``Chain.on_block`` like any other.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -27,6 +28,8 @@ from dipnet.consensus.votes import Certificate, Voter
 from dipnet.crypto import address
 from dipnet.errors import Invalid
 from dipnet.tx import Tx
+
+log = logging.getLogger("dipnet.produce")
 
 PROPOSAL_TXS_MAX: Final = 5_000
 """What one proposal tries at most, so that it is ready within its slot; not a rule of blocks."""
@@ -118,7 +121,10 @@ def _reported(chain: Chain, execution: Execution, offences: Sequence[Offence]) -
         tx = reports.transaction(offence, chain.genesis.chain_id, nonce + len(txs), gas)
         try:
             execution.add(tx)
-        except Invalid:  # it is too old, or its key is no delegate's any more
+        except Invalid as refused:
+            if refused.code != "report":  # that: too old, or the key is no delegate's any more
+                who = offence.signer.hex()
+                log.warning("%s by the key of 0x%s is not reported: %s", offence.name, who, refused)
             continue
         txs.append(tx)
     return txs

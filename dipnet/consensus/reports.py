@@ -19,9 +19,11 @@ from dipnet.consensus.tally import Offence, Statement
 from dipnet.consensus.votes import offence
 from dipnet.errors import Corrupt, Invalid
 from dipnet.tx import Tx, decode_known, sign_tx
+from dipnet.vm.transaction import TX_GAS_MAX
 
-REPORT_GAS: Final = 1_000_000
-"""Generous rather than estimated: what is not used is not counted."""
+REPORT_GAS: Final = TX_GAS_MAX
+"""All there may be, as what is not used is not counted: who votes for many, or whose votes priced
+the methods high, is no cheaper to punish for it (1.8 million at the dearest)."""
 REPORTS_MAX: Final = 8
 """What one proposal reports at most; not a rule of blocks."""
 

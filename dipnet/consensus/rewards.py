@@ -10,22 +10,24 @@ what was put in; what is lost so, less than a wei a voter and block, stays with 
 from typing import Final
 
 from dipnet.consensus import candidates
-from dipnet.consensus.candidates import ACCRUED, COMMISSION, REGISTERED, STATUS, VOTES
+from dipnet.consensus.around import Around
+from dipnet.consensus.candidates import ACCRUED, REGISTERED, STATUS, VOTES
 from dipnet.consensus.layout import Place
 from dipnet.genesis import BPS_ALL
 
 SCALE: Final = 10**18
 
 
-def share_out(root: Place, delegate: bytes, amount: int) -> int:
-    """Lets the voters of a delegate earn from ``amount`` wei; gives what is his own to keep.
+def share_out(root: Place, around: Around, amount: int) -> int:
+    """Lets the voters of the proposer earn from ``amount`` wei; gives what is his own to keep.
 
     A candidate for whom nobody votes keeps all. One who has resigned or is tombstoned, and leads
     slots until his sets are over, has no voters any more: what would be theirs stays with the
     contract, so that leaving never pays.
     """
-    one = candidates.place(root, delegate)
-    own = amount * one[COMMISSION] // BPS_ALL
+    one = candidates.place(root, around.proposer)
+    kept = candidates.commission(one).at(around.epoch, around.parameters.commission_bps_max)
+    own = amount * kept // BPS_ALL
     if one[STATUS] != REGISTERED:
         return own
     votes = one[VOTES]

@@ -39,12 +39,16 @@ def unbonding_of(frame: Frame, account: bytes) -> tuple[int, int]:
 def delegate(
     frame: Frame, account: bytes
 ) -> tuple[str, str, int, bytes, bytes, int, int, int, int, bool, bool]:
-    """What the contract knows of a delegate; ``Invalid("dpos_unknown")`` of a stranger."""
-    one = candidates.read(frame.root, account)
+    """What the contract knows of a delegate; ``Invalid("dpos_unknown")`` of a stranger.
+
+    The commission is the one in force, not one that is announced.
+    """
+    around, one = frame.around, candidates.read(frame.root, account)
     if one.status == NONE:
         raise Invalid("dpos_unknown", f"0x{account.hex()}")
+    kept = one.commission.at(around.epoch, around.parameters.commission_bps_max)
     return (
-        one.name, one.url, one.commission_bps, one.public_key, one.organisation, one.votes,
+        one.name, one.url, kept, one.public_key, one.organisation, one.votes,
         one.produced, one.missed, one.jailed_until, one.status == TOMBSTONED,
         one.status == REGISTERED,
     )  # fmt: skip

@@ -25,7 +25,8 @@ interface IDpos {
 
     /// Makes the sender a candidate, who has staked enough, or changes what one says of itself.
     /// publicKey: 33 bytes; signature: its 65 bytes over keccak256("DIPNET/register" || record),
-    /// record = msgpack [1, chain id, sender]. organisation: zero for none.
+    /// record = msgpack [1, chain id, sender]. organisation: zero for none. Of who is a candidate, a
+    /// lower commission acts at once, a higher one from the epoch after the next on.
     function register(
         string calldata name,
         string calldata url,
@@ -81,6 +82,7 @@ interface IDpos {
         view
         returns (uint256 amount, uint64 releaseEpoch);
 
+    /// commissionBps: the one in force; one that is announced is in storage (IDposStorage.sol).
     function delegate(address account)
         external
         view

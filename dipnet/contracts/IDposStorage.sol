@@ -6,7 +6,7 @@ pragma solidity >=0.8.0;
 contract IDposStorage {
     struct Candidate {
         uint8 status; // 0 none, 1 registered, 2 resigned, 3 tombstoned
-        uint16 commissionBps;
+        uint16 commissionBps; // till announcedBps is in force
         uint8 keyParity; // first byte of the compressed key
         uint32 rollAt; // index in roll
         uint64 jailedUntil; // the first epoch for whose set it is no longer jailed
@@ -25,6 +25,8 @@ contract IDposStorage {
         bytes32 commitment;
         string name;
         string url;
+        uint16 announcedBps; // the commission that replaces it
+        uint64 announcedFrom; // the first epoch in which it does, 0 for none
     }
 
     struct Vote {

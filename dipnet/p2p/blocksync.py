@@ -13,6 +13,8 @@ not leave us waiting):
   higher ones of a branch that we store already. After TRIES_MAX failures in a row it is left
   alone for PAUSE_MS. Silence may be the network's fault, so only answers that lead nowhere are
   called lies.
+* Surplus blocks of a leader's slot are taken, for others may build on them, but they are no
+  delivery: with nothing else an answer is a failure, though a lie only where it was one before.
 * A claim alone keeps no delegate from its duty, nor do blocks that are of now or of a branch that
   is not the best: ``syncing`` speaks of peers that lead us on and once, for BELIEF_MS, of the
   first that is asked.
@@ -161,10 +163,12 @@ class BlockSync:
         have: Have,
         led: bool,
         early: bool = False,
+        surplus: int = 0,
     ) -> list[str]:
         """The outcome of a delivery; offences.
 
-        ``fresh`` blocks were new and valid, on whatever branch; ``last`` is height and hash of the
+        ``fresh`` blocks were new and valid, on whatever branch, ``surplus`` ones beside them too
+        many of their leader and slot (``Imported``); ``last`` is height and hash of the
         last one that is stored now, new or not; (0, b"") when there is none. ``led``: our head is
         another by them, and still of long ago. ``early``: it ended with a block from the future;
         one clock is wrong, maybe ours, which is no offence of his.
@@ -182,7 +186,10 @@ class BlockSync:
             known.tries = known.stale = 0
         if led:
             known.believed_until_ms = now_ms + BELIEF_MS
-        if fresh or early:
+        if fresh:
+            return []
+        failed = surplus > 0 and self._fail(now_ms, known)
+        if early:
             return []
         known.stale += 1
         if climbed:
@@ -191,9 +198,11 @@ class BlockSync:
         if have(promised.head_hash):  # others were faster: the answer is no lie
             return []
         if ours.claim >= promised.claim:
-            known.cursor, known.paused_until_ms = NOWHERE, now_ms + REST_MS
+            known.cursor = NOWHERE
+            known.paused_until_ms = max(known.paused_until_ms, now_ms + REST_MS)
             return []
-        return ["useless", "lying"] if self._fail(now_ms, known) else ["useless"]
+        failed = failed if surplus else self._fail(now_ms, known)
+        return ["useless", "lying"] if failed else ["useless"]
 
     def on_tick(self, now_ms: int) -> list[str]:
         """Peers whose request is overdue; the next ``requests`` asks others first."""

@@ -8,16 +8,19 @@ Rules that bind this file (specs/consensus.md 6, goal 9):
   only these have one: places for callers are cheap to fill. Fewer than half of those asked cannot
   move the median beyond what the others say; between two middle values what is nearest to zero is
   taken, so that a majority must say that our clock is wrong.
+* When our clock has leapt, no sample from before says anything of it. Until a peer speaks again he
+  counts as if he said that we are far ahead: nothing is known before half of those asked have.
 * Nothing here sets a clock. The most that liars who are the majority can do is to keep a delegate
-  from producing, which his operator is told.
+  from proposing and prevoting, which his operator is told.
 """
 
 from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
-SAMPLES_MAX: Final = 8  # of one peer: what a step of our clock takes to be noticed, in statuses
+SAMPLES_MAX: Final = 8  # of one peer: what a small step forward takes to be noticed, in statuses
 OWN_MIN: Final = 3
+_UNTOLD: Final = -(1 << 70)  # ms, below what any peer can say
 
 
 class Clock:
@@ -31,23 +34,29 @@ class Clock:
         samples = self._samples.setdefault(peer, deque(maxlen=SAMPLES_MAX))
         samples.append(theirs_ms - ours_ms)
 
+    def leapt(self) -> None:
+        """Our clock was set, or we stood still and cannot tell: forget what was said before."""
+        for samples in self._samples.values():
+            samples.clear()
+
     def of(self, peer: str) -> int | None:
-        """How far the clock of ``peer`` is ahead of ours, None before its first word."""
+        """How far the clock of ``peer`` is ahead of ours, None before its first word since."""
         samples = self._samples.get(peer)
         return max(samples) if samples else None
 
     def offset_ms(self, own: Iterable[str]) -> int | None:
-        """How far the peers' clocks are ahead of ours; None without peers.
+        """How far the peers' clocks are ahead of ours; None before enough have told.
 
         ``own`` are the peers that we chose to call. One peer alone is believed.
         """
         chosen = [peer for peer in own if peer in self._samples]
         voices = chosen if len(chosen) >= OWN_MIN else list(self._samples)
-        offsets = sorted(max(self._samples[peer]) for peer in voices)
+        offsets = sorted(max(self._samples[peer], default=_UNTOLD) for peer in voices)
         if not offsets:
             return None
         low, high = offsets[(len(offsets) - 1) // 2], offsets[len(offsets) // 2]
-        return max(low, min(high, 0))
+        offset = max(low, min(high, 0))
+        return offset if offset != _UNTOLD else None
 
     def forget(self, peer: str) -> None:
         """The peer is gone: release all that it took."""

@@ -10,7 +10,7 @@ from typing import Final
 
 from dipnet.codec import to_hex
 from dipnet.consensus import candidates, election, parameters, stakes
-from dipnet.consensus.candidates import Candidate
+from dipnet.consensus.candidates import Candidate, Commission
 from dipnet.consensus.epochs import Epoch
 from dipnet.consensus.header import Header
 from dipnet.consensus.layout import PROPOSALS_OPEN, WORD, Place
@@ -72,6 +72,14 @@ def _taking_part(one: Participation) -> View:
     return {"slots": one.slots, "prevotes": one.prevotes, "commits": one.commits}
 
 
+def _announced(epoch: Epoch, one: Commission) -> View | None:
+    """The commission that is not yet in force."""
+    most = epoch.parameters.commission_bps_max
+    if one.starts <= epoch.number:
+        return None
+    return {"bps": one.at(one.starts, most), "epoch": one.starts}
+
+
 def candidate_view(
     epoch: Epoch, one: Candidate, own_stake: int, taken: Mapping[bytes, Participation]
 ) -> View:
@@ -82,7 +90,8 @@ def candidate_view(
         "address": checksum(one.address),
         "publicKey": to_hex(one.public_key),
         "url": one.url,
-        "commissionBps": one.commission_bps,
+        "commissionBps": one.commission.at(epoch.number, epoch.parameters.commission_bps_max),
+        "commissionNext": _announced(epoch, one.commission),
         "organisation": named(one.organisation),
         "status": STATUSES[one.status],
         "votes": quantity(one.votes),
@@ -195,8 +204,9 @@ def delegate(backend: Backend, address: bytes) -> View:
 
 
 _CANDIDATE: Final = (
-    "name, address, publicKey, url, commissionBps, organisation, status, votes and stake "
-    "(quantities, wei), produced, missed, jailed, jailedUntil, tombstoned, active, next, ready, "
+    "name, address, publicKey, url, commissionBps, commissionNext (null, or bps, epoch), "
+    "organisation, status, votes and stake (quantities, wei), produced, missed, jailed, "
+    "jailedUntil, tombstoned, active, next, ready, "
     "participation (null, or slots, prevotes, commits)"
 )
 
