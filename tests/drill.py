@@ -126,7 +126,7 @@ class Drill:
         self.say(f"{len(self.net.nodes)} nodes: blocks become final on all")
 
     def calm(self) -> None:
-        """Waits until nobody is jailed, as who started too late for his first slots is."""
+        """Waits until nobody is jailed, as who was stopped is, or who started too late."""
 
         def jailed() -> list[str]:
             epoch = self.status()["epoch"]  # until his term is over others may have his seat
@@ -135,7 +135,7 @@ class Drill:
             ]
 
         if jailed():
-            self.say("waiting until nobody is jailed: the machine is busy")
+            self.say("waiting until nobody is jailed any more")
         slots = 12 * self.net.epoch_slots
         self.until(lambda: not jailed(), "epoch with nobody jailed", slots)
 
