@@ -219,7 +219,9 @@ class Daemon:
             self._exit.set_result(code)
 
     def _watch(self) -> None:
-        """Each second: is there space, and does finality keep up?"""
+        """Each second until we stop: is there space, and does finality keep up?"""
+        if self._exit is None or self._exit.done():
+            return None
         try:
             free = self.store.free_bytes()
         except OSError as error:
