@@ -23,7 +23,7 @@ $(VENV)/ready: requirements.lock pyproject.toml
 	$(PY) -m pip install --quiet --require-hashes --no-deps -r requirements.lock
 	@touch $@
 
-$(VENV)/built: $(VENV)/ready pyproject.toml $(wildcard native/*.[ch] native/*.pyx native/*.pxi)
+$(VENV)/built: $(VENV)/ready pyproject.toml $(wildcard native/*/*.[ch] native/doors/*)
 	@echo "== building dipnet._native"
 	@PYTHONWARNINGS=ignore $(PY) -m pip install --quiet --no-deps --no-build-isolation --editable . \
 	  2> $(VENV)/build.log || { cat $(VENV)/build.log; exit 1; }
@@ -47,32 +47,32 @@ format: $(VENV)/ready ## rewrite the sources as ruff likes them
 	$(PY) -m ruff check --fix .
 
 sim: $(VENV)/built ## SEEDS=n seeds of the simulator, the first 200 under two hash seeds
-	$(PY) tests/sim_run.py --seeds $(SEEDS)
+	$(PY) -m tests.sim.run --seeds $(SEEDS)
 
 exhaustive: $(VENV)/built ## finality over every tree of BLOCKS=n blocks (4: seconds, 5: 20 minutes)
-	$(PY) tests/exhaustive_run.py --blocks $(BLOCKS) --walks $(WALKS)
+	$(PY) -m tests.search.exhaustive_run --blocks $(BLOCKS) --walks $(WALKS)
 
 twins: $(VENV)/built ## SCENARIOS=n of a delegate that runs twice among partitions (300: a minute)
-	$(PY) tests/twins_run.py --scenarios $(SCENARIOS)
+	$(PY) -m tests.search.twins_run --scenarios $(SCENARIOS)
 
 mutants: $(VENV)/built ## every rule broken once, and what caught it; fails if one survives
-	$(PY) tests/mutants_run.py
+	$(PY) -m tests.mutants.run
 
 crashes: $(VENV)/built ## KILLS=n kills of a signer at random points, modelled and real
-	$(PY) -m tests.crash_points_run --kills $(KILLS)
+	$(PY) -m tests.processes.crash_points_run --kills $(KILLS)
 
 failover: KILLS = 100
 failover: $(VENV)/built ## KILLS=n fail-overs of two hot nodes on one remote signer
-	$(PY) -m tests.failover_run --kills $(KILLS)
+	$(PY) -m tests.processes.failover_run --kills $(KILLS)
 
 equivocator: $(VENV)/built ## a delegate that signs twice, in each way, punished by real processes
-	$(PY) -m tests.equivocation_run
+	$(PY) -m tests.processes.equivocation_run
 
 drill: $(VENV)/built ## seven real nodes elect, lose and get back delegates, and are watched; minutes
-	$(PY) -m tests.drill_run
+	$(PY) -m tests.processes.drill_run
 
 soak: $(VENV)/built ## MINUTES=n of seven real nodes under load, of which up to two are killed all the time
-	$(PY) -m tests.soak_run --minutes $(MINUTES)
+	$(PY) -m tests.processes.soak_run --minutes $(MINUTES)
 
 bench: $(VENV)/built ## the benchmarks, each beside its limit
 	$(PY) -m benchmarks
@@ -81,7 +81,7 @@ sanitize: ## the native tests under AddressSanitizer and UndefinedBehaviorSaniti
 	@$(MAKE) --no-print-directory -C native sanitize
 
 fuzz: $(VENV)/built ## FUZZ_SECONDS=n seconds for each decoder, in C by libFuzzer; needs clang
-	$(PY) -m tests.decoder_fuzz --seconds $(FUZZ_SECONDS)
+	$(PY) -m tests.fuzz.decoders --seconds $(FUZZ_SECONDS)
 	@$(MAKE) --no-print-directory -C native fuzz FUZZ_SECONDS=$(FUZZ_SECONDS)
 
 lock: $(VENV)/ready ## write requirements.lock anew from pyproject.toml
@@ -91,4 +91,4 @@ lock: $(VENV)/ready ## write requirements.lock anew from pyproject.toml
 	  --output-file requirements.lock pyproject.toml
 
 clean: ## remove everything that can be made again
-	rm -rf $(VENV) build *.egg-info dipnet/_native/*.so native/*_door.c native/build
+	rm -rf $(VENV) build *.egg-info dipnet/_native/*.so native/doors/*.c native/build

@@ -17,11 +17,11 @@ from benchmarks import network
 from benchmarks.harness import Clock, Figure, Raw, Row, Run, Scale, clocked, measure, two_threads
 from benchmarks.python_ingest import PythonIngest
 from benchmarks.workload import Vertices, make
-from dipnet import networks
-from dipnet.crypto import address
-from dipnet.daemon import Daemon
-from dipnet.errors import Invalid
-from dipnet.genesis import Genesis
+from dipnet.daemon import networks
+from dipnet.daemon.daemon import Daemon
+from dipnet.ledger.genesis import Genesis
+from dipnet.primitives.crypto import address
+from dipnet.primitives.errors import Invalid
 
 DEVICES: Final = {"full": 1_000, "quick": 200, "tiny": 10}
 VERTICES: Final = {"full": 201_000, "quick": 8_200, "tiny": 60}

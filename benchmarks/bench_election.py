@@ -18,16 +18,16 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.harness import Figure, Raw, Row, Run, Scale, clocked, measure
-from dipnet.codec import Reader
-from dipnet.consensus import candidates, election, idpos, stakes
-from dipnet.consensus.around import Around
-from dipnet.consensus.candidates import Profile
-from dipnet.consensus.idpos import DPOS_ADDRESS, METHODS
-from dipnet.consensus.layout import Held, Place
-from dipnet.crypto import ADDRESS_ZERO, address, keccak256, public_key, recover, sign
-from dipnet.genesis import Genesis
-from dipnet.state import EMPTY_ROOT, Journal, Layer
-from dipnet.store import Store
+from dipnet.consensus.staking import candidates, election, idpos, stakes
+from dipnet.consensus.staking.around import Around
+from dipnet.consensus.staking.candidates import Profile
+from dipnet.consensus.staking.idpos import DPOS_ADDRESS, METHODS
+from dipnet.host.store import Store
+from dipnet.ledger.genesis import Genesis
+from dipnet.ledger.state import EMPTY_ROOT, Journal, Layer
+from dipnet.primitives.codec import Reader
+from dipnet.primitives.crypto import ADDRESS_ZERO, address, keccak256, public_key, recover, sign
+from dipnet.vm.storage_layout import Held, Place
 from dipnet.vm.transaction import TX_GAS_MAX, Env, call
 
 VOTERS: Final = {"full": 100_000, "quick": 10_000, "tiny": 50}

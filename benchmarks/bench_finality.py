@@ -9,8 +9,8 @@ from functools import partial
 from typing import Final
 
 from benchmarks.harness import Figure, Raw, Row, Run, Scale, clocked, measure
-from dipnet.consensus.members import Members
-from dipnet.consensus.votes import (
+from dipnet.consensus.finality.members import Members
+from dipnet.consensus.finality.votes import (
     Ballot,
     Certificate,
     Kind,
@@ -19,7 +19,7 @@ from dipnet.consensus.votes import (
     check_certificate,
     decode_certificate,
 )
-from dipnet.crypto import address, keccak256, public_key, sign, verify_batch
+from dipnet.primitives.crypto import address, keccak256, public_key, sign, verify_batch
 
 TURNS_OF: Final = {"full": 200, "quick": 50, "tiny": 2}
 GOALS_MS: Final = {21: 1, 101: 5}

@@ -1,10 +1,10 @@
 """How long a block takes to be final across three regions, in the simulator's virtual time.
 
 The shipping nodes, 21 of them, seven in each region, on a network whose every message takes what
-the map says. Nothing fails, and a check or a sync costs what ``tests/sim.py`` says: measured is the
-protocol and the node's own waiting, not the machine. A latency is that of one block on one node:
-from the start of its slot until the node knows the commit certificate. Beside it stands what the
-map alone would cost if nodes took no time.
+the map says. Nothing fails, and a check or a sync costs what ``tests/sim/world.py`` says: measured
+is the protocol and the node's own waiting, not the machine. A latency is that of one block on one
+node: from the start of its slot until the node knows the commit certificate. Beside it stands what
+the map alone would cost if nodes took no time.
 """
 
 import logging
@@ -15,12 +15,12 @@ from statistics import mean
 from typing import Final
 
 from benchmarks.harness import Figure, Raw, Row, Run, Scale, measure
-from dipnet.consensus.members import quorum_of
-from tests.sim import World
-from tests.sim_final import Watch
-from tests.sim_run import percentile
-from tests.sim_scenario import network
-from tests.sim_wires import Faults, Span
+from dipnet.consensus.finality.members import quorum_of
+from tests.sim.final import Watch
+from tests.sim.run import percentile
+from tests.sim.scenario import network
+from tests.sim.wires import Faults, Span
+from tests.sim.world import World
 
 NODES: Final = {"full": 21, "quick": 21, "tiny": 4}
 SLOTS: Final = {"full": 15, "quick": 6, "tiny": 4}

@@ -23,7 +23,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from benchmarks.harness import Figure, Row, Run, Scale, measure
 from benchmarks.network import ROOT, STOP_S
-from dipnet import testnet
+from dipnet.dipnetd import testnet
 
 NODES: Final = {"full": 4, "quick": 4, "tiny": 2}
 SLOTS: Final = {"full": 30, "quick": 10, "tiny": 1}
@@ -53,7 +53,7 @@ def network(directory: Path, nodes: int) -> Iterator[list[str]]:
     layout = testnet.Layout(nodes, slot_ms=SLOT_MS)
     testnet.write(directory, layout, time.time_ns() // 1_000_000)
     places = testnet.read(directory)["nodes"]
-    command = (sys.executable, "-m", "dipnet.dipnetd", "run", "--log", "error", "--config")
+    command = (sys.executable, "-m", "dipnet.dipnetd.main", "run", "--log", "error", "--config")
     children = [subprocess.Popen([*command, place["config"]], cwd=ROOT) for place in places]
     try:
         yield [place["rpc"] for place in places]

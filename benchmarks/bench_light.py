@@ -13,11 +13,11 @@ from functools import partial
 from typing import Any, Final, Self
 
 from benchmarks.harness import Figure, Raw, Row, Run, Scale, clocked, measure
-from dipnet.cli_light import Followed, follow
-from dipnet.crypto import verify_batch
-from dipnet.light import decode_final, verify_final
-from tests.light_chain import LightChain, rotating
-from tests.light_peer import Shown
+from dipnet.cli.light import Followed, follow
+from dipnet.primitives.crypto import verify_batch
+from dipnet.sdk.light import decode_final, verify_final
+from tests.fixtures.light_chain import LightChain, rotating
+from tests.fixtures.light_peer import Shown
 
 EPOCHS: Final = {"full": 8_760, "quick": 800, "tiny": 12}
 CHANGE_EPOCHS: Final = {"full": 50, "quick": 50, "tiny": 5}

@@ -19,8 +19,8 @@ from typing import Final
 from benchmarks import network
 from benchmarks.harness import Figure, Row, Run, Scale, clocked, measure, two_threads
 from benchmarks.network import Client, Process
-from dipnet.crypto import address, public_key, recover_batch, sha256, sign
-from dipnet.tx import sign_tx
+from dipnet.ledger.tx import sign_tx
+from dipnet.primitives.crypto import address, public_key, recover_batch, sha256, sign
 
 ACCOUNTS: Final = {"full": 200, "quick": 100, "tiny": 4}
 PAYMENTS: Final = {"full": 20_000, "quick": 4_000, "tiny": 8}

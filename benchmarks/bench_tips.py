@@ -25,7 +25,7 @@ PARENTS: Final = 4
 INSERT_BATCH: Final = 1_000
 CHASE_BYTES: Final = 64 << 20  # far beyond the caches of one core
 SEED: Final = 2018
-AT_SEQ: Final = 40  # native/vertex.c
+AT_SEQ: Final = 40  # native/dag/vertex.c
 UNSIGNED: Final = bytes(65)
 
 

@@ -16,17 +16,18 @@ from typing import Any, Final, TypeVar
 
 import uvloop
 
-from dipnet import keys, networks
-from dipnet.config import load
-from dipnet.consensus.chain import Chain
-from dipnet.crypto import keccak256
-from dipnet.daemon import Daemon
-from dipnet.genesis import Genesis
-from dipnet.networks import RECORDS
-from dipnet.node import first_puts
-from dipnet.signer import LocalSigner
-from dipnet.store import Store
-from dipnet.votefile import VoteFile
+from dipnet.consensus.chain.chain import Chain
+from dipnet.daemon import networks
+from dipnet.daemon.daemon import Daemon
+from dipnet.daemon.networks import RECORDS
+from dipnet.host.config import load
+from dipnet.host.store import Store
+from dipnet.ledger.genesis import Genesis
+from dipnet.node.node import first_puts
+from dipnet.primitives.crypto import keccak256
+from dipnet.sdk import keys
+from dipnet.signing.signer import LocalSigner
+from dipnet.signing.votefile import VoteFile
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 CHAIN_ID: Final = networks.DEV_CHAIN_ID
@@ -164,7 +165,7 @@ class Process:
 def process(directory: Path) -> Iterator[Process]:
     """Starts ``dipnetd dev`` over a directory, waits until it answers, stops it after."""
     (port,) = networks.free_ports(1)
-    command = [sys.executable, "-m", "dipnet.dipnetd", "dev", "--data", str(directory)]
+    command = [sys.executable, "-m", "dipnet.dipnetd.main", "dev", "--data", str(directory)]
     command += ["--rpc-port", str(port), "--log", "warning"]
     start = time.perf_counter()
     child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)

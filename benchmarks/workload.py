@@ -12,9 +12,9 @@ from typing import Final
 
 from benchmarks.network import CHAIN_ID, secret
 from dipnet._native.crypto import RawVerify
-from dipnet.crypto import address, public_key, sha256, sign
 from dipnet.dag.senml import Reading, encode
 from dipnet.dag.vertex import ID_ZERO, PAYLOAD_SENML, Draft, build_envelope, topic_of
+from dipnet.primitives.crypto import address, public_key, sha256, sign
 
 PARENTS: Final = 4
 RECENT: Final = 600  # parents are drawn from so many before

@@ -1,1 +1,7 @@
-"""The tests; a package so that they can share vectors, memory and the simulator."""
+"""The tests; a package so that they can share fixtures and the simulator."""
+
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+"""The checkout."""

@@ -7,7 +7,7 @@ known and never on the order in which they came. Two vertices of one issuer with
 stand. Nothing here writes: ``insert`` returns the records, reads go through the ``Reader``.
 
 Bodies are on disk under the ordinal of their arrival, a parent before its children; the graph
-(native/graph.h) holds what tips, rules and look-ups need, about 100 bytes a vertex.
+(native/dag/graph.h) holds what tips, rules and look-ups need, about 100 bytes a vertex.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from dipnet._native.dag import Batch, Graph, check_items
-from dipnet.codec import Puts, Reader
-from dipnet.crypto import THREADS
 from dipnet.dag.orphans import Orphans
 from dipnet.dag.vertex import ID_ZERO, PARENTS_MAX, SEQ_FIRST, Vertex, decode, refusal
-from dipnet.errors import Corrupt, Invalid
+from dipnet.primitives.codec import Puts, Reader
+from dipnet.primitives.crypto import THREADS
+from dipnet.primitives.errors import Corrupt, Invalid
 
 KEY_VERTEX: Final = b"V"
 """+ ordinal 8 -> wire bytes."""

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 import cbor2
 
 from dipnet.dag.vertex import PAYLOAD_BYTES_MAX
-from dipnet.errors import Invalid
+from dipnet.primitives.errors import Invalid
 
 Number: TypeAlias = int | float
 Value: TypeAlias = int | float | str | bool | bytes

@@ -3,7 +3,8 @@
 Rules that bind this file (specs/dag.md 1): one fixed layout, so that decode then encode gives the
 same bytes; ``id = SHA-256(envelope)``; a signature stands iff s is low and (r, s) verifies under a
 key whose address is the issuer; the recovery id is a hint that whoever sees it wrong corrects.
-The layout itself is in native/vertex.h. A vertex says its own length: a batch is a concatenation.
+The layout itself is in native/dag/vertex.h. A vertex says its own length: a batch is a
+concatenation.
 """
 
 import struct
@@ -12,8 +13,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from dipnet._native.dag import Batch, Keys, check_batch, check_items, parse
-from dipnet.crypto import SECP_TABLE, THREADS, address, public_key, sha256, sign
-from dipnet.errors import Invalid
+from dipnet.primitives.crypto import SECP_TABLE, THREADS, address, public_key, sha256, sign
+from dipnet.primitives.errors import Invalid
 
 __all__ = ["Batch", "Draft", "Keys", "Vertex", "check", "check_each", "decode", "sign_vertex"]
 
@@ -44,7 +45,7 @@ SEQ_FIRST: Final = 1
 """Zero stays free to mean "none" (specs/dag.md, ``equivocated_from``)."""
 
 OK: Final = 0
-# code and detail of each verdict, in the order of dip_vertex_verdict (native/vertex.h)
+# code and detail of each verdict, in the order of dip_vertex_verdict (native/dag/vertex.h)
 VERDICTS: Final[tuple[tuple[str, str], ...]] = (
     ("", "accepted"),
     ("vertex_form", "it ends before the end that it announces"),

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
-from dipnet.errors import Invalid
 from dipnet.p2p.messages import ADDRESS_BYTES_MAX
+from dipnet.primitives.errors import Invalid
 
 PEER_CHARS_MAX: Final = 64
 IDENTITY_BYTES_MAX: Final = 42  # libp2p peer ids: keys up to this size are inlined

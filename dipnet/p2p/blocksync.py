@@ -24,8 +24,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from dipnet.errors import Invalid
 from dipnet.p2p.messages import LOCATOR_MAX, Blocks, GetBlocks, Have, Outgoing, Status, encode
+from dipnet.primitives.errors import Invalid
 
 BLOCKS_MAX: Final = 128  # of one request
 PEERS_ASKED_MAX: Final = 3  # at once, those that are late not counted

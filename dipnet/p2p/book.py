@@ -15,11 +15,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from dipnet.codec import UINT, Puts, Uint, pack, unpack
-from dipnet.errors import Corrupt, Invalid
 from dipnet.p2p.address import Address, is_loopback, is_public, parse, subnet
 from dipnet.p2p.messages import ADDRESSES_MAX as TOLD_MAX
 from dipnet.p2p.slots import OUTBOUND_RESERVED, Slots
+from dipnet.primitives.codec import UINT, Puts, Uint, pack, unpack
+from dipnet.primitives.errors import Corrupt, Invalid
 
 KEY_PEER: Final = b"P"  # + address text -> [1, last success ms, is anchor]
 

@@ -6,7 +6,7 @@ ask once in SERVE_MS.
 
 from typing import Final
 
-from dipnet.errors import Invalid
+from dipnet.primitives.errors import Invalid
 
 ASK_MS: Final = 600_000
 SERVE_MS: Final = 60_000

@@ -11,8 +11,8 @@ Rules that bind this file (DESIGN 7, devp2p's Hello and eth Status):
 from dataclasses import asdict, dataclass
 from typing import Final
 
-from dipnet.errors import Invalid
 from dipnet.p2p.messages import LISTEN_MAX, Hello, Status, encode
+from dipnet.primitives.errors import Invalid
 
 HELLO_MS_MAX: Final = 10_000
 CAPABILITIES: Final = ("gossip/1", "votes/1", "sync/1", "peers/1")

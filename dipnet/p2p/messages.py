@@ -13,8 +13,8 @@ from dataclasses import dataclass, fields
 from enum import IntEnum
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from dipnet.codec import TEXT, UINT, Bin, Many, Record, Shape, Uint, pack, unpack
-from dipnet.errors import Invalid
+from dipnet.primitives.codec import TEXT, UINT, Bin, Many, Record, Shape, Uint, pack, unpack
+from dipnet.primitives.errors import Invalid
 
 ADDRESS_BYTES_MAX: Final = 256
 ADDRESSES_MAX: Final = 64  # of one Peers message

@@ -10,8 +10,8 @@ Rules that bind this file (DESIGN 7, research on reth, gossipsub 1.1 and Bitcoin
 from dataclasses import dataclass
 from typing import Final
 
-from dipnet.errors import Invalid
 from dipnet.p2p.address import is_loopback, site
+from dipnet.primitives.errors import Invalid
 
 SCORE_MIN: Final = -100
 RECOVER_MS: Final = 10_000  # for one point

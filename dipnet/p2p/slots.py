@@ -9,8 +9,8 @@ CALL_AGAIN_MS. ``local`` is for test networks: loopback is exempt.
 from dataclasses import dataclass
 from typing import Final
 
-from dipnet.errors import Invalid
 from dipnet.p2p.address import is_loopback, parse, site, subnet
+from dipnet.primitives.errors import Invalid
 
 PEERS_MAX: Final = 50
 OUTBOUND_RESERVED: Final = 17  # at least a third

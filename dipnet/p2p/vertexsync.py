@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from dipnet.errors import Invalid
 from dipnet.p2p.messages import (
     LOCATOR_MAX,
     GetVertices,
@@ -27,6 +26,7 @@ from dipnet.p2p.messages import (
     VertexRange,
     encode,
 )
+from dipnet.primitives.errors import Invalid
 
 VERTICES_MAX: Final = 2_048  # of one request
 MARGIN: Final = 256  # ordinals walked again, because two logs differ in order

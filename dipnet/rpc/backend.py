@@ -6,14 +6,14 @@ Reads are plain calls on the loop's thread. Only ``submit`` changes anything.
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
-from dipnet.consensus.chain import Chain
-from dipnet.consensus.pool import Pool
+from dipnet.consensus.chain.chain import Chain
+from dipnet.consensus.chain.pool import Pool
 from dipnet.dag.graph import Dag
-from dipnet.errors import Invalid
-from dipnet.genesis import Genesis
+from dipnet.ledger.genesis import Genesis
+from dipnet.node.voting import Voting
+from dipnet.primitives.errors import Invalid
 from dipnet.rpc.feed import Feed, Topic
-from dipnet.voting import Voting
-from dipnet.watch import FinalityWatch
+from dipnet.rpc.watch import FinalityWatch
 
 Accepted = tuple[bytes, str]
 """Id (32 bytes) and, for a vertex, "accepted", "pending" or "known"."""

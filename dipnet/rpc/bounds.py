@@ -9,7 +9,7 @@ import json
 import math
 from typing import Final, NoReturn
 
-from dipnet.errors import Invalid
+from dipnet.primitives.errors import Invalid
 
 BODY_BYTES_MAX: Final = 1 << 20
 DEPTH_MAX: Final = 32

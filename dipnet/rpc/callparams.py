@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from dipnet.errors import Invalid
+from dipnet.primitives.errors import Invalid
 from dipnet.rpc.method import Kind
 from dipnet.rpc.params import members_of, read_data, read_quantity, sized
 

@@ -7,12 +7,14 @@ answer; any other address returns nothing, for there is no EVM yet.
 from dataclasses import dataclass
 from typing import Final
 
-from dipnet.codec import to_hex
-from dipnet.consensus import idpos
-from dipnet.consensus.header import Header
-from dipnet.consensus.idpos import Around
-from dipnet.consensus.schedule import slot_start_ms
-from dipnet.errors import Invalid
+from dipnet.consensus.chain.schedule import slot_start_ms
+from dipnet.consensus.finality.header import Header
+from dipnet.consensus.staking import idpos
+from dipnet.consensus.staking.idpos import Around
+from dipnet.ledger.state import Journal
+from dipnet.ledger.tx import DYNAMIC_FEE, Tx
+from dipnet.primitives.codec import to_hex
+from dipnet.primitives.errors import Invalid
 from dipnet.rpc import lookup
 from dipnet.rpc.backend import Backend
 from dipnet.rpc.callparams import CALL, CallRequest
@@ -20,8 +22,6 @@ from dipnet.rpc.gas import base_fee_after
 from dipnet.rpc.method import Method, Param, Reverted
 from dipnet.rpc.params import BLOCK, BlockRef
 from dipnet.rpc.views import quantity
-from dipnet.state import Journal
-from dipnet.tx import DYNAMIC_FEE, Tx
 from dipnet.vm.system import ERROR_SELECTOR, System
 from dipnet.vm.transaction import TX_GAS_MAX, Env, Outcome, call, floor_gas, intrinsic_gas
 

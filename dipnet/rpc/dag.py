@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from itertools import takewhile
 from typing import Final
 
-from dipnet.codec import to_hex
-from dipnet.crypto import checksum
 from dipnet.dag.graph import RANGE_MAX
 from dipnet.dag.senml import Reading, resolve
 from dipnet.dag.vertex import (
@@ -17,7 +15,9 @@ from dipnet.dag.vertex import (
     SALT_BYTES,
     Vertex,
 )
-from dipnet.errors import Invalid
+from dipnet.primitives.codec import to_hex
+from dipnet.primitives.crypto import checksum
+from dipnet.primitives.errors import Invalid
 from dipnet.rpc.backend import Accepted, Backend
 from dipnet.rpc.method import Method, Param
 from dipnet.rpc.params import ADDRESS, HASH, RAW_ITEMS, SEQ, TOPIC, between

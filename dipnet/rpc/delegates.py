@@ -8,21 +8,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from dipnet.codec import to_hex
-from dipnet.consensus import candidates, election, parameters, stakes
-from dipnet.consensus.candidates import Candidate, Commission
-from dipnet.consensus.epochs import Epoch
-from dipnet.consensus.header import Header
-from dipnet.consensus.layout import PROPOSALS_OPEN, WORD, Place
-from dipnet.consensus.tally import Participation
-from dipnet.crypto import checksum
-from dipnet.errors import Invalid
-from dipnet.genesis import AMENDABLE, RULES_KNOWN
+from dipnet.consensus.chain.epochs import Epoch
+from dipnet.consensus.finality.header import Header
+from dipnet.consensus.finality.tally import Participation
+from dipnet.consensus.staking import candidates, election, parameters, stakes
+from dipnet.consensus.staking.candidates import Candidate, Commission
+from dipnet.ledger.genesis import AMENDABLE, RULES_KNOWN
+from dipnet.primitives.codec import to_hex
+from dipnet.primitives.crypto import checksum
+from dipnet.primitives.errors import Invalid
 from dipnet.rpc import lookup
 from dipnet.rpc.backend import Backend
 from dipnet.rpc.method import Method, Param, Steps
 from dipnet.rpc.params import ADDRESS, BLOCK, BlockRef, ByHash
 from dipnet.rpc.views import View, quantity
+from dipnet.vm.storage_layout import PROPOSALS_OPEN, WORD, Place
 
 STATUSES: Final = {
     candidates.NONE: "none",

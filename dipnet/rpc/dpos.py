@@ -5,21 +5,23 @@ What is asked of the contract is in ``delegates.py``.
 
 from typing import Final
 
-from dipnet.codec import to_hex
-from dipnet.consensus import candidates, finality, rules
-from dipnet.consensus.epochs import Epoch
-from dipnet.consensus.header import Header
-from dipnet.consensus.schedule import shuffle, slot_at, slot_start_ms
-from dipnet.consensus.tally import Statement
-from dipnet.crypto import address as key_address
-from dipnet.crypto import checksum
-from dipnet.errors import Invalid
+from dipnet.consensus.chain import rules
+from dipnet.consensus.chain.epochs import Epoch
+from dipnet.consensus.chain.schedule import shuffle, slot_at, slot_start_ms
+from dipnet.consensus.finality import finality
+from dipnet.consensus.finality.header import Header
+from dipnet.consensus.finality.tally import Statement
+from dipnet.consensus.staking import candidates
+from dipnet.primitives.codec import to_hex
+from dipnet.primitives.crypto import address as key_address
+from dipnet.primitives.crypto import checksum
+from dipnet.primitives.errors import Invalid
 from dipnet.rpc import lookup
 from dipnet.rpc.backend import Backend
 from dipnet.rpc.method import Method, Param
 from dipnet.rpc.params import between
 from dipnet.rpc.views import View
-from dipnet.watch import lagging
+from dipnet.rpc.watch import lagging
 
 SCHEDULE_SLOTS_MAX: Final = 10_000
 LATENCY_PERCENTS: Final = (50, 99)

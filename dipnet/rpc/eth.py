@@ -6,8 +6,8 @@ Blocks, transactions and receipts are in ``blocks``, calls in ``calls``, logs in
 from collections.abc import Sequence
 from typing import Final
 
-from dipnet.codec import to_hex
-from dipnet.errors import Invalid
+from dipnet.primitives.codec import to_hex
+from dipnet.primitives.errors import Invalid
 from dipnet.rpc import gas, lookup
 from dipnet.rpc.backend import Accepted, Backend
 from dipnet.rpc.method import Method, Param

@@ -6,7 +6,7 @@ Publishing never waits, so that a subscriber who stops reading costs the node no
 import asyncio
 from typing import Final, Literal
 
-from dipnet.errors import Invalid
+from dipnet.primitives.errors import Invalid
 
 Topic = Literal["newHeads", "finalizedHeads", "newPendingTransactions", "dagVertices"]
 TOPICS: Final[tuple[Topic, ...]] = (

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from dipnet.errors import Invalid
+from dipnet.primitives.errors import Invalid
 from dipnet.rpc.method import Kind
 from dipnet.rpc.params import BlockRef, members_of, read_block_number, read_data
 from dipnet.vm.receipt import Log, bloom

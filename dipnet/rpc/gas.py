@@ -10,14 +10,14 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate, islice
 from typing import Final
 
-from dipnet.consensus.block import Block
-from dipnet.consensus.fees import next_base_fee
-from dipnet.consensus.header import Header
+from dipnet.consensus.chain.block import Block
+from dipnet.consensus.chain.fees import next_base_fee
+from dipnet.consensus.finality.header import Header
+from dipnet.ledger.tx import Tx
 from dipnet.rpc import lookup
 from dipnet.rpc.backend import Backend
 from dipnet.rpc.params import BlockRef
 from dipnet.rpc.views import View, quantity
-from dipnet.tx import Tx
 from dipnet.vm.receipt import Receipt
 
 TIP_IDLE_WEI: Final = 10**8

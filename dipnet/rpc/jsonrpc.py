@@ -2,8 +2,8 @@
 
 A batch is answered in order. Neighbouring submissions of one sort in a batch become one
 ``Backend.submit``, which is what makes a thousand payments a second cheap. Whatever a caller sends
-ends in a result or in an error of the table in ``dipnet.errors``; what is neither is our bug: it is
-handed to ``Backend.failed`` and answered with -32603.
+ends in a result or in an error of the table in ``dipnet.primitives.errors``; what is neither is our
+bug: it is handed to ``Backend.failed`` and answered with -32603.
 """
 
 import asyncio
@@ -15,8 +15,8 @@ from typing import Final, Protocol
 
 import msgspec
 
-from dipnet.codec import to_hex
-from dipnet.errors import Invalid
+from dipnet.primitives.codec import to_hex
+from dipnet.primitives.errors import Invalid
 from dipnet.rpc import bounds
 from dipnet.rpc.backend import Backend
 from dipnet.rpc.feed import Topic

@@ -1,17 +1,17 @@
 """What light clients ask for: borders of epochs, and final headers with proofs (docs/light.md).
 
-Nothing here is to be trusted: ``dipnet.light`` judges it. Answers are records as hex, bounded in
-number and bytes.
+Nothing here is to be trusted: ``dipnet.sdk.light`` judges it. Answers are records as hex, bounded
+in number and bytes.
 """
 
 from collections.abc import Iterator
 from typing import Final
 
-from dipnet.codec import to_hex
-from dipnet.consensus.borders import PATH_HEADERS_MAX, FinalProof, decode_border
-from dipnet.consensus.header import Header
-from dipnet.consensus.votes import Certificate, Kind
-from dipnet.errors import Invalid
+from dipnet.consensus.finality.borders import PATH_HEADERS_MAX, FinalProof, decode_border
+from dipnet.consensus.finality.header import Header
+from dipnet.consensus.finality.votes import Certificate, Kind
+from dipnet.primitives.codec import to_hex
+from dipnet.primitives.errors import Invalid
 from dipnet.rpc import lookup
 from dipnet.rpc.backend import Backend
 from dipnet.rpc.method import Method, Param

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from dipnet.errors import Invalid
+from dipnet.primitives.errors import Invalid
 from dipnet.rpc.bounds import BODY_BYTES_MAX
 
 CONNECTIONS_MAX: Final = 100

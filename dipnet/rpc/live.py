@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from dipnet.errors import Invalid
+from dipnet.primitives.errors import Invalid
 from dipnet.rpc.backend import Backend
 from dipnet.rpc.feed import Feed, Topic
 from dipnet.rpc.jsonrpc import Rpc, Show

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from dipnet.codec import to_hex
-from dipnet.consensus.block import Block
-from dipnet.consensus.header import Header
+from dipnet.consensus.chain.block import Block
+from dipnet.consensus.finality.header import Header
 from dipnet.dag.vertex import Vertex
-from dipnet.errors import Invalid
+from dipnet.ledger.tx import Tx
+from dipnet.primitives.codec import to_hex
+from dipnet.primitives.errors import Invalid
 from dipnet.rpc.backend import Backend
 from dipnet.rpc.dag import vertex_view
 from dipnet.rpc.feed import Topic
@@ -17,7 +18,6 @@ from dipnet.rpc.logs import LogStream
 from dipnet.rpc.method import Method, Param
 from dipnet.rpc.params import STREAM, SUBSCRIPTION
 from dipnet.rpc.views import header_view
-from dipnet.tx import Tx
 
 Stream = Callable[[Backend, StreamFilter], Show]
 

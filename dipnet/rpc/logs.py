@@ -8,10 +8,10 @@ branch, whatever the head does meanwhile. The walk goes in small steps between w
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from dipnet.codec import to_hex
-from dipnet.consensus.block import Block
-from dipnet.consensus.header import Header
-from dipnet.errors import Invalid
+from dipnet.consensus.chain.block import Block
+from dipnet.consensus.finality.header import Header
+from dipnet.primitives.codec import to_hex
+from dipnet.primitives.errors import Invalid
 from dipnet.rpc import lookup
 from dipnet.rpc.backend import Backend
 from dipnet.rpc.filters import LOGS, LogFilter, LogQuery, may_hold

@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 
-from dipnet.codec import Reader, to_hex
-from dipnet.consensus.around import DPOS_ADDRESS
-from dipnet.consensus.block import Block
-from dipnet.consensus.header import Header
-from dipnet.consensus.layout import Held, Place
-from dipnet.errors import Corrupt, Invalid
+from dipnet.consensus.chain.block import Block
+from dipnet.consensus.finality.header import Header
+from dipnet.consensus.staking.around import DPOS_ADDRESS
+from dipnet.ledger.state import Account, Journal
+from dipnet.primitives.codec import Reader, to_hex
+from dipnet.primitives.errors import Corrupt, Invalid
 from dipnet.rpc.backend import Backend
 from dipnet.rpc.params import BlockRef, ByHash
-from dipnet.state import Account, Journal
 from dipnet.vm.receipt import Receipt
+from dipnet.vm.storage_layout import Held, Place
 
 
 def find(backend: Backend, ref: BlockRef) -> Header | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Literal, TypeVar
 
-from dipnet.errors import Invalid
+from dipnet.primitives.errors import Invalid
 
 
 class Absent(Enum):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final
 
-from dipnet.errors import Invalid
+from dipnet.primitives.errors import Invalid
 from dipnet.rpc.method import Kind
 
 TAGS: Final = ("latest", "pending", "earliest", "safe", "finalized")

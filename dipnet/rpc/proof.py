@@ -1,22 +1,22 @@
 """``eth_getStorageAt`` and ``eth_getProof`` (EIP-1186): state with the trie nodes that prove it.
 
-Trie nodes stand under their paths (native/trie.h), so that a proof is one read a level. Every node
-is compared with the hash that its parent, in the end the header's state root, names.
+Trie nodes stand under their paths (native/trie/trie.h), so that a proof is one read a level. Every
+node is compared with the hash that its parent, in the end the header's state root, names.
 """
 
 from collections.abc import Callable
 from typing import Final
 
 from dipnet._native import trie
-from dipnet.codec import Rlp, rlp_decode, to_hex
-from dipnet.crypto import keccak256
-from dipnet.errors import Corrupt
+from dipnet.ledger.state import EMPTY_ROOT, KEY_ACCOUNT_NODE, KEY_SLOT_NODE, Journal
+from dipnet.primitives.codec import Rlp, rlp_decode, to_hex
+from dipnet.primitives.crypto import keccak256
+from dipnet.primitives.errors import Corrupt
 from dipnet.rpc import lookup
 from dipnet.rpc.backend import Backend
 from dipnet.rpc.method import Method, Param
 from dipnet.rpc.params import ADDRESS, BLOCK, WORD, WORDS, BlockRef
 from dipnet.rpc.views import View, quantity
-from dipnet.state import EMPTY_ROOT, KEY_ACCOUNT_NODE, KEY_SLOT_NODE, Journal
 
 _KEY_NIBBLES: Final = 64
 

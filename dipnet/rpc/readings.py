@@ -5,9 +5,9 @@ Labels are few: members of the sets of the last epochs, fixed words, nothing tha
 
 from collections.abc import Iterator
 
-from dipnet.consensus import candidates
-from dipnet.crypto import checksum
-from dipnet.metrics import Distribution, Reading
+from dipnet.consensus.staking import candidates
+from dipnet.host.metrics import Distribution, Reading
+from dipnet.primitives.crypto import checksum
 from dipnet.rpc import dpos, lookup
 from dipnet.rpc.backend import Backend
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Final
 
-from dipnet.errors import REFUSALS
+from dipnet.primitives.errors import REFUSALS
 from dipnet.rpc import bounds, jsonrpc
 from dipnet.rpc.method import REQUIRED, Kind, Method
 from dipnet.rpc.server import METHODS

@@ -22,8 +22,8 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from dipnet.errors import Invalid
-from dipnet.metrics import CONTENT_TYPE, Reading, render
+from dipnet.host.metrics import CONTENT_TYPE, Reading, render
+from dipnet.primitives.errors import Invalid
 from dipnet.rpc import (
     blocks,
     calls,

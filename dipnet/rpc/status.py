@@ -4,9 +4,9 @@ import platform
 from typing import Final
 
 import dipnet
-from dipnet.codec import to_hex
-from dipnet.consensus.header import Header
-from dipnet.crypto import checksum
+from dipnet.consensus.finality.header import Header
+from dipnet.primitives.codec import to_hex
+from dipnet.primitives.crypto import checksum
 from dipnet.rpc import lookup
 from dipnet.rpc.backend import Backend
 from dipnet.rpc.dpos import slot_now

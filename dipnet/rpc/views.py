@@ -8,10 +8,10 @@ no proof-of-authority middleware is needed. The block hash is keccak256 of our o
 from collections.abc import Sequence
 from typing import Final
 
-from dipnet.codec import to_hex
-from dipnet.consensus.block import Block
-from dipnet.consensus.header import Header
-from dipnet.tx import DYNAMIC_FEE, LEGACY, Tx
+from dipnet.consensus.chain.block import Block
+from dipnet.consensus.finality.header import Header
+from dipnet.ledger.tx import DYNAMIC_FEE, LEGACY, Tx
+from dipnet.primitives.codec import to_hex
 from dipnet.vm.receipt import Receipt, bloom
 
 View = dict[str, object]

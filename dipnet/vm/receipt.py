@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from dipnet.codec import Rlp, RlpInput, rlp_decode, rlp_encode
-from dipnet.crypto import keccak256
-from dipnet.errors import Invalid
+from dipnet.primitives.codec import Rlp, RlpInput, rlp_decode, rlp_encode
+from dipnet.primitives.crypto import keccak256
+from dipnet.primitives.errors import Invalid
 
 BLOOM_BYTES: Final = 256
 _BLOOM_BITS: Final = 8 * BLOOM_BYTES - 1

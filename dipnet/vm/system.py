@@ -13,7 +13,7 @@ this call is warm.
 from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
-from dipnet.state import Journal
+from dipnet.ledger.state import Journal
 from dipnet.vm.receipt import Log
 
 WARM_GAS: Final = 100

@@ -12,9 +12,9 @@ pool, which judges by ``check`` as well, refuses as wallets expect.
 from dataclasses import dataclass
 from typing import Final
 
-from dipnet.errors import Invalid
-from dipnet.state import EMPTY_CODE_HASH, Journal
-from dipnet.tx import Tx
+from dipnet.ledger.state import EMPTY_CODE_HASH, Journal
+from dipnet.ledger.tx import Tx
+from dipnet.primitives.errors import Invalid
 from dipnet.vm.receipt import Log, Receipt
 from dipnet.vm.system import Call, OutOfGas, Revert, System
 

@@ -1,0 +1,1 @@
+"""``dipnet``, the client program."""

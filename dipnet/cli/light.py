@@ -1,0 +1,280 @@
+"""``dipnet verify-header``: which header is final, told by signatures and not by the node asked.
+
+Begins at what you trust (``trust.py``, or the hash of a border), follows the borders of epochs that
+a node shows, judges each by ``dipnet.sdk.light``, and keeps how far it came, so that the next run
+goes on from there. A node can withhold what is new; it cannot make a header look final that is not
+(docs/light.md).
+"""
+
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from dipnet.host.terminal import URL, Json, Url, note, show_fields, show_json
+from dipnet.primitives.codec import from_hex, to_hex
+from dipnet.primitives.errors import Invalid
+from dipnet.sdk import light
+from dipnet.sdk.client import Client
+from dipnet.sdk.light import BorderProof, FinalProof, LightState
+from dipnet.sdk.trust import Known, load, load_trusted, save
+
+STATE: Final = Path("~/.dipnet/light.json")
+BORDERS_MAX: Final = 64
+"""Borders in one answer; a node gives no more (docs/rpc.md)."""
+DAY_MS: Final = 86_400_000
+PERIOD_DAYS: Final = 7
+"""Half the unbonding time of a network that keeps to the usual parameters of genesis.json."""
+HASH_HEX: Final = r"0x[0-9a-fA-F]{64}"
+
+_CHECKPOINT: Final = re.compile(rf"([0-9]{{1,15}}):({HASH_HEX})", re.ASCII)
+
+
+@dataclass(slots=True)
+class Followed:
+    """What was verified on the way."""
+
+    borders: int = 0
+    signatures: int = 0
+    bytes: int = 0
+
+
+# --- following a node
+
+
+def _raw(answer: object) -> bytes:
+    if not isinstance(answer, str):
+        raise Invalid("remote", "with something that is no record")
+    return from_hex(answer, "remote")
+
+
+def _borders(
+    client: Client, first: int, last: int, done: Followed, *, every: bool
+) -> list[BorderProof]:
+    """Borders that a node shows, that of epoch ``first`` to that of ``last``; form only."""
+    count = min(last - first + 1, BORDERS_MAX)
+    answer = client.call("dpos_borders", first, count, every)
+    if not isinstance(answer, list) or len(answer) > count:
+        raise Invalid("remote", "with something that are no borders")
+    raws = [_raw(one) for one in answer]
+    done.bytes += sum(map(len, raws))
+    return [one for raw in raws if (one := light.decode_border(raw)).opens <= last]
+
+
+def follow(
+    client: Client, state: LightState, epoch: int, done: Followed, *, every: bool = False
+) -> Iterator[LightState]:
+    """Over borders to the set of ``epoch``: the state after each answer of the node, that last.
+
+    ``every`` leaves out none: then no trust in a set outlives its epoch. Raises ``Invalid`` as
+    ``light.advance`` does, and ``light_epoch`` where the node shows no way.
+    """
+    while state.epoch < epoch:
+        borders = _borders(client, state.epoch + 1, epoch, done, every=every)
+        if not borders:  # no change of the set on the way: the border of the epoch itself
+            borders = _borders(client, epoch, epoch, done, every=True)
+        if not borders:
+            raise Invalid("light_epoch", f"no way is shown from epoch {state.epoch} to {epoch}")
+        for border in borders:
+            if every and border.header.epoch != state.epoch:
+                raise Invalid("light_epoch", f"the border of epoch {state.epoch} is left out")
+            state = light.advance(state, border)
+            done.borders += 1
+            done.signatures += len(border.certificate.indices())
+        yield state
+
+
+def _final(client: Client, done: Followed, *block_hash: str) -> FinalProof | None:
+    answer = client.call("dpos_finalHeader", *block_hash)
+    if answer is None:
+        return None
+    raw = _raw(answer)
+    done.bytes += len(raw)
+    return light.decode_final(raw)
+
+
+def _verify(state: LightState, proof: FinalProof, done: Followed) -> None:
+    light.verify_final(state, proof.header, proof.path, proof.certificate)
+    done.signatures += len(proof.certificate.indices())
+
+
+def newest(
+    client: Client, known: Known, path: Path, done: Followed, *, every: bool
+) -> tuple[Known, FinalProof | None]:
+    """The newest final header that the node shows, verified; what is known is kept on the way.
+
+    Not beyond the epoch of its certificate, so that the next run can judge the same again.
+    """
+    proof = _final(client, done)
+    if proof is None:
+        return known, None
+    header, before, epoch = proof.header, known.final, proof.certificate.ballot.epoch
+    if epoch < known.state.epoch or (before is not None and header.height < before.height):
+        behind = f"it shows {header.height} of epoch {header.epoch}; more was verified before"
+        raise Invalid("syncing", behind)
+    for state in follow(client, known.state, epoch, done, every=every):
+        known = replace(known, state=state)
+        save(path, known)
+    _verify(known.state, proof, done)
+    if before is not None and header.height == before.height and header.hash != before.hash:
+        both = f"{to_hex(before.hash)} and {to_hex(header.hash)} at height {header.height}"
+        raise Invalid("light_conflict", both)
+    known = replace(known, final=header)
+    save(path, known)
+    return known, proof
+
+
+def of_hash(
+    client: Client, state: LightState, block_hash: bytes, done: Followed, *, every: bool
+) -> FinalProof:
+    """A header by its hash, verified by the set of the epoch that made it final."""
+    proof = _final(client, done, to_hex(block_hash))
+    if proof is None or proof.header.hash != block_hash:
+        raise Invalid("remote", "with another header than was asked for")
+    epoch = proof.certificate.ballot.epoch
+    if epoch < state.epoch:
+        below = f"it became final in epoch {epoch}, known is {state.epoch}: begin lower with "
+        raise Invalid("light_epoch", below + "--trusted and another --state")
+    for one in follow(client, state, epoch, done, every=every):
+        state = one
+    _verify(state, proof, done)
+    return proof
+
+
+# --- the command
+
+
+def from_checkpoint(client: Client, epoch: int, block_hash: bytes, period_ms: int) -> Known:
+    """Trust in the hash of the border that opens an epoch; the node shows what it stands for."""
+    for border in _borders(client, epoch, epoch, Followed(), every=True):
+        if border.header.hash == block_hash:
+            chain_id = border.header.chain_id
+            state = light.trusted_state(chain_id, epoch, border.header, border.members)
+            return Known(block_hash, period_ms, state, None)
+    raise Invalid("not_found", f"the node knows no border {to_hex(block_hash)} of epoch {epoch}")
+
+
+def begin(client: Client, trusted: str | None, path: Path, period_days: int) -> Known:
+    """Where to begin: what the file keeps, if it began with what is trusted, or that itself."""
+    kept = load(path)
+    if trusted is None:
+        if kept is None:
+            why = (
+                f"there is no {path} yet: give --trusted genesis.json of the network, a file of "
+                "another run, or EPOCH:HASH of a border, from somebody you trust"
+            )
+            raise Invalid("config", why)
+        return kept
+    checkpoint = _CHECKPOINT.fullmatch(trusted)
+    if checkpoint is None:
+        given = load_trusted(Path(trusted).expanduser())
+    elif kept is not None and kept.trusted == from_hex(checkpoint[2]):
+        return kept
+    else:
+        block_hash, period_ms = from_hex(checkpoint[2]), period_days * DAY_MS
+        given = from_checkpoint(client, int(checkpoint[1]), block_hash, period_ms)
+    if kept is not None and kept.trusted != given.trusted:
+        why = f"{path} began with another trusted header; give another --state, or move it away"
+        raise Invalid("config", why)
+    return given if kept is None else kept
+
+
+def now_ms() -> int:
+    """Unix time."""
+    return int(time.time() * 1000)
+
+
+def verify_header(
+    header: Annotated[
+        str | None, typer.Option("--header", help="Hash of a header to verify as well.")
+    ] = None,
+    trusted: Annotated[
+        str | None,
+        typer.Option(help="genesis.json, a file of another run, or EPOCH:HASH of a border."),
+    ] = None,
+    state: Annotated[
+        Path, typer.Option(envvar="DIPNET_LIGHT", help="File that keeps what was verified.")
+    ] = STATE,
+    every: Annotated[bool, typer.Option("--every", help="Leave out no border.")] = False,
+    period_days: Annotated[
+        int, typer.Option(min=1, help="How old a border given as EPOCH:HASH may be.")
+    ] = PERIOD_DAYS,
+    force: Annotated[
+        bool, typer.Option("--force", help="Begin with a trusted header of any age.")
+    ] = False,
+    url: Url = URL,
+    as_json: Json = False,
+) -> None:
+    """Verify the newest final header, by signatures from what you trust on."""
+    if header is not None and not re.fullmatch(HASH_HEX, header):
+        raise Invalid("params", "--header: write a block's hash as 0x and 64 hex digits")
+    path, done, wanted = state.expanduser(), Followed(), None
+    with Client(url) as client:
+        known = begin(client, trusted, path, period_days)
+        started = known.state
+        if force:
+            note("the age of the trusted header was not looked at")
+        else:
+            light.check_age(started, now_ms(), known.period_ms)
+        if header is not None:
+            wanted = of_hash(client, started, from_hex(header), done, every=every)
+        known, newest_final = newest(client, known, path, done, every=every)
+    told: dict[str, object] = {
+        "chainId": known.state.chain_id,
+        "trusted": to_hex(known.trusted),
+        "fromEpoch": started.epoch,
+        "epoch": known.state.epoch,
+        "checkpoint": f"{known.state.epoch}:{to_hex(known.state.border.hash)}",
+        "borders": done.borders,
+        "signatures": done.signatures,
+        "bytes": done.bytes,
+        "final": None if newest_final is None else _told(newest_final),
+        "header": None if wanted is None else _told(wanted),
+        "members": len(known.state.members),
+        "ageMs": None if newest_final is None else now_ms() - newest_final.header.timestamp_ms,
+        "state": str(path),
+    }
+    if as_json:
+        show_json(told)
+    else:
+        show_fields(_shown(told))
+
+
+def _told(proof: FinalProof) -> dict[str, object]:
+    one = proof.header
+    return {
+        "height": one.height,
+        "hash": to_hex(one.hash),
+        "slot": one.slot,
+        "epoch": one.epoch,
+        "timestampMs": one.timestamp_ms,
+        "stateRoot": to_hex(one.state_root),
+        "signatures": len(proof.certificate.indices()),
+    }
+
+
+def _shown(told: dict[str, object]) -> dict[str, object]:
+    """The same for people."""
+    shown = {
+        "chain": f"{told['chainId']}, trusted from {told['trusted']}",
+        "epochs": f"{told['fromEpoch']} to {told['epoch']}, over {told['borders']} borders",
+        "verified": f"{told['signatures']} signatures in {told['bytes']} bytes",
+        "known": f"{told['checkpoint']}, the set of {told['members']} delegates",
+        "final": _line(told["final"]) or "nothing above what is trusted",
+    }
+    if told["header"] is not None:
+        shown["header"] = _line(told["header"])
+    return shown | {"kept in": told["state"]}
+
+
+def _line(final: object) -> str:
+    if not isinstance(final, dict):
+        return ""
+    at = datetime.fromtimestamp(final["timestampMs"] / 1000, UTC).isoformat(timespec="seconds")
+    place = f"slot {final['slot']}, epoch {final['epoch']}, {at}"
+    return f"{final['height']} {final['hash']}, {place}, {final['signatures']} signatures"

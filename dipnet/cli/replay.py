@@ -1,0 +1,137 @@
+"""A recorded time series into the DAG, row by row, resumable: ``dipnet device replay``.
+
+Rules that bind this file: a row enters the outbox together with its number, in one transaction, and
+is never read again; so whatever is killed, running the same command again goes on behind the last
+row that the outbox has. The outbox says of which file and columns it is, and refuses others.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from dipnet.dag.vertex import PAYLOAD_SENML, topic_of
+from dipnet.primitives import jsontext
+from dipnet.primitives.errors import Invalid
+from dipnet.sdk import series
+from dipnet.sdk.device import BATCH, Device, patiently
+from dipnet.sdk.outbox import NO_SOURCE, Unsigned
+
+CHUNK_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What one run did, and what the outbox has of the file in all."""
+
+    sent: int
+    skipped: int
+    recorded: int
+    seconds: float
+
+    @property
+    def per_second(self) -> float:
+        """Rows that were acknowledged in a second of this run."""
+        return self.sent / self.seconds if self.seconds else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Watcher:
+    """Who is told what happens."""
+
+    recorded: Callable[[int], None]
+    """So many rows of the file are acknowledged."""
+    say: Callable[[str], None]
+
+
+def replay(
+    device: Device,
+    path: Path,
+    columns: series.Columns,
+    topic: str,
+    watcher: Watcher,
+    *,
+    skip_bad: bool = False,
+    batch: int = BATCH,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Replayed:
+    """Sends the rows that are not acknowledged yet, waiting for the node where it must.
+
+    Raises ``Invalid``: "series" for the file, "outbox" for another file or a foreign chain, and the
+    node's refusals that do not pass by waiting. Whatever it raises, calling again goes on.
+    """
+    started_s = time.monotonic()
+    series.check(path, columns)
+    outbox = device.outbox
+    describe(device, path, columns, topic)
+    skipped = 0
+
+    def on_bad(bad: Invalid) -> None:
+        nonlocal skipped
+        if not skip_bad:
+            raise bad
+        skipped += 1
+        watcher.say(f"skipped: {bad.detail}")
+
+    def on_settled(count: int) -> None:
+        watcher.recorded(outbox.settled)
+
+    before = outbox.settled
+    watcher.recorded(before)
+    patiently(lambda: device.flush(on_settled), watcher.say, sleep)
+    found = series.rows(path, columns, outbox.source, on_bad)
+    while chunk := list(islice(found, batch)):
+        device.put(
+            [Unsigned(topic_of(topic), row.payload, PAYLOAD_SENML, row.number) for row in chunk]
+        )
+        patiently(lambda: device.flush(on_settled), watcher.say, sleep)
+    seconds = time.monotonic() - started_s
+    return Replayed(outbox.settled - before, skipped, outbox.settled, seconds)
+
+
+def describe(device: Device, path: Path, columns: series.Columns, topic: str) -> None:
+    """Writes on a new outbox what it is for; ``Invalid("outbox")`` when a used one is for more."""
+    asked = {
+        "time": columns.time,
+        "value": columns.value,
+        "name": columns.name,
+        "unit": columns.unit,
+        "delimiter": columns.delimiter,
+        "topic": topic,
+    }
+    asked["begins"] = _begin(path)
+    if device.outbox.source == NO_SOURCE:
+        return device.outbox.describe(json.dumps(asked))
+    try:
+        kept = jsontext.load(device.outbox.about.encode())
+        other = next((name for name in asked if kept[name] != asked[name]), None)
+    except (KeyError, TypeError, ValueError):
+        raise Invalid("outbox", "it is not of a replay") from None
+    if other == "begins":
+        raise Invalid("outbox", f"it was begun with another file than what {path} is now")
+    if other is not None:
+        raise Invalid(
+            "outbox", f"it was begun with --{other} {kept[other]!r}; now it is {asked[other]!r}"
+        )
+    return None
+
+
+def _begin(path: Path) -> str:
+    """Digest of the first two lines: what later corrections and appended rows leave alone."""
+    try:
+        with path.open("rb") as file:
+            lines = file.readline(series.LINE_CHARS_MAX) + file.readline(series.LINE_CHARS_MAX)
+    except OSError as error:
+        raise Invalid("series", f"cannot read {path}: {error.strerror}") from None
+    return hashlib.sha256(lines).hexdigest()
+
+
+def count_rows(path: Path) -> int:
+    """About how many rows the file has, from its line ends; for progress only."""
+    with path.open("rb") as file:
+        lines = sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(CHUNK_BYTES), b""))
+    return max(lines - 1, 0)

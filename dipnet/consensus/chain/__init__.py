@@ -1,0 +1,1 @@
+"""Blocks: form, rules, execution and production; the pool; the chain on disk."""

@@ -1,0 +1,253 @@
+"""Blocks: the header, the body, their bytes, and every rule that needs no chain to check.
+
+``decode_block`` is pure and may run on any thread; all signatures of a block are recovered in it,
+the transactions' in one native call. What it passes still lacks a parent: slot order, leader,
+fees, state, certificates and finality are the chain's to judge (``rules.py``, ``chain.py``).
+
+Until the anchors of the DAG arrive, their fields of the header hold the one honest value that
+there is, and nothing else is valid (ADR 10).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from dipnet.consensus.chain.schedule import slot_start_ms
+from dipnet.consensus.finality.header import (
+    BLOOM_BYTES,
+    HASH_ZERO,
+    HEADER_BYTES_MAX,
+    Header,
+    decode_header,
+)
+from dipnet.consensus.finality.members import Members
+from dipnet.consensus.finality.votes import (
+    CERTIFICATE_BYTES_MAX,
+    SIGNATURE_BYTES,
+    Certificate,
+    Kind,
+    decode_certificate,
+)
+from dipnet.consensus.staking import idpos
+from dipnet.ledger.genesis import BLOCK_BYTES_MAX, Genesis
+from dipnet.ledger.state import Journal, trie_root
+from dipnet.ledger.tx import TX_BYTES_MAX, Tx, decode_batch, decode_known
+from dipnet.primitives.codec import Bin, Many, Puts, pack, rlp_encode, unpack
+from dipnet.primitives.crypto import ADDRESS_ZERO, keccak256, recover, sha256
+from dipnet.primitives.errors import Invalid
+
+BLOCK_VERSION: Final = 1
+CERTIFICATES_MAX: Final = 2  # a prevote certificate and a commit certificate (ADR 60)
+TX_BYTES_MIN: Final = 96  # of any signed transaction
+TX_GAS_MIN: Final = 21_000  # EIP-2: no transaction costs less
+
+DAG_ROOT_EMPTY: Final = sha256(b"")  # RFC 6962 2.1: the tree of no leaves
+
+_HASH = Bin(32)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A header with its proposer's signature (65 bytes; none in genesis) and its body.
+
+    ``signer`` is the address of the key that signed; empty where nobody looked.
+    """
+
+    header: Header
+    signature: bytes
+    signer: bytes
+    txs: tuple[Tx, ...]
+    certificates: tuple[Certificate, ...]
+    frontier: tuple[bytes, ...]
+    raw: bytes = field(repr=False)
+
+    @property
+    def hash(self) -> bytes:
+        """The block's id: the hash of its header."""
+        return self.header.hash
+
+
+def decode_block(
+    raw: bytes, genesis: Genesis, signer_of: Callable[[Header], bytes] | None = None
+) -> Block:
+    """The block in ``raw``, checked against all rules that need no other block.
+
+    ``signer_of`` gives the address of the key that may sign for a header's proposer, or refuses:
+    with it, the costly part of a body is judged only if a delegate has signed for it, so that no
+    stranger makes us recover thousands of senders for nothing.
+
+    Raises ``Invalid``: ``oversized``, ``record``, ``chain_id``, ``block_form`` (a field that
+    cannot have this value), ``block_tx`` (a transaction that is none), ``block_root`` (body and
+    header disagree), ``block_signature``, those of ``decode_certificate`` and ``signer_of``.
+    """
+    header_raw, signature, tx_raws, sections, frontier = _unpack_block(raw)
+    header = decode_header(header_raw)
+    check_fields(header, constant_fields(genesis))
+    wanted = signer_of(header) if signer_of is not None else None
+    signer = _signer(header, signature)
+    if wanted is not None and signer != wanted:
+        raise Invalid("block_signature", "not by the proposer")
+    certificates = _certificates(header, sections)
+    if header.tx_root != ordered_root(tx_raws):
+        raise Invalid("block_root", "tx_root")
+    txs = []
+    for index, tx in enumerate(decode_batch(tx_raws, genesis.chain_id)):
+        if isinstance(tx, Invalid):
+            raise Invalid("block_tx", f"transaction {index}: {tx}")
+        txs.append(tx)
+    return Block(header, signature, signer, tuple(txs), certificates, tuple(frontier), raw)
+
+
+def _certificates(header: Header, sections: list[bytes]) -> tuple[Certificate, ...]:
+    """The certificates beside a header: none, one, or a PC and a CC; their form only."""
+    if header.cert_root != cert_root(sections):
+        raise Invalid("block_root", "cert_root")
+    certificates = tuple(decode_certificate(raw) for raw in sections)
+    kinds = [certificate.ballot.kind for certificate in certificates]
+    if len(kinds) == CERTIFICATES_MAX and kinds != [Kind.PREVOTE, Kind.COMMIT]:
+        raise Invalid("certificate_form", "a block has at most one certificate of each kind")
+    return certificates
+
+
+def cert_root(sections: Sequence[bytes]) -> bytes:
+    """What a header commits to its certificates with."""
+    return keccak256(b"".join(sections))
+
+
+def stored_block(raw: bytes, genesis: Genesis, senders: Sequence[bytes]) -> Block:
+    """The block in ``raw``, which was judged and stored with its senders: recovers nothing.
+
+    Raises ``Invalid`` when the bytes are not those of a block with so many transactions.
+    """
+    header_raw, signature, tx_raws, sections, frontier = _unpack_block(raw)
+    header = decode_header(header_raw)
+    if header.tx_root != ordered_root(tx_raws) or len(senders) != len(tx_raws):
+        raise Invalid("block_root", "tx_root")
+    pairs = zip(tx_raws, senders, strict=True)
+    txs = tuple(decode_known(tx_raw, genesis.chain_id, sender) for tx_raw, sender in pairs)
+    certificates = _certificates(header, sections)
+    return Block(header, signature, b"", txs, certificates, tuple(frontier), raw)
+
+
+def seal(
+    header: Header,
+    txs: Sequence[Tx],
+    signature: bytes,
+    signer: bytes = b"",
+    certificates: Sequence[Certificate] = (),
+) -> Block:
+    """The block of ``header`` and its body under the signature of ``header.proposal_digest``."""
+    raws = [tx.raw for tx in txs]
+    sections = [certificate.raw for certificate in certificates]
+    raw = pack((BLOCK_VERSION, header.raw, signature, raws, sections, ()))
+    return Block(header, signature, signer, tuple(txs), tuple(certificates), (), raw)
+
+
+def header_of(raw: bytes) -> Header:
+    """The header of a block that we stored: its body is not looked at.
+
+    Raises ``Invalid`` when the bytes before the body are not those of a block.
+    """
+    size = int.from_bytes(raw[3:5], "big")  # after 0x96, version, 0xc5: an array, a bin of 16 bits
+    if raw[2:3] != b"\xc5" or size > HEADER_BYTES_MAX:
+        raise Invalid("record", "no header where the stored block begins")
+    return decode_header(raw[5 : 5 + size])
+
+
+def _unpack_block(raw: bytes) -> list[Any]:
+    """The parts of the record without its version: header, signature, txs, certificates, frontier.
+
+    No block holds more transactions than its bytes can, nor, yet, a frontier. How many bytes it
+    may have follows from its epoch, which is the chain's to say; here is what none may pass.
+    """
+    txs = Many(Bin(1, TX_BYTES_MAX), BLOCK_BYTES_MAX // TX_BYTES_MIN)
+    shape = (
+        BLOCK_VERSION, Bin(0, HEADER_BYTES_MAX), Bin(SIGNATURE_BYTES), txs,
+        Many(Bin(0, CERTIFICATE_BYTES_MAX), CERTIFICATES_MAX), Many(_HASH, 0),
+    )  # fmt: skip
+    return unpack(raw, shape, BLOCK_BYTES_MAX)[1:]
+
+
+def constant_fields(genesis: Genesis) -> dict[str, Any]:
+    """The fields of a header that are the same in every block of a network."""
+    return {
+        "chain_id": genesis.chain_id,
+        "dag_root": DAG_ROOT_EMPTY,
+        "dag_count": 0,
+        "dag_bytes": 0,
+    }
+
+
+def check_fields(header: Header, expected: dict[str, Any]) -> None:
+    """Raise ``Invalid("block_form")`` naming the first field that differs from ``expected``."""
+    for name, value in expected.items():
+        if getattr(header, name) != value:
+            raise Invalid("block_form", name)
+
+
+def _signer(header: Header, signature: bytes) -> bytes:
+    try:
+        return recover(header.proposal_digest, signature)
+    except Invalid as refused:
+        raise Invalid("block_signature", str(refused)) from None
+
+
+class _Nothing:
+    """The disk before genesis, as a ``Reader``."""
+
+    def get(self, key: bytes, /) -> bytes | None:
+        return None
+
+    def scan(
+        self, prefix: bytes, start: bytes = b"", reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        return iter(())
+
+
+def genesis_members(genesis: Genesis) -> Members:
+    """Sets 0 and 1: the first ``delegates_active`` of genesis.json."""
+    active = genesis.delegates[: genesis.delegates_active]
+    return Members.of((one.address, one.public_key) for one in active)
+
+
+def genesis_block(genesis: Genesis) -> tuple[Block, Puts]:
+    """The first block and the state records of its accounts; its hash names the network.
+
+    Its ``seed_reveal`` is the digest of genesis.json, so that two networks which differ in any
+    parameter differ in their first hash (ADR 11).
+    """
+    journal = Journal(_Nothing())
+    for address, amount in sorted(genesis.balances.items()):
+        journal.add_balance(address, amount)
+    members = genesis_members(genesis)
+    idpos.genesis_state(journal, genesis)
+    state_root, state = journal.commit()
+    header = Header(
+        **constant_fields(genesis),
+        parent=HASH_ZERO,
+        height=0,
+        slot=0,
+        epoch=0,
+        timestamp_ms=slot_start_ms(genesis, 0),
+        proposer=ADDRESS_ZERO,
+        state_root=state_root,
+        tx_root=ordered_root([]),
+        receipt_root=ordered_root([]),
+        logs_bloom=bytes(BLOOM_BYTES),
+        gas_limit=genesis.gas_limit,
+        gas_used=0,
+        base_fee=genesis.base_fee_initial,
+        justify=(HASH_ZERO, 0, 0),
+        final=(HASH_ZERO, 0),
+        cert_root=cert_root([]),
+        next_set_hash=members.digest(0),
+        seed_reveal=keccak256(genesis.encode()),
+        seed_commitment=HASH_ZERO,
+        dag_acc=HASH_ZERO,
+    )
+    return seal(header, (), b""), state
+
+
+def ordered_root(values: Sequence[bytes]) -> bytes:
+    """Root of the Merkle Patricia trie rlp(index) -> value, as of transactions and receipts."""
+    return trie_root([(rlp_encode(index), value) for index, value in enumerate(values)])

@@ -1,0 +1,175 @@
+"""The canonical chain and the states in reach: what is asked of a chain, whoever judges blocks.
+
+``Chain`` (``chain.py``) moves what stands here; nothing in this file decides.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from dipnet.consensus.chain import records
+from dipnet.consensus.chain.overlays import Link, Recent, Spine, undone
+from dipnet.consensus.chain.records import height_key
+from dipnet.consensus.chain.stored import StoredBlocks
+from dipnet.consensus.finality import borders
+from dipnet.consensus.finality.header import Header
+from dipnet.ledger.genesis import Genesis
+from dipnet.ledger.state import KEY_ACCOUNT, NO_ACCOUNT, Account, Layer
+from dipnet.primitives.codec import Puts, Reader
+from dipnet.primitives.errors import Corrupt
+
+HASH_BYTES: Final = 32
+VIEWS_MAX: Final = 4
+
+
+class Canonical(StoredBlocks):
+    """Heights, heads and states over what is stored."""
+
+    def __init__(self, genesis: Genesis, reader: Reader, head: bytes, base: bytes) -> None:
+        """Load the blocks from ``base`` to ``head``; ``Corrupt`` when they are not whole."""
+        super().__init__(genesis, reader)
+        self._sides: Recent[Puts] = Recent(VIEWS_MAX)  # branch tip -> deltas since its fork
+        self._olds: Recent[Puts] = Recent(VIEWS_MAX)  # canonical block below the base -> undone
+        self._spine = self._load(head, base)
+        self._floor = self._lowest()
+
+    def _load(self, head: bytes, base: bytes) -> Spine:
+        """The spine, from stored deltas; every block is checked to follow its parent."""
+        bottom = self.link(base)
+        links: list[Link] = []
+        expected = head
+        while expected != base:
+            link = self.link(expected)
+            header = link.header
+            if header.height <= bottom.header.height:
+                raise Corrupt(f"the head does not descend from the base: {records.REMEDY}")
+            links.append(link)
+            expected = header.parent
+        for link in (bottom, *links):
+            if self._reader.get(height_key(link.header.height)) != link.header.hash:
+                raise Corrupt(f"block {link.header.height} is not indexed: {records.REMEDY}")
+        return Spine(self._reader, bottom, links[::-1])
+
+    def _lowest(self) -> Header:
+        """The lowest canonical block that has a delta: older ones were pruned.
+
+        No branch forks below it, even when a reorg takes the base down again.
+        """
+        for key, _ in self._reader.scan(records.KEY_DELTA):
+            if self._canonical(key[-HASH_BYTES:]):
+                return self.need(key[-HASH_BYTES:])
+        raise Corrupt(f"the deltas are missing: {records.REMEDY}")
+
+    # --- reads
+
+    @property
+    def genesis(self) -> Genesis:
+        """The parameters that the network began with."""
+        return self._genesis
+
+    @property
+    def head(self) -> Header:
+        """Header of the best block."""
+        return self._spine.head.header
+
+    @property
+    def head_state(self) -> Reader:
+        """State after the head."""
+        return self._spine.view(self.head.height)
+
+    @property
+    def base(self) -> Header:
+        """Header of the block whose state is on disk."""
+        return self._spine.base.header
+
+    def hash_at(self, height: int) -> bytes | None:
+        """Hash of the canonical block at ``height``."""
+        if height > self.head.height or height < 0:
+            return None
+        if height >= self.base.height:
+            return self._spine.at(height).header.hash
+        return self._reader.get(height_key(height))
+
+    def state(self, block_hash: bytes) -> Reader | None:
+        """State after a block; None when we do not have it or it is out of reach."""
+        header = self.header(block_hash)
+        if header is None or not self._in_reach(header):
+            return None
+        return self._view(header)
+
+    def account(self, address: bytes) -> Account:
+        """The account at the head."""
+        raw = self.head_state.get(KEY_ACCOUNT + address)
+        return NO_ACCOUNT if raw is None else Account.decode(raw)
+
+    def borders(self, first: int, every: bool = False) -> Iterator[tuple[int, bytes]]:
+        """Epoch that it opens and record of each final border from that of epoch ``first`` on.
+
+        Only those that a light client needs (``borders.py``), unless ``every``.
+        """
+        choose = borders.every_border if every else borders.hop_borders
+        return choose(self._reader, first)
+
+    def border_proof(self, opens: int) -> bytes | None:
+        """The record of the final border that opens an epoch, None where there is none."""
+        return borders.border_at(self._reader, opens)
+
+    # --- where a block stands
+
+    def _need_at(self, height: int) -> bytes:
+        block_hash = self.hash_at(height)
+        if block_hash is None:
+            raise Corrupt(f"block {height} is not indexed: {records.REMEDY}")
+        return block_hash
+
+    def _canonical_with(self, puts: Puts, height: int) -> bytes | None:
+        """The canonical hash at ``height`` once ``puts`` are written; None above the head."""
+        key = height_key(height)
+        return puts[key] if key in puts else self.hash_at(height)
+
+    def _canonical(self, block_hash: bytes) -> bool:
+        return self.hash_at(self.need(block_hash).height) == block_hash
+
+    def _in_reach(self, header: Header) -> bool:
+        """Whether the newest canonical ancestor of ``header``, or itself, is in the undo window.
+
+        A branch that forks below it loses its blocks by their slots, the lower ones first.
+        """
+        while self.hash_at(header.height) != header.hash:
+            parent = self.header(header.parent)
+            if parent is None:
+                return False
+            header = parent
+        return header.height >= self._floor.height
+
+    # --- states
+
+    def _view(self, header: Header) -> Reader:
+        """State after a block whose fork is in the undo window."""
+        branch: list[bytes] = []
+        while self.hash_at(header.height) != header.hash:
+            branch.append(header.hash)
+            header = self.need(header.parent)
+        view = self._canonical_view(header)
+        if not branch:
+            return view
+        side: Puts = {}
+        missing: list[bytes] = []
+        for block_hash in branch:
+            known = self._sides.get(block_hash)
+            if known is not None:
+                side = dict(known)
+                break
+            missing.append(block_hash)
+        for block_hash in reversed(missing):
+            side |= self.link(block_hash).delta.puts
+        self._sides.put(branch[0], side)
+        return Layer(view, side)
+
+    def _canonical_view(self, header: Header) -> Reader:
+        if header.height >= self.base.height:
+            return self._spine.view(header.height)
+        puts = self._olds.get(header.hash)
+        if puts is None:
+            puts = undone(self._reader, self.base, header.height, self.need)
+            self._olds.put(header.hash, puts)
+        return Layer(self._reader, puts)

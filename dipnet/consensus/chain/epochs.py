@@ -1,0 +1,169 @@
+"""Epochs: what a border block decides for the blocks above it.
+
+Epochs are counted along a chain. The *border* of epoch e is the first block from the end of e - 1
+on whose own header knows the border before to be final; genesis is the border of epoch 0. The
+children of a border are of its epoch. What is in an ``Epoch`` follows from its border alone, so it
+is made once, kept for ever, and found by the border's hash.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+from dipnet.consensus.chain import schedule
+from dipnet.consensus.chain.overlays import Recent
+from dipnet.consensus.chain.records import read
+from dipnet.consensus.finality.finality import Border, end_slot, is_border
+from dipnet.consensus.finality.header import Header
+from dipnet.consensus.finality.members import MEMBERS_MAX, Members
+from dipnet.ledger.genesis import Genesis
+from dipnet.primitives.codec import BIG, TEXT, UINT, Bin, Many, Reader, big, from_big, pack
+
+KEY_EPOCH = b"e"
+"""+ number (8), border hash -> the epoch."""
+
+EPOCHS_KEPT: Final = 16
+_VERSION: Final = 1
+_NAME_BYTES_MAX: Final = 64
+_CHANGES_MAX: Final = 64
+_BORDER: Final = (UINT, Bin(32), UINT)
+_PAIRS: Final = Many((Bin(20), Bin(33)), MEMBERS_MAX)
+_EPOCH: Final = (
+    _VERSION, UINT, _BORDER, _BORDER, Bin(32), Bin(32), _PAIRS, _PAIRS,
+    Many((TEXT(_NAME_BYTES_MAX), BIG), _CHANGES_MAX),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch on one chain. ``parameters`` are those in force for its blocks.
+
+    ``before`` is the border of the epoch before, its own for epoch 0. ``next_members`` and
+    ``next_seed`` are of the epoch after, so that everybody knows it a whole epoch ahead.
+    """
+
+    number: int
+    border: Border
+    before: Border
+    seed: bytes
+    next_seed: bytes
+    members: Members
+    next_members: Members
+    parameters: Genesis
+
+    @cached_property
+    def order(self) -> tuple[bytes, ...]:
+        """The delegates in the order in which they lead."""
+        return schedule.shuffle(self.members.addresses, self.seed)
+
+    @property
+    def end_slot(self) -> int:
+        """The first slot whose block may end the epoch."""
+        return end_slot(self.border.slot, self.parameters.epoch_slots)
+
+    @property
+    def key(self) -> bytes:
+        """Where it is kept."""
+        return key_of(self.number) + self.border.block_id
+
+    def ends_with(self, slot: int, final_slot: int) -> bool:
+        """Whether a block of this epoch with these fields of its header is the next border."""
+        return is_border(self.border, self.end_slot, slot, final_slot)
+
+    def members_of(self, epoch: int) -> Members:
+        """The set of this epoch or of the next."""
+        return self.members if epoch == self.number else self.next_members
+
+    def encode(self, genesis: Genesis) -> bytes:
+        """Its record; of the parameters it keeps what differs from ``genesis``."""
+        return pack((
+            _VERSION, self.number, _fields(self.border), _fields(self.before), self.seed,
+            self.next_seed, self.members.pairs, self.next_members.pairs,
+            [(name.encode(), big(value)) for name, value in _changes(genesis, self.parameters)],
+        ))  # fmt: skip
+
+
+def key_of(number: int) -> bytes:
+    """What the keys of all epochs of a number begin with."""
+    return KEY_EPOCH + number.to_bytes(8, "big")
+
+
+def _fields(border: Border) -> tuple[int, bytes, int]:
+    return border.epoch, border.block_id, border.slot
+
+
+def _changes(genesis: Genesis, parameters: Genesis) -> list[tuple[str, int]]:
+    """Every parameter that a vote has changed: whole numbers all."""
+    fields = [(name, getattr(parameters, name)) for name in sorted(type(genesis).model_fields)]
+    return [(name, value) for name, value in fields if value != getattr(genesis, name)]
+
+
+def decode(raw: bytes | None, genesis: Genesis) -> Epoch:
+    """The epoch in a record of ours; ``Corrupt`` where it is none."""
+    number, border, before, seed, next_seed, members, next_members, changes = read(
+        raw, _EPOCH, "the record of an epoch"
+    )
+    update: dict[str, Any] = {name.decode(): from_big(value) for name, value in changes}
+    return Epoch(
+        number, Border(*border), Border(*before), seed, next_seed, _members(members),
+        _members(next_members), genesis.model_copy(update=update),
+    )  # fmt: skip
+
+
+def _members(pairs: list[list[bytes]]) -> Members:
+    return Members(tuple((address, key) for address, key in pairs))
+
+
+def first(genesis: Genesis, header: Header, members: Members) -> Epoch:
+    """Epoch 0, which genesis opens; ``members`` are Sets 0 and 1."""
+    border = Border(0, header.hash, header.slot)
+    seed, next_seed = (schedule.seed(header.hash, number) for number in (0, 1))
+    return Epoch(0, border, border, seed, next_seed, members, members, genesis)
+
+
+def following(
+    epoch: Epoch, header: Header, mix: bytes, elected: Members, parameters: Genesis
+) -> Epoch:
+    """The epoch after ``epoch``, which ``header`` opens.
+
+    ``mix`` is that of the secrets up to this border, ``elected`` the set that its state elects;
+    both are for the epoch after the new one. Nothing that the border's proposer may choose is in
+    the mix: not which certificates he carries, nor what they make final (ADR 85).
+    """
+    return Epoch(
+        epoch.number + 1,
+        Border(epoch.number + 1, header.hash, header.slot),
+        epoch.border,
+        epoch.next_seed,
+        schedule.seed(mix, epoch.number + 2),
+        epoch.next_members,
+        elected,
+        schedule.rebased(epoch.parameters, parameters, header.slot),
+    )
+
+
+class Epochs:
+    """All epochs that are kept, of every branch, by number and border."""
+
+    def __init__(self, genesis: Genesis, reader: Reader) -> None:
+        self._genesis = genesis
+        self._reader = reader
+        self._known: Recent[Epoch] = Recent(EPOCHS_KEPT)
+
+    def get(self, number: int, border: bytes) -> Epoch:
+        """The epoch that the block ``border`` opened; ``Corrupt`` when it is not here."""
+        key = key_of(number) + border
+        epoch = self._known.get(key)
+        if epoch is None:
+            epoch = decode(self._reader.get(key), self._genesis)
+            self.remember(epoch)
+        return epoch
+
+    def numbered(self, number: int) -> list[Epoch]:
+        """The epochs of all branches that have this number."""
+        keys = [key for key, _ in self._reader.scan(key_of(number))]
+        return [self.get(number, key[-32:]) for key in keys]
+
+    def remember(self, epoch: Epoch) -> None:
+        """Cache an epoch that is here or being written."""
+        self._known.put(epoch.key, epoch)

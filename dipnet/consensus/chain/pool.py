@@ -1,0 +1,393 @@
+"""Transactions that wait for a block: bounded, by account in nonce order, best price first.
+
+Each account has *pending* transactions, whose nonces follow one another from the account's state
+nonce, and *queued* ones behind a gap. Only pending ones are picked. Every number is bounded, every
+choice is a function of what was added in which order, an addition costs O(log n).
+
+What a transaction is worth is its effective tip (EIP-1559). It cannot be taken before those in
+front of it, so for eviction it is worth the least of the tips from the head of its account to
+itself: its *floor*. A full pool drops the oldest queued transaction, and when there is none the
+cheapest at the end of an account, the newest among equals; never one from the middle.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush, heapreplace
+from typing import Final, TypeAlias
+
+from dipnet.ledger.genesis import Genesis
+from dipnet.ledger.tx import Tx
+from dipnet.primitives.crypto import ADDRESS_ZERO
+from dipnet.primitives.errors import Invalid
+from dipnet.vm.transaction import Env, check
+
+POOL_BYTES_MAX: Final = 128 * 2**20
+QUEUED_TXS_MAX: Final = 8_192
+QUEUED_ACCOUNT_TXS_MAX: Final = 1_024
+
+
+def cost(tx: Tx) -> int:
+    """The most (wei) that ``tx`` can take from its sender."""
+    return tx.gas * tx.max_fee + tx.value
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A transaction in the pool; the floors are minima over its account up to and with it."""
+
+    tx: Tx
+    arrival: int
+    tip_floor: int
+    fee_floor: int
+
+
+@dataclass(slots=True)
+class _Account:
+    """What one sender has here: nonces in [nonce, ready) are pending, those above are queued."""
+
+    nonce: int
+    ready: int
+    cost: int = 0
+    waiting: dict[int, _Waiting] = field(default_factory=dict)
+
+    def queued(self) -> int:
+        return len(self.waiting) - (self.ready - self.nonce)
+
+    def floor(self, nonce: int) -> None:
+        """Set the floors of the pending transaction ``nonce`` from the one before it."""
+        own = self.waiting[nonce]
+        own.tip_floor, own.fee_floor = own.tx.max_priority_fee, own.tx.max_fee
+        if nonce > self.nonce:
+            before = self.waiting[nonce - 1]
+            own.tip_floor = min(own.tip_floor, before.tip_floor)
+            own.fee_floor = min(own.fee_floor, before.fee_floor)
+
+
+_End: TypeAlias = tuple[int, int, bytes, int]
+"""Worth, -arrival, address and nonce of the last pending transaction of an account."""
+
+
+def _worth(account: _Account, nonce: int, base_fee: int) -> int:
+    waiting = account.waiting[nonce]
+    return min(waiting.tip_floor, waiting.fee_floor - base_fee)
+
+
+class Picks:
+    """The pending transactions, best effective tip first, then first come; by account in order.
+
+    A producer looks with ``peek``, then either ``take``s it, which brings the account's next
+    forward, or ``skip``s the account. The pool must not change meanwhile.
+    """
+
+    def __init__(self, accounts: Iterable[_Account], base_fee: int) -> None:
+        self._base_fee = base_fee
+        self._heap = []
+        for index, account in enumerate(accounts):
+            if account.ready > account.nonce:
+                first = account.waiting[account.nonce]
+                tip = first.tx.effective_tip(base_fee)
+                if tip >= 0:
+                    self._heap.append((-tip, first.arrival, index, account.nonce, account))
+        heapify(self._heap)
+
+    def peek(self) -> Tx | None:
+        """The best one, or None when all have been taken or skipped."""
+        if not self._heap:
+            return None
+        *_, nonce, account = self._heap[0]
+        return account.waiting[nonce].tx
+
+    def take(self) -> None:
+        """Go on; the next of the same account may be picked."""
+        _, _, index, nonce, account = self._heap[0]
+        nonce += 1
+        if nonce < account.ready:
+            following = account.waiting[nonce]
+            tip = following.tx.effective_tip(self._base_fee)
+            if tip >= 0:
+                heapreplace(self._heap, (-tip, following.arrival, index, nonce, account))
+                return
+        heappop(self._heap)
+
+    def skip(self) -> None:
+        """Go on without this account."""
+        heappop(self._heap)
+
+
+class Pool:
+    """The pool of one node. State is told to it: nonces and balances are arguments."""
+
+    def __init__(self, genesis: Genesis) -> None:
+        self._genesis = genesis
+        # Waiting for a lower base fee is allowed: the pool checks against none.
+        nobody = ADDRESS_ZERO
+        self._env = Env(genesis.chain_id, 0, 0, nobody, 0, genesis.gas_limit, 0, nobody)
+        self._txs: dict[bytes, Tx] = {}
+        self._accounts: dict[bytes, _Account] = {}
+        self._queued: OrderedDict[bytes, Tx] = OrderedDict()  # by time of arrival there
+        self._arrivals = 0
+        self._bytes = 0
+        # Ends of accounts by worth, cheapest first; made when the pool is full, else empty.
+        self._ends: list[_End] = []
+        self._ranked_at = -1  # the base fee that _ends is sorted for, -1 when it is not made
+
+    def __len__(self) -> int:
+        return len(self._txs)
+
+    def __contains__(self, tx_hash: bytes) -> bool:
+        return tx_hash in self._txs
+
+    def get(self, tx_hash: bytes) -> Tx | None:
+        """The waiting transaction of this hash."""
+        return self._txs.get(tx_hash)
+
+    def counts(self) -> tuple[int, int]:
+        """How many are pending and how many queued."""
+        return len(self._txs) - len(self._queued), len(self._queued)
+
+    def pending_nonce(self, address: bytes, state_nonce: int) -> int:
+        """The nonce after the account's last pending transaction, else ``state_nonce``."""
+        account = self._accounts.get(address)
+        return max(account.ready, state_nonce) if account else state_nonce
+
+    def picks(self, base_fee: int) -> Picks:
+        """What a block of ``base_fee`` can be made of."""
+        return Picks(self._accounts.values(), base_fee)
+
+    def add(self, tx: Tx, nonce: int, balance: int, base_fee: int) -> None:
+        """Take ``tx``, whose sender has ``nonce`` and ``balance`` (wei) in the head's state.
+
+        ``base_fee`` is the next block's. Raises ``Invalid`` with go-ethereum's texts.
+        """
+        if tx.hash in self._txs:
+            raise Invalid("known")
+        if tx.max_fee < self._genesis.base_fee_floor:
+            raise Invalid("underpriced", f"gas fee cap {tx.max_fee} is below any base fee")
+        check(tx, self._env, max(nonce, tx.nonce) if tx.nonce >= nonce else nonce, balance)
+        account = self._accounts.get(tx.sender) or _Account(nonce, nonce)
+        if account.nonce != nonce:
+            self._settle(tx.sender, account, nonce)
+        old = account.waiting.get(tx.nonce)
+        if old is not None:
+            self._check_replacement(old.tx, tx)
+        spent = account.cost - (cost(old.tx) if old else 0)
+        if spent + cost(tx) > balance:
+            detail = f"balance {balance}, queued cost {spent}, tx cost {cost(tx)}"
+            raise Invalid("funds", f"{detail}, overshot {spent + cost(tx) - balance}")
+        if old is None:
+            self._check_account_room(account, tx)
+        self._make_room(account, tx, old, base_fee)
+        self._accounts[tx.sender] = account
+        self._insert(account, tx, old)
+
+    def drop(self, tx_hash: bytes) -> None:
+        """Forget a transaction that proved invalid; those behind it become queued."""
+        tx = self._txs.get(tx_hash)
+        if tx is not None:
+            account = self._accounts[tx.sender]
+            self._remove(account, tx.nonce)
+            self._trim_queued()
+
+    def on_head(
+        self,
+        nonce_of: Callable[[bytes], int],
+        balance_of: Callable[[bytes], int],
+        base_fee: int,
+        included: Sequence[Tx],
+        reverted: Sequence[Tx] = (),
+    ) -> None:
+        """Follow the chain to a new head, whose state the two functions read.
+
+        ``included`` are the transactions of the blocks that came onto the chain, ``reverted``
+        those of blocks that left it; the latter come back if they are still good.
+        ``base_fee`` is that of the block after the head.
+        """
+        self._ranked_at, self._ends = -1, []
+        touched = dict.fromkeys([tx.sender for tx in (*included, *reverted)])
+        for address in touched:
+            if address in self._accounts:
+                self._settle(address, self._accounts[address], nonce_of(address))
+        for tx in reverted:
+            # One that no longer pays, or is in the new chain, stays out: nobody waits for a reply.
+            try:
+                self.add(tx, nonce_of(tx.sender), balance_of(tx.sender), base_fee)
+            except Invalid:
+                continue
+        for address in touched:
+            if address in self._accounts:
+                self._trim_funds(self._accounts[address], balance_of(address))
+        self._trim_queued()
+
+    # --- checks
+
+    def _check_replacement(self, old: Tx, new: Tx) -> None:
+        """Both fees must rise, by ``pool_replacement_percent`` at least."""
+        rise = 100 + self._genesis.pool_replacement_percent
+        for before, after in (
+            (old.max_fee, new.max_fee),
+            (old.max_priority_fee, new.max_priority_fee),
+        ):
+            if after <= before or after * 100 < before * rise:
+                raise Invalid("replacement")
+
+    def _check_account_room(self, account: _Account, tx: Tx) -> None:
+        if len(account.waiting) >= self._genesis.pool_account_txs_max:
+            raise Invalid("account_full", f"{len(account.waiting)} transactions wait")
+        if tx.nonce > account.ready and account.queued() >= QUEUED_ACCOUNT_TXS_MAX:
+            raise Invalid("account_full", f"nonce {account.ready} is missing")
+
+    def _make_room(self, account: _Account, tx: Tx, old: _Waiting | None, base_fee: int) -> None:
+        """Evict what must go for ``tx``; ``Invalid`` when that is not less worth, and none goes."""
+        excess = len(self._txs) + (old is None) - self._genesis.pool_txs_max
+        bytes_excess = self._bytes + len(tx.raw) - POOL_BYTES_MAX
+        bytes_excess -= len(old.tx.raw) if old else 0
+        if old is None and tx.nonce > account.ready and len(self._queued) >= QUEUED_TXS_MAX:
+            excess = max(excess, 1)
+        victims: list[Tx] = []
+        queued = iter(self._queued.values())
+        while excess > 0 or bytes_excess > 0:
+            victim = next((one for one in queued if one.sender != tx.sender), None)
+            if victim is None:
+                break
+            victims.append(victim)
+            excess -= 1
+            bytes_excess -= len(victim.raw)
+        if excess > 0 or bytes_excess > 0:
+            if old is not None or tx.nonce > account.ready:
+                raise Invalid("pool_full")  # a queued one drives out no pending one
+            victims += self._cheaper_ends(account, tx, base_fee, excess, bytes_excess)
+        for victim in victims:
+            self._remove(self._accounts[victim.sender], victim.nonce)
+
+    # --- eviction
+
+    def _rank(self, base_fee: int) -> None:
+        """Sort the ends of all accounts for ``base_fee``: O(n), once per head of a full pool."""
+        for account in self._accounts.values():
+            for nonce in range(account.nonce, account.ready):
+                account.floor(nonce)
+        self._ranked_at, self._ends = base_fee, []
+        for address, account in self._accounts.items():
+            if account.ready > account.nonce:
+                end = account.ready - 1
+                arrival = account.waiting[end].arrival
+                self._ends.append((_worth(account, end, base_fee), -arrival, address, end))
+        heapify(self._ends)
+
+    def _cheaper_ends(
+        self, account: _Account, tx: Tx, base_fee: int, excess: int, bytes_excess: int
+    ) -> list[Tx]:
+        """The pending transactions to evict for ``tx``, all cheaper than it."""
+        if self._ranked_at != base_fee or len(self._ends) > 2 * len(self._txs) + 64:
+            self._rank(base_fee)
+        worth = tx.effective_tip(base_fee)
+        if tx.nonce > account.nonce:
+            worth = min(worth, _worth(account, tx.nonce - 1, base_fee))
+        victims: list[Tx] = []
+        popped: list[_End] = []
+        planned: dict[bytes, int] = {}  # the end of an account once the victims are gone
+        while excess > 0 or bytes_excess > 0:
+            if not self._ends or self._ends[0][0] >= worth:
+                for end in popped:
+                    heappush(self._ends, end)
+                raise Invalid("underpriced", "the pool is full of better ones")
+            end = heappop(self._ends)
+            _, arrival, address, nonce = end
+            owner = self._accounts.get(address)
+            if owner is None or nonce != planned.get(address, owner.ready - 1):
+                continue
+            waiting = owner.waiting.get(nonce)
+            if waiting is None or waiting.arrival != -arrival:
+                continue
+            popped.append(end)
+            victims.append(waiting.tx)
+            excess -= 1
+            bytes_excess -= len(waiting.tx.raw)
+            planned[address] = nonce - 1
+            self._push_end(owner, address, nonce - 1)
+        return victims
+
+    def _push_end(self, account: _Account, address: bytes, nonce: int) -> None:
+        """Rank ``nonce`` as the end of its account; entries that this makes stale stay."""
+        if self._ranked_at >= 0 and nonce >= account.nonce:
+            arrival = account.waiting[nonce].arrival
+            worth = _worth(account, nonce, self._ranked_at)
+            heappush(self._ends, (worth, -arrival, address, nonce))
+
+    def _trim_funds(self, account: _Account, balance: int) -> None:
+        """Drop from the last nonce down what the balance no longer pays for."""
+        if account.cost > balance:
+            for nonce in sorted(account.waiting, reverse=True):
+                if account.cost > balance:
+                    self._remove(account, nonce)
+
+    def _trim_queued(self) -> None:
+        """Drop the oldest queued ones past the limit, which a demotion may have passed."""
+        while len(self._queued) > QUEUED_TXS_MAX:
+            tx = next(iter(self._queued.values()))
+            self._remove(self._accounts[tx.sender], tx.nonce)
+
+    # --- one account
+
+    def _insert(self, account: _Account, tx: Tx, old: _Waiting | None) -> None:
+        if old is not None:
+            self._forget(account, old.tx)
+        self._txs[tx.hash] = tx
+        self._bytes += len(tx.raw)
+        account.cost += cost(tx)
+        account.waiting[tx.nonce] = _Waiting(tx, self._arrivals, 0, 0)
+        self._arrivals += 1
+        if tx.nonce > account.ready:
+            self._queued[tx.hash] = tx
+        elif tx.nonce == account.ready:
+            self._promote(account, tx.sender)
+        else:
+            account.floor(tx.nonce)  # those behind it keep their floors: lower, until ranked
+            self._push_end(account, tx.sender, account.ready - 1)
+
+    def _forget(self, account: _Account, tx: Tx) -> None:
+        """Take ``tx`` out of all but the order of its account."""
+        del self._txs[tx.hash]
+        del account.waiting[tx.nonce]
+        self._queued.pop(tx.hash, None)
+        self._bytes -= len(tx.raw)
+        account.cost -= cost(tx)
+
+    def _promote(self, account: _Account, address: bytes) -> None:
+        """Make pending what no gap holds back any more."""
+        while account.ready in account.waiting:
+            self._queued.pop(account.waiting[account.ready].tx.hash, None)
+            account.floor(account.ready)
+            account.ready += 1
+        self._push_end(account, address, account.ready - 1)
+
+    def _demote(self, account: _Account, nonce: int) -> None:
+        """Queue the pending ones from ``nonce`` on."""
+        for behind in range(nonce, account.ready):
+            if behind in account.waiting:
+                tx = account.waiting[behind].tx
+                self._queued[tx.hash] = tx
+        account.ready = nonce
+
+    def _remove(self, account: _Account, nonce: int) -> None:
+        """Take one transaction out; those behind it become queued."""
+        tx = account.waiting[nonce].tx
+        self._forget(account, tx)
+        if nonce < account.ready:
+            self._demote(account, nonce)
+            self._push_end(account, tx.sender, nonce - 1)
+        if not account.waiting:
+            del self._accounts[tx.sender]
+
+    def _settle(self, address: bytes, account: _Account, nonce: int) -> None:
+        """Follow the account's state nonce, up after a block, down after a reorg."""
+        if nonce < account.nonce:
+            self._demote(account, account.nonce)
+            account.ready = nonce
+        for stale in [one for one in account.waiting if one < nonce]:
+            self._forget(account, account.waiting[stale].tx)
+        account.nonce, account.ready = nonce, max(account.ready, nonce)
+        self._promote(account, address)
+        if not account.waiting:
+            self._accounts.pop(address, None)

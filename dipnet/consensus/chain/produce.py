@@ -1,0 +1,157 @@
+"""Making a block: what to put in, and the header that commits to it.
+
+The result is unsigned. The caller has ``draft.header.proposal`` signed (the signer keeps the slot
+first), seals the block and gives it to ``Chain.on_block`` like any other.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from dipnet.consensus.chain import reports, rules, schedule
+from dipnet.consensus.chain.block import (
+    TX_GAS_MIN,
+    Block,
+    cert_root,
+    constant_fields,
+    ordered_root,
+    seal,
+)
+from dipnet.consensus.chain.chain import Chain
+from dipnet.consensus.chain.execute import Execution
+from dipnet.consensus.chain.pool import Pool
+from dipnet.consensus.finality.header import HEADER_BYTES_MAX, Header
+from dipnet.consensus.finality.tally import Offence
+from dipnet.consensus.finality.votes import Certificate, Voter
+from dipnet.consensus.staking.evidence import REPORTER
+from dipnet.ledger.tx import Tx
+from dipnet.primitives.crypto import address
+from dipnet.primitives.errors import Invalid
+
+log = logging.getLogger("dipnet.produce")
+
+PROPOSAL_TXS_MAX: Final = 5_000
+"""What one proposal tries at most, so that it is ready within its slot; not a rule of blocks."""
+
+BIN_HEAD_BYTES_MAX: Final = 5
+"""msgpack: what stands before the bytes of a bin, at most."""
+
+BODY_BYTES_MIN: Final = HEADER_BYTES_MAX + 128
+"""What a block takes without transactions, at most: header, signature, heads of its parts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An unsigned block, and the transactions that proved invalid with the reason."""
+
+    header: Header
+    txs: tuple[Tx, ...]
+    section: tuple[Certificate, ...]
+    refused: tuple[tuple[bytes, Invalid], ...]
+
+    def sealed(self, signature: bytes, public_key: bytes) -> Block:
+        """The block."""
+        return seal(self.header, self.txs, signature, address(public_key), self.section)
+
+
+def proposer(chain: Chain, slot: int, voter: Voter) -> bytes | None:
+    """The delegate's address if the block of ``slot`` on the head is his to make, else None."""
+    if slot <= chain.head.slot:
+        return None
+    place = chain.place(chain.head, slot, chain.section(chain.head))
+    leader = rules.leader(place.epoch, slot, place.links.final[1])
+    index = place.epoch.members.index_of_key(voter.public_key)
+    ours = index is not None and place.epoch.members.addresses[index] == leader
+    return leader if ours else None
+
+
+def build(
+    chain: Chain,
+    pool: Pool,
+    slot: int,
+    proposer: bytes,
+    seed_key: bytes,
+    offences: Sequence[Offence] = (),
+) -> Draft:
+    """A block of ``proposer`` (address) for ``slot`` on the head, from the pool's best.
+
+    Reports first what it can of ``offences``; those that are punished or too old are left out.
+    Takes by effective tip, then arrival, in nonce order of each account, until gas, bytes or
+    ``PROPOSAL_TXS_MAX`` are used up. A transaction that proves invalid is left out with its
+    account and reported: it never stops production (drop it from the pool). The slot must be
+    later than the head's.
+    """
+    section = chain.section(chain.head)
+    place = chain.place(chain.head, slot, section)
+    execution = chain.execution(place, proposer)
+    bytes_max = place.epoch.parameters.block_bytes_max
+    room = bytes_max - BODY_BYTES_MIN - sum(len(one.raw) for one in section)
+    reported = _reported(chain, execution, offences)
+    room -= sum(len(tx.raw) + BIN_HEAD_BYTES_MAX for tx in reported)
+    filled, refused = _filled(execution, pool, place.fields["base_fee"], room)
+    txs = (*reported, *filled)
+    committed, committed_slot = chain.committed(place.parent.header, proposer)
+    reveal = schedule.NO_SECRET
+    if committed != reveal:
+        reveal = schedule.seed_secret(seed_key, committed_slot)
+    commitment = schedule.commitment(schedule.seed_secret(seed_key, slot))
+    executed = execution.finish(place.missed, commitment, place.border)
+    header = Header(
+        **constant_fields(chain.genesis),
+        **place.fields,
+        **executed.fields,
+        proposer=proposer,
+        tx_root=ordered_root([tx.raw for tx in txs]),
+        cert_root=cert_root([one.raw for one in section]),
+        seed_reveal=reveal,
+        seed_commitment=commitment,
+    )
+    return Draft(header, txs, section, tuple(refused))
+
+
+def _reported(chain: Chain, execution: Execution, offences: Sequence[Offence]) -> list[Tx]:
+    """Run the reports of offences that are not punished yet; those that succeeded."""
+    txs: list[Tx] = []
+    nonce = chain.account(REPORTER).nonce
+    for offence in offences:
+        if len(txs) == reports.REPORTS_MAX:
+            break
+        gas = min(reports.REPORT_GAS, execution.gas_left)
+        tx = reports.transaction(offence, chain.genesis.chain_id, nonce + len(txs), gas)
+        try:
+            execution.add(tx)
+        except Invalid as refused:
+            if refused.code != "report":  # that: too old, or the key is no delegate's any more
+                who = offence.signer.hex()
+                log.warning("%s by the key of 0x%s is not reported: %s", offence.name, who, refused)
+            continue
+        txs.append(tx)
+    return txs
+
+
+def _filled(
+    execution: Execution, pool: Pool, base_fee: int, room: int
+) -> tuple[list[Tx], list[tuple[bytes, Invalid]]]:
+    """Run what fits into ``room`` bytes and the gas; what ran, and what proved invalid."""
+    txs: list[Tx] = []
+    refused: list[tuple[bytes, Invalid]] = []
+    picks = pool.picks(base_fee)
+    while (tx := picks.peek()) is not None and len(txs) + len(refused) < PROPOSAL_TXS_MAX:
+        size = len(tx.raw) + BIN_HEAD_BYTES_MAX
+        if tx.gas > execution.gas_left or size > room:
+            picks.skip()
+            if execution.gas_left < TX_GAS_MIN:
+                break
+            continue
+        try:
+            execution.add(tx)
+        except Invalid as reason:
+            if reason.code != "unfinal":  # it may wait until finality is back
+                refused.append((tx.hash, reason.with_traceback(None)))
+            picks.skip()
+            continue
+        txs.append(tx)
+        room -= size
+        picks.take()
+    return txs, refused

@@ -1,0 +1,83 @@
+"""The rules that tie a block to its chain, as functions of explicit arguments.
+
+Producer and validator share them, so that neither can forget a rule that the other has. The rules
+of finality themselves are in ``finality.py``.
+"""
+
+from typing import Any, Final
+
+from dipnet.consensus.chain import schedule
+from dipnet.consensus.chain.epochs import Epoch
+from dipnet.consensus.chain.fees import next_base_fee
+from dipnet.consensus.finality import finality
+from dipnet.consensus.finality.finality import Links
+from dipnet.consensus.finality.header import HASH_ZERO, Header
+from dipnet.ledger.genesis import RULES_KNOWN
+from dipnet.primitives.errors import Invalid
+
+CLOCK_SKEW_MS: Final = 500
+"""How far ahead of our clock the slot of a valid block may begin."""
+
+SLOT_BLOCKS_MAX: Final = 4
+"""Blocks of one slot by one proposer that are kept; the honest number is one.
+
+On branches with other seeds, or with another step of the back-off, a slot is somebody else's.
+"""
+
+MISSED_SLOTS_MAX: Final = 256
+"""Slots before a block that are looked at for leaders who missed theirs, the nearest ones."""
+
+
+def links_of(header: Header) -> Links:
+    """What a header says is certified. Genesis, which cannot name itself, is both."""
+    if header.height == 0:
+        return Links((header.hash, header.slot, header.epoch), (header.hash, header.slot))
+    return Links(header.justify, header.final)
+
+
+def leader(epoch: Epoch, slot: int, final_slot: int) -> bytes | None:
+    """Who may propose in ``slot`` above a final slot; None where the back-off leaves it empty."""
+    step = finality.backoff_step(slot - final_slot, epoch.parameters.backoff_slots)
+    index = finality.leader_index(slot, step, len(epoch.order))
+    return None if index is None else epoch.order[index]
+
+
+def missed(epoch: Epoch, parent: Header, slot: int) -> tuple[bytes, ...]:
+    """The leaders of the slots between a block and its child in ``slot``, which stayed empty."""
+    first = max(parent.slot + 1, slot - MISSED_SLOTS_MAX)
+    final_slot = links_of(parent).final[1]
+    leaders = [leader(epoch, at, final_slot) for at in range(first, slot)]
+    return tuple(one for one in leaders if one is not None)
+
+
+def system_only(epoch: Epoch, slot: int, final_slot: int) -> bool:
+    """Whether a block takes transactions to system contracts only: finality is far behind."""
+    return finality.system_only(slot - final_slot, epoch.parameters.backoff_slots)
+
+
+def chained_fields(parent: Header, epoch: Epoch, slot: int, links: Links) -> dict[str, Any]:
+    """The fields of a header that follow from its parent, its epoch, its slot and its links."""
+    border = epoch.ends_with(slot, links.final[1])
+    genesis, next_epoch = epoch.parameters, epoch.number + 1
+    return {
+        "parent": parent.hash,
+        "height": parent.height + 1,
+        "slot": slot,
+        "epoch": epoch.number,
+        "timestamp_ms": schedule.slot_start_ms(genesis, slot),
+        "gas_limit": genesis.gas_limit,
+        "base_fee": next_base_fee(genesis, parent.base_fee, parent.gas_used),
+        "justify": links.justify,
+        "final": links.final,
+        "next_set_hash": epoch.next_members.digest(next_epoch) if border else HASH_ZERO,
+        "dag_acc": parent.dag_acc,
+    }
+
+
+def check_known(epoch: Epoch) -> None:
+    """Raises ``Invalid("rules_unknown")`` where an epoch has rules that this program has not."""
+    if epoch.parameters.rules > RULES_KNOWN:
+        raise Invalid(
+            "rules_unknown",
+            f"epoch {epoch.number} has rules {epoch.parameters.rules}, here are {RULES_KNOWN}",
+        )

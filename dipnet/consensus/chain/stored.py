@@ -1,0 +1,136 @@
+"""Blocks as they lie on disk: reads through caches, of any block that we have.
+
+What is here depends on no head. Our own bytes are trusted once: a record that does not decode, or
+has another hash than its key, is ``Corrupt``.
+"""
+
+from typing import Final
+
+from dipnet.consensus.chain import records
+from dipnet.consensus.chain.block import Block, header_of, seal, stored_block
+from dipnet.consensus.chain.overlays import Link, Recent
+from dipnet.consensus.finality.header import Header
+from dipnet.ledger.genesis import Genesis
+from dipnet.primitives.codec import Reader
+from dipnet.primitives.errors import Corrupt, Invalid
+from dipnet.vm.receipt import Receipt
+
+HEADERS_MAX: Final = 1_024
+BLOCKS_MAX: Final = 16
+LINKS_MAX: Final = 16
+RECEIPTS_MAX: Final = 4  # blocks: whoever waits for one transaction of it asks for all, again
+
+
+class StoredBlocks:
+    """Headers, blocks, receipts and deltas by hash."""
+
+    def __init__(self, genesis: Genesis, reader: Reader) -> None:
+        self._genesis = genesis
+        self._reader = reader
+        self._headers: Recent[Header] = Recent(HEADERS_MAX)
+        self._blocks: Recent[Block] = Recent(BLOCKS_MAX)
+        self._links: Recent[Link] = Recent(LINKS_MAX)
+        self._receipts: Recent[tuple[Receipt, ...]] = Recent(RECEIPTS_MAX)
+
+    def header(self, block_hash: bytes) -> Header | None:
+        """The header of a block that we have, canonical or not."""
+        header = self._headers.get(block_hash)
+        if header is None:
+            raw = self.raw(block_hash)
+            if raw is None:
+                return None
+            try:
+                header = header_of(raw)
+            except Invalid as refused:
+                raise _damaged(block_hash, str(refused)) from None
+            if header.hash != block_hash:
+                raise _damaged(block_hash, "another hash")
+            self._headers.put(block_hash, header)
+        return header
+
+    def raw(self, block_hash: bytes) -> bytes | None:
+        """The bytes of a block that we have, as peers take them."""
+        return self._reader.get(records.KEY_BLOCK + block_hash)
+
+    def block(self, block_hash: bytes) -> Block | None:
+        """A block that we have, canonical or not."""
+        block = self._blocks.get(block_hash)
+        if block is None:
+            raw = self.raw(block_hash)
+            if raw is None:
+                return None
+            header = self.need(block_hash)
+            if header.height == 0:
+                return seal(header, (), b"")  # nobody signs genesis
+            try:
+                block = stored_block(raw, self._genesis, self._senders(block_hash))
+            except Invalid as refused:
+                raise _damaged(block_hash, str(refused)) from None
+            self._blocks.put(block_hash, block)
+        return block
+
+    def receipts(self, block_hash: bytes) -> tuple[Receipt, ...] | None:
+        """The receipts of a block that we have."""
+        receipts = self._receipts.get(block_hash)
+        if receipts is None:
+            raw = self._reader.get(records.KEY_RECEIPTS + block_hash)
+            if raw is None:
+                return None
+            receipts = records.unpack_receipts(raw, _receipts_of(block_hash))
+            self._receipts.put(block_hash, receipts)
+        return receipts
+
+    def _senders(self, block_hash: bytes) -> list[bytes]:
+        raw = self._reader.get(records.KEY_RECEIPTS + block_hash)
+        return records.unpack_senders(raw, _receipts_of(block_hash))
+
+    def transaction(self, tx_hash: bytes) -> tuple[bytes, int] | None:
+        """Hash of the canonical block that holds the transaction, and its index there."""
+        raw = self._reader.get(records.KEY_TX + tx_hash)
+        return None if raw is None else records.unpack_tx_place(raw)
+
+    def need(self, block_hash: bytes) -> Header:
+        """The header of a block that must be here; ``Corrupt`` when it is not."""
+        header = self.header(block_hash)
+        if header is None:
+            raise _damaged(block_hash, "missing")
+        return header
+
+    def need_block(self, block_hash: bytes) -> Block:
+        """A block that must be here; ``Corrupt`` when it is not."""
+        block = self.block(block_hash)
+        if block is None:
+            raise _damaged(block_hash, "missing")
+        return block
+
+    def link(self, block_hash: bytes) -> Link:
+        """Header and delta of a block in reach of a reorg; ``Corrupt`` when they are not here."""
+        link = self._links.get(block_hash)
+        if link is None:
+            header = self.need(block_hash)
+            raw = self._reader.get(records.slot_prefix(header.slot) + block_hash)
+            what = f"the delta of block {header.height} ({block_hash.hex()})"
+            link = Link(header, records.unpack_delta(raw, what))
+            self._links.put(block_hash, link)
+        return link
+
+    def remember(self, block: Block, link: Link) -> None:
+        """Cache a block that is being written."""
+        self._headers.put(block.hash, block.header)
+        self._blocks.put(block.hash, block)
+        self._links.put(block.hash, link)
+
+    def forget(self, block_hash: bytes) -> None:
+        """Uncache a block that is being deleted."""
+        self._headers.drop(block_hash)
+        self._blocks.drop(block_hash)
+        self._links.drop(block_hash)
+        self._receipts.drop(block_hash)
+
+
+def _damaged(block_hash: bytes, why: str) -> Corrupt:
+    return Corrupt(f"block {block_hash.hex()} is damaged ({why}): {records.REMEDY}")
+
+
+def _receipts_of(block_hash: bytes) -> str:
+    return f"the receipts of block {block_hash.hex()}"

@@ -1,0 +1,1 @@
+"""Headers, ballots and certificates, the rules of finality, and fork choice."""

@@ -1,0 +1,73 @@
+"""Fork choice: which block is the head (specs/consensus.md 1, "Fork choice").
+
+Never leave a final block; then the prevote certificate of the highest (epoch, slot) that is known,
+from headers or gossip; then more blocks; then the lower slot of the head, then its lower id.
+"""
+
+from collections.abc import Iterator
+
+from dipnet.consensus.finality.header import Header
+
+
+def preference(header: Header) -> tuple[int, int, bytes]:
+    """Of blocks above one certificate the one with the least of this is the head."""
+    return -header.height, header.slot, header.hash
+
+
+class Tree:
+    """The final block and all blocks above it that are here, by hash."""
+
+    def __init__(self, final: Header) -> None:
+        self.final = final
+        self._headers: dict[bytes, Header] = {final.hash: final}
+        self._children: dict[bytes, list[bytes]] = {}
+
+    def __contains__(self, block_id: bytes) -> bool:
+        return block_id in self._headers
+
+    def __len__(self) -> int:
+        return len(self._headers)
+
+    def get(self, block_id: bytes) -> Header | None:
+        """The header of a block of the tree."""
+        return self._headers.get(block_id)
+
+    def add(self, header: Header) -> bool:
+        """Put a block on its parent; False when that is not here: below the final block."""
+        if header.parent not in self._headers or header.hash in self._headers:
+            return header.hash in self._headers
+        self._headers[header.hash] = header
+        self._children.setdefault(header.parent, []).append(header.hash)
+        return True
+
+    def above(self, block_id: bytes) -> Iterator[Header]:
+        """The block and its descendants, parents first."""
+        open_ids = [block_id]
+        while open_ids:
+            header = self._headers[open_ids.pop()]
+            yield header
+            open_ids += self._children.get(header.hash, ())
+
+    def head(self, certified: bytes) -> Header:
+        """The best block above the block with the highest certificate, or above the final one."""
+        start = certified if certified in self._headers else self.final.hash
+        return min(self.above(start), key=preference)
+
+    def ancestor(self, header: Header, block_id: bytes) -> bool:
+        """Whether the block of the tree is ``header`` or an ancestor of it."""
+        wanted = self._headers.get(block_id)
+        at: Header | None = header
+        while wanted is not None and at is not None and at.height > wanted.height:
+            at = self._headers.get(at.parent)
+        return at is not None and at.hash == block_id
+
+    def finalize(self, final: Header) -> None:
+        """The root moves up to ``final``, a block of the tree; all that does not descend goes."""
+        kept = list(self.above(final.hash))
+        self._headers = {header.hash: header for header in kept}
+        self._children = {
+            header.hash: self._children[header.hash]
+            for header in kept
+            if header.hash in self._children
+        }
+        self.final = final

@@ -1,0 +1,242 @@
+"""One node's collection of votes: certificates and proofs of offences come out of it.
+
+It is bounded whatever delegates sign: a window of slots, in it two different ballots for each
+member, kind, slot and epoch, which is what a proof needs (docs/consensus.md "Accountable safety").
+``check`` is pure and costly, for a worker thread; ``Tally`` is the loop's.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from dipnet.consensus.finality.members import Members
+from dipnet.consensus.finality.votes import (
+    Ballot,
+    Certificate,
+    Kind,
+    Vote,
+    certificate_of,
+    check_votes,
+    decode_vote,
+    offence,
+)
+from dipnet.primitives.crypto import recover
+from dipnet.primitives.errors import Invalid
+
+VOTE_SLOTS_MAX: Final = 256  # four blocks at the longest back-off
+VOTE_AHEAD_SLOTS: Final = 1  # a voter's clock may be before ours
+VOTE_LATE_SLOTS: Final = 8  # below the final slot: late votes count as taking part, or as offences
+BALLOTS_MAX: Final = 2  # of one member, kind, slot and epoch
+OFFENDERS_MAX: Final = 1024
+PARTICIPATION_SLOTS_MAX: Final = 128
+
+Sets: TypeAlias = Callable[[int], Members | None]
+"""The set of an epoch, None where it is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A ballot of any kind with its signature (65 bytes): half a proof."""
+
+    ballot: Ballot
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Offence:
+    """Two statements of one key that no honest delegate makes. ``signer``: address of the key."""
+
+    name: str  # E0 to E3
+    signer: bytes
+    one: Statement
+    other: Statement
+
+
+@dataclass(frozen=True, slots=True)
+class Participation:
+    """Of so many slots with a certificate, in how many a delegate's votes for it were seen."""
+
+    slots: int = 0
+    prevotes: int = 0
+    commits: int = 0
+
+
+def check(
+    raws: Sequence[bytes], sets: Sets, chain_id: int, final_slot: int
+) -> list[Vote | Invalid]:
+    """Each of ``raws`` as a vote that a member of a known set has signed, or why it is none.
+
+    Codes: those of ``decode_vote``, ``vote_old``, ``vote_epoch``, ``vote_member``,
+    ``vote_signature``. Pure; all signatures in one native batch, but none of a vote that is
+    forgotten above this final slot: anybody can keep old votes and send them again.
+    """
+    judged: list[Vote | Invalid] = []
+    votes, members = [], []
+    for raw in raws:
+        try:
+            vote = decode_vote(raw)
+            if vote.ballot.slot <= final_slot - VOTE_LATE_SLOTS:
+                raise Invalid("vote_old", f"slot {vote.ballot.slot} is settled")
+            members.append(_set_of(vote.ballot, sets, vote.index))
+        except Invalid as refusal:
+            judged.append(refusal)
+        else:
+            judged.append(vote)
+            votes.append(vote)
+    good = iter(check_votes(votes, members, chain_id))
+    return [
+        Invalid("vote_signature") if isinstance(one, Vote) and not next(good) else one
+        for one in judged
+    ]
+
+
+def _set_of(ballot: Ballot, sets: Sets, index: int) -> Members:
+    members = sets(ballot.epoch)
+    if members is None:
+        raise Invalid("vote_epoch", f"epoch {ballot.epoch}")
+    if index >= len(members):
+        raise Invalid("vote_member", f"index {index} of {len(members)}")
+    return members
+
+
+@dataclass(slots=True)
+class _Slot:
+    """What was seen of one slot: by ``_author``, and by ballot and index."""
+
+    stated: dict[tuple[bytes, Kind, int], list[Statement]] = field(default_factory=dict)
+    votes: dict[Ballot, dict[int, Vote]] = field(default_factory=dict)
+    certified: dict[Ballot, Members] = field(default_factory=dict)
+
+
+def _author(signer: bytes, kind: Kind, epoch: int) -> tuple[bytes, Kind, int]:
+    """Under what statements of a slot are kept: two different ones there are an offence."""
+    return signer, kind, 0 if kind is Kind.PROPOSAL else epoch
+
+
+class Tally:
+    """The votes and proposals of a window of slots, and what follows from them.
+
+    The window ends at the clock (``slot_now`` of each call) and begins ``VOTE_SLOTS_MAX`` before
+    it or a little below the final slot. Only the final slot is remembered: a clock that was wrong
+    for a moment shuts nothing out for long.
+    """
+
+    def __init__(self, sets: Sets, chain_id: int) -> None:
+        self._sets = sets
+        self._chain_id = chain_id
+        self._final = 0
+        self._window = range(1, 1)  # the slots that may be kept
+        self._slots: dict[int, _Slot] = {}
+        self._offences: dict[bytes, Offence] = {}
+        self._taken: deque[dict[bytes, Participation]] = deque(maxlen=PARTICIPATION_SLOTS_MAX)
+
+    def add(self, vote: Vote, slot_now: int) -> Certificate | None:
+        """Keeps a vote that ``check`` has passed; the certificate that it completes.
+
+        Raises ``Invalid``: ``vote_slot`` (ahead of the clock), ``vote_old`` (forgotten),
+        ``vote_epoch``, ``vote_member``, ``vote_limit`` (two others of this member, kind, slot and
+        epoch are kept). The same vote again changes nothing.
+        """
+        ballot = vote.ballot
+        self._check_slot(ballot.slot, slot_now)
+        members = _set_of(ballot, self._sets, vote.index)
+        at = self._slots.setdefault(ballot.slot, _Slot())
+        self._state(members.signers[vote.index], Statement(ballot, vote.signature))
+        votes = at.votes.setdefault(ballot, {})
+        votes.setdefault(vote.index, vote)
+        if len(votes) < members.quorum or ballot in at.certified:
+            return None
+        at.certified[ballot] = members
+        return certificate_of(list(votes.values()), members)
+
+    def add_proposal(self, ballot: Ballot, signature: bytes, slot_now: int) -> None:
+        """Keeps a proposal for E0. Raises as ``add`` does, and ``sender`` for no signature."""
+        self._check_slot(ballot.slot, slot_now)
+        members = _set_of(ballot, self._sets, 0)
+        signer = recover(ballot.digest(self._chain_id), signature)
+        if signer not in members.signers:
+            raise Invalid("vote_member", "no proposer of this epoch")
+        self._slots.setdefault(ballot.slot, _Slot())
+        self._state(signer, Statement(ballot, signature))
+
+    def offences(self) -> tuple[Offence, ...]:
+        """The first proof against each offender, in the order of their discovery."""
+        return tuple(self._offences.values())
+
+    def remember(self, offence: Offence) -> None:
+        """Takes a proof that was found before a restart."""
+        self._offences.setdefault(offence.signer, offence)
+
+    def participation(self) -> dict[bytes, Participation]:
+        """By delegate, over the last ``PARTICIPATION_SLOTS_MAX`` certified slots of the past."""
+        total: dict[bytes, Participation] = {}
+        for taken in self._taken:
+            for delegate, one in taken.items():
+                sum_ = total.get(delegate, Participation())
+                total[delegate] = Participation(
+                    sum_.slots + 1, sum_.prevotes + one.prevotes, sum_.commits + one.commits
+                )
+        return total
+
+    def prune(self, final_slot: int, slot_now: int) -> None:
+        """Forgets what can no longer matter: far below the final slot, or far in the past."""
+        self._final = max(self._final, final_slot)
+        first = max(self._final - VOTE_LATE_SLOTS, slot_now - VOTE_SLOTS_MAX, 0) + 1
+        window = range(first, slot_now + VOTE_AHEAD_SLOTS + 1)
+        if window != self._window:
+            self._window = window
+            for slot in sorted(slot for slot in self._slots if slot not in window):
+                self._count(self._slots.pop(slot))
+
+    def _check_slot(self, slot: int, slot_now: int) -> None:
+        self.prune(0, slot_now)
+        if slot not in self._window:
+            code = "vote_old" if slot < self._window.start else "vote_slot"
+            window = f"from {self._window.start} to {slot_now + VOTE_AHEAD_SLOTS}"
+            raise Invalid(code, f"slot {slot}, votes count {window}")
+
+    def _state(self, signer: bytes, new: Statement) -> None:
+        """Keeps a statement of ``signer`` and looks for the offence that it completes."""
+        ballot = new.ballot
+        own = self._slots[ballot.slot].stated.setdefault(
+            _author(signer, ballot.kind, ballot.epoch), []
+        )
+        if any(old.ballot == ballot for old in own):
+            return
+        if len(own) >= BALLOTS_MAX:
+            raise Invalid("vote_limit", f"slot {ballot.slot}")
+        if signer not in self._offences and len(self._offences) < OFFENDERS_MAX:
+            for old in (*own, *self._crossing(signer, ballot)):
+                if name := offence(old.ballot, ballot):
+                    self._offences[signer] = Offence(name, signer, old, new)
+                    break
+        own.append(new)
+
+    def _crossing(self, signer: bytes, ballot: Ballot) -> list[Statement]:
+        """The statements of other slots with which ``ballot`` may be E3."""
+        window = self._window
+        if ballot.kind is Kind.PREVOTE:
+            kind = Kind.COMMIT
+            slots = range(max(ballot.justify_slot + 1, window.start), ballot.slot)
+        elif ballot.kind is Kind.COMMIT:
+            kind, slots = Kind.PREVOTE, range(ballot.slot + 1, window.stop)
+        else:
+            return []
+        author = _author(signer, kind, ballot.epoch)
+        there = (self._slots[slot].stated for slot in slots if slot in self._slots)
+        return [one for stated in there for one in stated.get(author, ())]
+
+    def _count(self, past: _Slot) -> None:
+        """Keeps for ``participation`` who voted for the block that a certificate is for."""
+        if not past.certified:
+            return
+        ballot, members = next(iter(past.certified.items()))
+        voted: dict[Kind, set[int]] = {Kind.PREVOTE: set(), Kind.COMMIT: set()}
+        for one, votes in past.votes.items():
+            if (one.epoch, one.block_id) == (ballot.epoch, ballot.block_id):
+                voted[one.kind].update(votes)
+        self._taken.append({
+            delegate: Participation(1, index in voted[Kind.PREVOTE], index in voted[Kind.COMMIT])
+            for index, delegate in enumerate(members.addresses)
+        })  # fmt: skip

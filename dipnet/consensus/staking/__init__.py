@@ -1,0 +1,1 @@
+"""IDpos, the staking contract: stakes, votes, elections, rewards, evidence."""

@@ -1,0 +1,264 @@
+"""What a transaction may do to IDpos. Each function judges all of its arguments before it writes.
+
+A refusal is ``Invalid`` with a code of the group ``dpos_``; the caller sees it as the reason of the
+revert. Events are declared here and in ``contracts/IDpos.sol``.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from dipnet.consensus.staking import candidates, evidence, parameters, stakes
+from dipnet.consensus.staking.around import Around
+from dipnet.consensus.staking.candidates import (
+    NONE,
+    READY,
+    REGISTERED,
+    RESIGNED,
+    STATUS,
+    TOMBSTONED,
+    Profile,
+)
+from dipnet.consensus.staking.election import SETS_AHEAD
+from dipnet.consensus.staking.stakes import FREE, RELEASE, REWARDS, STAKE, UNBONDING
+from dipnet.ledger.genesis import BPS_ALL
+from dipnet.primitives.errors import Invalid
+from dipnet.vm.abi import Event
+from dipnet.vm.storage_layout import BURNED, Place
+from dipnet.vm.system import Call
+
+VERSION_MAX: Final = 2**32 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A call of the contract, the chain around it, the contract's variables."""
+
+    call: Call
+    around: Around
+    root: Place
+
+    @property
+    def who(self) -> bytes:
+        """The caller (address)."""
+        return self.call.caller
+
+    def emit(self, event: Event, indexed: tuple[bytes | int, ...], *rest: Any) -> None:
+        """Leaves an event."""
+        self.call.log(event.topics(*indexed), event.data(*rest))
+
+
+REGISTERED_EVENT: Final = Event("Registered", "address delegate", "bytes publicKey, string name")
+RESIGNED_EVENT: Final = Event("Resigned", "address delegate", "")
+STAKED: Final = Event("Staked", "address account", "uint256 amount")
+UNSTAKED: Final = Event("Unstaked", "address account", "uint256 amount, uint64 releaseEpoch")
+VOTED: Final = Event("Voted", "address account", "address[] delegates, uint64 expiresEpoch")
+CLAIMED: Final = Event("Claimed", "address account", "uint256 rewards, uint256 released")
+SLASHED: Final = Event(
+    "Slashed", "address delegate, address reporter",
+    "string offence, uint256 burned, uint256 rewarded",
+)  # fmt: skip
+PROPOSED: Final = Event(
+    "ParameterProposed", "uint256 id, address delegate", "bytes32 name, uint256 value"
+)
+PARAMETER_VOTED: Final = Event("ParameterVoted", "uint256 id, address delegate", "")
+READY_EVENT: Final = Event("ReadySignalled", "address delegate", "uint256 rules")
+
+EVENTS: Final = (
+    REGISTERED_EVENT, RESIGNED_EVENT, STAKED, UNSTAKED, VOTED, CLAIMED, SLASHED, PROPOSED,
+    PARAMETER_VOTED, READY_EVENT,
+)  # fmt: skip
+
+
+# --- candidates
+
+
+def register(
+    frame: Frame,
+    name: str,
+    url: str,
+    commission_bps: int,
+    key: bytes,
+    commitment: bytes,
+    organisation: bytes,
+    signature: bytes,
+) -> tuple[()]:
+    """Makes the caller a candidate, or changes what one says of itself; the key stays.
+
+    A higher commission acts when the votes do that are cast on hearing of it: at once, it could
+    be raised for each of the delegate's own blocks and shown as nothing in between (ADR 96).
+    """
+    root, who, genesis = frame.root, frame.who, frame.around.parameters
+    profile = Profile(name, url, commission_bps, organisation)
+    profile.check(genesis)
+    candidates.check_key(genesis.chain_id, who, key, signature)
+    one = candidates.place(root, who)
+    status = one[STATUS]
+    if status == REGISTERED:
+        if candidates.public_key(one) != key:
+            raise Invalid("dpos_key", "a delegate keeps the key that it registered with")
+        candidates.describe(one, profile)
+        epoch = frame.around.epoch
+        candidates.charge(one, commission_bps, epoch, epoch + SETS_AHEAD)
+    elif status != NONE:
+        raise Invalid("dpos_registered", "this account has been a delegate; use another")
+    else:
+        held = stakes.place(root, who)[STAKE]
+        if held < genesis.delegate_stake_min:
+            raise Invalid(
+                "dpos_stake", f"{held} staked, a delegate needs {genesis.delegate_stake_min}"
+            )
+        candidates.enter(root, who, profile, key, commitment, genesis.candidates_max)
+    frame.emit(REGISTERED_EVENT, (who,), key, name)
+    return ()
+
+
+def resign(frame: Frame) -> tuple[()]:
+    """Takes the caller off the roll for good; he leads slots until his sets are over."""
+    if not candidates.is_open(frame.root, frame.who):
+        raise Invalid("dpos_unknown", "you are not registered")
+    candidates.close(frame.root, frame.who, RESIGNED)
+    frame.emit(RESIGNED_EVENT, (frame.who,))
+    return ()
+
+
+# --- stakes and votes
+
+
+def stake(frame: Frame) -> tuple[()]:
+    """Adds the value to the caller's stake."""
+    amount = frame.call.value
+    if not amount:
+        raise Invalid("dpos_stake", "send the wei that you stake")
+    stakes.change_stake(frame.root, frame.who, amount, frame.around.epoch)
+    frame.emit(STAKED, (frame.who,), amount)
+    return ()
+
+
+def unstake(frame: Frame, amount: int) -> tuple[()]:
+    """Begins to release a part of the caller's stake; one at a time.
+
+    Of who is or was a delegate it takes longer by the epochs in whose sets he may still be, so
+    that it outlasts evidence against him.
+    """
+    root, who, around = frame.root, frame.who, frame.around
+    one, status = stakes.place(root, who), candidates.place(root, who)[STATUS]
+    held = one[STAKE]
+    if not 0 < amount <= held:
+        raise Invalid("dpos_stake", f"unstake {amount} of {held}")
+    least = around.parameters.delegate_stake_min
+    if status == REGISTERED and held - amount < least:
+        raise Invalid("dpos_stake", f"a delegate keeps {least}; resign first")
+    if one[UNBONDING]:
+        raise Invalid("dpos_unbonding", f"{one[UNBONDING]} until epoch {one[RELEASE]}")
+    stakes.change_stake(root, who, -amount, around.epoch)
+    release = around.epoch + around.parameters.unbonding_epochs + (SETS_AHEAD if status else 0)
+    one[UNBONDING], one[RELEASE] = amount, release
+    frame.emit(UNSTAKED, (who,), amount, release)
+    return ()
+
+
+def vote(frame: Frame, delegates: tuple[bytes, ...]) -> tuple[()]:
+    """Gives the caller's stake to these delegates, in equal parts, in place of any before.
+
+    Once an epoch: who could follow the leaders from slot to slot with his votes would earn of
+    every block, at the cost of all who do not (ADR 73). Taking votes back is always possible.
+    """
+    around = frame.around
+    most = around.parameters.votes_per_account_max
+    if len(delegates) > most:
+        raise Invalid("dpos_votes", f"{len(delegates)} delegates, at most {most}")
+    if len({*delegates}) != len(delegates):
+        raise Invalid("dpos_votes", "a delegate is named twice")
+    one = stakes.place(frame.root, frame.who)
+    if delegates and one[FREE] > around.epoch:
+        raise Invalid("dpos_voted", f"epoch {around.epoch}")
+    expires = around.epoch + around.parameters.vote_expiry_epochs
+    stakes.cast(frame.root, frame.who, delegates, around.epoch, expires)
+    if delegates:
+        one[FREE] = around.epoch + 1
+    frame.emit(VOTED, (frame.who,), delegates, expires if delegates else 0)
+    return ()
+
+
+def claim(frame: Frame) -> tuple[int]:
+    """Pays the caller what he has earned and what is past its unbonding; the sum."""
+    root, who, epoch = frame.root, frame.who, frame.around.epoch
+    one = stakes.settle(root, who, epoch)
+    rewards, released = one[REWARDS], stakes.matured(one, epoch)
+    if not rewards + released:
+        raise Invalid("dpos_claim")
+    one[REWARDS] = 0
+    if released:
+        one[UNBONDING] = one[RELEASE] = 0
+    frame.call.transfer(who, rewards + released)
+    frame.emit(CLAIMED, (who,), rewards, released)
+    return (rewards + released,)
+
+
+# --- penalties
+
+
+def submit_evidence(frame: Frame, first: bytes, second: bytes) -> tuple[int]:
+    """Punishes the delegate whose key signed both records; the reporter's reward in wei.
+
+    What is reported for no fee is reported by the block's proposer.
+    """
+    root, around = frame.root, frame.around
+    genesis = around.parameters
+    offence = evidence.prove(genesis.chain_id, first, second)
+    delegate = candidates.owner_of(root, offence.signer)
+    one = candidates.place(root, delegate)
+    if one[STATUS] == NONE:
+        raise Invalid("dpos_unknown", "the signatures are by no delegate's key")
+    if one[STATUS] == TOMBSTONED:
+        raise Invalid("dpos_tombstoned", f"0x{delegate.hex()}")
+    if around.epoch > offence.epoch + genesis.evidence_epochs:
+        raise Invalid("dpos_old", f"epoch {offence.epoch}, now {around.epoch}")
+    lost = _slash(root, delegate, around.epoch, genesis.slash_bps)
+    reward = lost * genesis.reporter_bps // BPS_ALL
+    candidates.close(root, delegate, TOMBSTONED)
+    root[BURNED] += lost - reward
+    frame.call.burn(lost - reward)
+    reporter = around.proposer if frame.who == evidence.REPORTER else frame.who
+    frame.call.transfer(reporter, reward)
+    frame.emit(SLASHED, (delegate, reporter), offence.name, lost - reward, reward)
+    return (reward,)
+
+
+def _slash(root: Place, delegate: bytes, epoch: int, bps: int) -> int:
+    """Takes the part of all that a delegate has at stake, what is unbonding included; wei."""
+    one = stakes.place(root, delegate)
+    held, leaving = one[STAKE], one[UNBONDING]
+    lost = (held + leaving) * bps // BPS_ALL
+    from_stake = min(lost, held)
+    stakes.change_stake(root, delegate, -from_stake, epoch)
+    one[UNBONDING] = leaving - (lost - from_stake)
+    return lost
+
+
+# --- parameters
+
+
+def propose_parameters(frame: Frame, name: bytes, value: int) -> tuple[int]:
+    """Opens a proposal by a member of the current set, who votes for it; its number."""
+    number = parameters.propose(frame.root, frame.around, frame.who, name, value)
+    frame.emit(PROPOSED, (number, frame.who), name, value)
+    return (number,)
+
+
+def vote_parameters(frame: Frame, number: int) -> tuple[()]:
+    """A member of the current set votes for a proposal."""
+    parameters.vote(frame.root, frame.around, frame.who, number)
+    frame.emit(PARAMETER_VOTED, (number, frame.who))
+    return ()
+
+
+def signal_ready(frame: Frame, rules: int) -> tuple[()]:
+    """A delegate says up to which version of the rules his node goes."""
+    if not candidates.is_open(frame.root, frame.who):
+        raise Invalid("dpos_unknown", "you are not registered")
+    if not 0 < rules <= VERSION_MAX:
+        raise Invalid("dpos_parameter", f"rules: 1 to {VERSION_MAX}")
+    candidates.place(frame.root, frame.who)[READY] = rules
+    frame.emit(READY_EVENT, (frame.who,), rules)
+    return ()

@@ -1,0 +1,33 @@
+"""What the contract is told of the chain around it, and what it tells the chain."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from dipnet.consensus.finality.members import Members
+from dipnet.ledger.genesis import Genesis
+
+DPOS_ADDRESS: Final = bytes(18) + b"\x0d\x02"
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """The block that a call or the end of a block belongs to.
+
+    ``parameters`` are those in force, ``members`` the set of ``epoch``, ``proposer`` a delegate's
+    address.
+    """
+
+    parameters: Genesis
+    epoch: int
+    slot: int
+    height: int
+    proposer: bytes
+    members: Members
+
+
+@dataclass(frozen=True, slots=True)
+class Elected:
+    """What a border decides: Set(epoch + 2), and the parameters in force after it."""
+
+    members: Members
+    parameters: Genesis

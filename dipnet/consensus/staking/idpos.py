@@ -1,0 +1,209 @@
+"""IDpos at 0x...0d02: the table of its methods, and what the chain asks of it at a block's end.
+
+The rules are in the files of the nouns: ``candidates``, ``stakes``, ``rewards``, ``election``,
+``evidence``, ``parameters``. Its account has a code of one byte that nobody runs, so that it may
+have storage; the storage is laid out as Solidity would (``layout``).
+"""
+
+from functools import partial
+from typing import Final
+
+from dipnet.consensus.staking import (
+    actions,
+    candidates,
+    election,
+    parameters,
+    rewards,
+    stakes,
+    views,
+)
+from dipnet.consensus.staking.actions import Frame
+from dipnet.consensus.staking.around import DPOS_ADDRESS, Around, Elected
+from dipnet.consensus.staking.candidates import (
+    COMMITMENT,
+    COMMITTED_AT,
+    STATUS,
+    TOMBSTONED,
+    Candidate,
+    Profile,
+)
+from dipnet.consensus.staking.stakes import REWARDS
+from dipnet.ledger.genesis import Genesis
+from dipnet.ledger.state import Journal
+from dipnet.primitives.errors import Invalid
+from dipnet.vm.abi import INPUT_BYTES_MAX, SELECTOR_BYTES, Method
+from dipnet.vm.storage_layout import Held, Place
+from dipnet.vm.system import Call, Revert, System, error_data
+
+__all__ = [
+    "CODE", "DPOS_ADDRESS", "METHODS", "Around", "Elected", "at_border", "candidates_of",
+    "commitment_of", "end_block", "genesis_state", "is_tombstoned", "system",
+]  # fmt: skip
+
+CODE: Final = b"\xfe"
+"""INVALID: an account needs code to have storage (EIP-161); the contract itself is in Python."""
+
+# The fields of genesis.json that price a method.
+_CALL: Final = "dpos_gas_call"  # any call, before its method is found
+_PLAIN: Final = "dpos_gas_plain"
+_TEXTS: Final = "dpos_gas_text"
+_ARRAY: Final = "dpos_gas_array"
+_JUDGE: Final = "dpos_gas_judge"  # recovers signatures, or judges a whole genesis.json
+
+_TABLE: Final = (
+    Method(
+        "register",
+        "string name, string url, uint16 commissionBps, bytes publicKey, bytes32 seedCommitment, "
+        "bytes32 organisation, bytes signature",
+        "", _JUDGE, actions.register,
+    ),
+    Method("resign", "", "", _PLAIN, actions.resign),
+    Method("stake", "", "", _PLAIN, actions.stake, payable=True),
+    Method("unstake", "uint256 amount", "", _PLAIN, actions.unstake),
+    Method("vote", "address[] delegates", "", _ARRAY, actions.vote),
+    Method("claim", "", "uint256 paid", _PLAIN, actions.claim),
+    Method(
+        "submitEvidence", "bytes first, bytes second", "uint256 reward", _JUDGE,
+        actions.submit_evidence,
+    ),
+    Method(
+        "proposeParameters", "bytes32 name, uint256 newValue", "uint256 id", _JUDGE,
+        actions.propose_parameters,
+    ),
+    Method("voteParameters", "uint256 id", "", _PLAIN, actions.vote_parameters),
+    Method("signalReady", "uint256 rules", "", _PLAIN, actions.signal_ready),
+    Method("stakeOf", "address account", "uint256 amount", _PLAIN, views.stake_of, view=True),
+    Method(
+        "votesOf", "address account", "address[] delegates, uint64 expiresEpoch", _ARRAY,
+        views.votes_of, view=True,
+    ),
+    Method("rewardsOf", "address account", "uint256 amount", _PLAIN, views.rewards_of, view=True),
+    Method(
+        "unbondingOf", "address account", "uint256 amount, uint64 releaseEpoch", _PLAIN,
+        views.unbonding_of, view=True,
+    ),
+    Method(
+        "delegate", "address account",
+        "string name, string url, uint16 commissionBps, bytes publicKey, bytes32 organisation, "
+        "uint256 votes, uint64 produced, uint64 missed, uint64 jailedUntil, bool tombstoned, "
+        "bool registered",
+        _TEXTS, views.delegate, view=True,
+    ),
+    Method(
+        "delegates", "uint256 offset, uint256 count", "address[] delegates, uint256[] votes",
+        _ARRAY, views.delegates, view=True,
+    ),
+    Method(
+        "activeSet", "uint256 epoch", "address[] members, address[] standby", _ARRAY,
+        views.active_set, view=True,
+    ),
+    Method(
+        "proposal", "uint256 id",
+        "bytes32 name, uint256 value, address proposer, uint8 state, uint64 expiresEpoch, "
+        "uint64 startsEpoch, uint256 voters",
+        _PLAIN, views.proposal, view=True,
+    ),
+    Method("parameters", "bytes32 name", "uint256 value", _PLAIN, views.parameter, view=True),
+    Method("burned", "", "uint256 amount", _PLAIN, views.burned, view=True),
+)  # fmt: skip
+
+METHODS: Final = {method.name: method for method in _TABLE}
+_BY_SELECTOR: Final = {method.selector: method for method in _TABLE}
+
+
+def system(around: Around) -> System:
+    """The table with which the transactions of a block, or a call on its state, are run."""
+    return {DPOS_ADDRESS: partial(_run, around)}
+
+
+def _run(around: Around, call: Call) -> bytes:
+    """One call: finds the method, is paid, runs it; the reason of a revert begins with a code."""
+    prices = around.parameters
+    call.charge(getattr(prices, _CALL))
+    try:
+        method = _BY_SELECTOR.get(call.input[:SELECTOR_BYTES])
+        if method is None or len(call.input) > INPUT_BYTES_MAX:
+            raise Invalid("dpos_call", "no such method, or too many bytes")
+        call.charge(getattr(prices, method.gas))
+        if call.value and not method.payable:
+            raise Invalid("dpos_call", "the method takes no value")
+        arguments = method.arguments(call.input[SELECTOR_BYTES:])
+        return method.returned(method.run(Frame(call, around, Place(call)), *arguments))
+    except Invalid as refused:
+        raise Revert(error_data(f"{refused.code}: {refused}")) from None
+
+
+def _root(journal: Journal) -> Place:
+    return Place(Held(journal, DPOS_ADDRESS))
+
+
+def commitment_of(journal: Journal, delegate: bytes) -> tuple[bytes, int]:
+    """The seed commitment (32 bytes) that the delegate's next reveal must open; zeros for none.
+
+    With the slot of the block that made it, 0 for his registration.
+    """
+    one = candidates.place(_root(journal), delegate)
+    return one[COMMITMENT].to_bytes(32, "big"), one[COMMITTED_AT]
+
+
+def is_tombstoned(journal: Journal, signer: bytes) -> bool:
+    """Whether the delegate whose key has the address ``signer`` was slashed."""
+    root = _root(journal)
+    return candidates.place(root, candidates.owner_of(root, signer))[STATUS] == TOMBSTONED
+
+
+def candidates_of(journal: Journal) -> list[Candidate]:
+    """All registered candidates, most votes first, ties by address."""
+    root = _root(journal)
+    found = [candidates.read(root, one) for one in candidates.roll(root)]
+    return sorted(found, key=lambda one: (-one.votes, one.address))
+
+
+def end_block(
+    journal: Journal, around: Around, tips: int, missed: tuple[bytes, ...], commitment: bytes
+) -> None:
+    """Pays the proposer's pot, counts who produced and who missed, keeps the new commitment.
+
+    The tips (wei) are on the contract's balance already; the block reward is minted here.
+    ``missed`` names the leader of each slot since the parent in which there is no block.
+    """
+    root, delegate = _root(journal), around.proposer
+    reward = around.parameters.block_reward
+    journal.add_balance(DPOS_ADDRESS, reward)
+    stakes.place(root, delegate)[REWARDS] += rewards.share_out(root, around, reward + tips)
+    candidates.count(root, around.epoch, delegate, missed)
+    one = candidates.place(root, delegate)
+    one[COMMITMENT], one[COMMITTED_AT] = int.from_bytes(commitment, "big"), around.slot
+
+
+def at_border(journal: Journal, around: Around) -> Elected:
+    """After ``end_block`` of the border block of ``around.epoch``: evictions and the election."""
+    root, epoch = _root(journal), around.epoch
+    election.jail_absent(root, epoch, around.parameters)
+    election.expire_votes(root, epoch + 1)
+    amended = parameters.at_border(root, around)
+    elected = election.elect(root, epoch + election.SETS_AHEAD, amended)
+    running = (election.members(root, epoch + 1), elected)
+    parameters.close(root, running)
+    parameters.decide_rules(root, around, running)
+    return Elected(elected, amended)
+
+
+def genesis_state(journal: Journal, genesis: Genesis) -> None:
+    """Writes the contract's account before the first block: code, stakes, Sets 0 and 1.
+
+    Each delegate of genesis is registered under his own key and votes for himself.
+    """
+    journal.set_code(DPOS_ADDRESS, CODE)
+    root = _root(journal)
+    for one in genesis.delegates:
+        profile = Profile(one.name, "", 0, bytes(32))
+        most = genesis.candidates_max
+        candidates.enter(root, one.address, profile, one.public_key, bytes(32), most)
+        journal.add_balance(DPOS_ADDRESS, one.stake)
+        stakes.change_stake(root, one.address, one.stake, 0)
+        stakes.cast(root, one.address, (one.address,), 0, genesis.vote_expiry_epochs)
+    seats, standby = genesis.delegates_active, genesis.delegates_standby
+    ranked = [one.address for one in genesis.delegates][: seats + standby]
+    for epoch in range(election.SETS_AHEAD):
+        election.keep(root, epoch, ranked[:seats], ranked[seats:])

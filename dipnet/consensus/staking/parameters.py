@@ -1,0 +1,250 @@
+"""Changes of the protocol's parameters by vote of the delegates (specs/consensus.md 4).
+
+A member of the current set proposes one value of one field of genesis.json. At each border the
+proposals for which a quorum of that epoch's set has voted pass; ``parameter_delay_epochs`` later,
+at a border again, they take effect. What is not passed in ``PROPOSAL_EPOCHS`` expires, and sooner
+where its proposer leaves the sets. Every value is judged by the rules of genesis.json and by those
+that leave a way back, when it is proposed and again when it takes effect (ADR 76).
+
+A new version of the rules needs besides that, at a border, a quorum of the set of the next epoch
+and of the one after it have signalled readiness. Then it is *decided*, and in force after the next
+border. There is none before this one is final: so a new rule starts only at a final border at which
+a quorum was ready, and everybody knows an epoch ahead. What nobody is ready for in
+``PROPOSAL_EPOCHS`` after its delay expires.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from dipnet.consensus.finality.members import Members
+from dipnet.consensus.staking import candidates
+from dipnet.consensus.staking.around import Around
+from dipnet.consensus.staking.candidates import PROPOSED, READY, REGISTERED, STATUS
+from dipnet.ledger.genesis import AMENDABLE, DELEGATES_MAX, Genesis
+from dipnet.primitives.errors import Invalid
+from dipnet.vm.storage_layout import (
+    PARAMETERS,
+    PROPOSALS,
+    PROPOSALS_MADE,
+    PROPOSALS_OPEN,
+    WORD,
+    Place,
+    struct,
+    to_address,
+)
+
+PROPOSAL_EPOCHS: Final = 336
+PROPOSALS_OPEN_MAX: Final = 2 * DELEGATES_MAX  # one a member of this set and of the next
+
+OPEN: Final = 1
+PASSED: Final = 2
+EFFECTIVE: Final = 3
+EXPIRED: Final = 4
+REFUSED: Final = 5  # passed, but no longer valid when it was to take effect
+DECIDED: Final = 6  # rules for which a quorum is ready: in force from the epoch STARTS on
+_PENDING: Final = (OPEN, PASSED, DECIDED)
+RULES: Final = "rules"
+
+(
+    FIELD,  # bytes32: the name, ASCII with zeros after it
+    VALUE,  # uint256
+    PROPOSER,  # address
+    STATE,  # uint8: one of the above
+    EXPIRES,  # uint64: epoch
+    STARTS,  # uint64: the first epoch in which it is in force, 0 unless it has passed
+    VOTERS,  # mapping(address => bool)
+) = struct(256, 256, 160, 8, 64, 64, 256)
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """One proposal; ``starts`` is 0 unless it has passed, ``voters`` count if of the set."""
+
+    name: str
+    value: int
+    proposer: bytes
+    state: int
+    expires: int
+    starts: int
+    voters: int
+
+
+def _place(root: Place, number: int) -> Place:
+    return root.under(PROPOSALS, number)
+
+
+def _name(word: int) -> str:
+    return word.to_bytes(32, "big").rstrip(b"\0").decode()
+
+
+def read(root: Place, number: int, members: Members) -> Proposal:
+    """A proposal; ``Invalid("dpos_proposal")`` where there is none."""
+    one = _place(root, number)
+    if not one[STATE]:
+        raise Invalid("dpos_proposal", f"there is no proposal {number}")
+    return Proposal(
+        _name(one[FIELD]), one[VALUE], to_address(one[PROPOSER]), one[STATE], one[EXPIRES],
+        one[STARTS], _support(one, members),
+    )  # fmt: skip
+
+
+def _support(one: Place, members: Members) -> int:
+    return sum(one.under(VOTERS, member)[WORD] for member in members.addresses)
+
+
+def _quorum_ready(root: Place, members: Members, version: int) -> bool:
+    ready = [one for one in members.addresses if candidates.place(root, one)[READY] >= version]
+    return len(ready) >= members.quorum
+
+
+def value_of(parameters: Genesis, name: bytes) -> int:
+    """The parameter in force under a name (32 bytes); ``Invalid("dpos_parameter")``."""
+    return int(getattr(parameters, _amendable(name)))
+
+
+def _amendable(name: bytes) -> str:
+    for known in AMENDABLE:
+        if known.encode().ljust(32, b"\0") == name:
+            return known
+    raise Invalid("dpos_parameter", "no parameter of this name is up for votes")
+
+
+def _need_member(around: Around, who: bytes) -> None:
+    if around.members.index(who) is None:
+        raise Invalid("dpos_member", f"epoch {around.epoch}")
+
+
+def propose(root: Place, around: Around, who: bytes, name: bytes, value: int) -> int:
+    """Opens a proposal, with its proposer's vote; its number.
+
+    Raises ``Invalid``: ``dpos_member``, ``dpos_parameter`` (unknown, out of range),
+    ``dpos_proposal`` (the proposer has one open, or there are too many).
+    """
+    _need_member(around, who)
+    known = _amendable(name)
+    if known == RULES and value <= around.parameters.rules:
+        raise Invalid("dpos_parameter", f"rules: version {around.parameters.rules} is in force")
+    _amended(around.parameters, around.slot, known, value)
+    candidate = candidates.place(root, who)
+    if candidate[PROPOSED]:
+        raise Invalid("dpos_proposal", f"your proposal {candidate[PROPOSED]} is still open")
+    count = root[PROPOSALS_OPEN]
+    if count == PROPOSALS_OPEN_MAX:
+        raise Invalid("dpos_proposal", f"{count} are open")
+    number = root[PROPOSALS_MADE] + 1
+    candidate[PROPOSED] = root[PROPOSALS_MADE] = number
+    one = _place(root, number)
+    one[FIELD], one[VALUE] = int.from_bytes(name, "big"), value
+    one[PROPOSER], one[STATE] = int.from_bytes(who, "big"), OPEN
+    one[EXPIRES] = around.epoch + PROPOSAL_EPOCHS
+    one.under(VOTERS, who)[WORD] = 1
+    root.element(PROPOSALS_OPEN, count)[WORD] = number
+    root[PROPOSALS_OPEN] = count + 1
+    return number
+
+
+def _amended(parameters: Genesis, slot: int, name: str, value: int) -> Genesis:
+    try:
+        return parameters.amended(slot, name, value)
+    except Invalid as refused:
+        raise Invalid("dpos_parameter", refused.detail) from None
+
+
+def vote(root: Place, around: Around, who: bytes, number: int) -> None:
+    """``Invalid``: ``dpos_member``, ``dpos_proposal`` (none, not open, voted already)."""
+    _need_member(around, who)
+    one = _place(root, number)
+    if one[STATE] != OPEN:
+        raise Invalid("dpos_proposal", f"proposal {number} is not open")
+    voter = one.under(VOTERS, who)
+    if voter[WORD]:
+        raise Invalid("dpos_proposal", f"you voted for proposal {number} already")
+    voter[WORD] = 1
+
+
+def _open(root: Place) -> list[int]:
+    return [root.element(PROPOSALS_OPEN, at)[WORD] for at in range(root[PROPOSALS_OPEN])]
+
+
+def at_border(root: Place, around: Around) -> Genesis:
+    """The parameters after the border of ``around.epoch``, before its election.
+
+    What becomes effective does so in the order in which it was proposed.
+    """
+    parameters = around.parameters
+    for number in _open(root):
+        one = _place(root, number)
+        _pass(one, around)
+        parameters = _start(root, one, around, parameters)
+    return parameters
+
+
+def close(root: Place, running: tuple[Members, ...]) -> None:
+    """At a border, after its election: takes what is no longer pending off the list.
+
+    An open proposal goes with its proposer, where he is of none of the ``running`` sets (those of
+    the next epoch and of the one after it) or no candidate any more: else one seat that changes
+    hands would leave one each time, and fill the list.
+    """
+    numbers = _open(root)
+    still = []
+    for number in numbers:
+        one = _place(root, number)
+        proposer = to_address(one[PROPOSER])
+        if one[STATE] == OPEN and not _stays(root, proposer, running):
+            one[STATE] = EXPIRED
+        if one[STATE] in _PENDING:
+            still.append(number)
+        else:
+            candidates.place(root, proposer)[PROPOSED] = 0
+    for at in range(len(numbers)):
+        root.element(PROPOSALS_OPEN, at)[WORD] = still[at] if at < len(still) else 0
+    root[PROPOSALS_OPEN] = len(still)
+
+
+def _stays(root: Place, who: bytes, running: tuple[Members, ...]) -> bool:
+    registered = candidates.place(root, who)[STATUS] == REGISTERED
+    return registered and any(members.index(who) is not None for members in running)
+
+
+def _pass(one: Place, around: Around) -> None:
+    following = around.epoch + 1
+    if one[STATE] == OPEN and _support(one, around.members) >= around.members.quorum:
+        one[STATE] = PASSED
+        one[STARTS] = following + around.parameters.parameter_delay_epochs
+        one[EXPIRES] = one[STARTS] + PROPOSAL_EPOCHS
+    if one[STATE] != DECIDED and one[EXPIRES] <= following:
+        one[STATE] = EXPIRED
+
+
+def _start(root: Place, one: Place, around: Around, parameters: Genesis) -> Genesis:
+    """The parameters with a proposal that takes effect at this border, or as they are."""
+    name, value = _name(one[FIELD]), one[VALUE]
+    if one[STATE] != (DECIDED if name == RULES else PASSED) or one[STARTS] > around.epoch + 1:
+        return parameters
+    if name == RULES and value <= parameters.rules:
+        one[STATE] = REFUSED
+        return parameters
+    try:
+        amended = parameters.amended(around.slot, name, value)
+    except Invalid:
+        one[STATE] = REFUSED
+        return parameters
+    one[STATE], one[STARTS] = EFFECTIVE, around.epoch + 1
+    root.under(PARAMETERS, one[FIELD].to_bytes(32, "big"))[WORD] = value
+    return amended
+
+
+def decide_rules(root: Place, around: Around, running: tuple[Members, ...]) -> None:
+    """At a border, after its election: new rules whose delay is over and for which all are ready.
+
+    ``running`` are the sets of the next epoch, which makes the last blocks by the old rules, and
+    of the one after it, which makes the first by the new ones.
+    """
+    starts = around.epoch + 2
+    for number in _open(root):
+        one = _place(root, number)
+        if one[STATE] == PASSED and _name(one[FIELD]) == RULES and one[STARTS] <= starts:
+            version = one[VALUE]
+            if all(_quorum_ready(root, members, version) for members in running):
+                one[STATE], one[STARTS] = DECIDED, starts

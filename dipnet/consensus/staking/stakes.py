@@ -1,0 +1,176 @@
+"""Stakes, votes and their expiry, and what accounts have earned by them (specs/consensus.md 4).
+
+A stake is counted once: the delegates that an account names have equal *shares* of it, and what
+the division leaves over votes for nobody. Each candidate holds the sum of the shares that vote for
+it, kept with every change, so that an election never looks at a voter.
+
+Votes lapse unless they are cast again. The shares that lapse with an epoch are summed by candidate
+(``LAPSES``); at the border before it the sum is taken off the candidate's votes, and what a wei of
+it had earned by then is written down: more they will not get, whenever they are settled.
+
+*Settling* pays what votes have earned into the account, and forgets votes that have lapsed. Any
+change of stake or votes settles first. It costs a few words for each delegate voted for.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from dipnet.consensus.staking import candidates
+from dipnet.consensus.staking.candidates import ACCRUED, REGISTERED
+from dipnet.consensus.staking.rewards import earned
+from dipnet.primitives.errors import Invalid
+from dipnet.vm.storage_layout import ACCOUNTS, LAPSES, WORD, Place, struct, to_address
+
+(
+    STAKE,  # uint256: wei
+    REWARDS,  # uint256: wei that are settled and not yet claimed
+    UNBONDING,  # uint256: wei on their way out
+    SHARE,  # uint256: wei of stake that vote for each of the delegates
+    RELEASE,  # uint64: the epoch from which UNBONDING may be claimed
+    EXPIRES,  # uint64: the epoch with which the votes lapse
+    FREE,  # uint64: the epoch from which it may vote for others
+    VOTES,  # Vote[]
+) = struct(256, 256, 256, 256, 64, 64, 64, 256)
+
+(
+    DELEGATE,  # address
+    PAID,  # uint256: the delegate's ACCRUED up to which this vote is settled
+) = struct(160, 256)
+VOTE_WORDS: Final = 2
+
+(
+    WEIGHT,  # uint256: the shares that lapse, or have lapsed and are not yet settled
+    CLOSED,  # uint256: the delegate's ACCRUED when they lapsed, plus one; 0 before
+) = struct(256, 256)
+
+
+def place(root: Place, account: bytes) -> Place:
+    """The struct of an account (address)."""
+    return root.under(ACCOUNTS, account)
+
+
+def _lapse(root: Place, epoch: int, delegate: bytes) -> Place:
+    return root.under(LAPSES, epoch).under(WORD, delegate)
+
+
+# --- reads
+
+
+def votes(one: Place) -> list[bytes]:
+    """The delegates that an account votes for, lapsed or not."""
+    return [to_address(vote[DELEGATE]) for vote in _votes(one)]
+
+
+def _votes(one: Place) -> list[Place]:
+    return [one.element(VOTES, at, VOTE_WORDS) for at in range(one[VOTES])]
+
+
+def _unsettled(root: Place, one: Place) -> list[tuple[Place, int]]:
+    """Each vote of an account, and its delegate's number up to which it earns."""
+    expires = one[EXPIRES]
+    until = []
+    for vote in _votes(one):
+        delegate = to_address(vote[DELEGATE])
+        closed = _lapse(root, expires, delegate)[CLOSED]
+        until.append((vote, closed - 1 if closed else candidates.place(root, delegate)[ACCRUED]))
+    return until
+
+
+def rewards(root: Place, account: bytes) -> int:
+    """wei that the account has earned and not claimed, settled or not."""
+    one = place(root, account)
+    share = one[SHARE]
+    return one[REWARDS] + sum(
+        earned(share, vote[PAID], until) for vote, until in _unsettled(root, one)
+    )
+
+
+def matured(one: Place, epoch: int) -> int:
+    """wei of the account that are past their unbonding."""
+    return one[UNBONDING] if one[RELEASE] <= epoch else 0
+
+
+# --- changes
+
+
+def settle(root: Place, account: bytes, epoch: int) -> Place:
+    """Pays what the votes of an account have earned into it; the account."""
+    one = place(root, account)
+    share = one[SHARE]
+    total = 0
+    for vote, until in _unsettled(root, one):
+        total += earned(share, vote[PAID], until)
+        vote[PAID] = until
+    one[REWARDS] += total
+    if one[VOTES] and one[EXPIRES] <= epoch:
+        _forget(root, one, lapsed=True)
+    return one
+
+
+def cast(root: Place, account: bytes, delegates: Sequence[bytes], epoch: int, expires: int) -> None:
+    """Gives the stake of an account to ``delegates`` alone, which are distinct and may be none.
+
+    Raises ``Invalid``: ``dpos_unknown`` (not registered), ``dpos_stake`` (nothing to vote with).
+    """
+    for delegate in delegates:
+        if not candidates.is_open(root, delegate):
+            raise Invalid("dpos_unknown", f"0x{delegate.hex()}")
+    one = settle(root, account, epoch)
+    _forget(root, one, lapsed=False)
+    if not delegates:
+        return
+    share = one[STAKE] // len(delegates)
+    if not share:
+        raise Invalid("dpos_stake", "stake before you vote")
+    one[VOTES], one[EXPIRES] = len(delegates), expires
+    for entry, delegate in zip(_votes(one), delegates, strict=True):
+        entry[DELEGATE] = int.from_bytes(delegate, "big")
+        entry[PAID] = candidates.place(root, delegate)[ACCRUED]
+    _reweigh(root, one, share)
+
+
+def change_stake(root: Place, account: bytes, amount: int, epoch: int) -> Place:
+    """Adds wei, or takes what is there, of an account's stake; its votes weigh so much more."""
+    one = settle(root, account, epoch)
+    one[STAKE] += amount
+    if one[VOTES]:
+        _reweigh(root, one, one[STAKE] // one[VOTES])
+    return one
+
+
+def _reweigh(root: Place, one: Place, share: int) -> None:
+    """Makes every vote of a settled account weigh ``share``."""
+    change = share - one[SHARE]
+    expires = one[EXPIRES]
+    for delegate in votes(one):
+        candidate = candidates.place(root, delegate)
+        if candidate[candidates.STATUS] == REGISTERED:
+            candidate[candidates.VOTES] += change
+        _lapse(root, expires, delegate)[WEIGHT] += change
+    one[SHARE] = share
+
+
+def _forget(root: Place, one: Place, lapsed: bool) -> None:
+    """Drops the votes of a settled account; ``lapsed`` ones weigh on no candidate any more."""
+    share, expires = one[SHARE], one[EXPIRES]
+    for entry in _votes(one):
+        delegate = to_address(entry[DELEGATE])
+        candidate = candidates.place(root, delegate)
+        if not lapsed and candidate[candidates.STATUS] == REGISTERED:
+            candidate[candidates.VOTES] -= share
+        lapse = _lapse(root, expires, delegate)
+        lapse[WEIGHT] -= share
+        if not lapse[WEIGHT]:
+            lapse[CLOSED] = 0
+        entry[DELEGATE] = entry[PAID] = 0
+    one[SHARE] = one[EXPIRES] = one[VOTES] = 0
+
+
+def expire(root: Place, delegate: bytes, epoch: int) -> None:
+    """At the border before ``epoch``: what lapses with it no longer votes for a candidate."""
+    lapse = _lapse(root, epoch, delegate)
+    weight = lapse[WEIGHT]
+    if weight:
+        one = candidates.place(root, delegate)
+        one[candidates.VOTES] -= weight
+        lapse[CLOSED] = one[ACCRUED] + 1

@@ -1,0 +1,86 @@
+"""What anyone may ask IDpos. Every answer that could be long is bounded by its arguments or gas."""
+
+from typing import Final
+
+from dipnet.consensus.staking import candidates, election, parameters, stakes
+from dipnet.consensus.staking.actions import Frame
+from dipnet.consensus.staking.candidates import NONE, REGISTERED, TOMBSTONED
+from dipnet.consensus.staking.stakes import EXPIRES, RELEASE, STAKE, UNBONDING
+from dipnet.primitives.errors import Invalid
+from dipnet.vm.storage_layout import BURNED, ROLL
+
+PAGE_MAX: Final = 256
+
+
+def stake_of(frame: Frame, account: bytes) -> tuple[int]:
+    """wei."""
+    return (stakes.place(frame.root, account)[STAKE],)
+
+
+def votes_of(frame: Frame, account: bytes) -> tuple[list[bytes], int]:
+    """The delegates that an account votes for, and the epoch with which that lapses."""
+    one = stakes.place(frame.root, account)
+    if one[EXPIRES] <= frame.around.epoch:
+        return [], 0
+    return stakes.votes(one), one[EXPIRES]
+
+
+def rewards_of(frame: Frame, account: bytes) -> tuple[int]:
+    """wei that ``claim`` would pay for votes and blocks."""
+    return (stakes.rewards(frame.root, account),)
+
+
+def unbonding_of(frame: Frame, account: bytes) -> tuple[int, int]:
+    """wei on their way out, and the epoch from which they may be claimed."""
+    one = stakes.place(frame.root, account)
+    return one[UNBONDING], one[RELEASE]
+
+
+def delegate(
+    frame: Frame, account: bytes
+) -> tuple[str, str, int, bytes, bytes, int, int, int, int, bool, bool]:
+    """What the contract knows of a delegate; ``Invalid("dpos_unknown")`` of a stranger.
+
+    The commission is the one in force, not one that is announced.
+    """
+    around, one = frame.around, candidates.read(frame.root, account)
+    if one.status == NONE:
+        raise Invalid("dpos_unknown", f"0x{account.hex()}")
+    kept = one.commission.at(around.epoch, around.parameters.commission_bps_max)
+    return (
+        one.name, one.url, kept, one.public_key, one.organisation, one.votes,
+        one.produced, one.missed, one.jailed_until, one.status == TOMBSTONED,
+        one.status == REGISTERED,
+    )  # fmt: skip
+
+
+def delegates(frame: Frame, offset: int, count: int) -> tuple[list[bytes], list[int]]:
+    """A page of the registered delegates, and their votes in wei of stake."""
+    end = min(frame.root[ROLL], offset + min(count, PAGE_MAX))
+    page = [frame.root.address_at(ROLL, at) for at in range(offset, end)]
+    return page, [candidates.place(frame.root, one)[candidates.VOTES] for one in page]
+
+
+def active_set(frame: Frame, epoch: int) -> tuple[list[bytes], list[bytes]]:
+    """The members of an epoch's set, ascending, and their standby; empty where not known."""
+    root = frame.root
+    return list(election.seated(root, epoch)), list(election.standby(root, epoch))
+
+
+def proposal(frame: Frame, number: int) -> tuple[bytes, int, bytes, int, int, int, int]:
+    """A proposal of a parameter; its voters count if they are of the current set."""
+    one = parameters.read(frame.root, number, frame.around.members)
+    return (
+        one.name.encode().ljust(32, b"\0"), one.value, one.proposer, one.state, one.expires,
+        one.starts, one.voters,
+    )  # fmt: skip
+
+
+def parameter(frame: Frame, name: bytes) -> tuple[int]:
+    """The value that is in force; ``Invalid("dpos_parameter")``."""
+    return (parameters.value_of(frame.around.parameters, name),)
+
+
+def burned(frame: Frame) -> tuple[int]:
+    """wei of stake that penalties have taken out of the world."""
+    return (frame.root[BURNED],)

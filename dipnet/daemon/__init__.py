@@ -1,0 +1,1 @@
+"""The loop around the node: inbox, step, effects performed in order."""

@@ -1,0 +1,1 @@
+"""``dipnetd``, the node program."""

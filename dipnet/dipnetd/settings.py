@@ -1,0 +1,99 @@
+"""A flag for every setting of a node, and ``dipnetd config show``: where each comes from.
+
+Rules that bind this file: no setting is without its flag, and none is described twice.
+"""
+
+import inspect
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, get_args
+
+import typer
+
+from dipnet.host.config import Config, Loaded, load
+from dipnet.host.terminal import Json, group, show_fields, show_json, show_rows
+
+config_app = group("What this node is set to.")
+
+
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command a flag for every setting; it gets those given, as ``flags``."""
+    own = [p for p in inspect.signature(command).parameters.values() if p.name != "flags"]
+    made = []
+    for name, field in Config.model_fields.items():
+        kind = _flag_type(field.annotation)
+        option = typer.Option(help=field.description, show_default=False)
+        made.append(
+            inspect.Parameter(
+                name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=None,
+                annotation=Annotated[kind, option],
+            )
+        )
+
+    def wrapped(**given: Any) -> None:
+        rest = {p.name: given.pop(p.name) for p in own}
+        command(flags=given, **rest)
+
+    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + made
+    wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {p.name: p.annotation for p in parameters}
+    wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
+    return wrapped
+
+
+def _flag_type(annotation: Any) -> Any:
+    """What typer calls the type of a setting that may be absent."""
+    if get_args(annotation) and not isinstance(annotation, UnionType):
+        return list[str] | None
+    return annotation if isinstance(annotation, UnionType) else annotation | None
+
+
+def load_settings(flags: dict[str, object], file: Path | None) -> Loaded:
+    """The settings and where each comes from; ``Invalid("config")`` says what to mend."""
+    return load(flags, os.environ, file)
+
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", envvar="DIPNET_CONFIG", help="dipnet.toml; default: the one in data."),
+]
+
+
+@config_app.command("show")
+@with_settings
+def show_config(
+    flags: dict[str, object],
+    config: ConfigFile = None,
+    origin: Annotated[bool, typer.Option("--origin", help="Where each value comes from.")] = False,
+    as_json: Json = False,
+) -> None:
+    """What a node would run with."""
+    loaded = load_settings(flags, config)
+    values = loaded.config.model_dump(mode="json")
+    if as_json:
+        show_json(
+            {
+                name: {"value": value, "origin": loaded.origins[name]}
+                for name, value in values.items()
+            }
+            if origin
+            else values
+        )
+    elif origin:
+        show_rows(
+            ["setting", "value", "from"],
+            [[name, _shown(value), loaded.origins[name]] for name, value in values.items()],
+        )
+    else:
+        show_fields({name: _shown(value) for name, value in values.items()})
+
+
+def _shown(value: object) -> str:
+    """A setting for people: a list as words, nothing for none."""
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return "" if value is None else str(value)

@@ -1,0 +1,1 @@
+"""The machine: the store, settings, locks, Unix sockets, metrics."""

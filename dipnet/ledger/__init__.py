@@ -1,0 +1,1 @@
+"""What the chain keeps: genesis, parameters, transactions, accounts and their state."""

@@ -1,0 +1,1 @@
+"""Values and bytes: refusals, records and RLP, hashes and keys, bounded JSON."""

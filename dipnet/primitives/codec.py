@@ -1,0 +1,310 @@
+"""Bytes: canonical records (msgpack), RLP, hex, and the two words for state on disk.
+
+Rules that bind this file (specs/bytes.md "Records", DESIGN 2 rule 5): every decoder refuses by
+length before it allocates, takes exactly one spelling of a value, and fails only with ``Invalid``.
+A record is a fixed-arity array of uint64, bin and arrays of these; its first element is its
+version. What a record may look like is data, a *shape*, written beside the type that uses it:
+
+    HEADER = (1, UINT, Bin(32), BIG, Many((Bin(20), UINT), 100))
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeAlias
+
+import msgpack  # type: ignore[import-untyped]
+
+from dipnet.primitives.errors import Invalid
+
+UINT_MAX: Final = 2**64 - 1
+BIG_MAX: Final = 2**256 - 1
+BIG_BYTES_MAX: Final = 32
+RLP_DEPTH_MAX: Final = 16
+
+Puts: TypeAlias = dict[bytes, bytes | None]
+"""Writes to state on disk as a value; ``None`` deletes the key."""
+
+
+class Reader(Protocol):
+    """State on disk, read only. A dict in tests, an overlay of a block, or the store."""
+
+    def get(self, key: bytes, /) -> bytes | None:
+        """The value under ``key``, or None."""
+
+    def scan(
+        self, prefix: bytes, start: bytes = b"", reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """The pairs whose key begins with ``prefix``, in the order of the keys' bytes.
+
+        ``start`` is a whole key (prefix included): forwards only keys >= start are given. With
+        ``reverse`` the order is downwards, from the end of the prefix or, when ``start`` is
+        given, from the greatest key < start.
+        """
+
+
+# --- shapes of records
+
+
+@dataclass(frozen=True, slots=True)
+class Uint:
+    """An unsigned integer of at most ``most``."""
+
+    most: int = UINT_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class Big:
+    """An integer below 2^256 as minimal big-endian bytes; zero is empty. See ``from_big``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """Bytes: ``Bin(32)`` is exactly 32 of them, ``Bin(0, 64)`` is 0 to 64."""
+
+    least: int
+    most: int = -1
+
+    def __post_init__(self) -> None:
+        if self.most < 0:
+            object.__setattr__(self, "most", self.least)
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """UTF-8 of at most ``most`` bytes; stays bytes in the record."""
+
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
+class Many:
+    """An array of 0 to ``most`` elements of one shape."""
+
+    each: "Shape"
+    most: int
+
+
+UINT: Final = Uint()
+BIG: Final = Big()
+TEXT: Final = Text
+
+Shape: TypeAlias = int | Uint | Big | Bin | Text | Many | tuple["Shape", ...] | list["Shape"]
+"""A literal int must match exactly (versions); a tuple or list is an array of fixed arity."""
+
+Record: TypeAlias = int | bytes | Sequence["Record"]
+
+
+# --- records
+
+
+def big(number: int) -> bytes:
+    """``number`` (0 to 2^256 - 1) as minimal big-endian bytes; zero is empty."""
+    if not 0 <= number <= BIG_MAX:
+        raise ValueError(f"{number} is not in 0..2^256-1")
+    return number.to_bytes((number.bit_length() + 7) >> 3, "big")
+
+
+def from_big(data: bytes) -> int:
+    """The integer whose minimal big-endian bytes are ``data`` (checked by shape ``BIG``)."""
+    return int.from_bytes(data, "big")
+
+
+def pack(record: Record) -> bytes:
+    """The one encoding of ``record``. A value that no record can hold is a bug: TypeError."""
+    _assert_packable(record)
+    packed: bytes = msgpack.packb(record, use_bin_type=True)
+    return packed
+
+
+def unpack(raw: bytes, shape: Shape, bytes_max: int) -> list[Any]:
+    """The record in ``raw``: nested lists of int and bytes, exactly as ``shape`` says.
+
+    Arrays are announced by their header and refused by ``shape`` before anything is allocated
+    for them; memory is a small multiple of ``len(raw)`` and depth is the shape's own. Raises
+    ``Invalid("oversized")`` past ``bytes_max`` and ``Invalid("record")`` for all else.
+    """
+    if len(raw) > bytes_max:
+        raise Invalid("oversized", f"{len(raw)} bytes where {bytes_max} are allowed")
+    if not isinstance(shape, tuple | list):
+        raise TypeError("the shape of a whole record is a tuple")
+    size = len(raw) or 1
+    # Only leaves are ever unpacked as objects, so that every container is refused by its size;
+    # an empty one gets through here and is refused by its type, or by the comparison below.
+    stream = msgpack.Unpacker(
+        read_size=size,
+        max_buffer_size=size,
+        raw=True,
+        max_bin_len=size,
+        max_array_len=0,
+        max_map_len=0,
+        max_str_len=0,
+        max_ext_len=0,
+    )
+    stream.feed(raw)
+    try:
+        record = _array(stream, shape)
+    except Invalid:
+        raise
+    except (ValueError, msgpack.UnpackException) as error:
+        raise Invalid("record", str(error) or type(error).__name__) from None
+    if msgpack.packb(record, use_bin_type=True) != raw:
+        raise Invalid("record", "not the canonical encoding, or bytes after the end")
+    return record
+
+
+def _array(stream: Any, shape: Shape) -> list[Any]:
+    """One array of the stream; ``shape`` is a Many, tuple or list.
+
+    The list grows with what is there, never by what the header promises.
+    """
+    count = stream.read_array_header()
+    if isinstance(shape, Many):
+        if count > shape.most:
+            raise Invalid("record", f"array of {count} where at most {shape.most} are allowed")
+        each = shape.each
+        if isinstance(each, Many | tuple | list):
+            return [_array(stream, each) for _ in range(count)]
+        take = stream.unpack
+        return [_leaf(take(), each) for _ in range(count)]
+    assert isinstance(shape, tuple | list)
+    if count != len(shape):
+        raise Invalid("record", f"array of {count} where {len(shape)} are expected")
+    return [
+        _array(stream, part)
+        if isinstance(part, Many | tuple | list)
+        else _leaf(stream.unpack(), part)
+        for part in shape
+    ]
+
+
+def _leaf(value: Any, shape: Shape) -> int | bytes:
+    """``value`` if it is of ``shape``. ``type`` and not isinstance: bool is no integer here."""
+    if isinstance(shape, Uint | int):
+        if type(value) is not int:
+            raise Invalid("record", "expected an integer")
+        if isinstance(shape, int):
+            if value != shape:
+                raise Invalid("record", f"{value} where {shape} is expected")
+        elif not 0 <= value <= shape.most:
+            raise Invalid("record", f"{value} is not in 0..{shape.most}")
+        return value
+    if type(value) is not bytes:
+        raise Invalid("record", "expected bytes")
+    if isinstance(shape, Bin):
+        if not shape.least <= len(value) <= shape.most:
+            detail = f"{len(value)} bytes where {shape.least} to {shape.most} are expected"
+            raise Invalid("record", detail)
+    elif isinstance(shape, Big):
+        if len(value) > BIG_BYTES_MAX or value[:1] == b"\0":
+            raise Invalid("record", "not a minimal integer below 2^256")
+    elif isinstance(shape, Text):
+        if len(value) > shape.most:
+            raise Invalid("record", f"{len(value)} bytes of text where {shape.most} are allowed")
+        value.decode()  # UnicodeDecodeError is a ValueError
+    return value
+
+
+def _assert_packable(record: object) -> None:
+    if isinstance(record, list | tuple):
+        for part in record:
+            _assert_packable(part)
+    elif type(record) is int:
+        if not 0 <= record <= UINT_MAX:
+            raise TypeError(f"{record} is no uint64; use big() for larger integers")
+    elif type(record) is not bytes:
+        raise TypeError(f"a record holds no {type(record).__name__}")
+
+
+# --- RLP (Ethereum yellow paper, appendix B)
+
+Rlp: TypeAlias = bytes | list["Rlp"]
+"""What ``rlp_decode`` gives."""
+
+RlpInput: TypeAlias = bytes | int | Sequence["RlpInput"]
+"""What ``rlp_encode`` takes: an int >= 0 stands for its minimal big-endian bytes."""
+
+
+def rlp_encode(item: RlpInput) -> bytes:
+    """The RLP of bytes, of a non-negative integer, or of a list or tuple of these."""
+    if isinstance(item, int):
+        item = item.to_bytes((item.bit_length() + 7) >> 3, "big")
+    if isinstance(item, bytes):
+        if len(item) == 1 and item[0] < 0x80:
+            return item
+        return _rlp_head(0x80, len(item)) + item
+    return rlp_wrap(b"".join([rlp_encode(part) for part in item]))
+
+
+def rlp_wrap(body: bytes) -> bytes:
+    """The list whose items, already encoded and joined, are ``body``."""
+    return _rlp_head(0xC0, len(body)) + body
+
+
+def _rlp_head(kind: int, size: int) -> bytes:
+    if size < 56:
+        return bytes((kind + size,))
+    width = (size.bit_length() + 7) >> 3
+    return bytes((kind + 55 + width,)) + size.to_bytes(width, "big")
+
+
+def rlp_decode(raw: bytes) -> Rlp:
+    """The one item in ``raw``, strict: minimal lengths, nothing after it, bounded depth.
+
+    Costs time and memory in proportion to ``len(raw)``, which the caller bounds. Raises
+    ``Invalid("rlp")``.
+    """
+    items = _rlp_items(raw, 0, len(raw), 0)
+    if len(items) != 1:
+        raise Invalid("rlp", "bytes after the end" if items else "no bytes")
+    return items[0]
+
+
+def _rlp_items(raw: bytes, at: int, end: int, depth: int) -> list[Rlp]:
+    """The items that fill ``raw[at:end]``. No length is trusted past ``end``."""
+    if depth > RLP_DEPTH_MAX:
+        raise Invalid("rlp", f"deeper than {RLP_DEPTH_MAX} lists")
+    items: list[Rlp] = []
+    while at < end:
+        head = raw[at]
+        at += 1
+        if head < 0x80:
+            items.append(raw[at - 1 : at])
+            continue
+        size = head & 0x3F  # both kinds: 0..55 is the size itself, 56..63 its width plus 55
+        if size > 55:
+            body = at + size - 55
+            if body > end or raw[at] == 0:
+                raise Invalid("rlp", "length cut short or with leading zeros")
+            size = int.from_bytes(raw[at:body], "big")
+            at = body
+            if size < 56:
+                raise Invalid("rlp", "long form of a short length")
+        stop = at + size
+        if stop > end:
+            raise Invalid("rlp", "item longer than its bytes")
+        if head >= 0xC0:
+            items.append(_rlp_items(raw, at, stop, depth + 1))
+        elif size == 1 and raw[at] < 0x80:
+            raise Invalid("rlp", "single byte with a length")
+        else:
+            items.append(raw[at:stop])
+        at = stop
+    return items
+
+
+# --- hex (Ethereum JSON-RPC "DATA")
+
+_HEX: Final = re.compile(r"0x(?:[0-9a-fA-F]{2})*", re.ASCII)
+
+
+def to_hex(data: bytes) -> str:
+    """``0x`` and two lower-case digits a byte."""
+    return "0x" + data.hex()
+
+
+def from_hex(text: str, code: str = "params") -> bytes:
+    """The bytes that ``text`` spells: ``0x`` and pairs of digits, else ``Invalid(code)``."""
+    if not _HEX.fullmatch(text):
+        raise Invalid(code, "expected 0x and an even number of hex digits")
+    return bytes.fromhex(text[2:])

@@ -1,0 +1,78 @@
+"""Hashes, secp256k1 keys, signatures and addresses, over native/ and coincurve (DESIGN 3).
+
+Lengths are the caller's duty: a wrong one is a bug and raises ValueError. What a foreign signature
+is worth is an answer: ``recover`` raises ``Invalid("sender")``, the batches mark the row. One rule
+holds in all of them: 1 <= r < n, 1 <= s <= n/2 (EIP-2), recovery id 0..3. The batches release the
+GIL and run on native threads; ``threads=0`` means ``THREADS``.
+"""
+
+from typing import Final
+
+from coincurve import PrivateKey
+
+from dipnet._native.crypto import (
+    SECP_TABLE,
+    THREADS,
+    address,
+    keccak256,
+    recover_batch,
+    sha256,
+    verify_batch,
+)
+from dipnet.primitives.errors import Invalid
+
+__all__ = [
+    "ADDRESS_ZERO",
+    "SECP_TABLE",
+    "THREADS",
+    "address",
+    "checksum",
+    "keccak256",
+    "public_key",
+    "recover",
+    "recover_batch",
+    "sha256",
+    "sign",
+    "verify_batch",
+]
+
+ADDRESS_ZERO: Final = bytes(20)
+SECRET_BYTES: Final = 32
+
+
+def public_key(secret: bytes) -> bytes:
+    """The compressed public key, 33 bytes; ValueError unless 1 <= secret < n in 32 bytes."""
+    return _private(secret).public_key.format(compressed=True)
+
+
+def sign(digest: bytes, secret: bytes) -> bytes:
+    """r || s || recovery id, 65 bytes, over a digest of 32; low s, nonce by RFC 6979."""
+    return _private(secret).sign_recoverable(digest, hasher=None)
+
+
+def recover(digest: bytes, signature: bytes) -> bytes:
+    """The address that signed; ``Invalid("sender")`` where there is none or s is high."""
+    if len(digest) != 32:
+        raise ValueError(f"a digest has 32 bytes, not {len(digest)}")
+    signer = recover_batch(digest, signature, 1)
+    if signer == ADDRESS_ZERO:
+        raise Invalid("sender")
+    return signer
+
+
+def checksum(account: bytes) -> str:
+    """The text form of an address with its checksum in the case of the letters (EIP-55)."""
+    if len(account) != 20:
+        raise ValueError(f"an address has 20 bytes, not {len(account)}")
+    text = account.hex()
+    shade = keccak256(text.encode()).hex()
+    return "0x" + "".join(
+        letter.upper() if level >= "8" else letter
+        for letter, level in zip(text, shade, strict=False)
+    )
+
+
+def _private(secret: bytes) -> PrivateKey:
+    if len(secret) != SECRET_BYTES:
+        raise ValueError(f"a secret key has {SECRET_BYTES} bytes, not {len(secret)}")
+    return PrivateKey(bytes(secret))

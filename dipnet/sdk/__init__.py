@@ -1,0 +1,1 @@
+"""Libraries for clients: JSON-RPC, devices, keys, light clients; nothing of the node."""

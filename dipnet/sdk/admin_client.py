@@ -1,0 +1,41 @@
+"""Asking a node on this machine for what only its operator may ask: one call on its admin socket.
+
+Every failure is ``Invalid``, as in ``client``: ``unreachable`` when no answer came, else the code
+that the node refused with.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from dipnet.host.unixsocket import connect
+from dipnet.primitives import jsontext
+from dipnet.primitives.errors import Invalid
+from dipnet.sdk.client import refusal
+
+SOCKET_NAME: Final = "admin.sock"
+"""In the node's data directory."""
+LINE_BYTES_MAX: Final = 64 << 10
+TIMEOUT_S: Final = 10.0
+
+
+def admin_call(socket_path: Path, method: str, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
+    """The result of ``admin_pause``, ``admin_resume`` or ``admin_status``; see ``admin.py``."""
+    request = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": []})
+    try:
+        with connect(socket_path, timeout_s) as connection:
+            connection.sendall(request.encode() + b"\n")
+            with connection.makefile("rb") as lines:
+                raw = lines.readline(LINE_BYTES_MAX)
+    except OSError as error:
+        raise Invalid("unreachable", f"{socket_path}: {error.strerror or error}") from None
+    try:
+        answer = jsontext.load(raw)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise Invalid("unreachable", f"{socket_path}: no whole answer")
+    result = answer.get("result")
+    if not isinstance(result, dict):
+        raise refusal(answer.get("error"))
+    return result

@@ -1,0 +1,1 @@
+"""Who holds a delegate's key, and the file of what the key has signed."""

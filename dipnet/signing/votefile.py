@@ -1,0 +1,263 @@
+"""What one key has signed, on disk: the three integers that a delegate must never forget.
+
+Rules that bind this file (specs/consensus.md 1 and 5.5, ADR 80):
+
+* ``keep`` returns when the state is durable: a new file is written and synced, renamed over the old
+  one, and its directory synced. A crash at any point leaves the old state or the new one.
+* The first error is final. After it nobody knows what the disk holds, so nothing is signed.
+* A file is made by ``create``, when its key is made, and by ``recover``, when an operator answers
+  for it; never because none was found: a key without memory signs everything twice.
+* One process at a time holds a file, in a directory into which nobody else may put files.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, Protocol
+
+from dipnet.consensus.finality.votes import VoteState
+from dipnet.host.lockfile import check_ours
+from dipnet.host.lockfile import lock as lock_file
+from dipnet.primitives.codec import UINT, Bin, Uint, pack, unpack
+from dipnet.primitives.crypto import checksum, keccak256
+from dipnet.primitives.errors import Corrupt, Invalid
+
+VOTES_VERSION: Final = 1
+CHECKSUM_BYTES: Final = 32
+VOTES_BYTES_MAX: Final = 128
+SUFFIX: Final = ".votes"
+
+_RECORD: Final = (VOTES_VERSION, Uint(2**32 - 1), Bin(20), UINT, UINT, UINT, UINT)
+_FRESH: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+_REMEDY: Final = "stop signing with this key, mend the disk, start again"
+
+
+class Disk(Protocol):
+    """The system calls that ``keep`` consists of: the module ``os``, or a disk that crashes."""
+
+    def open(self, path: str, flags: int, mode: int = ..., /) -> int: ...
+    def read(self, descriptor: int, size: int, /) -> bytes: ...
+    def write(self, descriptor: int, data: bytes, /) -> int: ...
+    def fsync(self, descriptor: int, /) -> None: ...
+    def close(self, descriptor: int, /) -> None: ...
+    def replace(self, old: str, new: str, /) -> None: ...
+
+
+# --- states
+
+
+def check_not_older(kept: VoteState, seen: VoteState) -> None:
+    """``Invalid("votes_older")`` when ``kept`` has forgotten what ``seen`` says was signed.
+
+    ``seen`` is the newest state that the node's own records have a signature for.
+    """
+    if kept.joined(seen) != kept:
+        raise Invalid("votes_older", f"the file says {describe(kept)}, the node {describe(seen)}")
+
+
+def silenced(epoch: int, slot: int, certified: int | None = None) -> VoteState:
+    """The state for a key whose memory is lost, given that nothing was signed after ``slot``.
+
+    It signs neither proposal nor vote up to the next slot, and in this epoch no prevote that is
+    not justified by a later block than that; or than the block of slot ``certified``, when that is
+    the latest with a prevote certificate anywhere: no commit can be later (V2).
+    """
+    return VoteState(epoch, slot + 1, slot + 1, slot + 1 if certified is None else certified)
+
+
+def describe(state: VoteState) -> str:
+    """A state in one line."""
+    return (
+        f"epoch {state.epoch} proposed {state.proposed} prevoted {state.prevoted} "
+        f"committed {state.committed}"
+    )
+
+
+# --- bytes
+
+
+def encode(chain_id: int, account: bytes, state: VoteState) -> bytes:
+    """The file's bytes: the record and its keccak256."""
+    record = pack(
+        [VOTES_VERSION, chain_id, account, state.epoch, state.proposed, state.prevoted,
+         state.committed]
+    )  # fmt: skip
+    return record + keccak256(record)
+
+
+def decode(raw: bytes, chain_id: int, account: bytes, where: str) -> VoteState:
+    """The state in a file's bytes; ``Invalid`` ``votes_damaged``, ``votes_foreign``."""
+    record, digest = raw[:-CHECKSUM_BYTES], raw[-CHECKSUM_BYTES:]
+    if keccak256(record) != digest:
+        raise Invalid("votes_damaged", where)
+    try:
+        _, chain, owner, *slots = unpack(record, _RECORD, VOTES_BYTES_MAX)
+    except Invalid as error:
+        raise Invalid("votes_damaged", f"{where}: {error.detail}") from None
+    if (chain, owner) != (chain_id, account):
+        raise Invalid(
+            "votes_foreign",
+            f"{where} is of {checksum(owner)} on chain {chain}, "
+            f"not of {checksum(account)} on chain {chain_id}",
+        )
+    return VoteState(*slots)
+
+
+# --- files
+
+
+def path_beside(keystore: Path) -> Path:
+    """Where the vote state of a keystore's key is unless an operator says otherwise."""
+    whole = keystore.suffix != ".json"  # geth's names have dots in them
+    return keystore.with_name((keystore.name if whole else keystore.stem) + SUFFIX)
+
+
+def read(path: Path, chain_id: int, account: bytes, disk: Disk = os) -> VoteState:
+    """The state in the file, without holding it.
+
+    Raises ``Invalid``: ``votes_missing``, ``votes_damaged`` (torn, or not a vote state),
+    ``votes_foreign`` (another key or chain), ``config`` (not readable).
+    """
+    try:
+        descriptor = disk.open(str(path), os.O_RDONLY)
+    except FileNotFoundError:
+        raise Invalid("votes_missing", f"there is no {path}") from None
+    except OSError as error:
+        raise Invalid("config", f"cannot read {path}: {error.strerror}") from None
+    try:
+        raw = disk.read(descriptor, VOTES_BYTES_MAX)
+    except OSError as error:
+        raise Invalid("votes_damaged", f"{path}: {error.strerror}") from None
+    finally:
+        disk.close(descriptor)
+    return decode(raw, chain_id, account, str(path))
+
+
+def write(path: Path, data: bytes, disk: Disk = os) -> None:
+    """Replaces the file; durable when it returns. ``OSError`` leaves the old or the new one."""
+    fresh = f"{path}.new"
+    descriptor = disk.open(fresh, _FRESH, 0o600)
+    try:
+        while data:
+            data = data[disk.write(descriptor, data) :]
+        disk.fsync(descriptor)  # the bytes, before a name leads to them
+    finally:
+        disk.close(descriptor)
+    disk.replace(fresh, str(path))
+    directory = disk.open(str(path.parent), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        disk.fsync(directory)  # the name, before a signature leaves
+    finally:
+        disk.close(directory)
+
+
+def create(path: Path, chain_id: int, account: bytes) -> None:
+    """The file of a key that has signed nothing, made together with the key.
+
+    ``Invalid("config")`` when there is a file already: it is not written over.
+    """
+    _place(path, chain_id, account, VoteState(), fresh=True)
+
+
+def recover(path: Path, chain_id: int, account: bytes, state: VoteState) -> VoteState:
+    """Writes a file that is lost, damaged or older than what was signed; the state it now has.
+
+    The caller answers for ``state`` covering all that the key has signed. A file that can be read
+    is never taken back; one that is damaged is kept under another name; that of another key or
+    chain is refused with ``Invalid("votes_foreign")``.
+    """
+    return _place(path, chain_id, account, state, fresh=False)
+
+
+def _place(path: Path, chain_id: int, account: bytes, state: VoteState, fresh: bool) -> VoteState:
+    path = _resolved(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise Invalid("config", f"cannot make {path.parent}: {error.strerror}") from None
+    held = hold(_lock_path(path))
+    try:
+        if fresh and path.exists():
+            raise Invalid("config", f"{path} is there already and is not written over")
+        if path.exists():
+            try:
+                state = read(path, chain_id, account).joined(state)
+            except Invalid as error:
+                if error.code != "votes_damaged":
+                    raise
+                os.replace(path, f"{path}.damaged")
+        write(path, encode(chain_id, account, state))
+    except OSError as error:
+        raise Invalid("config", f"cannot write {path}: {error.strerror}") from None
+    finally:
+        os.close(held)
+    return state
+
+
+def _resolved(path: Path) -> Path:
+    """Two names of one file are one lock."""
+    return path.expanduser().resolve()
+
+
+def _lock_path(path: Path) -> Path:
+    return Path(f"{path}.lock")
+
+
+def hold(path: Path) -> int:
+    """A lock on a file in a directory of ours; ``Invalid`` ``locked``, ``config``.
+
+    Where others may put files they can set a vote state back, and its key signs twice.
+    """
+    check_ours(path.parent)
+    return lock_file(path)
+
+
+class VoteFile:
+    """The file of one key, held by this process until ``close``."""
+
+    def __init__(
+        self,
+        path: Path,
+        chain_id: int,
+        account: bytes,
+        disk: Disk = os,
+        lock: Callable[[Path], int] = hold,
+    ) -> None:
+        """Opens what ``create`` made; ``Invalid`` as ``read`` and as ``hold``."""
+        self._path = _resolved(path)
+        self._chain_id = chain_id
+        self._account = account
+        self._disk = disk
+        self._failed = ""
+        read(self._path, chain_id, account, disk)  # what is wrong is told before what is locked
+        self._held: int | None = lock(_lock_path(self._path))
+        try:
+            self._state = read(self._path, chain_id, account, disk)
+        except Invalid:
+            self.close()
+            raise
+
+    @property
+    def state(self) -> VoteState:
+        """What was kept last."""
+        return self._state
+
+    def keep(self, state: VoteState) -> None:
+        """Makes ``state`` durable. Raises ``Corrupt`` when that failed, now or ever before."""
+        if self._failed:
+            raise Corrupt(self._failed)
+        try:
+            write(self._path, encode(self._chain_id, self._account, state), self._disk)
+        except OSError as error:
+            self._failed = f"cannot keep the vote state in {self._path}: {error}; {_REMEDY}"
+            raise Corrupt(self._failed) from error
+        self._state = state
+
+    def close(self) -> None:
+        """Lets another process have the file; nothing is kept afterwards."""
+        self._failed = self._failed or f"{self._path} is closed"
+        if self._held is not None:
+            with contextlib.suppress(OSError):
+                os.close(self._held)
+            self._held = None

@@ -1,0 +1,1 @@
+"""Bytes between nodes: py-libp2p in a thread of its own, behind bounded queues."""

@@ -1,0 +1,464 @@
+"""The trio side of the peers: listens, dials, keeps one connection a peer, moves frames.
+
+``net.Net`` runs one ``Host`` in a thread of its own. Rules that bind this file (DESIGN 7, ADR 20):
+* Everything that belongs to a connection runs in that connection's nursery and ends with it.
+* Whatever one peer does ends at most that peer's connection; any other failure ends the thread.
+* Of two nodes the one with the lower peer id decides which of their connections is used; the other
+  waits for its first stream. So frames never cross from one connection to another.
+* Every wait for a peer has a deadline, every queue a limit (``Limits``).
+* A vote waits for one piece of 64 KiB of other protocols, and for what the kernel has not sent yet:
+  trio keeps that at 16 KiB (TCP_NOTSENT_LOWAT).
+"""
+
+import logging
+import math
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final, Protocol
+
+import trio
+from libp2p.identity.identify.identify import ID as IDENTIFY_ID
+from libp2p.identity.identify.pb.identify_pb2 import Identify
+from libp2p.io.exceptions import ConnectionClosedError, IncompleteReadError, IOException
+from libp2p.peer.id import ID
+from libp2p.protocol_muxer.exceptions import MultiselectError
+from libp2p.security.noise.exceptions import PeerIDMismatchesPubkey
+from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamEOF, MuxedStreamError
+from libp2p.utils.varint import encode_varint_prefixed
+
+from dipnet import __version__
+from dipnet.node.effects import FIRST, PROTOCOLS, Connected, DialFailed, Disconnected, Received
+from dipnet.primitives.errors import Invalid
+from dipnet.transport.libp2p_link import (
+    PIECE_BYTES_MAX,
+    Mux,
+    Socket,
+    Stream,
+    accept_stream,
+    binary_address,
+    key_pair,
+    negotiate,
+    noise,
+    open_stream,
+    parse_address,
+    upgrade,
+)
+from dipnet.transport.mailbox import Event, Limits, Mailbox
+
+log = logging.getLogger("dipnet.net")
+
+PING_ID: Final = "/ipfs/ping/1.0.0"
+PING_BYTES: Final = 32
+STREAM_IDS: Final = {name: f"/dipnet/{name}/1" for name in PROTOCOLS}
+SERVED: Final = (*STREAM_IDS.values(), PING_ID, str(IDENTIFY_ID))
+NAMES: Final = {stream_id: name for name, stream_id in STREAM_IDS.items()}
+
+STREAMS_MAX: Final = 32  # that one peer may have open towards us
+FRAME_LARGE_BYTES: Final = 256 << 10  # above it a frame needs one of Limits.large_frames_max
+CLOSED: Final = (ConnectionClosedError, IncompleteReadError, MuxedStreamEOF)
+REASON_CHARS_MAX: Final = 200
+FLUSH_S: Final = 0.5  # what is queued for a peer that we drop
+FAREWELL_S: Final = 1.0
+
+
+class Put(Protocol):
+    """Hands an event to the main thread. False: no room for it (never for an ending), try later."""
+
+    def __call__(self, event: Event, mailbox: Mailbox) -> bool: ...
+
+
+@dataclass(slots=True, eq=False)
+class Link:
+    """A connection that has passed its handshake."""
+
+    peer: ID
+    address: str
+    outbound: bool
+    mux: Mux
+    mailbox: Mailbox
+    place: trio.CancelScope  # among the strangers, until it is chosen
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    born: float = field(default_factory=trio.current_time)
+    chosen: trio.Event = field(default_factory=trio.Event)
+    flushed: trio.Event = field(default_factory=trio.Event)
+    turn: trio.Lock = field(default_factory=trio.Lock)  # to write a piece; votes need none
+    wake: dict[str, trio.Event] = field(
+        default_factory=lambda: {name: trio.Event() for name in PROTOCOLS}
+    )
+    streams: int = 0
+    reading: set[str] = field(default_factory=set)
+    dropped: bool = False
+    reason: str = ""
+
+    def end(self, reason: str) -> None:
+        """Cancels all that runs for the connection; the first reason stays."""
+        self.reason = self.reason or reason
+        self.scope.cancel()
+
+
+def why(error: Exception) -> str:
+    """A short text for the reason that a connection ended with."""
+    match error:
+        case Invalid():
+            return str(error)
+        case trio.TooSlowError():
+            return "no answer in time"
+        case PeerIDMismatchesPubkey():
+            return "another peer answered: its identity does not match the address"
+        case OSError():
+            return error.strerror or str(error) or type(error).__name__
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, CLOSED):
+            return "connection closed"
+        cause = cause.__cause__
+    return f"{type(error).__name__}: {error}"[:REASON_CHARS_MAX]
+
+
+class Host:
+    """All connections of a node. Methods are for the trio thread, ``__init__`` for any."""
+
+    def __init__(self, secret: bytes, peers_max: int, limits: Limits, put: Put) -> None:
+        identity = key_pair(secret)
+        self.id = ID.from_pubkey(identity.public_key)
+        self._public_key = identity.public_key.serialize()
+        self._noise = noise(identity)
+        self._peers_max = peers_max
+        self._limits = limits
+        self._put = put
+        self._links: dict[str, Link] = {}  # chosen ones, by peer
+        self._strangers: dict[trio.CancelScope, None] = {}  # inbound, not chosen; oldest first
+        self._listens: list[tuple[str, int]] = []
+        self._nobody = Mailbox("", limits)  # for events that are of no connection
+        self._dialling: set[str] = set()
+        self._large = trio.Semaphore(limits.large_frames_max)
+        self._room = trio.Event()
+        # As many as Net lets wait: its dials, a drop a peer, one stop.
+        self._orders, self._ordered = trio.open_memory_channel[Callable[[], Awaitable[None]]](
+            math.inf
+        )
+
+    # --- life
+
+    async def run(self, listeners: Sequence[trio.SocketListener]) -> None:
+        """Serves until ``stop``."""
+        self._listens += [listener.socket.getsockname()[:2] for listener in listeners]
+        async with trio.open_nursery() as nursery:
+            serve = partial(trio.serve_listeners, handler_nursery=nursery)
+            nursery.start_soon(serve, self._inbound, listeners)
+            async for order in self._ordered:
+                nursery.start_soon(order)
+            await self._farewell()
+            nursery.cancel_scope.cancel()
+
+    async def _farewell(self) -> None:
+        with trio.move_on_after(FAREWELL_S):
+            async with trio.open_nursery() as nursery:
+                for link in self._links.values():
+                    nursery.start_soon(link.mux.close)  # sends GO_AWAY
+
+    def stop(self) -> None:
+        self._orders.close()
+
+    def dial(self, address: str) -> None:
+        """Ends in one ``Connected`` (outbound) or one ``DialFailed``."""
+        self._orders.send_nowait(partial(self._dial, address))
+
+    def drop(self, mailbox: Mailbox, reason: str) -> None:
+        """Ends the connection that ``mailbox`` belongs to, after what is queued or ``FLUSH_S``."""
+        link = self._links.get(mailbox.peer)
+        if link is not None and link.mailbox is mailbox:
+            link.dropped = True
+            self._orders.send_nowait(partial(self._drop, link, reason))
+
+    def poke(self, mailbox: Mailbox) -> None:
+        """There is something in ``mailbox``."""
+        link = self._links.get(mailbox.peer)
+        if link is not None and link.mailbox is mailbox:
+            for event in link.wake.values():
+                event.set()
+
+    def resume(self) -> None:
+        """There may be room again for what ``put`` refused."""
+        self._room.set()
+        self._room = trio.Event()
+
+    # --- connections
+
+    async def _inbound(self, stream: trio.SocketStream) -> None:
+        if len(self._links) >= self._peers_max:
+            await trio.aclose_forcefully(stream)
+            return
+        try:
+            host, port = stream.socket.getpeername()[:2]
+        except OSError:  # gone before it was accepted
+            await trio.aclose_forcefully(stream)
+            return
+        family = "ip6" if ":" in host else "ip4"
+        await self._connection(stream, f"/{family}/{host}/tcp/{port}", None)
+
+    async def _dial(self, address: str) -> None:
+        try:
+            host, port, peer = parse_address(address)
+            reason = self._no_dial(peer)
+        except Invalid as error:
+            reason = str(error)
+        if not reason:
+            self._dialling.add(peer)
+            reason = await self._dial_to(host, port, peer, address)
+            if reason:  # else it became a link, which has removed it
+                self._dialling.remove(peer)
+                reason = "already connected" if peer in self._links else reason
+        if reason:
+            self._put(DialFailed(address, reason), self._nobody)
+
+    def _no_dial(self, peer: str) -> str:
+        if not peer:
+            return "the address names no peer"
+        if peer == self.id.to_base58():
+            return "the address is our own"
+        if peer in self._links:
+            return "already connected"
+        return "already dialling" if peer in self._dialling else ""
+
+    async def _dial_to(self, host: str, port: int, peer: str, address: str) -> str:
+        try:
+            with trio.fail_after(self._limits.dial_s):
+                stream = await trio.open_tcp_stream(host, port)
+        except (OSError, UnicodeError, trio.TooSlowError) as error:
+            return why(error)
+        return await self._connection(stream, address, ID.from_base58(peer))
+
+    async def _connection(self, stream: trio.SocketStream, address: str, to: ID | None) -> str:
+        """Owns a socket to its end. Says why no ``Connected`` came of it, "" if one did."""
+        place = trio.CancelScope()
+        try:
+            with place:
+                if to is None:
+                    self._admit(place)
+                with trio.fail_after(self._limits.handshake_s):
+                    mux = await upgrade(Socket(stream, to is not None), self._noise, to)
+                if to is None:
+                    address = f"{address}/p2p/{mux.peer_id.to_base58()}"
+                mailbox = Mailbox(mux.peer_id.to_base58(), self._limits)
+                link = Link(mux.peer_id, address, to is not None, mux, mailbox, place)
+                with link.scope:
+                    await self._live(link)
+                self._forget(link, link.reason)
+                return "" if link.chosen.is_set() else link.reason
+        except Exception as error:  # a stranger's bytes make py-libp2p raise anything
+            log.debug("connection %s ended", address, exc_info=True)
+            return why(error)
+        finally:
+            self._strangers.pop(place, None)
+            await trio.aclose_forcefully(stream)
+        return "made room for a newer stranger"
+
+    def _admit(self, place: trio.CancelScope) -> None:
+        """The stranger who dallied longest loses its place: an honest handshake is short."""
+        while len(self._strangers) >= self._limits.strangers_max:
+            oldest = next(iter(self._strangers))
+            del self._strangers[oldest]
+            oldest.cancel()
+        self._strangers[place] = None
+
+    async def _live(self, link: Link) -> None:
+        async with trio.open_nursery() as nursery:
+            start = partial(nursery.start_soon, self._guard, link)
+            start(self._multiplex)
+            start(partial(self._accept, nursery=nursery))
+            if self._chooses(link):
+                self._choose(link)
+            with trio.move_on_after(self._limits.handshake_s):
+                await link.chosen.wait()
+            if not link.chosen.is_set():
+                link.end("opened no stream of dipnet")
+                return
+            for name in PROTOCOLS:
+                start(partial(self._write, name=name))
+            start(self._ping)
+
+    async def _guard(self, link: Link, run: Callable[[Link], Awaitable[None]]) -> None:
+        try:
+            await run(link)
+        except Exception as error:  # as in _connection: this peer's end, and nobody else's
+            log.debug("%s ended", link.address, exc_info=True)
+            lost = link.mux.event_shutting_down.is_set() and not isinstance(error, Invalid)
+            link.end(link.mux.violation or ("connection closed" if lost else why(error)))
+
+    def _chooses(self, link: Link) -> bool:
+        return self.id.to_bytes() < link.peer.to_bytes()
+
+    def _choose(self, link: Link) -> None:
+        """Makes ``link`` the connection of its peer, or ends it."""
+        peer = link.mailbox.peer
+        old = self._links.get(peer)
+        if old is not None:
+            # Both dialled at once: the first stays. Else they dial because they have lost the old.
+            crossed = link.outbound != old.outbound
+            if self._chooses(link) and crossed and link.born - old.born < self._limits.handshake_s:
+                return link.end("already connected")
+            self._forget(old, "replaced by a newer connection")
+        elif len(self._links) >= self._peers_max and not link.outbound:
+            return link.end("no room for more peers")
+        if not self._put(Connected(peer, link.address, link.outbound), link.mailbox):
+            return link.end("the node is busy")
+        self._links[peer] = link
+        link.chosen.set()
+        if link.outbound:
+            self._dialling.remove(peer)
+        else:
+            self._strangers.pop(link.place, None)
+        return None
+
+    def _forget(self, link: Link, reason: str) -> None:
+        """Ends ``link``; its peer is disconnected if this was its connection."""
+        link.mailbox.close()
+        if self._links.get(link.mailbox.peer) is link:
+            del self._links[link.mailbox.peer]
+            self._put(Disconnected(link.mailbox.peer, reason), link.mailbox)
+        link.end(reason)
+
+    async def _drop(self, link: Link, reason: str) -> None:
+        with trio.move_on_after(FLUSH_S):
+            if link.mailbox.unsent:
+                await link.flushed.wait()
+        self._forget(link, reason)
+
+    # --- streams
+
+    async def _multiplex(self, link: Link) -> None:
+        await link.mux.start()
+        link.end(link.mux.violation or "connection closed")
+
+    async def _accept(self, link: Link, nursery: trio.Nursery) -> None:
+        while True:
+            try:
+                stream = await accept_stream(link.mux)
+            except MuxedConnUnavailable:
+                return
+            if link.streams >= STREAMS_MAX:
+                raise Invalid("peer_limit", f"more than {STREAMS_MAX} streams at once")
+            link.streams += 1
+            nursery.start_soon(self._guard, link, partial(self._serve, stream=stream))
+
+    async def _serve(self, link: Link, stream: Stream) -> None:
+        try:
+            with trio.fail_after(self._limits.handshake_s):
+                protocol = await negotiate(stream, SERVED, ask=False)
+            if protocol in NAMES:
+                if not link.chosen.is_set():
+                    self._choose(link)
+                await self._frames(link, stream, NAMES[protocol])
+            elif protocol == PING_ID:
+                while True:
+                    await stream.write(await stream.read(PING_BYTES))
+            else:
+                await stream.write(encode_varint_prefixed(self._identify(link)))
+            await stream.finish(self._limits.handshake_s)
+        except (MuxedStreamError, MultiselectError, IOException, trio.TooSlowError) as error:
+            log.debug("stream of %s ended: %s", link.address, why(error))
+            if not stream.connection_lost:
+                await stream.reset()
+        finally:
+            link.streams -= 1
+
+    def _identify(self, link: Link) -> bytes:
+        """libp2p identify, without a signed record: addresses are `peers`' business."""
+        host, port, _ = parse_address(link.address)
+        return Identify(
+            protocol_version="ipfs/0.1.0",
+            agent_version=f"dipnet/{__version__}",
+            public_key=self._public_key,
+            listen_addrs=[binary_address(*name[:2]) for name in self._listens],
+            observed_addr=binary_address(host, port),
+            protocols=SERVED,
+        ).SerializeToString()
+
+    async def _frames(self, link: Link, stream: Stream, name: str) -> None:
+        """One stream a protocol: with more, one peer would take all of large_frames_max."""
+        if name in link.reading:
+            raise Invalid("peer_limit", f"two streams of {name}")
+        link.reading.add(name)
+        try:
+            await self._read(link, stream, name)
+        finally:
+            link.reading.remove(name)
+
+    async def _read(self, link: Link, stream: Stream, name: str) -> None:
+        """Frames of one protocol to the end: 4 bytes of length (big-endian) and bytes."""
+        await stream.widen()
+        limit, peer = self._limits.frame_bytes_max[name], link.mailbox.peer
+        while True:
+            try:
+                size = int.from_bytes(await stream.read(4), "big")
+                if not 0 < size <= limit:
+                    raise Invalid("peer_message", f"a {name} frame of {size} bytes")
+                data = await self._body(stream, size)
+            except MuxedStreamError:
+                if stream.unread and not stream.connection_lost:
+                    raise Invalid("peer_message", f"half a {name} frame") from None
+                return
+            event = Received(peer, name, data)
+            while True:
+                if link.dropped or self._links.get(peer) is not link:
+                    return
+                if self._put(event, link.mailbox):
+                    break
+                await self._room.wait()  # Yamux and TCP make the peer wait too
+
+    async def _body(self, stream: Stream, size: int) -> bytes:
+        if size <= FRAME_LARGE_BYTES:
+            return await stream.read(size)
+        async with self._large:
+            with trio.move_on_after(self._limits.frame_s):
+                return await stream.read(size)
+        raise Invalid("peer_limit", f"{size} bytes took longer than {self._limits.frame_s} s")
+
+    async def _write(self, link: Link, name: str) -> None:
+        """Sends what is queued for one protocol; they take turns by pieces of 64 KiB.
+
+        The stream of hello is opened at once: it tells the peer which connection is chosen.
+        """
+        streams: list[Stream] = []
+        while True:
+            link.wake[name] = trio.Event()
+            frames = link.mailbox.take(name)
+            if not streams and (frames or name == "hello"):
+                with trio.fail_after(self._limits.handshake_s):
+                    streams.append(await open_stream(link.mux, STREAM_IDS[name]))
+            if not frames:
+                await link.wake[name].wait()
+                continue
+            joined = b"".join(p for frame in frames for p in (len(frame).to_bytes(4, "big"), frame))
+            for start in range(0, len(joined), PIECE_BYTES_MAX):
+                piece = joined[start : start + PIECE_BYTES_MAX]
+                with trio.move_on_after(self._limits.write_s) as scope:
+                    if name == FIRST:
+                        await streams[0].write(piece)
+                    else:
+                        await streams[0].credit(len(piece))
+                        async with link.turn:
+                            await streams[0].write(piece)
+                if scope.cancelled_caught:
+                    return link.end(f"did not read {name} for {self._limits.write_s} s")
+            link.mailbox.sent(name, sum(map(len, frames)))
+            if link.dropped and not link.mailbox.unsent:
+                link.flushed.set()
+
+    async def _ping(self, link: Link) -> None:
+        """Finds out about peers that vanished without a word."""
+        await trio.sleep(self._limits.ping_s)
+        with trio.move_on_after(self._limits.ping_s) as scope:
+            stream = await open_stream(link.mux, PING_ID)
+        while not scope.cancelled_caught:
+            with trio.move_on_after(self._limits.ping_s) as scope:
+                question = secrets.token_bytes(PING_BYTES)
+                await stream.write(question)
+                if await stream.read(PING_BYTES) != question:
+                    return link.end("wrong answer to a ping")
+            if not scope.cancelled_caught:
+                await trio.sleep(self._limits.ping_s)
+        return link.end(f"no answer to a ping in {self._limits.ping_s} s")

@@ -1,0 +1,228 @@
+"""Every decoder of foreign bytes, fed with what is almost right, as fast as Python does it.
+
+Run as a program (``make fuzz``), each target has its seconds. A decoder gives a value whose one
+spelling is the input, or refuses with a code that it declares; whatever else happens is a bug, and
+is told with the bytes. What is accepted is mutated further.
+"""
+
+import argparse
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from dipnet.consensus.chain.block import Block, decode_block, seal
+from dipnet.consensus.finality.borders import decode_border, decode_final
+from dipnet.consensus.finality.header import decode_header
+from dipnet.consensus.finality.votes import Ballot, Kind, VoteState, decode_certificate, decode_vote
+from dipnet.consensus.staking import evidence
+from dipnet.consensus.staking.idpos import METHODS
+from dipnet.ledger.tx import decode as decode_tx
+from dipnet.node.effects import PROTOCOLS
+from dipnet.p2p import messages
+from dipnet.primitives.errors import Invalid
+from dipnet.sdk.light import decode_state
+from dipnet.signing import signer_socket, votefile
+from dipnet.signing.signer import Answer
+from tests.fixtures.chain_builder import CHAIN_ID, Net, address_of, grow, learn, transfer
+from tests.unit.consensus.finality.test_borders import BORDERS, FINALITY, STATE
+from tests.unit.p2p.test_messages import MESSAGES
+
+KEPT = 256
+BYTES_MAX = 8_192
+MARKS = bytes((
+    0x00, 0x01, 0x7F, 0x80, 0x90, 0x91, 0x9F, 0xA0, 0xC0, 0xC2, 0xC4, 0xC5, 0xC6, 0xCC, 0xCD, 0xCE,
+    0xCF, 0xD0, 0xD9, 0xDC, 0xDD, 0xDE, 0xFF,
+))  # fmt: skip
+SECTION = {"vote_form", "certificate_form"}
+RECORD = {"record", "oversized"}
+TX = {
+    "rlp", "oversized", "tx_type", "tx_form", "chain_id", "unprotected", "sender", "nonce_max",
+    "tip_above_cap",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Target:
+    """One decoder: ``spell`` writes what ``decode`` gives."""
+
+    name: str
+    decode: Callable[[bytes], Any]
+    spell: Callable[[Any], bytes]
+    samples: tuple[bytes, ...]
+    codes: set[str]
+
+
+def raw_of(value: Any) -> bytes:
+    return bytes(value.raw)
+
+
+def sealed(block: Block) -> bytes:
+    return seal(block.header, block.txs, block.signature, b"", block.certificates).raw
+
+
+def answer(value: signer_socket.Hello | Answer) -> bytes:
+    if isinstance(value, Answer):
+        return signer_socket.encode_answer(value)
+    return signer_socket.encode_hello(value)
+
+
+def consensus() -> Iterator[Target]:
+    net = Net.of(4)
+    chain, memory = net.chain()
+    grow(net, chain, memory, [1, 2])
+    proofs = [net.certificate(chain, chain.head, kind) for kind in (Kind.PREVOTE, Kind.COMMIT)]
+    votes = [net.votes(chain, chain.head, kind)[0] for kind in (Kind.PREVOTE, Kind.COMMIT)]
+    learn(chain, memory, proofs[0])
+    txs = [transfer("user 0", nonce) for nonce in range(2)]
+    blocks = [net.child(chain, chain.head.hash, 3), net.child(chain, chain.head.hash, 4, txs)]
+    records = [evidence.record(one.ballot, one.signature) for one in votes]
+    headers = tuple(one.header.raw for one in blocks)
+    yield Target("vote", decode_vote, raw_of, tuple(map(raw_of, votes)), RECORD | SECTION)
+    yield Target(
+        "certificate", decode_certificate, raw_of, tuple(map(raw_of, proofs)), RECORD | SECTION
+    )
+    yield Target("header", decode_header, raw_of, headers, RECORD)
+    yield Target(
+        "block", partial(decode_block, genesis=net.genesis), sealed, tuple(map(raw_of, blocks)),
+        RECORD | SECTION | TX | {"block_form", "block_tx", "block_root", "block_signature"},
+    )  # fmt: skip
+    yield Target(
+        "payment", partial(decode_tx, chain_id=CHAIN_ID), raw_of, tuple(map(raw_of, txs)), TX
+    )
+    yield Target(
+        "evidence", evidence.statement, lambda pair: evidence.record(*pair), tuple(records),
+        {"dpos_offence"},
+    )  # fmt: skip
+
+
+def peers() -> Iterator[Target]:
+    for protocol in PROTOCOLS:
+        own = [one for one in MESSAGES if messages.protocol_of(one) == protocol]
+        yield Target(
+            f"frame of {protocol}", partial(messages.decode, protocol), messages.encode,
+            tuple(map(messages.encode, own)), {"peer_message"},
+        )  # fmt: skip
+
+
+def signer() -> Iterator[Target]:
+    owner, state = address_of("delegate 0"), VoteState(1, 2, 3, 2**60)
+    ballots = [None, *(Ballot(kind, 1, 2**40, bytes(32), 0) for kind in Kind)]
+    requests = tuple(map(signer_socket.encode_request, ballots))
+    answers = (
+        answer(signer_socket.Hello(CHAIN_ID, bytes(33), bytes(32), state)),
+        answer(Answer(bytes(65), state)), answer(Answer(b"", state, "no")),
+    )  # fmt: skip
+    yield Target(
+        "signer's request", signer_socket.decode_request, signer_socket.encode_request, requests,
+        RECORD,
+    )  # fmt: skip
+    yield Target("signer's answer", signer_socket.decode_answer, answer, answers, RECORD)
+    yield Target(
+        "vote file", lambda raw: votefile.decode(raw, CHAIN_ID, owner, "here"),
+        lambda value: votefile.encode(CHAIN_ID, owner, value),
+        (votefile.encode(CHAIN_ID, owner, state),), {"votes_damaged", "votes_foreign"},
+    )  # fmt: skip
+
+
+def light() -> Iterator[Target]:
+    codes = RECORD | SECTION | {"light_chain", "light_set", "light_epoch"}
+    yield Target("border", decode_border, raw_of, (BORDERS[1].raw,), codes)
+    yield Target("finality", decode_final, raw_of, (FINALITY.raw,), codes)
+    yield Target("light state", decode_state, lambda one: one.encode(), (STATE.encode(),), codes)
+
+
+def contract() -> Iterator[Target]:
+    usual = {
+        "string": "a name", "uint16": 7, "uint256": 2**200, "bytes": b"bytes" * 9,
+        "bytes32": bytes(range(32)), "address": address_of("user 0"),
+        "address[]": [address_of("user 0"), address_of("user 1")],
+    }  # fmt: skip
+    for method in METHODS.values():
+        if method.inputs:
+            yield Target(
+                f"arguments of {method.name}", method.arguments,
+                lambda values, method=method: method.call_data(*values)[4:],
+                (method.call_data(*(usual[one] for one in method.inputs))[4:],), {"dpos_call"},
+            )  # fmt: skip
+
+
+def targets() -> list[Target]:
+    return [*consensus(), *peers(), *signer(), *light(), *contract()]
+
+
+def mutated(rng: random.Random, raw: bytes, other: bytes) -> bytes:
+    """``raw`` with one to four small wounds."""
+    data = bytearray(raw)
+    for _ in range(rng.randint(1, 4)):
+        at, size = rng.randint(0, len(data)), rng.choice((1, 1, 2, 8, 32))
+        match rng.randrange(7):
+            case 0:
+                data[at : at + 1] = rng.randbytes(1)
+            case 1:
+                data[at : at + 1] = bytes((rng.choice(MARKS),))
+            case 2:
+                data[at:at] = rng.randbytes(size)
+            case 3:
+                del data[at : at + size]
+            case 4:
+                data[at:at] = data[at : at + size]
+            case 5:
+                data[at:] = other[rng.randint(0, len(other)) :]
+            case _:
+                data[at : at + size] = bytes(size) if rng.random() < 0.5 else b"\xff" * size
+    return bytes(data[:BYTES_MAX])
+
+
+def judge(target: Target, raw: bytes) -> bool:
+    """Whether ``raw`` is accepted; AssertionError, or whatever the decoder raises, is a bug."""
+    try:
+        value = target.decode(raw)
+    except Invalid as refused:
+        code = refused.code
+    else:
+        assert target.spell(value) == raw, f"{target.name}: two spellings"
+        return True
+    assert code in target.codes, f"{target.name}: {code}"
+    return False
+
+
+def fuzz(target: Target, rng: random.Random, goes_on: Callable[[int], bool]) -> tuple[int, int]:
+    """How many inputs were tried, and how many of them accepted."""
+    pool, tried, accepted = list(target.samples), 0, 0
+    for one in pool:
+        assert judge(target, one), f"{target.name}: a sample is refused"
+    while goes_on(tried):
+        raw = mutated(rng, rng.choice(pool), rng.choice(pool))
+        tried += 1
+        try:
+            good = judge(target, raw)
+        except Exception as bug:
+            bug.add_note(f"{target.name}: {raw.hex()}")
+            raise
+        if good:
+            accepted += 1
+            if raw not in pool:
+                pool = [*target.samples, *pool[len(target.samples) :][1 - KEPT :], raw]
+    return tried, accepted
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=20, help="for each decoder")
+    parser.add_argument("--seed", type=int, default=random.randrange(2**32))
+    chosen = parser.parse_args()
+    print(f"seed {chosen.seed}")
+    for target in targets():
+        until = time.monotonic() + chosen.seconds
+        rng = random.Random(f"{chosen.seed} {target.name}")
+        tried, accepted = fuzz(target, rng, lambda _, until=until: time.monotonic() < until)
+        print(f"{target.name:32}{tried:10,} inputs, {accepted:8,} accepted", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,269 @@
+"""Every schedule of every small block tree, judged by the shipping rules (docs/consensus.md).
+
+Blocks of a tree are all there from the start; the adversary owns leaders, network and ``faulty``
+voters, who prevote and commit everything. An honest voter does, at any moment, any vote that the
+shipping rules allow him: ``may_prevote`` for a block whose justify is certified, ``may_commit`` for
+a certified block. Two final blocks of which neither extends the other are a violation.
+
+A voter's behaviour is an automaton whose every edge is an answer of ``finality.may_prevote`` or
+``finality.may_commit`` over a ``VoteState``, built anew for each tree; states of all voters are
+explored over these edges, equal up to the order of voters. Functions are called through their
+modules, so that a mutant put there is what is explored.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations, product
+
+from dipnet.consensus.finality import finality, members, votes
+from dipnet.consensus.finality.finality import Border, Certified, Justify, Links, Settled
+from dipnet.consensus.finality.votes import Ballot, Kind, VoteState
+
+VOTERS = 4
+GENESIS_ID = bytes(32)
+BORDER = Border(0, GENESIS_ID, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Block ``number`` of a tree: ``finality.Linked`` with its parent and what it extends.
+
+    ``extends`` is a bit for each block of its branch, itself among them; block 0 is genesis.
+    """
+
+    number: int
+    parent: int
+    slot: int
+    justify: Justify
+    final: Settled
+    extends: int
+    epoch: int = 0
+
+    @property
+    def hash(self) -> bytes:
+        return self.number.to_bytes(32, "big")
+
+    def __str__(self) -> str:
+        justify = int.from_bytes(self.justify[0], "big")
+        return f"b{self.number}(slot {self.slot} parent {self.parent} justify {justify})"
+
+
+GENESIS = Block(0, 0, 0, (GENESIS_ID, 0, 0), (GENESIS_ID, 0), 1)
+Tree = tuple[Block, ...]
+
+
+def trees(blocks: int, tree: Tree = (GENESIS,)) -> Iterator[Tree]:
+    """All trees of so many blocks above genesis.
+
+    Slots rise without gaps, for only their order matters, and a slot has at most two blocks. A
+    block carries no certificate or the PC of any block below it that a section may hold. (A CC
+    there is left out: it needs the PC and more, and says nothing more to a voter of one epoch.)
+    """
+    if len(tree) > blocks:
+        yield tree
+        return
+    for slot in _slots(tree):
+        for parent in tree:
+            if parent.slot < slot:
+                for links in _links(tree, parent):
+                    number = len(tree)
+                    extends = parent.extends | 1 << number
+                    made = Block(number, parent.number, slot, links.justify, links.final, extends)
+                    yield from trees(blocks, (*tree, made))
+
+
+def _slots(tree: Tree) -> tuple[int, ...]:
+    last = tree[-1].slot
+    again = len(tree) > 1 and sum(block.slot == last for block in tree) < 2
+    return (last, last + 1) if again else (last + 1,)
+
+
+def _links(tree: Tree, parent: Block) -> Iterator[Links]:
+    before = Links(parent.justify, parent.final)
+    yield finality.derive(before, BORDER, ())
+    for below in tree[1:]:
+        if parent.extends >> below.number & 1:
+            section = [Certified(finality.prevote(below, BORDER), BORDER)]
+            finality.check_certified(section[0], below)
+            if finality.useful(before, BORDER, section):
+                yield finality.derive(before, BORDER, section)
+
+
+def conflict(tree: Tree, finals: int) -> bool:
+    """Whether two of the blocks whose bits are in ``finals`` are on different branches."""
+    chosen = [block for block in tree if finals >> block.number & 1]
+    return any(
+        not (one.extends >> other.number & 1 or other.extends >> one.number & 1)
+        for one, other in combinations(chosen, 2)
+    )
+
+
+@dataclass(slots=True)
+class Voter:
+    """The automaton of an honest voter, whose states are numbers from 0.
+
+    ``prevotes`` and ``commits`` of a state are bits of blocks; ``edges[state]`` are pairs of the
+    block that must have a PC first, as a bit, and the next state.
+    """
+
+    prevotes: list[int]
+    commits: list[int]
+    edges: list[list[tuple[int, int]]]
+    offence: str = ""
+
+
+def voter(tree: Tree) -> Voter:
+    """All that the shipping rules let an honest voter do, and the first offence among it."""
+    own = Voter([0], [0], [])
+    known = {(0, 0, VoteState()): 0}
+    todo = list(known)
+    while todo:  # in the order of their numbers
+        prevotes, commits, kept = todo.pop(0)
+        edges = []
+        for ballot, block, needed in _choices(tree, kept):
+            mine = prevotes if ballot.kind is Kind.PREVOTE else commits
+            if mine >> block & 1:
+                continue
+            own.offence = own.offence or _offence(tree, prevotes, commits, ballot)
+            after = (
+                prevotes | (ballot.kind is Kind.PREVOTE) << block,
+                commits | (ballot.kind is Kind.COMMIT) << block,
+                kept.after(ballot),
+            )
+            if after not in known:
+                known[after] = len(known)
+                own.prevotes.append(after[0])
+                own.commits.append(after[1])
+                todo.append(after)
+            edges.append((needed, known[after]))
+        own.edges.append(edges)
+    return own
+
+
+def _choices(tree: Tree, kept: VoteState) -> Iterator[tuple[Ballot, int, int]]:
+    """What may be signed in this state: ballot, its block, the block that needs a PC as a bit."""
+    for block in tree[1:]:
+        prevotes = finality.prevote(block, BORDER)
+        if not finality.may_prevote(kept, block, BORDER):
+            yield prevotes, block.number, 1 << int.from_bytes(block.justify[0], "big")
+        if not finality.may_commit(kept, prevotes):
+            yield finality.commit(prevotes), block.number, 1 << block.number
+
+
+def _offence(tree: Tree, prevotes: int, commits: int, ballot: Ballot) -> str:
+    """The offence that ``ballot`` is together with what was signed before."""
+    for block in tree[1:]:
+        prevote = finality.prevote(block, BORDER)
+        for signed, old in ((prevotes, prevote), (commits, finality.commit(prevote))):
+            if signed >> block.number & 1 and (name := votes.offence(old, ballot)):
+                number = int.from_bytes(ballot.block_id, "big")
+                return f"{name} with {ballot.kind.name} b{number} and {old.kind.name} {block}"
+    return ""
+
+
+@lru_cache(maxsize=8)
+def _certified(bits: int, honest: int, needed: int) -> list[int]:
+    """For the votes of ``honest`` voters, joined as one number: which blocks have a certificate."""
+    table = []
+    for joined in product(range(1 << bits), repeat=honest):
+        mask = 0
+        for bit in range(bits):
+            if sum(one >> bit & 1 for one in joined) >= needed:
+                mask |= 1 << bit
+        table.append(mask)
+    return table
+
+
+@dataclass(frozen=True, slots=True)
+class Explored:
+    """What came of one tree; ``violation`` is empty where its states are all safe."""
+
+    states: int
+    violation: str
+
+
+def explore(tree: Tree, faulty: int = 1) -> Explored:
+    """All reachable states of the honest voters of ``VOTERS``, to the first violation."""
+    if not conflict(tree, (1 << len(tree)) - 1):
+        return Explored(0, "")  # a chain
+    own = voter(tree)
+    honest = VOTERS - faulty
+    needed = members.quorum_of(VOTERS) - faulty
+    states, bad = _explore(tree, own, honest, needed)
+    if bad is None:
+        return Explored(states, own.offence and f"an honest voter commits {own.offence}")
+    blocks = " ".join(str(block) for block in tree[1:])
+    voted = "; ".join(_told(own.prevotes[one], own.commits[one]) for one in bad)
+    return Explored(states, f"conflict in {blocks}: {voted}")
+
+
+def _told(prevotes: int, commits: int) -> str:
+    """The votes of one voter in words."""
+    numbers = range((prevotes | commits).bit_length())
+    words = [f"prevotes b{number}" for number in numbers if prevotes >> number & 1]
+    words += [f"commits b{number}" for number in numbers if commits >> number & 1]
+    return ", ".join(words) or "no vote"
+
+
+def _explore(
+    tree: Tree, own: Voter, honest: int, needed: int
+) -> tuple[int, tuple[int, ...] | None]:
+    size = len(tree)
+    table = _certified(size, honest, max(needed, 0))
+    bad = [conflict(tree, finals) for finals in range(1 << size)]
+    moves: dict[tuple[int, int], list[int]] = {}
+    start = (0,) * honest
+    seen = {start}
+    todo = [start]
+    while todo:
+        now = todo.pop()
+        prevoted = committed = 0
+        for one in now:
+            prevoted = prevoted << size | own.prevotes[one]
+            committed = committed << size | own.commits[one]
+        if bad[table[committed]]:
+            return len(seen), now
+        certified = table[prevoted] | 1  # genesis needs no votes
+        for at, one in enumerate(now):
+            if at and now[at - 1] == one:
+                continue  # as the voter before him
+            key = one, certified
+            choices = moves.get(key)
+            if choices is None:
+                choices = [then for need, then in own.edges[one] if need & certified]
+                moves[key] = choices
+            for then in choices:
+                after = tuple(sorted((*now[:at], then, *now[at + 1 :])))
+                if after not in seen:
+                    seen.add(after)
+                    todo.append(after)
+    return len(seen), None
+
+
+def proof(tree: Tree, one: Block, other: Block) -> tuple[Ballot, Ballot]:
+    """The ballots that f+1 voters have signed when these conflicting blocks are both final.
+
+    Accountable safety, as a walk: down the justify links of the later block to the first whose
+    justify is not above the earlier one.
+    """
+    first, later = sorted((one, other), key=lambda block: block.slot)
+    commits = finality.commit(finality.prevote(first, BORDER))
+    if first.slot == later.slot:
+        return commits, finality.commit(finality.prevote(later, BORDER))
+    while later.justify[1] > first.slot:
+        later = tree[int.from_bytes(later.justify[0], "big")]
+    if later.justify[1] == first.slot:
+        justify = tree[int.from_bytes(later.justify[0], "big")]
+        return finality.prevote(first, BORDER), finality.prevote(justify, BORDER)
+    return commits, finality.prevote(later, BORDER)
+
+
+def unproven(tree: Tree) -> str:
+    """The first pair of conflicting blocks of which nobody could be convicted; empty for none."""
+    for one, other in combinations(tree[1:], 2):
+        if conflict(tree, 1 << one.number | 1 << other.number):
+            pair = proof(tree, one, other)
+            if not votes.offence(*pair):
+                return f"{one} and {other}: {pair}"
+    return ""

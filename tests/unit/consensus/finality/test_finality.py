@@ -1,0 +1,273 @@
+"""The rules of finality one by one. What they give together is in ``test_exhaustive.py``."""
+
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dipnet.consensus.finality.finality import (
+    Border,
+    Certified,
+    Justify,
+    Links,
+    Settled,
+    backoff_step,
+    check_certified,
+    check_section,
+    commit,
+    derive,
+    end_slot,
+    is_border,
+    leader_index,
+    made_final,
+    may_commit,
+    may_prevote,
+    prevote,
+    rank,
+    system_only,
+    useful,
+    voting_epoch,
+)
+from dipnet.consensus.finality.votes import Ballot, Kind, VoteState
+from dipnet.primitives.errors import Invalid
+
+
+def name(number: int) -> bytes:
+    return number.to_bytes(32, "big")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of slot ``slot``; its id is its slot, so that a chain is a row of numbers."""
+
+    slot: int
+    epoch: int
+    justify: Justify
+    final: Settled
+
+    @property
+    def hash(self) -> bytes:
+        return name(self.slot)
+
+
+OLD = Border(1, name(30), 30)
+BORDER = Border(2, name(60), 60)
+"""Epoch 2 lies above the block of slot 60, epoch 1 above that of slot 30."""
+
+
+def links(justify: int, epoch: int, final: int) -> Links:
+    return Links((name(justify), justify, epoch), (name(final), final))
+
+
+def pc(slot: int, epoch: int, border: Border, justify: int = 0) -> Certified:
+    return Certified(Ballot(Kind.PREVOTE, epoch, slot, name(slot), justify), border)
+
+
+def cc(slot: int, epoch: int, border: Border) -> Certified:
+    return Certified(Ballot(Kind.COMMIT, epoch, slot, name(slot), 0), border)
+
+
+# --- epochs
+
+
+def test_an_epoch_is_due_at_the_next_multiple() -> None:
+    assert [end_slot(slot, 30) for slot in (0, 1, 29, 30, 31, 59, 60)] == [30] * 3 + [60] * 3 + [90]
+
+
+def test_a_border_is_due_and_has_its_own_border_final() -> None:
+    assert is_border(BORDER, 90, 90, 60)
+    assert is_border(BORDER, 90, 95, 89)
+    assert not is_border(BORDER, 90, 89, 60)
+    assert not is_border(BORDER, 90, 90, 59), "the epoch is prolonged"
+
+
+def test_the_set_of_the_schedule_votes_once_its_border_is_final() -> None:
+    assert [voting_epoch(BORDER, final) for final in (30, 59, 60, 61)] == [1, 1, 2, 2]
+    assert voting_epoch(Border(0, name(0), 0), 0) == 0, "genesis is final"
+
+
+# --- links
+
+
+@pytest.mark.parametrize(
+    ("parent", "section", "child"),
+    [
+        # within an epoch
+        (links(65, 2, 62), [], links(65, 2, 62)),
+        (links(65, 2, 62), [pc(66, 2, BORDER)], links(66, 2, 62)),
+        (links(65, 2, 62), [cc(66, 2, BORDER)], links(66, 2, 66)),
+        (links(65, 2, 62), [pc(67, 2, BORDER), cc(66, 2, BORDER)], links(67, 2, 66)),
+        (links(65, 2, 62), [pc(64, 2, BORDER)], links(65, 2, 62)),
+        (links(65, 2, 62), [cc(64, 2, BORDER)], links(65, 2, 64)),
+        # hand-over: the border is not final, the old set votes
+        (links(58, 1, 55), [], links(58, 1, 55)),
+        (links(58, 1, 55), [pc(60, 1, OLD)], links(60, 1, 55)),
+        (links(58, 1, 55), [pc(62, 1, BORDER)], links(62, 1, 55)),
+        (links(58, 1, 55), [cc(59, 1, OLD)], links(59, 1, 59)),
+        # the old set settles the border and nothing above it; the new epoch begins with it
+        (links(60, 1, 55), [cc(60, 1, OLD)], links(60, 2, 60)),
+        (links(62, 1, 55), [cc(62, 1, BORDER)], links(60, 2, 60)),
+        (links(58, 1, 55), [pc(64, 1, BORDER), cc(62, 1, BORDER)], links(60, 2, 60)),
+        (links(63, 2, 60), [pc(65, 1, BORDER)], links(63, 2, 60)),
+        (links(63, 2, 60), [cc(65, 1, BORDER)], links(63, 2, 60)),
+    ],
+)
+def test_links_are_the_parents_raised(
+    parent: Links, section: list[Certified], child: Links
+) -> None:
+    assert derive(parent, BORDER, section) == child
+    assert derive(parent, BORDER, section[::-1]) == child
+
+
+def test_old_certificates_are_cut_at_the_border() -> None:
+    assert made_final(cc(59, 1, OLD)) == (name(59), 59)
+    assert made_final(cc(60, 1, OLD)) == (name(60), 60)
+    assert made_final(cc(61, 1, BORDER)) == (name(60), 60)
+    assert made_final(cc(61, 2, BORDER)) == (name(61), 61)
+
+
+def test_rank_is_epoch_then_slot() -> None:
+    assert rank((b"", 60, 2)) > rank((b"", 99, 1)) > rank((b"", 98, 1))
+
+
+SECTIONS = st.lists(
+    st.builds(
+        lambda make, slot, epoch: make(slot, epoch, OLD if slot <= 60 else BORDER),
+        st.sampled_from([pc, cc]),
+        st.integers(31, 70),
+        st.sampled_from([1, 2]),
+    ).filter(lambda one: one.ballot.epoch <= one.border.epoch),
+    max_size=3,
+)
+PARENTS = st.tuples(st.integers(31, 70), st.integers(30, 70)).map(
+    lambda pair: derive(links(max(pair), 1, min(pair)), BORDER, [])
+)
+
+
+@given(PARENTS, SECTIONS)
+def test_links_only_rise_and_begin_with_the_border(parent: Links, section: list[Certified]) -> None:
+    child = derive(parent, BORDER, section)
+    assert rank(child.justify) >= rank(parent.justify)
+    assert child.final[1] >= parent.final[1]
+    settled = voting_epoch(BORDER, child.final[1]) == 2
+    if settled:
+        assert rank(child.justify) >= (2, 60)
+    for one in section:
+        if one.ballot.kind is Kind.COMMIT:
+            assert child.final[1] >= made_final(one)[1]
+    assert derive(child, BORDER, section) == child
+
+
+@given(PARENTS, SECTIONS)
+def test_what_is_useful_gives_the_same_links_and_may_be_carried(
+    parent: Links, section: list[Certified]
+) -> None:
+    pair = [next((one for one in section if one.ballot.kind is kind), None) for kind in Kind][1:]
+    known = [one for one in pair if one is not None]
+    carried = useful(parent, BORDER, known)
+    assert derive(parent, BORDER, carried) == derive(parent, BORDER, known)
+    check_section(parent, BORDER, carried)
+    if len(carried) < len(known):
+        with pytest.raises(Invalid, match="raises nothing"):
+            check_section(parent, BORDER, known)
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        [pc(64, 2, BORDER)],
+        [cc(62, 2, BORDER)],
+        [pc(66, 2, BORDER), pc(67, 2, BORDER)],
+        [cc(66, 2, BORDER), cc(67, 2, BORDER)],
+        [cc(66, 2, BORDER), pc(67, 2, BORDER)],
+        [pc(66, 2, BORDER), cc(66, 2, BORDER)],
+        [pc(66, 2, BORDER), cc(62, 2, BORDER)],
+        [pc(69, 1, BORDER)],
+        [pc(67, 2, BORDER), cc(66, 2, BORDER), cc(66, 2, BORDER)],
+    ],
+)
+def test_a_section_that_no_block_may_carry(section: list[Certified]) -> None:
+    with pytest.raises(Invalid) as caught:
+        check_section(links(65, 2, 62), BORDER, section)
+    assert caught.value.code == "certificate_section"
+
+
+def test_a_certificate_is_of_what_may_be_voted() -> None:
+    block = Block(64, 2, (name(63), 63, 2), (name(60), 60))
+    check_certified(pc(64, 2, BORDER, 63), block)
+    check_certified(cc(64, 2, BORDER), block)
+    handover = Block(64, 2, (name(59), 59, 1), (name(58), 58))
+    check_certified(pc(64, 1, BORDER, 59), handover)
+    wrong = (
+        (pc(64, 1, BORDER, 63), block),  # the old set, the border being final
+        (pc(64, 2, BORDER, 59), handover),  # the new set, the border not being final
+        (cc(64, 2, BORDER), handover),
+        (pc(64, 2, BORDER, 62), block),  # a justify that the block does not have
+        (pc(64, 2, BORDER, 64), block),
+        (pc(65, 2, BORDER, 63), block),
+        (Certified(Ballot(Kind.PREVOTE, 2, 64, name(65), 63), BORDER), block),
+        (Certified(Ballot(Kind.PROPOSAL, 2, 64, name(64), 0), BORDER), block),
+    )
+    for certified, about in wrong:
+        with pytest.raises(Invalid) as caught:
+            check_certified(certified, about)
+        assert caught.value.code == "certificate_block"
+
+
+# --- votes
+
+
+def test_votes_say_what_the_header_says() -> None:
+    block = Block(64, 2, (name(63), 63, 2), (name(60), 60))
+    assert prevote(block, BORDER) == Ballot(Kind.PREVOTE, 2, 64, name(64), 63)
+    assert commit(prevote(block, BORDER)) == Ballot(Kind.COMMIT, 2, 64, name(64), 0)
+    handover = Block(64, 2, (name(59), 59, 1), (name(58), 58))
+    assert prevote(handover, BORDER).epoch == 1
+
+
+def test_v1_and_v2_are_asked_of_the_state() -> None:
+    block = Block(64, 2, (name(63), 63, 2), (name(60), 60))
+    prevotes = prevote(block, BORDER)
+    assert may_prevote(VoteState(2, 0, 63, 63), block, BORDER) == ""
+    assert "locked" in may_prevote(VoteState(2, 0, 63, 64), block, BORDER)
+    assert "prevoted" in may_prevote(VoteState(2, 0, 64, 63), block, BORDER)
+    assert "epoch" in may_prevote(VoteState(3), block, BORDER)
+    assert may_prevote(VoteState(1, 0, 99, 99), block, BORDER) == "", "a new epoch"
+    assert may_commit(VoteState(2, 0, 64, 63), prevotes) == ""
+    assert "prevoted" in may_commit(VoteState(2, 0, 65, 63), prevotes)
+    assert "committed" in may_commit(VoteState(2, 0, 64, 64), prevotes)
+
+
+# --- back-off
+
+
+def test_the_step_doubles_to_its_limit() -> None:
+    unfinal = [0, 63, 127, 128, 191, 255, 256, 511, 512, 1024, 2048, 4095, 4096, 8192, 10**9]
+    steps = [1, 1, 1, 2, 2, 2, 4, 4, 8, 16, 32, 32, 64, 64, 64]
+    assert [backoff_step(slots, 64) for slots in unfinal] == steps
+    assert [backoff_step(slots, 1) for slots in (0, 1, 2, 3, 4, 64, 128)] == [1, 1, 2, 2, 4, 64, 64]
+
+
+@given(st.integers(0, 10**6), st.integers(1, 1_000))
+def test_the_step_is_a_power_of_two_that_only_rises(unfinal: int, backoff_slots: int) -> None:
+    step = backoff_step(unfinal, backoff_slots)
+    assert step in (1, 2, 4, 8, 16, 32, 64)
+    assert step <= backoff_step(unfinal + 1, backoff_slots)
+    if step > 1:
+        assert step * backoff_slots <= unfinal
+    if 1 < step < 64:
+        assert unfinal < 2 * step * backoff_slots
+
+
+@pytest.mark.parametrize("step", [1, 2, 4, 64])
+@pytest.mark.parametrize("leaders", [1, 2, 3, 4, 7, 21])
+def test_under_back_off_everybody_leads_in_turn(step: int, leaders: int) -> None:
+    turns = [leader_index(slot, step, leaders) for slot in range(step * leaders * 3)]
+    assert [turn for turn in turns if turn is not None] == list(range(leaders)) * 3
+    assert all((turn is None) == (slot % step != 0) for slot, turn in enumerate(turns))
+
+
+def test_users_wait_from_four_times_the_parameter() -> None:
+    assert not system_only(255, 64)
+    assert system_only(256, 64)

@@ -1,0 +1,365 @@
+"""Ballots, votes and certificates: one encoding each, bounded, and signed by whom they name."""
+
+from collections.abc import Callable
+from typing import Any
+
+import coincurve
+import pytest
+from coincurve.ecdsa import cdata_to_der, deserialize_compact
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dipnet.consensus.finality.members import Members, quorum_of
+from dipnet.consensus.finality.votes import (
+    CERTIFICATE_BYTES_MAX,
+    VOTE_BYTES_MAX,
+    Ballot,
+    Certificate,
+    Kind,
+    Vote,
+    certificate_of,
+    check_certificate,
+    check_votes,
+    decode_certificate,
+    decode_vote,
+    vote_id,
+)
+from dipnet.primitives.codec import UINT_MAX, pack
+from dipnet.primitives.crypto import address, keccak256
+from dipnet.primitives.errors import Invalid
+from tests.fixtures.delegates import (
+    BLOCK,
+    CHAIN_ID,
+    certificate,
+    commits,
+    members_of,
+    prevotes,
+    proposes,
+    signed,
+    vote,
+)
+
+ORDER = 0xFFFFFFFF_FFFFFFFF_FFFFFFFF_FFFFFFFE_BAAEDCE6_AF48A03B_BFD25E8C_D0364141
+FOUR = members_of(4)
+BALLOTS = st.builds(
+    lambda kind, epoch, slot, block_id, justify: Ballot(
+        kind, epoch, slot, block_id, justify if kind is Kind.PREVOTE else 0
+    ),
+    st.sampled_from([Kind.PREVOTE, Kind.COMMIT]),
+    st.integers(0, UINT_MAX),
+    st.integers(0, UINT_MAX),
+    st.binary(min_size=32, max_size=32),
+    st.integers(0, UINT_MAX),
+)
+VOTES = st.builds(Vote, BALLOTS, st.integers(0, 100), st.binary(min_size=65, max_size=65))
+
+
+@st.composite
+def _certificates(draw: st.DrawFn) -> Certificate:
+    bitmap = draw(st.binary(max_size=13))
+    bits = int.from_bytes(bitmap, "big").bit_count()
+    signatures = draw(st.binary(min_size=1, max_size=8)) * 64 * bits
+    return Certificate(draw(BALLOTS), bitmap, signatures[: 64 * min(bits, 101)])
+
+
+CERTIFICATES = _certificates().filter(lambda one: len(one.indices()) <= 101)
+
+
+def refusal(call: Callable[..., Any], *args: Any) -> str:
+    with pytest.raises(Invalid) as caught:
+        call(*args)
+    return caught.value.code
+
+
+def high(signature: bytes) -> bytes:
+    """The other signature of the same digest and key: s above half the order."""
+    s = (ORDER - int.from_bytes(signature[32:64], "big")).to_bytes(32, "big")
+    return signature[:32] + s + bytes(one ^ 1 for one in signature[64:])
+
+
+# --- digests
+
+
+def test_digests_are_those_of_the_specification() -> None:
+    bin32 = b"\xc4\x20"
+    head = b"\x01\xcd\x07\xe2\x03\x07" + bin32 + BLOCK
+    assert prevotes().digest(2018) == keccak256(b"DIPNET/prevote\x96" + head + b"\x05")
+    assert commits().digest(2018) == keccak256(b"DIPNET/commit\x95" + head)
+    assert proposes().digest(2018) == keccak256(b"DIPNET/proposal\x95" + head)
+
+
+@given(BALLOTS, BALLOTS, st.integers(1, 2**32 - 1))
+def test_digests_differ_where_ballots_or_chains_do(
+    one: Ballot, other: Ballot, chain_id: int
+) -> None:
+    assert (one.digest(chain_id) == other.digest(chain_id)) == (one == other)
+    assert one.digest(chain_id) != one.digest(chain_id + 1)
+
+
+# --- votes
+
+
+def test_a_vote_is_pinned() -> None:
+    one = Vote(prevotes(), 2, bytes(65))
+    bin32 = "c420" + BLOCK.hex()
+    assert one.raw.hex() == "98010103" + "07" + bin32 + "05" + "02" + "c441" + bytes(65).hex()
+    assert one.id == keccak256(one.raw[:-65])
+    assert one.id == Vote(prevotes(), 2, b"\x01" * 65).id
+    assert one.id != Vote(prevotes(), 1, bytes(65)).id
+
+
+@given(VOTES)
+def test_a_vote_survives(one: Vote) -> None:
+    assert decode_vote(one.raw) == one
+    assert decode_vote(one.raw).raw == one.raw
+    assert len(one.raw) <= VOTE_BYTES_MAX
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "code"),
+    [
+        (0, 2, "record"),
+        (1, 0, "vote_form"),  # a proposal is no vote
+        (1, 3, "record"),
+        (1, 2, "vote_form"),  # a commit has no justify
+        (4, BLOCK[:31], "record"),
+        (6, 101, "record"),
+        (7, bytes(64), "record"),
+        (7, bytes(66), "record"),
+    ],
+)
+def test_a_malformed_vote_is_refused(at: int, value: int | bytes, code: str) -> None:
+    record: list[int | bytes] = [1, 1, 3, 7, BLOCK, 5, 2, bytes(65)]
+    assert decode_vote(pack(record)) == Vote(prevotes(), 2, bytes(65))
+    record[at] = value
+    assert refusal(decode_vote, pack(record)) == code
+    assert refusal(decode_vote, bytes(VOTE_BYTES_MAX + 1)) == "oversized"
+
+
+def mutated(raw: bytes, data: st.DataObject) -> bytes:
+    """``raw`` with some bytes changed, cut or put in."""
+    changed = bytearray(raw)
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(changed)))
+        match data.draw(st.sampled_from(["flip", "cut", "insert"])):
+            case "flip" if at < len(changed):
+                changed[at] ^= 1 << data.draw(st.integers(0, 7))
+            case "cut":
+                del changed[at:]
+            case _:
+                changed[at:at] = data.draw(st.binary(min_size=1, max_size=4))
+    return bytes(changed)
+
+
+def judged(raw: bytes) -> None:
+    """``raw`` is the one encoding of what each decoder makes of it, or it is refused."""
+    codes = {"oversized", "record", "vote_form", "certificate_form"}
+    for decode in (decode_vote, decode_certificate):
+        try:
+            found = decode(raw).raw
+        except Invalid as refused:
+            found = raw if refused.code in codes else b""
+        assert found == raw
+
+
+@given(VOTES, VOTES, st.binary(min_size=65, max_size=65))
+def test_a_vote_is_named_without_reading_it(one: Vote, other: Vote, signature: bytes) -> None:
+    """By all but the signature; so what is no vote has the id of none."""
+    assert vote_id(one.raw) == vote_id(one.raw[:-65] + signature) == one.id
+    assert (one.id == other.id) is (one.raw[:-65] == other.raw[:-65])
+    for raw in (one.raw[1:], one.raw + b"\0", one.raw[:-1], signature):
+        assert vote_id(raw) != one.id
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes(raw: bytes) -> None:
+    judged(raw)
+
+
+@settings(max_examples=300)
+@given(VOTES | CERTIFICATES, st.data())
+def test_mutated_votes_and_certificates(one: Vote | Certificate, data: st.DataObject) -> None:
+    judged(mutated(one.raw, data))
+
+
+def alone(one: Vote, members: Members) -> bool:
+    """The oracle: coincurve on one signature, low s by its number."""
+    if one.index >= len(members) or int.from_bytes(one.signature[32:64], "big") > ORDER // 2:
+        return False
+    try:
+        key = coincurve.PublicKey.from_signature_and_message(
+            one.signature, one.ballot.digest(CHAIN_ID), hasher=None
+        )
+    except ValueError:
+        return False
+    return address(key.format()) == members.signers[one.index]
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_votes_are_judged_as_one_by_one(data: st.DataObject) -> None:
+    votes = []
+    for _ in range(data.draw(st.integers(0, 6))):
+        index = data.draw(st.integers(0, 3))
+        ballot = data.draw(st.sampled_from([prevotes(), commits(), prevotes(8)]))
+        signature = signed(ballot, index, 4)
+        match data.draw(st.sampled_from(["good", "high", "other", "bit", "chain", "stranger"])):
+            case "high":
+                signature = high(signature)
+            case "other":
+                index = (index + 1) % 4
+            case "stranger":
+                index = data.draw(st.integers(4, 100))
+            case "chain":
+                signature = signed(ballot, index, 4, CHAIN_ID + 1)
+            case "bit":
+                at = data.draw(st.integers(0, 64))
+                flipped = signature[at] ^ 1 << data.draw(st.integers(0, 7))
+                signature = signature[:at] + bytes((flipped,)) + signature[at + 1 :]
+        votes.append(Vote(ballot, index, signature))
+    found = check_votes(votes, [FOUR] * len(votes), CHAIN_ID)
+    assert found == [alone(one, FOUR) for one in votes]
+
+
+def test_good_and_high_votes() -> None:
+    good = vote(prevotes(), 1, 4)
+    strangers = Members(tuple(pair for pair in members_of(8).pairs if pair not in FOUR.pairs))
+    assert check_votes(
+        [good, Vote(good.ballot, 1, high(good.signature))], [FOUR] * 2, CHAIN_ID
+    ) == [True, False]
+    assert check_votes([good], [FOUR], CHAIN_ID + 1) == [False]
+    assert check_votes([good], [strangers], CHAIN_ID) == [False]
+
+
+# --- certificates
+
+
+def test_a_certificate_is_pinned() -> None:
+    one = certificate(prevotes(), (3, 0, 1), 4)
+    record = pack([1, 1, 3, 7, BLOCK, 5, b"\x0b", one.signatures])
+    assert one.raw == record
+    assert one.indices() == (0, 1, 3)
+    assert one.signatures == b"".join(signed(prevotes(), at, 4)[:64] for at in (0, 1, 3))
+    assert one.rank == (3, 7)
+    assert one.id == certificate(prevotes(), (0, 2, 3), 4).id != certificate(commits(), (0,), 4).id
+    assert decode_certificate(one.raw) == one
+
+
+@given(CERTIFICATES)
+def test_a_certificate_survives(one: Certificate) -> None:
+    if len(one.signatures) != 64 * len(one.indices()):
+        assert refusal(decode_certificate, one.raw) == "certificate_form"
+    else:
+        assert decode_certificate(one.raw) == one
+    assert len(one.raw) <= CERTIFICATE_BYTES_MAX
+
+
+def test_the_largest_certificate_fits() -> None:
+    everyone = certificate(
+        Ballot(Kind.PREVOTE, UINT_MAX, UINT_MAX, BLOCK, UINT_MAX), range(101), 101
+    )
+    assert decode_certificate(everyone.raw) == everyone
+    check_certificate(everyone, members_of(101), CHAIN_ID)
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 7, 8, 9, 21, 101])
+def test_a_quorum_is_enough_and_one_less_is_not(count: int) -> None:
+    members = members_of(count)
+    needed = members.quorum
+    check_certificate(
+        certificate(commits(), range(count - needed, count), count), members, CHAIN_ID
+    )
+    less = certificate(commits(), range(needed - 1), count)
+    assert refusal(check_certificate, less, members, CHAIN_ID) == "certificate_quorum"
+
+
+def test_two_quorums_share_more_than_a_third() -> None:
+    for n in range(1, 200):
+        faulty = (n - 1) // 3
+        assert 2 * quorum_of(n) - n >= faulty + 1
+        assert n - faulty >= quorum_of(n), "the honest alone are a quorum"
+
+
+def changed(one: Certificate, bitmap: bytes, signatures: bytes | None = None) -> Certificate:
+    return Certificate(one.ballot, bitmap, one.signatures if signatures is None else signatures)
+
+
+def test_the_bitmap_is_over_the_set_and_has_its_length() -> None:
+    good = certificate(commits(), (0, 1, 2), 4)
+    check_certificate(good, FOUR, CHAIN_ID)
+    for bitmap, code in (
+        (b"\x17", "certificate_form"),  # bit 4 of a set of 4
+        (b"\x87", "certificate_form"),
+        (b"\x07\x00", "certificate_form"),  # a second spelling
+        (b"", "certificate_form"),
+        (b"\x0b", "certificate_signature"),  # the third signature is not by member 3
+        (b"\x03", "certificate_quorum"),
+    ):
+        assert refusal(check_certificate, changed(good, bitmap), FOUR, CHAIN_ID) == code
+
+
+def test_bits_and_signatures_must_agree() -> None:
+    good = certificate(commits(), (0, 1, 2), 4)
+    for signatures in (good.signatures[:-64], good.signatures[:-1], good.signatures + bytes(64)):
+        raw = changed(good, good.bitmap, signatures).raw
+        assert refusal(decode_certificate, raw) == "certificate_form"
+    # One signature under two bits is two signatures, and the second is not by the second member.
+    twice = changed(good, b"\x07", good.signatures[:64] * 3)
+    assert (
+        refusal(check_certificate, decode_certificate(twice.raw), FOUR, CHAIN_ID)
+        == "certificate_signature"
+    )
+
+
+def test_order_chain_ballot_and_low_s_are_judged() -> None:
+    good = certificate(prevotes(), (0, 1, 2), 4)
+    one, two, rest = good.signatures[:64], good.signatures[64:128], good.signatures[128:]
+    wrong = (
+        changed(good, good.bitmap, two + one + rest),
+        changed(good, good.bitmap, high(one) + two + rest),
+        Certificate(prevotes(justify=6), good.bitmap, good.signatures),
+        Certificate(prevotes(epoch=4), good.bitmap, good.signatures),
+        Certificate(commits(), good.bitmap, good.signatures),
+    )
+    for bad in wrong:
+        assert refusal(check_certificate, bad, FOUR, CHAIN_ID) == "certificate_signature"
+    assert refusal(check_certificate, good, FOUR, CHAIN_ID + 1) == "certificate_signature"
+
+
+def each(one: Certificate, members: Members) -> bool:
+    """The oracle: one coincurve verify for each signature."""
+    digest = one.ballot.digest(CHAIN_ID)
+    for at, index in enumerate(one.indices()):
+        raw = one.signatures[64 * at : 64 * at + 64]
+        key = coincurve.PublicKey(members.keys[index])
+        try:
+            der = cdata_to_der(deserialize_compact(raw))
+        except ValueError:
+            return False
+        if not key.verify(der, digest, hasher=None):
+            return False
+    return True
+
+
+@settings(max_examples=40)
+@given(st.data())
+def test_certificates_are_judged_as_one_by_one(data: st.DataObject) -> None:
+    signers = data.draw(st.sets(st.integers(0, 6), min_size=5))
+    one = certificate(data.draw(st.sampled_from([prevotes(), commits()])), signers, 7)
+    if data.draw(st.booleans()):
+        at = data.draw(st.integers(0, len(one.signatures) - 1))
+        flipped = one.signatures[at] ^ 1 << data.draw(st.integers(0, 7))
+        one = changed(
+            one, one.bitmap, one.signatures[:at] + bytes((flipped,)) + one.signatures[at + 1 :]
+        )
+    if each(one, members_of(7)):
+        check_certificate(one, members_of(7), CHAIN_ID)
+    else:
+        assert refusal(check_certificate, one, members_of(7), CHAIN_ID) == "certificate_signature"
+
+
+def test_votes_of_one_member_count_once() -> None:
+    one, other = vote(commits(), 0, 4), vote(commits(), 1, 4)
+    made = certificate_of([one, other, one], FOUR)
+    assert made.indices() == (0, 1)
+    assert refusal(check_certificate, made, FOUR, CHAIN_ID) == "certificate_quorum"

@@ -1,0 +1,318 @@
+"""What delegates sign and should not have, as the node hears it from a peer.
+
+Each case has its code, leaves the node as it was, is relayed to nobody, and is charged to the peer.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import pytest
+
+from dipnet.consensus.chain.block import Block, cert_root, seal
+from dipnet.consensus.chain.chain import Chain
+from dipnet.consensus.chain.schedule import slot_start_ms
+from dipnet.consensus.finality import finality
+from dipnet.consensus.finality.header import Header
+from dipnet.consensus.finality.votes import Ballot, Certificate, Kind, Vote, certificate_of
+from dipnet.node.effects import Drop, Effect, Send, Woke
+from dipnet.node.peering import OFFENCE_OF, Incoming
+from dipnet.p2p import messages as m
+from dipnet.p2p.messages import Lane
+from dipnet.p2p.scores import OFFENCES, SCORE_MIN
+from dipnet.primitives import crypto
+from tests.fixtures.chain_builder import Net, add, grow, secret, sustain, with_fields
+from tests.fixtures.memory import Memory
+from tests.fixtures.node_bench import PEER, Bench, of
+from tests.fuzz.node_delegates import high_s
+from tests.fuzz.node_world import U64, standing
+from tests.sim.world import peer_id
+
+OTHER = peer_id(crypto.public_key(secret("another peer")))
+HEAD_SLOT = 13
+"""Of the node's head, in epoch 1, whose border is final; nobody has voted on it yet."""
+
+
+@cache
+def built() -> tuple[Memory, m.Items]:
+    """The disk of whoever has the chain, and its blocks."""
+    bench = Bench(delegates=4)
+    net = Net(bench.genesis, bench.secrets)
+    chain, memory = net.chain()
+    chained = sustain(net, chain, memory, range(1, HEAD_SLOT))
+    chained += grow(net, chain, memory, [HEAD_SLOT])
+    return memory, blocks(*chained)
+
+
+class Told(Bench):
+    """A node that hears of four delegates, whose keys the test has, from two peers."""
+
+    def __init__(self) -> None:
+        super().__init__(delegates=4)
+        self.net = Net(self.genesis, self.secrets)
+        self.memory = Memory(built()[0])
+        self.theirs = Chain(self.genesis, self.memory)
+        self.node.voting.paused = True
+        self.now_ms = slot_start_ms(self.genesis, HEAD_SLOT + 1)
+        self.start()
+        for peer in (PEER, OTHER):
+            self.greet(peer=peer)
+        self.codes: list[str] = []
+        judged = self.node.links.on_judged
+
+        def on_judged(now_ms: int, incoming: Incoming, refused: Any) -> None:
+            known = list(refused)
+            self.codes += [one.code for one in known]
+            judged(now_ms, incoming, known)
+
+        self.node.links.on_judged = on_judged  # type: ignore[method-assign]
+        self.hear(built()[1])
+        assert self.node.chain.head == self.theirs.head
+        assert self.node.chain.final.slot == HEAD_SLOT - 1
+        assert self.node.chain.epoch.number == 1
+        assert not self.codes
+
+    @property
+    def head(self) -> Header:
+        return self.theirs.head
+
+    def hear(self, message: m.Message) -> list[Effect]:
+        """All that comes of a message and of the time in which it would be relayed."""
+        effects = self.answered(self.receive(message))
+        return effects + self.answered(self.step(Woke(), self.now_ms + 50))
+
+    def score(self) -> int:
+        return self.node.links.scores.score(self.node.steady_ms, PEER)
+
+    def ballot(self, kind: Kind = Kind.PREVOTE, **changes: Any) -> Ballot:
+        """What may be voted on the head, with fields changed."""
+        ballot = finality.prevote(self.head, self.theirs.epoch_of(self.head).border)
+        ballot = ballot if kind is Kind.PREVOTE else finality.commit(ballot)
+        return replace(ballot, **changes)
+
+    def votes(self, ballot: Ballot) -> list[Vote]:
+        """Those of all four."""
+        digest = ballot.digest(self.genesis.chain_id)
+        members = self.theirs.epoch.members.addresses
+        return [
+            Vote(ballot, index, crypto.sign(digest, self.secrets[one]))
+            for index, one in enumerate(members)
+        ]
+
+    def vote(self, **changes: Any) -> Vote:
+        return self.votes(self.ballot(**changes))[1]
+
+    def certificate(self, votes: int = 3, **changes: Any) -> Certificate:
+        """Of the first so many; a quorum are three."""
+        return certificate_of(self.votes(self.ballot(**changes))[:votes], self.theirs.epoch.members)
+
+    def block(self, section: Sequence[Certificate] = (), **changes: Any) -> Block:
+        """A child of the head that carries these certificates, whatever they are."""
+        good = self.net.child(self.theirs, self.head.hash, HEAD_SLOT + 1, (), ())
+        roots = {"cert_root": cert_root([one.raw for one in section])} if section else {}
+        header = with_fields(good.header, **(roots | changes))
+        key = self.secrets.get(header.proposer, self.key)
+        return seal(header, (), crypto.sign(header.proposal_digest, key), b"", section)
+
+    def signed(self, change: Callable[[bytes], bytes]) -> Block:
+        """The good child under another signature."""
+        good = self.block()
+        return seal(good.header, (), change(good.signature))
+
+
+def flipped(signature: bytes) -> bytes:
+    return bytes([signature[0] ^ 1]) + signature[1:]
+
+
+Case = tuple[str, Callable[[Told], Vote | Certificate | Block]]
+
+VOTES: list[Case] = [
+    ("vote_epoch", lambda told: told.vote(epoch=3)),
+    ("vote_epoch", lambda told: told.vote(epoch=U64)),
+    ("vote_signature", lambda told: replace(told.vote(), ballot=told.ballot(epoch=0))),
+    ("vote_slot", lambda told: told.vote(slot=HEAD_SLOT + 3)),
+    ("vote_slot", lambda told: told.vote(slot=U64)),
+    ("vote_old", lambda told: told.vote(slot=HEAD_SLOT - 10)),
+    ("vote_member", lambda told: replace(told.vote(), index=4)),
+    ("vote_member", lambda told: replace(told.vote(), index=100)),
+    ("vote_signature", lambda told: replace(told.vote(), index=2)),
+    ("vote_signature", lambda told: replace(told.vote(), signature=high_s(told.vote().signature))),
+    ("vote_signature", lambda told: replace(told.vote(), signature=flipped(told.vote().signature))),
+    ("vote_signature", lambda told: replace(told.vote(), signature=bytes(65))),
+    ("vote_signature", lambda told: replace(told.vote(), ballot=told.ballot(justify_slot=0))),
+    ("vote_form", lambda told: told.vote(kind=Kind.COMMIT, justify_slot=1)),
+    ("vote_form", lambda told: told.votes(Ballot(Kind.PROPOSAL, 1, 13, told.head.hash, 0))[0]),
+    ("record", lambda told: replace(told.vote(), index=101)),
+]
+
+BORDER_SLOT = 10
+
+SPOILT: list[Case] = [
+    ("certificate_quorum", lambda told: told.certificate(2)),
+    ("certificate_form", lambda told: replace(told.certificate(2), bitmap=b"\x07")),
+    ("certificate_form", lambda told: replace(told.certificate(3), bitmap=b"\x03")),
+    ("certificate_form", lambda told: replace(told.certificate(3), bitmap=b"\x13")),
+    ("certificate_form", lambda told: replace(told.certificate(3), bitmap=b"\x07\x00")),
+    ("certificate_signature", lambda told: replace(told.certificate(3), bitmap=b"\x0b")),
+    ("certificate_signature", lambda told: twice(told.certificate(3))),
+    ("certificate_signature", lambda told: spoilt(told.certificate(3), high_s)),
+    ("certificate_signature", lambda told: spoilt(told.certificate(3), flipped)),
+]
+
+CERTIFICATES: list[Case] = [
+    (
+        "certificate_signature",
+        lambda told: replace(told.certificate(), ballot=told.ballot(epoch=2)),
+    ),
+    ("vote_epoch", lambda told: told.certificate(epoch=3)),
+    ("vote_old", lambda told: told.certificate(slot=HEAD_SLOT - 1)),
+]
+
+UNVOTABLE: list[Case] = [
+    # A quorum has signed what nobody may vote: another epoch, slot or justify than the block's.
+    ("certificate_block", lambda told: told.certificate(epoch=0)),
+    ("certificate_block", lambda told: told.certificate(slot=HEAD_SLOT + 50)),
+    ("certificate_block", lambda told: told.certificate(justify_slot=BORDER_SLOT - 1)),
+    ("certificate_block", lambda told: told.certificate(justify_slot=0)),
+]
+
+
+def twice(one: Certificate) -> Certificate:
+    """One member's signature for two."""
+    return replace(one, signatures=one.signatures[:64] * 2 + one.signatures[128:])
+
+
+def spoilt(one: Certificate, change: Callable[[bytes], bytes]) -> Certificate:
+    return replace(one, signatures=change(one.signatures[:64]) + one.signatures[64:])
+
+
+BLOCKS: list[Case] = [
+    ("block_epoch", lambda told: told.block(epoch=0)),
+    ("block_epoch", lambda told: told.block(epoch=3)),
+    ("block_future", lambda told: future(told)),
+    ("block_leader", lambda told: told.block(proposer=bytes(20))),
+    ("block_leader", lambda told: told.block(proposer=other(told))),
+    ("block_signature", lambda told: told.signed(flipped)),
+    ("block_signature", lambda told: told.signed(high_s)),
+    ("block_signature", lambda told: told.signed(lambda signature: bytes(65))),
+    ("block_form", lambda told: told.block(justify=(told.head.hash, HEAD_SLOT, 1))),
+    ("block_form", lambda told: told.block(final=(told.head.hash, HEAD_SLOT))),
+    ("block_seed", lambda told: told.block(seed_reveal=b"\1" * 32)),
+    ("block_root", lambda told: told.block(state_root=bytes(32))),
+    ("block_root", lambda told: told.block(cert_root=bytes(32))),
+]
+"""Bad by themselves; those with a bad certificate are below."""
+
+SECTIONS: list[tuple[str, Callable[[Told], list[Certificate]]]] = [
+    *((code, lambda told, make=make: [make(told)]) for code, make in [*SPOILT, *UNVOTABLE]),
+    ("certificate_block", lambda told: [told.certificate(epoch=3)]),
+    ("certificate_block", lambda told: [told.certificate(block_id=b"\7" * 32)]),
+    ("certificate_section", lambda told: [settled(told)]),
+    ("certificate_form", lambda told: [told.certificate(kind=Kind.COMMIT), told.certificate()]),
+    ("certificate_form", lambda told: [told.certificate(), told.certificate()]),
+]  # fmt: skip
+
+
+def settled(told: Told) -> Certificate:
+    """One that raises nothing: of a block that the parent knows to be final."""
+    return list(told.theirs.certificates)[-1]
+
+
+def other(told: Told) -> bytes:
+    """A member whose turn it is not."""
+    leader = told.block().header.proposer
+    return next(one for one in told.theirs.epoch.members.addresses if one != leader)
+
+
+def future(told: Told) -> Block:
+    """By the leader of a slot that has not begun."""
+    return told.net.child(told.theirs, told.head.hash, HEAD_SLOT + 3, (), ())
+
+
+def message(one: Vote | Certificate | Block) -> m.Message:
+    if isinstance(one, Vote):
+        return m.Votes((one.raw,))
+    return m.Certificates((one.raw,)) if isinstance(one, Certificate) else blocks(one)
+
+
+def blocks(*ones: Block) -> m.Items:
+    return m.Items(Lane.BLOCK, tuple(one.raw for one in ones))
+
+
+def refused(told: Told, one: Vote | Certificate | Block, code: str) -> None:
+    """It is, with this code and no effect but the sender's score.
+
+    Whoever repeats his last word may be late with it: that costs him his allowance only.
+    """
+    before = standing(told.node)
+    counted = told.node.voting.results[""]
+    effects = told.hear(message(one))
+    assert told.codes == [code]
+    assert standing(told.node) == before
+    assert told.node.voting.results[""] == counted
+    assert one.raw not in relayed(effects)
+    points = OFFENCES[OFFENCE_OF[code]] if code != "vote_old" else 0
+    if points <= SCORE_MIN:
+        assert [drop.peer for drop in of(effects, Drop) if isinstance(drop, Drop)] == [PEER]
+    else:
+        assert told.score() == points
+
+
+def relayed(effects: Sequence[Effect]) -> list[bytes]:
+    """All votes, certificates and blocks that are sent to anybody."""
+    sent = [m.decode(e.protocol, e.data) for e in effects if isinstance(e, Send)]
+    kinds = m.Votes | m.Certificates | m.Items
+    return [raw for told in sent if isinstance(told, kinds) for raw in told.raws]
+
+
+@pytest.mark.parametrize(("code", "make"), [*VOTES, *SPOILT, *CERTIFICATES, *UNVOTABLE, *BLOCKS])
+def test_bad_input_has_its_code_and_its_price(
+    code: str, make: Callable[[Told], Vote | Certificate | Block]
+) -> None:
+    told = Told()
+    refused(told, make(told), code)
+
+
+@pytest.mark.parametrize(("code", "make"), SECTIONS)
+def test_a_block_with_a_bad_certificate_is_a_bad_block(
+    code: str, make: Callable[[Told], list[Certificate]]
+) -> None:
+    """Whatever the header says of it, as far as anybody could want it to be true."""
+    told = Told()
+    section = make(told)
+    links = {"justify": (told.head.hash, HEAD_SLOT, 1)}
+    if any(one.ballot.kind is Kind.COMMIT for one in section):
+        links["final"] = (told.head.hash, HEAD_SLOT)  # type: ignore[assignment]
+    refused(told, told.block(section, **links), code)
+
+
+def test_what_is_good_is_followed_and_relayed() -> None:
+    """The same things without their fault: nothing above is refused for another reason."""
+    told = Told()
+    vote = told.vote()
+    assert vote.raw in relayed(told.hear(message(vote)))
+    certificate = told.certificate()
+    assert certificate.raw in relayed(told.hear(message(certificate)))
+    assert told.node.chain.safe == told.head
+    block = told.block([certificate], justify=(told.head.hash, HEAD_SLOT, 1))
+    assert block.raw in relayed(told.hear(message(block)))
+    assert told.node.chain.head.hash == block.hash
+    commits = told.certificate(kind=Kind.COMMIT)
+    told.hear(message(commits))
+    assert told.node.chain.final == told.head
+    assert told.codes == []
+    assert told.score() == 0
+
+
+def test_a_quorum_for_a_justify_that_the_block_has_not_certifies_nothing() -> None:
+    """Each vote alone may be a half of a proof, and is kept; together they are refused."""
+    told = Told()
+    add(told.theirs, told.memory)
+    before = standing(told.node)
+    for vote in told.votes(told.ballot(justify_slot=BORDER_SLOT - 1))[:3]:
+        assert not told.codes
+        told.hear(m.Votes((vote.raw,)))
+    assert told.codes == ["certificate_block"]
+    assert standing(told.node) == before
+    assert told.score() == OFFENCES["untimely"]

@@ -1,0 +1,211 @@
+"""A delegate whose clock leaps: what is signed for a slot far ahead is silence until that slot."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import count
+
+import pytest
+
+from dipnet.consensus.chain import rules
+from dipnet.consensus.chain.block import Block
+from dipnet.consensus.finality.votes import Kind
+from dipnet.node.effects import Effect, Sign, Woke
+from dipnet.p2p import messages as m
+from dipnet.primitives import crypto
+from tests.fixtures.chain_builder import Net
+from tests.fixtures.node_bench import Bench, proposals
+from tests.sim.load import secret
+from tests.sim.scenario import network
+from tests.sim.world import peer_id
+
+PEERS = tuple(peer_id(crypto.public_key(secret(f"peer {n}"))) for n in range(3))
+PAST = 12  # slots
+LEAPT = "the clock has leapt, and too few peers have told theirs since"
+
+
+class Delegate(Bench):
+    """One of four, or all there is, among peers with a past in which all clocks agree."""
+
+    def __init__(self, delegates: int = 4) -> None:
+        super().__init__(delegates)
+        self.asked: list[Sign] = []
+        self.ahead_ms = 0  # of the true time
+        self.start()
+        for peer in PEERS:
+            self.greet(peer=peer)
+        self.live(PAST)
+        self.asked.clear()
+
+    def live(self, slots: int) -> None:
+        """Blocks come, and are final; all peers say at the end of each slot where they stand."""
+        chain = self.node.chain
+        for slot in range(self.node.slot + 1, self.node.slot + 1 + slots):
+            self.do(self.at_slot(slot))
+            if chain.head.slot < slot and self.leader(slot) not in (None, self.proposer):
+                self.see(self.block(slot))
+            for kind in (Kind.PREVOTE, Kind.COMMIT):
+                self.certify(kind)
+            self.tell(*PEERS)
+
+    @property
+    def everybody(self) -> Net:
+        """To make the blocks and certificates of all delegates."""
+        _, keys, _ = network(len(self.genesis.delegates))
+        return Net(self.genesis, {crypto.address(crypto.public_key(key)): key for key in keys})
+
+    def certify(self, kind: Kind) -> None:
+        chain = self.node.chain
+        proof = self.everybody.certificate(chain, chain.head, kind)
+        self.do(self.receive(m.Certificates((proof.raw,)), PEERS[0]))
+
+    def do(self, effects: Sequence[Effect]) -> list[Effect]:
+        out = self.answered(effects)
+        self.asked += [one for one in out if isinstance(one, Sign)]
+        return out
+
+    def tell(self, *peers: str, ahead_ms: int = 0) -> None:
+        """These peers say where they stand, by a clock that is as far ahead of the true time."""
+        status = replace(self.node.view.status(), time_ms=self.now_ms - self.ahead_ms + ahead_ms)
+        for peer in peers:
+            self.do(self.receive(status, peer))
+
+    def leap(self, slot: int) -> None:
+        """The clock is set forward to this slot, and shows it at the next wake-up."""
+        self.ahead_ms += (slot - self.node.slot) * self.genesis.slot_ms
+        self.do(self.at_slot(slot, leap=True))
+
+    def leader(self, slot: int) -> bytes | None:
+        """Whose turn it is on our head; None where the back-off leaves the slot empty."""
+        chain = self.node.chain
+        above = chain.need(chain.head.hash)
+        place = chain.place(above, slot, chain.section(above))
+        return rules.leader(place.epoch, slot, place.links.final[1])
+
+    def turn(self, slot: int, ours: bool) -> int:
+        """The first slot from there on that is ours, or somebody else's."""
+        return next(
+            one
+            for one in count(slot)
+            if (leader := self.leader(one)) and (leader == self.proposer) is ours
+        )
+
+    def block(self, slot: int) -> Block:
+        """That of the slot's leader on our head."""
+        chain = self.node.chain
+        return self.everybody.child(chain, chain.head.hash, slot)
+
+    def see(self, block: Block) -> None:
+        self.do(self.receive(m.Items(m.Lane.BLOCK, (block.raw,)), PEERS[0]))
+        assert self.node.chain.head.hash == block.hash
+
+    def prevoted(self) -> list[int]:
+        return [one.ballot.slot for one in self.asked if one.ballot.kind is Kind.PREVOTE]
+
+
+@pytest.mark.parametrize("slots", [2, 3, 86, 86_400])
+@pytest.mark.parametrize("told", [0, 1, 2, 3])
+def test_a_clock_that_is_set_forward_signs_nothing_ahead(slots: int, told: int) -> None:
+    """However many slots pass before the peers have told, and however few have."""
+    bench = Delegate()
+    ours = bench.turn(PAST + slots + 1, ours=True)
+    bench.leap(ours - 1)
+    for _ in range(4):
+        bench.do(bench.at_slot(bench.node.slot + 1))
+        bench.tell(*PEERS[:told])
+    assert not bench.asked
+    ahead = f"the clock is {bench.ahead_ms} ms ahead of peers"
+    assert bench.node.voting.idle == (ahead if told >= 2 else LEAPT)
+    true_ms, bench.ahead_ms = bench.now_ms - bench.ahead_ms, 0
+    bench.do(bench.step(Woke(), true_ms))  # it is set right
+    bench.live(12)
+    assert len(proposals(bench.asked)) >= 2
+    assert len(bench.prevoted()) >= 2
+
+
+@pytest.mark.parametrize("first", range(3))
+def test_one_who_has_leapt_as_far_vouches_for_nothing(first: int) -> None:
+    """In whatever order they tell; one more delegate than may be faulty has the wrong time."""
+    bench = Delegate()
+    bench.leap(bench.turn(PAST + 86, ours=True) - 1)
+    order = [PEERS[1], PEERS[2]]
+    order.insert(first, PEERS[0])
+    for _ in range(3):
+        for peer in order:
+            bench.tell(peer, ahead_ms=bench.ahead_ms if peer == PEERS[0] else 0)
+            bench.do(bench.at_slot(bench.node.slot + 1))
+    assert not bench.asked
+
+
+@pytest.mark.parametrize("told", [0, 3])
+def test_a_block_that_is_timely_by_our_clock_only_is_not_prevoted_but_committed(told: int) -> None:
+    """Its leader has leapt as far; who has seen a certificate is not alone."""
+    bench = Delegate()
+    slot = bench.turn(PAST + 86, ours=False)
+    bench.leap(slot)
+    bench.tell(*PEERS[:told])
+    bench.see(bench.block(slot))
+    bench.do(bench.at_slot(slot, 100))
+    assert not bench.asked
+    bench.certify(Kind.PREVOTE)
+    assert [one.ballot.kind for one in bench.asked] == [Kind.COMMIT]
+
+
+def test_a_leap_is_seen_whatever_comes_first() -> None:
+    """Peers speak before the wake-up does."""
+    bench = Delegate()
+    slot = bench.turn(PAST + 86, ours=False)
+    bench.now_ms += (slot - PAST) * bench.genesis.slot_ms
+    bench.see(bench.block(slot))
+    assert not bench.asked
+
+
+def test_a_block_waits_for_the_time_of_the_peers() -> None:
+    """Ours is a slot ahead of theirs, which is no leap: the prevote comes when it is its time."""
+    bench = Delegate()
+    bench.ahead_ms = bench.genesis.slot_ms
+    bench.do(bench.at_slot(PAST + 1))
+    for _ in range(8):  # as many as are looked at
+        bench.tell(*PEERS)
+    bench.asked.clear()
+    slot = bench.turn(bench.node.slot + 1, ours=False)
+    bench.do(bench.at_slot(slot))
+    bench.see(bench.block(slot))
+    bench.do(bench.at_slot(slot, bench.genesis.slot_ms // 2 - 1))
+    assert not bench.prevoted()
+    bench.do(bench.at_slot(slot, bench.genesis.slot_ms // 2))
+    assert bench.prevoted() == [slot]
+
+
+@pytest.mark.parametrize(("told", "goes_on"), [(1, False), (2, True), (3, True)])
+def test_who_stood_still_goes_on_after_the_next_status_of_most(told: int, goes_on: bool) -> None:
+    """A machine that was suspended, or had no time for us, looks like a clock that was set."""
+    bench = Delegate()
+    slot = bench.turn(PAST + 5, ours=False)
+    bench.leap(slot)
+    bench.ahead_ms = 0  # it was not
+    assert not bench.asked
+    assert bench.node.voting.idle == LEAPT
+    bench.see(bench.block(slot))
+    assert not bench.asked
+    bench.tell(*PEERS[:told])
+    assert bench.prevoted() == ([slot] if goes_on else [])
+    bench.do(bench.at_slot(bench.turn(slot + 1, ours=True)))
+    assert bool(proposals(bench.asked)) is goes_on
+    assert bench.node.voting.idle == (None if goes_on else LEAPT)
+
+
+def test_who_is_a_quorum_asks_nobody() -> None:
+    bench = Delegate(delegates=1)
+    slot = PAST + 5
+    bench.leap(slot)
+    assert [one.ballot.slot for one in proposals(bench.asked)] == [slot]
+    assert bench.prevoted() == [slot]
+
+
+def test_a_wake_up_that_is_a_little_late_is_no_leap() -> None:
+    bench = Delegate()
+    bench.do(bench.at_slot(bench.node.slot + 1, leap=True))  # a whole slot without a step
+    assert bench.node.links.clock_offset_ms() == 0
+    late = bench.now_ms + bench.genesis.slot_ms + 1
+    bench.step(Woke(), late)
+    assert bench.node.links.clock_offset_ms() is None

@@ -1,0 +1,279 @@
+"""Votes and certificates between a node and its peers: first out, judged once, paid for."""
+
+import secrets
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from dipnet.consensus.finality.votes import CERTIFIED_BYTES, Kind
+from dipnet.node.effects import Send
+from dipnet.node.peering import OFFENCE_OF, UNJUDGED_PUSHED
+from dipnet.node.peers import FLUSH_MS
+from dipnet.p2p import messages as m
+from dipnet.p2p.gossip import FETCH_MS_MAX, MENTION_MS
+from dipnet.p2p.scores import LENIENT, SCORE_MIN, VERIFY_BURST_BYTES, VERIFY_BYTES_PER_S
+from tests.fixtures.peers_bench import GENESIS, Bench, certificate, forged, sent, vote
+
+BLOCK = b"b" * 32
+
+
+# --- out
+
+
+def test_votes_are_the_first_thing_sent_and_wait_for_no_batch() -> None:
+    bench = Bench()
+    peers = [bench.up(number) for number in (1, 2)]
+    bench.pass_ms(FLUSH_MS)
+    bench.drain()
+    links, one, proof = bench.links, vote(5), certificate(5)
+    links.gossip.announce(m.Lane.TX, [bytes(32)])
+    links.push(m.Lane.BLOCK, BLOCK, b"block")
+    links.on_slot(bench.now_ms, [bytes(32)], [])  # statuses
+    links.push(m.Lane.CERTIFICATE, proof.id, proof.raw)
+    links.push(m.Lane.VOTE, one.id, one.raw)
+    assert links.next_ms(bench.now_ms) == bench.now_ms
+    messages = sent(bench.drain())
+    assert messages[:4] == [
+        *[(peer, m.Votes((one.raw,))) for peer in peers],
+        *[(peer, m.Certificates((proof.raw,))) for peer in peers],
+    ]
+    assert {m.protocol_of(message) for _, message in messages[4:]} == {"hello", "peers"}
+    bench.now_ms += FLUSH_MS
+    order = [type(message) for _, message in sent(bench.drain())]
+    assert order == [m.Items, m.Items, m.Announce, m.Announce, m.Tips, m.Tips]
+
+
+def test_our_last_votes_are_repeated_to_all_and_judged_by_none_again() -> None:
+    ours, theirs = Bench(), Bench()
+    peers = [ours.up(number) for number in (1, 2)]
+    us = theirs.up(3)
+    one = vote(5)
+    for _ in range(3):
+        ours.links.push(m.Lane.VOTE, one.id, one.raw)
+        ours.links.repeat(m.Lane.VOTE, [one.raw])
+        ours.links.repeat(m.Lane.CERTIFICATE, [])
+        votes = [(peer, said) for peer, said in sent(ours.drain()) if isinstance(said, m.Votes)]
+        assert {peer for peer, _ in votes} == set(peers)
+        for _, message in votes:
+            theirs.tell(us, message)
+    assert theirs.judged == 1
+    assert theirs.score(us) == 0
+
+
+def test_a_vote_is_relayed_to_all_others_once() -> None:
+    bench = Bench()
+    peers = [bench.up(number) for number in (1, 2, 3)]
+    bench.drain()
+    one = vote(5)
+    for peer in peers:
+        bench.tell(peer, m.Votes((one.raw, one.raw)))
+    assert bench.judged == 1
+    got = [(peer, said) for peer, said in sent(bench.drain()) if isinstance(said, m.Votes)]
+    assert got == [(peer, m.Votes((one.raw,))) for peer in peers[1:]]
+
+
+def test_copies_that_arrive_during_judgement_are_not_judged() -> None:
+    bench = Bench()
+    peers = [bench.up(number) for number in (1, 2, 3)]
+    one = vote(5)
+    lie = forged(one)
+    first = bench.hear(peers[0], m.Votes((lie.raw,)))
+    assert bench.hear(peers[1], m.Votes((lie.raw,))) is None
+    true = bench.hear(peers[1], m.Votes((one.raw,)))  # not kept out by the forged copy
+    assert first is not None
+    assert true is not None
+    assert bench.judge(first) == []
+    assert bench.judge(true) == [one]
+    assert bench.hear(peers[2], m.Votes((lie.raw, one.raw))) is None  # the id is known by now
+    assert [bench.score(peer) < 0 for peer in peers] == [True, False, False]
+
+
+# --- in: what it costs whom
+
+
+def test_bad_signatures_get_a_peer_banned() -> None:
+    bench = Bench()
+    peer, other = bench.up(1), bench.up(2)
+    for slot in range(5, 9):
+        bench.tell(peer, m.Votes((forged(vote(slot)).raw,)))
+        assert not bench.dropped(peer)
+    bench.tell(peer, m.Votes((forged(vote(9)).raw,)))
+    assert bench.dropped(peer)
+    assert bench.hear(peer, m.Votes((vote(9).raw,))) is None
+    bench.links.on_connected(bench.now_ms, peer, f"/ip4/20.0.1.1/tcp/1/p2p/{peer}", False)
+    assert not bench.links.hellos.greeted(peer)
+    assert bench.tell(other, m.Votes((vote(9).raw,))) == [vote(9)]
+
+
+def test_one_frame_of_bad_signatures_is_enough() -> None:
+    bench = Bench()
+    peer = bench.up(1)
+    bench.tell(peer, m.Votes(tuple(forged(vote(slot)).raw for slot in range(5, 15))))
+    assert bench.dropped(peer)
+
+
+def bad_certificates() -> list[tuple[str, bytes]]:
+    good = certificate(5)
+    few = replace(good, bitmap=b"\x03", signatures=good.signatures[: 2 * CERTIFIED_BYTES])
+    outside = replace(good, bitmap=b"\x83")
+    spoilt = replace(good, signatures=good.signatures[:-1] + bytes([good.signatures[-1] ^ 1]))
+    swapped = replace(good, bitmap=b"\x0b")
+    longer = replace(good, bitmap=b"\x07\x00")
+    miscounted = replace(good, bitmap=b"\x03")
+    return [
+        ("certificate_quorum", few.raw), ("certificate_form", outside.raw),
+        ("certificate_signature", spoilt.raw), ("certificate_signature", swapped.raw),
+        ("certificate_form", longer.raw), ("certificate_form", miscounted.raw),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", range(6))
+def test_bad_certificates_are_charged_hard(case: int) -> None:
+    code, raw = bad_certificates()[case]
+    bench = Bench()
+    peer = bench.up(1)
+    assert bench.tell(peer, m.Certificates((raw,))) == []
+    assert OFFENCE_OF[code] == "bad_certificate"
+    assert bench.score(peer) == SCORE_MIN // 2
+    bench.tell(peer, m.Certificates((raw,)))
+    assert bench.dropped(peer)
+
+
+@pytest.mark.parametrize("raw", [b"x", vote(5).raw + b"1", certificate(5).raw[:150], b"\x98" * 99])
+def test_bytes_that_are_no_vote_end_the_connection(raw: bytes) -> None:
+    for message in (m.Votes((vote(4).raw, raw)), m.Certificates((raw,))):
+        bench = Bench()
+        peer = bench.up(1)
+        bench.tell(peer, message)
+        assert bench.dropped(peer)
+
+
+def test_who_is_ahead_of_us_or_early_is_never_banned_for_it() -> None:
+    """An epoch that we do not know yet, a slot that has not begun here: sync, or a clock."""
+    bench = Bench()
+    peer = bench.up(1)
+    bench.tell(peer, m.Votes((vote(5, epoch=3).raw,)))
+    assert bench.score(peer) == -1
+    for slot in range(6, 200):
+        bench.tell(peer, m.Votes((vote(slot, epoch=3).raw,)))
+    assert bench.score(peer) == LENIENT["untimely"]
+    assert not bench.dropped(peer)
+    assert "vote_limit" not in OFFENCE_OF
+    # and it may be judged again, when we are as far
+    assert bench.hear(peer, m.Votes((vote(5, epoch=3).raw,))) is not None
+
+
+# --- floods
+
+
+def votes_of(count: int, size: int = 120) -> list[m.Message]:
+    raws = [secrets.token_bytes(size) for _ in range(count)]
+    most = m.VOTES_MAX
+    return [m.Votes(tuple(raws[at : at + most])) for at in range(0, count, most)]
+
+
+def test_a_flood_of_votes_is_bounded_work() -> None:
+    """100,000 votes in ten seconds: what is judged is what the allowance lets through."""
+    bench = Bench()
+    peer, waiting = bench.up(1), []
+    frames = votes_of(100_000)
+    for at, message in enumerate(frames):
+        bench.now_ms = bench.now_ms + 25 if at else bench.now_ms
+        incoming = bench.hear(peer, message)
+        if incoming is not None:
+            waiting.append(incoming)
+            bench.links.on_judged(bench.now_ms, incoming, [])  # as if all were of later epochs
+    judged = sum(incoming.size for incoming in waiting)
+    seconds = 25 * len(frames) // 1_000
+    assert judged <= VERIFY_BURST_BYTES + seconds * VERIFY_BYTES_PER_S + m.VOTES_MAX * 160
+    assert judged >= VERIFY_BURST_BYTES
+    assert bench.dropped(peer)  # every frame beyond it cost a point
+    assert not bench.links.gossip.express._judging
+
+
+def test_votes_under_judgement_are_bounded_and_others_have_room() -> None:
+    bench = Bench()
+    peer, other = bench.up(1), bench.up(2)
+    waiting = [bench.hear(peer, message) for message in votes_of(20_000)]
+    held = [incoming for incoming in waiting if incoming is not None]
+    assert sum(incoming.size for incoming in held) <= UNJUDGED_PUSHED.bytes_max + 160 * m.VOTES_MAX
+    assert len(bench.links.gossip.express._judging) == sum(len(one.items) for one in held)
+    assert bench.hear(other, m.Votes((vote(5).raw,))) is not None
+    # nor does a flood of other gossip take the room of votes
+    for number in range(100):
+        bench.hear(other, m.Vertices(1, bytes([number]) * 100))
+    assert bench.hear(other, m.Votes((vote(6).raw,))) is not None
+
+
+def test_known_votes_again_and_again_cost_the_sender_his_allowance() -> None:
+    bench = Bench()
+    peer, one = bench.up(1), vote(5)
+    bench.tell(peer, m.Votes((one.raw,)))
+    frame = m.Votes((one.raw,) * m.VOTES_MAX)
+    heard = 0
+    while not bench.dropped(peer):
+        bench.hear(peer, frame)
+        heard += 1
+        assert heard < 1_000  # 256,000 votes looked up, none judged, and it is over
+    assert bench.judged == 1
+
+
+def test_votes_before_the_hello_are_ignored() -> None:
+    bench = Bench()
+    peer = bench.up(1, chain_id=1)
+    assert bench.hear(peer, m.Votes((vote(5).raw,))) is None
+
+
+# --- blocks that votes name
+
+
+def fetches(bench: Bench) -> list[tuple[str, Any]]:
+    bench.now_ms += FLUSH_MS
+    return [(peer, said) for peer, said in sent(bench.drain()) if isinstance(said, m.Fetch)]
+
+
+def test_a_block_that_votes_name_is_fetched_if_it_does_not_come() -> None:
+    bench = Bench()
+    peers = [bench.up(number) for number in (1, 2)]
+    for peer in peers:
+        for _ in range(10):
+            bench.links.mentioned(bench.now_ms, peer, [BLOCK, GENESIS])
+    bench.pass_ms(MENTION_MS - 1)
+    assert fetches(bench) == []
+    bench.pass_ms(100)
+    assert fetches(bench) == [(peers[0], m.Fetch(m.Lane.BLOCK, (BLOCK,)))]
+    bench.hear(peers[0], m.Absent(m.Lane.BLOCK, (BLOCK,)))  # it only relayed the vote
+    assert fetches(bench) == [(peers[1], m.Fetch(m.Lane.BLOCK, (BLOCK,)))]
+    bench.pass_ms(FETCH_MS_MAX)
+    assert fetches(bench) == []
+    assert bench.links.gossip.wanted() == 0
+    bench.links.offered(bench.now_ms, peers[1], m.Lane.BLOCK, [BLOCK])  # surely there: at once
+    assert fetches(bench) == [(peers[1], m.Fetch(m.Lane.BLOCK, (BLOCK,)))]
+    assert all(bench.score(peer) == 0 for peer in peers)
+
+
+def test_what_is_not_here_is_said() -> None:
+    bench = Bench()
+    peer = bench.up(1)
+    bench.view.blocks[BLOCK] = b"block"
+    bench.hear(peer, m.Fetch(m.Lane.BLOCK, (bytes(32), BLOCK)))
+    bench.now_ms += FLUSH_MS
+    answers = [said for _, said in sent(bench.drain()) if isinstance(said, m.Absent | m.Items)]
+    assert answers == [m.Absent(m.Lane.BLOCK, (bytes(32),)), m.Items(m.Lane.BLOCK, (b"block",))]
+    bench.hear(peer, m.Absent(m.Lane.VERTEX, (BLOCK,) * m.IDS_MAX))  # nobody asked: no harm
+    assert bench.score(peer) == 0
+    for _ in range(20):
+        bench.hear(peer, m.Absent(m.Lane.BLOCK, (BLOCK,) * 17))
+    assert bench.dropped(peer)
+
+
+def test_votes_of_both_kinds_go_one_way() -> None:
+    bench = Bench()
+    peer = bench.up(1)
+    raws = tuple(
+        vote(5, index, kind).raw for kind in (Kind.PREVOTE, Kind.COMMIT) for index in (0, 1)
+    )
+    assert len(bench.tell(peer, m.Votes(raws))) == 4
+    assert bench.tell(peer, m.Certificates((certificate(5).raw,)))
+    assert all(isinstance(effect, Send) for effect in bench.drain())
