@@ -17,7 +17,7 @@ from dipnet.consensus.chain.schedule import commitment, seed_key, seed_secret
 from dipnet.consensus.finality.votes import Ballot, Kind
 from dipnet.consensus.staking.candidates import registration_digest
 from dipnet.consensus.staking.evidence import record
-from dipnet.host.terminal import group, note
+from dipnet.cli.terminal import group, note
 from dipnet.ledger.genesis import AMENDABLE, RULES_KNOWN
 from dipnet.primitives.codec import from_hex, to_hex
 from dipnet.primitives.crypto import checksum, public_key, sign

@@ -8,7 +8,7 @@ import typer
 
 from dipnet.cli import replay, simulate, tail
 from dipnet.dag.vertex import topic_of
-from dipnet.host.terminal import (
+from dipnet.cli.terminal import (
     URL,
     Json,
     Meter,

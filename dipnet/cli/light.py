@@ -16,7 +16,7 @@ from typing import Annotated, Final
 
 import typer
 
-from dipnet.host.terminal import URL, Json, Url, note, show_fields, show_json
+from dipnet.cli.terminal import URL, Json, Url, note, show_fields, show_json
 from dipnet.primitives.codec import from_hex, to_hex
 from dipnet.primitives.errors import Invalid
 from dipnet.sdk import light

@@ -31,7 +31,7 @@ from dipnet.cli.wallet import (
     transact,
     unlocked,
 )
-from dipnet.host.terminal import URL, Json, Url, group, program, show_fields, show_json, show_rows
+from dipnet.cli.terminal import URL, Json, Url, group, program, show_fields, show_json, show_rows
 from dipnet.primitives.codec import to_hex
 from dipnet.primitives.crypto import checksum
 from dipnet.sdk import keys

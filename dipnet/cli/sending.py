@@ -25,7 +25,7 @@ from dipnet.cli.wallet import (
 )
 from dipnet.consensus.staking.actions import EVENTS
 from dipnet.consensus.staking.idpos import DPOS_ADDRESS, METHODS
-from dipnet.host.terminal import URL, Json, Url, note, show_fields, show_json
+from dipnet.cli.terminal import URL, Json, Url, note, show_fields, show_json
 from dipnet.primitives.codec import from_hex, to_hex
 from dipnet.primitives.crypto import checksum
 from dipnet.primitives.errors import REFUSALS, Invalid

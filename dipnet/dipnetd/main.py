@@ -26,7 +26,7 @@ from dipnet.dipnetd import signer as dipnetd_signer
 from dipnet.dipnetd.settings import ConfigFile, config_app, load_settings, with_settings
 from dipnet.host.config import Config, load
 from dipnet.host.store import Store
-from dipnet.host.terminal import Json, out, program, show_fields, show_json, show_rows
+from dipnet.cli.terminal import Json, out, program, show_fields, show_json, show_rows
 from dipnet.ledger.genesis import Genesis
 from dipnet.node.node import first_puts
 from dipnet.primitives.crypto import checksum

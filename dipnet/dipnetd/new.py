@@ -11,7 +11,7 @@ import typer
 
 from dipnet.daemon import networks
 from dipnet.dipnetd import testnet
-from dipnet.host.terminal import Json, out, show_fields, show_json, show_rows
+from dipnet.cli.terminal import Json, out, show_fields, show_json, show_rows
 from dipnet.primitives.crypto import checksum
 from dipnet.primitives.errors import Invalid
 from dipnet.sdk import keys

@@ -13,7 +13,7 @@ from typing import Annotated, Any, get_args
 import typer
 
 from dipnet.host.config import Config, Loaded, load
-from dipnet.host.terminal import Json, group, show_fields, show_json, show_rows
+from dipnet.cli.terminal import Json, group, show_fields, show_json, show_rows
 
 config_app = group("What this node is set to.")
 

@@ -20,7 +20,7 @@ from dipnet.consensus.finality.votes import VoteState
 from dipnet.daemon import networks
 from dipnet.host.config import load
 from dipnet.host.store import Store
-from dipnet.host.terminal import Json, group, note, show_fields, show_json
+from dipnet.cli.terminal import Json, group, note, show_fields, show_json
 from dipnet.host.unixsocket import PrivateListener
 from dipnet.ledger.genesis import Genesis
 from dipnet.primitives.crypto import checksum

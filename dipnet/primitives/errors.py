@@ -263,3 +263,9 @@ class Invalid(Exception):
 
 class Corrupt(Exception):
     """Our disk: what was read cannot be what was written, or a write failed. The process stops."""
+
+
+RECORD_REMEDY: Final = (
+    "restore the data directory from a backup, or move it away and let the node synchronise again"
+)
+"""What the operator does about a record of ours that ``Corrupt`` reports."""

@@ -1,128 +1,174 @@
-"""The rules of the house (DESIGN 2), checked and not remembered."""
+"""The rules of the house (docs/design.md "The house"), checked and not remembered.
+
+``python tests/unit/test_house.py`` prints the table of floors.
+"""
 
 import ast
 import re
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Iterable, Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from dipnet.primitives.errors import REFUSALS
+from tests import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 LINES_MAX = 500
 FUNCTION_LINES_MAX = 70
 
-FLOORS = {
-    "errors": 0, "codec": 0, "crypto": 0, "jsontext": 0,
-    "genesis": 1, "tx": 1, "state": 1,
-    "vm": 2,
-    "consensus": 3, "dag": 3, "p2p": 3,
-    "effects": 4, "peering": 4, "links": 4, "voting": 4, "checks": 4,
-    "view": 4, "node": 4,
-    "store": 5, "mailbox": 5, "libp2p_link": 5, "libp2p_host": 5, "net": 5, "rpc": 5,
-    "lockfile": 5, "votefile": 5, "unixsocket": 5, "unixserver": 5, "signer": 5, "signer_socket": 5,
-    "signer_server": 5, "admin_client": 5,
-    "config": 5, "metrics": 5, "keys": 5, "client": 5, "outbox": 5, "series": 5, "mnemonic": 5,
-    "light": 5, "trust": 5,
-    "admin": 6, "duty": 6, "daemon": 6, "networks": 6,
-    "terminal": 7, "device": 7, "replay": 7, "simulate": 7, "tail": 7, "testnet": 7,
-    "cli_device": 7, "cli_light": 7, "cli": 7,
-    "dipnetd_settings": 7, "dipnetd_new": 7, "dipnetd_signer": 7, "dipnetd": 7,
-    "watch": 5, "wallet": 7, "cli_sending": 7, "cli_delegate": 7, "cli_delegate_views": 7,
-}  # fmt: skip
-# Files of one floor that may see one another, in this order (later imports earlier).
-STAIRS = [
-    ["errors", "codec", "crypto"],
-    ["effects", "peering", "links", "voting", "checks", "view", "node"],
-    ["light", "trust"],
-    ["config", "store", "metrics", "rpc"],
-    [
-        "lockfile",
-        "votefile",
-        "unixsocket",
-        "signer",
-        "signer_socket",
-        "unixserver",
-        "signer_server",
-    ],
-    ["lockfile", "unixsocket", "client", "admin_client"],
-    ["admin", "duty", "daemon"],
-    ["mailbox", "libp2p_link", "libp2p_host", "net"],
-    ["terminal", "device", "replay", "simulate", "tail", "cli_device", "cli_light", "cli"],
-    ["terminal", "testnet", "dipnetd_settings", "dipnetd_new", "dipnetd_signer", "dipnetd"],
-    ["metrics", "watch", "rpc"],
-    ["terminal", "wallet", "cli_sending", "cli_delegate", "cli_delegate_views", "cli"],
-]
-CLOCK_FLOOR = 5
+FLOORS = (
+    "primitives",
+    "ledger",
+    "vm",
+    "consensus/finality consensus/staking consensus/chain | dag | p2p",
+    "node",
+    "host",
+    "transport | signing | rpc | sdk",
+    "daemon",
+    "cli dipnetd",
+)
+"""The folders of ``dipnet/``, lowest floor first. A file sees its own folder and lower floors.
+Folders between bars of one floor do not see one another; within bars the later sees the earlier."""
+
+ABOVE_CLOCK = "host"  # the floor from which on there are clock, disk, sockets, threads, chance
 BANNED_BELOW = {"asyncio", "time", "random", "os", "secrets", "socket", "threading", "trio"}
 BANNED_NAMES = {
     "manager", "service", "handler", "helper", "helpers", "util", "utils", "common", "misc", "base",
     "abc", "interfaces", "builder", "factory", "registry", "pubsub", "types", "constants",
 }  # fmt: skip
-CONSENSUS_ROOMS = {"codec", "crypto", "genesis", "tx", "state", "vm", "consensus", "dag"}
+DETERMINISTIC = ("primitives", "ledger", "vm", "consensus/", "dag")
+FOLDERS_WITHOUT_FLOOR = {"", "_native", "consensus"}  # they hold no file but __init__.py
 
 
-def sources() -> list[Path]:
-    return sorted((ROOT / "dipnet").rglob("*.py"))
+class Place(NamedTuple):
+    """Where a folder stands: the floor, the column there, and how far up in the column."""
+
+    floor: int
+    column: int
+    step: int
+
+    def sees(self, other: "Place") -> bool:
+        """Whether a file here may import from ``other``."""
+        same_column = self[:2] == other[:2]
+        return other.floor < self.floor or (same_column and other.step <= self.step)
 
 
-def room(path: Path) -> str:
-    return path.relative_to(ROOT / "dipnet").parts[0].removesuffix(".py")
+PLACES = {
+    folder: Place(floor, column, step)
+    for floor, line in enumerate(FLOORS)
+    for column, names in enumerate(line.split("|"))
+    for step, folder in enumerate(names.split())
+}
+
+
+def tracked(*patterns: str) -> set[Path]:
+    """The files that git would commit, by another way than ours: pathspecs of git."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", *patterns]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return {path for line in told.splitlines() if (path := ROOT / line).exists()}
+
+
+def files(folder: str, *suffixes: str) -> list[Path]:
+    """The sources below ``folder``, sorted; what a build has made is not among them."""
+    found = (path for path in (ROOT / folder).rglob("*") if path.suffix in suffixes)
+    built = re.compile(r"native/(build/|doors/\w+\.c$)")
+    return sorted(path for path in found if not built.match(path.relative_to(ROOT).as_posix()))
+
+
+SOURCES = files("dipnet", ".py")
+BESIDE = [*files("tests", ".py"), *files("benchmarks", ".py")]
+NATIVE = files("native", ".c", ".h", ".pyx", ".pxi")
+
+
+def folder_of(path: Path) -> str:
+    """``consensus/chain`` for a file of ``dipnet/consensus/chain/``, empty for ``dipnet/``."""
+    folder = path.parent.relative_to(ROOT / "dipnet").as_posix()
+    return "" if folder == "." else folder
 
 
 def tree(path: Path) -> ast.Module:
+    """The file, parsed."""
     return ast.parse(path.read_text(), str(path))
 
 
 def imported(node: ast.AST) -> Iterator[str]:
+    """The modules that an import statement names; ``from a import b`` gives ``a`` and ``a.b``."""
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names)
-    elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-        if node.module == "dipnet":
-            yield from (f"dipnet.{alias.name}" for alias in node.names)
-        else:
-            yield node.module
+    elif isinstance(node, ast.ImportFrom):
+        assert node.level == 0, "a relative import"
+        assert node.module
+        yield node.module
+        yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def may_import(here: str, there: str) -> bool:
-    if here == there or FLOORS[there] < FLOORS[here]:
-        return True
-    return any(
-        here in stair and there in stair and stair.index(there) < stair.index(here)
-        for stair in STAIRS
-    )
+def modules_of(path: Path) -> Iterator[Path]:
+    """The files of ``dipnet/`` that a file imports, without the packages they are in."""
+    for node in ast.walk(tree(path)):
+        for name in imported(node):
+            there = ROOT / (name.replace(".", "/") + ".py")
+            if there.is_file():
+                yield there
 
 
-@pytest.mark.parametrize("path", sources(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_file_is_looked_at() -> None:
+    """A pattern that has lost its folder would check nothing and pass."""
+    for looked_at, patterns in (
+        (SOURCES, ["dipnet/*.py"]),
+        (BESIDE, ["tests/*.py", "benchmarks/*.py"]),
+        (NATIVE, ["native/*.c", "native/*.h", "native/*.pyx", "native/*.pxi"]),
+    ):
+        assert len(looked_at) == len(tracked(*patterns)), patterns
+        assert set(looked_at) == tracked(*patterns)
+
+
+def test_every_folder_has_a_floor() -> None:
+    folders = {folder_of(path) for path in SOURCES}
+    assert folders == set(PLACES) | FOLDERS_WITHOUT_FLOOR
+    assert len(FLOORS) <= 12
+    bare = [p for p in SOURCES if folder_of(p) in FOLDERS_WITHOUT_FLOOR]
+    assert {path.name for path in bare} == {"__init__.py"}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_file(path: Path) -> None:
-    text, module, here = path.read_text(), tree(path), room(path)
+    text, module, here = path.read_text(), tree(path), folder_of(path)
     assert len(text.splitlines()) <= LINES_MAX, "a file past 500 lines asks to be two"
     assert path.stem not in BANNED_NAMES
     assert not re.search(r"\b(TODO|FIXME|XXX|HACK)\b", text)
-    if here == "__init__":
-        return
-    assert here == "_native" or here in FLOORS, "a new room needs a floor"
     for node in ast.walk(module):
-        names = list(imported(node))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = (node.end_lineno or 0) - node.lineno + 1
             assert length <= FUNCTION_LINES_MAX, f"{node.name} has {length} lines"
             hidden = [n for inner in ast.walk(node) for n in imported(inner)]
             assert not hidden, f"import inside {node.name}: {hidden}"
-        for name in names:
-            top, *rest = name.split(".")
-            assert name != "typing.TYPE_CHECKING"
-            if top == "dipnet" and rest and rest[0] not in ("_native", "__version__"):
-                assert may_import(here, rest[0]), f"{here} imports {name}"
-            if here in FLOORS and FLOORS[here] < CLOCK_FLOOR:
-                assert top not in BANNED_BELOW, f"{here} imports {top}"
         if isinstance(node, ast.Name):
             assert node.id != "TYPE_CHECKING"
+        for name in imported(node):
+            assert name != "typing.TYPE_CHECKING"
+            below_clock = here in PLACES and PLACES[here].floor < PLACES[ABOVE_CLOCK].floor
+            assert not (below_clock and name.split(".")[0] in BANNED_BELOW), name
+    for there in modules_of(path):
+        room = folder_of(there)
+        if room in PLACES:
+            assert here in PLACES, f"{here or 'dipnet'} imports {room}"
+            assert PLACES[here].sees(PLACES[room]), f"{here} imports {room}/{there.name}"
+
+
+def test_no_cycle_of_imports() -> None:
+    """Not within a folder either."""
+    graph = {path: set(modules_of(path)) - {path} for path in SOURCES}
+    assert sum(map(len, graph.values())) > len(SOURCES), "hardly any import was seen"
+    TopologicalSorter(graph).prepare()
 
 
 @pytest.mark.parametrize(
-    "path", [p for p in sources() if room(p) in CONSENSUS_ROOMS], ids=lambda p: p.stem
+    "path",
+    [p for p in SOURCES if f"{folder_of(p)}/".startswith(DETERMINISTIC)],
+    ids=lambda p: str(p.relative_to(ROOT / "dipnet")),
 )
 def test_consensus_sees_no_float_and_no_hash_order(path: Path) -> None:
     for node in ast.walk(tree(path)):
@@ -139,20 +185,35 @@ def test_consensus_sees_no_float_and_no_hash_order(path: Path) -> None:
 
 
 def test_every_refusal_is_used_and_known() -> None:
-    for path in sources():
+    for path in SOURCES:
         for node in ast.walk(tree(path)):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Invalid":
                 assert node.args, f"{path}: Invalid without a code"
                 if isinstance(node.args[0], ast.Constant):
                     assert node.args[0].value in REFUSALS, f"{path}: {node.args[0].value}"
-    everywhere = [t for p in sources() if p.name != "errors.py" for t in [p.read_text()]]
+    everywhere = [t for p in SOURCES if p.name != "errors.py" for t in [p.read_text()]]
     unused = [code for code in REFUSALS if not any(f'"{code}"' in text for text in everywhere)]
     assert not unused, f"refusals nobody raises: {unused}"
 
 
+def public_classes() -> Iterable[tuple[str, Path]]:
+    """Every class without an underscore before its name, and the file that defines it."""
+    for path in SOURCES:
+        for node in tree(path).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                yield node.name, path
+
+
+def test_no_two_public_classes_of_one_name() -> None:
+    seen: dict[str, Path] = {}
+    for name, path in public_classes():
+        assert seen.setdefault(name, path) == path, f"{name} in {seen[name]} and {path}"
+    assert len(seen) > 100
+
+
 def record_prefixes() -> Iterator[tuple[bytes, str]]:
     """The first byte of each kind of record, and the name of its constant."""
-    for path in sources():
+    for path in SOURCES:
         for node in tree(path).body:
             if not isinstance(node, ast.Assign | ast.AnnAssign):
                 continue
@@ -173,12 +234,27 @@ def test_record_prefixes_are_unique() -> None:
 
 @pytest.mark.parametrize("room", ["tests", "benchmarks"])
 def test_files_beside_the_house_are_bounded(room: str) -> None:
-    for path in sorted((ROOT / room).glob("*.py")):
-        assert len(path.read_text().splitlines()) <= LINES_MAX, path.name
+    for path in BESIDE:
+        if path.is_relative_to(ROOT / room):
+            assert len(path.read_text().splitlines()) <= LINES_MAX, path.name
+
+
+def test_the_tests_mirror_the_house() -> None:
+    """A room's unit tests are in the folder of its name, and in no other."""
+    mirrored = {
+        path.parent.relative_to(ROOT / "tests" / "unit").as_posix()
+        for path in files("tests/unit", ".py")
+        if path.name.startswith("test_")
+    }
+    assert mirrored <= set(PLACES) | {".", "native"}
 
 
 def test_native_files_are_bounded() -> None:
-    for path in sorted((ROOT / "native").iterdir()):
-        if path.suffix in (".c", ".h", ".pyx", ".pxi") and not path.name.endswith("_door.c"):
-            assert len(path.read_text().splitlines()) <= LINES_MAX, path.name
-            assert "Python.h" not in path.read_text(), path.name
+    for path in NATIVE:
+        assert len(path.read_text().splitlines()) <= LINES_MAX, path.name
+        assert "Python.h" not in path.read_text(), path.name
+
+
+if __name__ == "__main__":
+    for number, line in reversed(list(enumerate(FLOORS))):
+        print(number, "", line)

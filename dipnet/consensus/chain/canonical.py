@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from dipnet.consensus.chain import records
-from dipnet.consensus.chain.overlays import Link, Recent, Spine, undone
+from dipnet.consensus.chain.overlays import Link, Spine, undone
 from dipnet.consensus.chain.records import height_key
 from dipnet.consensus.chain.stored import StoredBlocks
 from dipnet.consensus.finality import borders
@@ -15,7 +15,8 @@ from dipnet.consensus.finality.header import Header
 from dipnet.ledger.genesis import Genesis
 from dipnet.ledger.state import KEY_ACCOUNT, NO_ACCOUNT, Account, Layer
 from dipnet.primitives.codec import Puts, Reader
-from dipnet.primitives.errors import Corrupt
+from dipnet.primitives.errors import RECORD_REMEDY, Corrupt
+from dipnet.primitives.recent import Recent
 
 HASH_BYTES: Final = 32
 VIEWS_MAX: Final = 4
@@ -41,12 +42,12 @@ class Canonical(StoredBlocks):
             link = self.link(expected)
             header = link.header
             if header.height <= bottom.header.height:
-                raise Corrupt(f"the head does not descend from the base: {records.REMEDY}")
+                raise Corrupt(f"the head does not descend from the base: {RECORD_REMEDY}")
             links.append(link)
             expected = header.parent
         for link in (bottom, *links):
             if self._reader.get(height_key(link.header.height)) != link.header.hash:
-                raise Corrupt(f"block {link.header.height} is not indexed: {records.REMEDY}")
+                raise Corrupt(f"block {link.header.height} is not indexed: {RECORD_REMEDY}")
         return Spine(self._reader, bottom, links[::-1])
 
     def _lowest(self) -> Header:
@@ -57,7 +58,7 @@ class Canonical(StoredBlocks):
         for key, _ in self._reader.scan(records.KEY_DELTA):
             if self._canonical(key[-HASH_BYTES:]):
                 return self.need(key[-HASH_BYTES:])
-        raise Corrupt(f"the deltas are missing: {records.REMEDY}")
+        raise Corrupt(f"the deltas are missing: {RECORD_REMEDY}")
 
     # --- reads
 
@@ -118,7 +119,7 @@ class Canonical(StoredBlocks):
     def _need_at(self, height: int) -> bytes:
         block_hash = self.hash_at(height)
         if block_hash is None:
-            raise Corrupt(f"block {height} is not indexed: {records.REMEDY}")
+            raise Corrupt(f"block {height} is not indexed: {RECORD_REMEDY}")
         return block_hash
 
     def _canonical_with(self, puts: Puts, height: int) -> bytes | None:

@@ -37,7 +37,7 @@ from dipnet.ledger.state import Journal
 from dipnet.ledger.tx import Tx
 from dipnet.primitives.codec import Puts, Reader
 from dipnet.primitives.crypto import keccak256
-from dipnet.primitives.errors import Corrupt, Invalid
+from dipnet.primitives.errors import RECORD_REMEDY, Corrupt, Invalid
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ class Chain(Canonical):
         for epoch in self.epochs.numbered(header.epoch):
             if self._canonical(epoch.border.block_id):
                 return epoch
-        raise Corrupt(f"epoch {header.epoch} is missing: {records.REMEDY}")
+        raise Corrupt(f"epoch {header.epoch} is missing: {RECORD_REMEDY}")
 
     def epoch_of(self, header: Header) -> Epoch:
         """The epoch that a block itself belongs to."""

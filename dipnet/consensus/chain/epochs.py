@@ -11,13 +11,13 @@ from functools import cached_property
 from typing import Any, Final
 
 from dipnet.consensus.chain import schedule
-from dipnet.consensus.chain.overlays import Recent
 from dipnet.consensus.chain.records import read
 from dipnet.consensus.finality.finality import Border, end_slot, is_border
 from dipnet.consensus.finality.header import Header
 from dipnet.consensus.finality.members import MEMBERS_MAX, Members
 from dipnet.ledger.genesis import Genesis
 from dipnet.primitives.codec import BIG, TEXT, UINT, Bin, Many, Reader, big, from_big, pack
+from dipnet.primitives.recent import Recent
 
 KEY_EPOCH = b"e"
 """+ number (8), border hash -> the epoch."""

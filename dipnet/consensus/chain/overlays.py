@@ -6,17 +6,13 @@ what its successors wrote over. Moving the base is a value: the new spine and th
 the disk there, up by deltas and down by undo records.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
 
 from dipnet.consensus.chain.records import KEY_UNDO, Delta, pack_undo, unpack_undo
 from dipnet.consensus.finality.header import Header
 from dipnet.ledger.state import Layer, undo_of
 from dipnet.primitives.codec import Puts, Reader
-
-V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,33 +97,3 @@ def moved(
     if rise:
         base = chain[rise - 1]
     return Spine(reader, base, chain[rise:]), puts
-
-
-class Recent(Generic[V]):
-    """The last ``most`` values by hash, the least recently used forgotten."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._values: OrderedDict[bytes, V] = OrderedDict()
-
-    def get(self, key: bytes) -> V | None:
-        """The value, if it is still here."""
-        value = self._values.get(key)
-        if value is not None:
-            self._values.move_to_end(key)
-        return value
-
-    def put(self, key: bytes, value: V) -> None:
-        """Keep ``value``."""
-        self._values[key] = value
-        self._values.move_to_end(key)
-        if len(self._values) > self._most:
-            self._values.popitem(last=False)
-
-    def drop(self, key: bytes) -> None:
-        """Forget one value."""
-        self._values.pop(key, None)
-
-    def clear(self) -> None:
-        """Forget all."""
-        self._values.clear()

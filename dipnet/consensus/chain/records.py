@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from dipnet.primitives.codec import Bin, Many, Puts, Shape, pack, unpack
-from dipnet.primitives.errors import Corrupt, Invalid
+from dipnet.primitives.errors import RECORD_REMEDY, Corrupt, Invalid
 from dipnet.vm.receipt import Receipt
 
 KEY_BLOCK = b"B"
@@ -28,8 +28,6 @@ KEY_UNDO = b"u"
 """+ block hash -> what its delta wrote over; for canonical blocks up to the base."""
 KEY_HEAD = b"h"
 """-> head and base."""
-KEY_CERTIFICATE = b"q"
-"""+ kind (1) -> the highest certificate of the kind that is known, whoever needs it next."""
 
 _VERSION: Final = 1
 _RECORD_BYTES_MAX: Final = 2**31  # our own bytes: a bound for the decoder, not for an attacker
@@ -39,9 +37,6 @@ _RECEIPTS: Final = (_VERSION, Many(Bin(1, 2**24), _ITEMS_MAX), Many(Bin(20), _IT
 _PUTS: Final = (Many(Bin(1, 4096), _ITEMS_MAX), Many(Bin(0, 2**24), _ITEMS_MAX))
 _UNDO: Final = (_VERSION, *_PUTS)
 _DELTA: Final = (_VERSION, Bin(32), Bin(32), *_PUTS)
-REMEDY: Final = (
-    "restore the data directory from a backup, or move it away and let the node synchronise again"
-)
 
 
 def height_key(height: int) -> bytes:
@@ -57,11 +52,11 @@ def slot_prefix(slot: int) -> bytes:
 def read(raw: bytes | None, shape: Shape, what: str) -> list[Any]:
     """Our own record without its version; ``Corrupt`` when it is not there or not ours."""
     if raw is None:
-        raise Corrupt(f"{what} is missing: {REMEDY}")
+        raise Corrupt(f"{what} is missing: {RECORD_REMEDY}")
     try:
         return unpack(raw, shape, _RECORD_BYTES_MAX)[1:]
     except Invalid as refused:
-        raise Corrupt(f"{what} is damaged ({refused}): {REMEDY}") from None
+        raise Corrupt(f"{what} is damaged ({refused}): {RECORD_REMEDY}") from None
 
 
 def pack_head(head: bytes, base: bytes, final: bytes) -> bytes:
@@ -88,7 +83,7 @@ def unpack_receipts(raw: bytes | None, what: str) -> tuple[Receipt, ...]:
         try:
             receipts.append(Receipt.decode(one, gas))
         except Invalid as refused:
-            raise Corrupt(f"{what} are damaged ({refused}): {REMEDY}") from None
+            raise Corrupt(f"{what} are damaged ({refused}): {RECORD_REMEDY}") from None
         gas = receipts[-1].cumulative_gas
     return tuple(receipts)
 

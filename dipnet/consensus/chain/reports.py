@@ -10,7 +10,7 @@ ordinary transaction as well. An offence is kept on disk until it is punished.
 from collections.abc import Iterator
 from typing import Final
 
-from dipnet.consensus.chain.records import REMEDY, read
+from dipnet.consensus.chain.records import read
 from dipnet.consensus.finality.tally import Offence, Statement
 from dipnet.consensus.finality.votes import offence
 from dipnet.consensus.staking import evidence
@@ -18,7 +18,7 @@ from dipnet.consensus.staking.evidence import RECORD_BYTES_MAX, REPORTER, REPORT
 from dipnet.consensus.staking.idpos import DPOS_ADDRESS, METHODS
 from dipnet.ledger.tx import Tx, decode_known, sign_tx
 from dipnet.primitives.codec import Bin, Puts, Reader, pack
-from dipnet.primitives.errors import Corrupt, Invalid
+from dipnet.primitives.errors import RECORD_REMEDY, Corrupt, Invalid
 from dipnet.vm.transaction import TX_GAS_MAX
 
 REPORT_GAS: Final = TX_GAS_MAX
@@ -71,7 +71,9 @@ def stored(reader: Reader) -> Iterator[Offence]:
         try:
             one, other = (Statement(*evidence.statement(record)) for record in pair)
         except Invalid as refused:
-            raise Corrupt(f"the record of an offence is damaged ({refused}): {REMEDY}") from None
+            raise Corrupt(
+                f"the record of an offence is damaged ({refused}): {RECORD_REMEDY}"
+            ) from None
         name = offence(one.ballot, other.ballot)
         yield Offence(name, key[len(KEY_OFFENCE) :], one, other)
 

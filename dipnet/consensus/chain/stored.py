@@ -8,11 +8,12 @@ from typing import Final
 
 from dipnet.consensus.chain import records
 from dipnet.consensus.chain.block import Block, header_of, seal, stored_block
-from dipnet.consensus.chain.overlays import Link, Recent
+from dipnet.consensus.chain.overlays import Link
 from dipnet.consensus.finality.header import Header
 from dipnet.ledger.genesis import Genesis
 from dipnet.primitives.codec import Reader
-from dipnet.primitives.errors import Corrupt, Invalid
+from dipnet.primitives.errors import RECORD_REMEDY, Corrupt, Invalid
+from dipnet.primitives.recent import Recent
 from dipnet.vm.receipt import Receipt
 
 HEADERS_MAX: Final = 1_024
@@ -129,7 +130,7 @@ class StoredBlocks:
 
 
 def _damaged(block_hash: bytes, why: str) -> Corrupt:
-    return Corrupt(f"block {block_hash.hex()} is damaged ({why}): {records.REMEDY}")
+    return Corrupt(f"block {block_hash.hex()} is damaged ({why}): {RECORD_REMEDY}")
 
 
 def _receipts_of(block_hash: bytes) -> str:

@@ -9,11 +9,13 @@ the delegates has broken the rules.
 from collections.abc import Iterator
 from typing import Final
 
-from dipnet.consensus.chain.overlays import Recent
-from dipnet.consensus.chain.records import KEY_CERTIFICATE, REMEDY
 from dipnet.consensus.finality.votes import Certificate, Kind, decode_certificate
 from dipnet.primitives.codec import Puts, Reader
-from dipnet.primitives.errors import Corrupt, Invalid
+from dipnet.primitives.errors import RECORD_REMEDY, Corrupt, Invalid
+from dipnet.primitives.recent import Recent
+
+KEY_CERTIFICATE = b"q"
+"""+ kind (1) -> the highest certificate of the kind that this node knows."""
 
 WAITING_MAX: Final = 256
 PROVEN_MAX: Final = 1_024
@@ -31,7 +33,7 @@ class Certificates:
             try:
                 certificate = decode_certificate(raw)
             except Invalid as refused:
-                raise Corrupt(f"a certificate is damaged ({refused}): {REMEDY}") from None
+                raise Corrupt(f"a certificate is damaged ({refused}): {RECORD_REMEDY}") from None
             self.prove(certificate)
             self.highest[certificate.ballot.kind] = certificate
 

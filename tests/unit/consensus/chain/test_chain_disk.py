@@ -6,6 +6,7 @@ import pytest
 
 from dipnet.consensus.chain import epochs, records
 from dipnet.consensus.chain.chain import Chain
+from dipnet.consensus.finality.certified import KEY_CERTIFICATE
 from dipnet.consensus.finality.header import HASH_ZERO
 from dipnet.consensus.finality.votes import Kind
 from dipnet.ledger.genesis import Genesis
@@ -244,7 +245,7 @@ def test_a_damaged_disk_is_corrupt(
         "final": records.KEY_BLOCK + chain.final.hash,
         "unfinal": records.KEY_BLOCK + (chain.hash_at(chain.final.height + 1) or b""),
         "epoch": chain.epoch.key,
-        "certificate": records.KEY_CERTIFICATE + b"\x02",
+        "certificate": KEY_CERTIFICATE + b"\x02",
     }[what]
     damaged = Memory(memory)
     good = damaged.pop(key)

@@ -1,0 +1,36 @@
+"""A map that is bounded by forgetting what was used least recently."""
+
+from collections import OrderedDict
+from typing import Generic, TypeVar
+
+V = TypeVar("V")
+
+
+class Recent(Generic[V]):
+    """The last ``most`` values by hash, the least recently used forgotten."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._values: OrderedDict[bytes, V] = OrderedDict()
+
+    def get(self, key: bytes) -> V | None:
+        """The value, if it is still here."""
+        value = self._values.get(key)
+        if value is not None:
+            self._values.move_to_end(key)
+        return value
+
+    def put(self, key: bytes, value: V) -> None:
+        """Keep ``value``."""
+        self._values[key] = value
+        self._values.move_to_end(key)
+        if len(self._values) > self._most:
+            self._values.popitem(last=False)
+
+    def drop(self, key: bytes) -> None:
+        """Forget one value."""
+        self._values.pop(key, None)
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._values.clear()
