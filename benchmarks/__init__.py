@@ -1,1 +1,1 @@
-"""Measurements, each beside a limit or a peer of the same run (DESIGN 11)."""
+"""Measurements, each beside a limit or a peer of the same run (docs/design.md "Measuring")."""

@@ -1,12 +1,12 @@
-"""What an election costs: the border of an epoch with 100,000 voters and 500 candidates.
+"""What an election costs: the boundary of an epoch with 100,000 voters and 500 candidates.
 
-The border is that of a node: jail, lapsing votes, ranking, the set, and the state's commit, over
+The boundary is that of a node: jail, lapsing votes, ranking, the set, and the state's commit, over
 records in LevelDB of which the journal has read none. Elections are incremental: each vote moves
-the sums of the candidates it names, so that a border looks at candidates alone. Beside it stands
-the peer that keeps no sums: the same votes, already in memory, counted at the border. A row with a
-hundredth of the voters shows what the border owes to their number; one shows a border at which all
-their votes lapse at once; and one what a vote pays instead, beside the recovery of its sender,
-which every transaction costs.
+the sums of the candidates it names, so that a boundary looks at candidates alone. Beside it stands
+the peer that keeps no sums: the same votes, already in memory, counted at the boundary. A row with
+a hundredth of the voters shows what the boundary owes to their number; one shows a boundary at
+which all their votes lapse at once; and one what a vote pays instead, beside the recovery of its
+sender, which every transaction costs.
 """
 
 import random
@@ -19,7 +19,7 @@ from typing import Final
 
 from benchmarks.harness import Figure, Raw, Row, Run, Scale, clocked, measure
 from dipnet.consensus.staking import candidates, election, idpos, stakes
-from dipnet.consensus.staking.around import Around
+from dipnet.consensus.staking.block_context import BlockContext
 from dipnet.consensus.staking.candidates import Profile
 from dipnet.consensus.staking.idpos import DPOS_ADDRESS, METHODS
 from dipnet.host.store import Store
@@ -27,13 +27,13 @@ from dipnet.ledger.genesis import Genesis
 from dipnet.ledger.state import EMPTY_ROOT, Journal, Layer
 from dipnet.primitives.codec import Reader
 from dipnet.primitives.crypto import ADDRESS_ZERO, address, keccak256, public_key, recover, sign
-from dipnet.vm.storage_layout import Held, Place
+from dipnet.vm.storage_layout import Held, StorageSlot
 from dipnet.vm.transaction import TX_GAS_MAX, Env, call
 
 VOTERS: Final = {"full": 100_000, "quick": 10_000, "tiny": 50}
 CANDIDATES: Final = {"full": 500, "quick": 500, "tiny": 30}
 CALLS: Final = {"full": 2_000, "quick": 500, "tiny": 5}
-BORDERS: Final = {"full": 5, "quick": 2, "tiny": 1}
+BOUNDARIES: Final = {"full": 5, "quick": 2, "tiny": 1}
 FEWER: Final = 100
 DELEGATES: Final = 21
 NAMED_MAX: Final = 4  # delegates that a voter names, evenly from one on
@@ -67,32 +67,32 @@ class Country:
         self.store.commit()
 
     @property
-    def around(self) -> Around:
+    def context(self) -> BlockContext:
         """The last block of the epoch."""
-        members = election.members(Place(Held(self.journal(), DPOS_ADDRESS)), self.epoch)
+        members = election.members(StorageSlot(Held(self.journal(), DPOS_ADDRESS)), self.epoch)
         slot = self.genesis.epoch_slots * (self.epoch + 1)
-        return Around(self.genesis, self.epoch, slot, slot, members.addresses[0], members)
+        return BlockContext(self.genesis, self.epoch, slot, slot, members.addresses[0], members)
 
     def later(self) -> "Country":
-        """The same after the border, as a node keeps it: in a layer over the store."""
+        """The same after the boundary, as a node keeps it: in a layer over the store."""
         journal = self.journal()
-        idpos.at_border(journal, self.around)
+        idpos.at_boundary(journal, self.context)
         root, puts = journal.commit()
         return replace(self, state=Layer(self.state, puts), root=root, epoch=self.epoch + 1)
 
 
 def run(scale: Scale, say: Callable[[str], None]) -> list[Figure]:
-    """Milliseconds of a border, microseconds of a vote."""
+    """Milliseconds of a boundary, microseconds of a vote."""
     voters, who = VOTERS[scale.name], CANDIDATES[scale.name]
     with tempfile.TemporaryDirectory() as directory:
         say(f"  {voters:,} accounts vote for up to {NAMED_MAX} of {who} candidates each")
         many = _country(Path(directory) / "many", who, voters)
         few = _country(Path(directory) / "few", who, max(1, voters // FEWER))
-        turns = BORDERS[scale.name]
+        turns = BOUNDARIES[scale.name]
         rows = [
-            _border(f"{voters:,} voters, {who} candidates", many, turns),
-            _border(f"{len(few.voters):,} voters, {who} candidates", few, turns),
-            _border(f"{voters:,} voters whose votes lapse", many.later().later(), turns),
+            _boundary(f"{voters:,} voters, {who} candidates", many, turns),
+            _boundary(f"{len(few.voters):,} voters, {who} candidates", few, turns),
+            _boundary(f"{voters:,} voters whose votes lapse", many.later().later(), turns),
             Row(
                 f"vote for {NAMED_MAX}", "us", partial(_vote, many.later(), CALLS[scale.name]),
                 partial(_recover, CALLS[scale.name]), "recover its sender, 1 thread", more=False,
@@ -104,9 +104,9 @@ def run(scale: Scale, say: Callable[[str], None]) -> list[Figure]:
     return figures
 
 
-def _border(name: str, country: Country, turns: int) -> Row:
+def _boundary(name: str, country: Country, turns: int) -> Row:
     return Row(
-        f"border, {name}", "ms", partial(_at_border, country, turns),
+        f"boundary, {name}", "ms", partial(_at_boundary, country, turns),
         partial(_counted, country, turns), "counting the same votes in memory",
         f"<= {GOAL_MS:,}", more=False,
     )  # fmt: skip
@@ -133,7 +133,7 @@ def _country(path: Path, who: int, voters: int) -> Country:
     country = Country(store, store, _genesis())
     journal = country.journal()
     idpos.genesis_state(journal, country.genesis)
-    root = Place(Held(journal, DPOS_ADDRESS))
+    root = StorageSlot(Held(journal, DPOS_ADDRESS))
     for n in range(who - DELEGATES):
         owner, key = _account(f"candidate {n}"), public_key(keccak256(b"candidate %d" % n))
         organisation = keccak256(b"%d" % (n % 9)) if n % 3 else bytes(32)
@@ -160,7 +160,7 @@ def _account(name: str) -> bytes:
 
 def _settle_down(journal: Journal, who: bytes, stake: int, chosen: tuple[bytes, ...]) -> None:
     """What the two calls of a voter write, without their gas."""
-    root = Place(Held(journal, DPOS_ADDRESS))
+    root = StorageSlot(Held(journal, DPOS_ADDRESS))
     journal.add_balance(DPOS_ADDRESS, stake)
     stakes.change_stake(root, who, stake, 0)
     stakes.cast(root, who, chosen, 0, EXPIRY_EPOCHS)
@@ -169,12 +169,12 @@ def _settle_down(journal: Journal, who: bytes, stake: int, chosen: tuple[bytes, 
 # --- what is measured, and its peers
 
 
-def _at_border(country: Country, turns: int) -> Run:
-    seats, around = country.genesis.delegates_active, country.around
+def _at_boundary(country: Country, turns: int) -> Run:
+    seats, context = country.genesis.delegates_active, country.context
     with clocked() as clock:
         for _ in range(turns):
             journal = country.journal()
-            elected = idpos.at_border(journal, around)
+            elected = idpos.at_boundary(journal, context)
             journal.commit()
     if not country.epoch:  # later the votes have lapsed
         assert list(elected.members.addresses) == sorted(_count(country)[:seats])
@@ -217,7 +217,7 @@ def _vote(country: Country, calls: int) -> Run:
     """Calls through the door, an epoch later, each in place of a vote before."""
     rng, journal = random.Random(7), country.journal()
     env = Env(CHAIN_ID, 9, 0, ADDRESS_ZERO, 0, TX_GAS_MAX, 31, DPOS_ADDRESS)
-    system = idpos.system(country.around)
+    system = idpos.system(country.context)
     named = sorted({one for _, chosen in country.votes for one in chosen})
     work = [
         (who, METHODS["vote"].call_data(rng.sample(named, NAMED_MAX)))

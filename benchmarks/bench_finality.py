@@ -12,8 +12,8 @@ from benchmarks.harness import Figure, Raw, Row, Run, Scale, clocked, measure
 from dipnet.consensus.finality.members import Members
 from dipnet.consensus.finality.votes import (
     Ballot,
+    BallotKind,
     Certificate,
-    Kind,
     Vote,
     certificate_of,
     check_certificate,
@@ -24,7 +24,7 @@ from dipnet.primitives.crypto import address, keccak256, public_key, sign, verif
 TURNS_OF: Final = {"full": 200, "quick": 50, "tiny": 2}
 GOALS_MS: Final = {21: 1, 101: 5}
 CHAIN_ID: Final = 2018
-BALLOT: Final = Ballot(Kind.COMMIT, 3, 7_200, keccak256(b"block"), 0)
+BALLOT: Final = Ballot(BallotKind.COMMIT, 3, 7_200, keccak256(b"block"), 0)
 
 
 def run(scale: Scale, say: Callable[[str], None]) -> list[Figure]:

@@ -1,9 +1,9 @@
-"""A light client's year: 8,760 hourly borders, a set that changes every 50 epochs.
+"""A light client's year: 8,760 hourly boundaries, a set that changes every 50 epochs.
 
 What a client does from genesis to the newest final header: read the answers' JSON, decode the
-borders, verify every signature, and end with a commit certificate. The node's part (finding the
-borders, writing JSON) is before the clock. Beside it stands bare verification of as many signatures
-as were verified, and the bytes of all answers as they go over HTTP.
+boundaries, verify every signature, and end with a commit certificate. The node's part (finding the
+boundaries, writing JSON) is before the clock. Beside it stands bare verification of as many
+signatures as were verified, and the bytes of all answers as they go over HTTP.
 """
 
 import json
@@ -61,14 +61,14 @@ def run(scale: Scale, say: Callable[[str], None]) -> list[Figure]:
     rows = []
     for size in SIZES[scale.name]:
         epochs = EPOCHS[scale.name]
-        say(f"  making {epochs:,} borders of {size} delegates")
+        say(f"  making {epochs:,} boundaries of {size} delegates")
         chain = LightChain(rotating(epochs + 1, size, CHANGE_EPOCHS[scale.name]), epoch_slots=3_600)
         for _ in range(epochs):
-            chain.border()
+            chain.boundary()
         recorder = Recorder(Shown(chain, chain.finality()), [])
         done = _follow(chain, recorder)
         size_bytes = sum(map(len, recorder.answers))
-        say(f"  {done.borders} borders, {done.signatures:,} signatures, {size_bytes:,} bytes")
+        say(f"  {done.boundaries} boundaries, {done.signatures:,} signatures, {size_bytes:,} bytes")
         what = f"{epochs:,} epochs, {size} delegates"
         rows += [
             Row(
@@ -101,8 +101,8 @@ def _verify(chain: LightChain, answers: list[str]) -> Run:
 
 def _signatures(chain: LightChain, count: int) -> Raw:
     """As many of the chain's signatures, one after another; on the threads that the client uses."""
-    border = chain.borders[0]
-    proof, keys = border.certificate, chain.sets[0].keys
+    boundary = chain.boundaries[0]
+    proof, keys = boundary.certificate, chain.sets[0].keys
     quorum = len(proof.indices())
     digests = proof.ballot.digest(chain.chain_id) * quorum
     joined = b"".join(keys[index] for index in proof.indices())

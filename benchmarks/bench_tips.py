@@ -14,7 +14,7 @@ from typing import Final
 
 from benchmarks.harness import Figure, Raw, Row, Run, Scale, clocked, measure
 from dipnet._native.dag import Batch, Chase, Graph, check_batch
-from dipnet.dag.vertex import BATCH_VERTICES_MAX, Draft, build_envelope
+from dipnet.dag.vertex import BATCH_VERTICES_MAX, VertexDraft, build_envelope
 
 TIPS: Final = {"full": (10_000, 100_000, 1_000_000), "quick": (10_000, 100_000), "tiny": (200,)}
 INSERTS: Final = {"full": 20_000, "quick": 5_000, "tiny": 100}
@@ -128,7 +128,7 @@ def _wires(numbers: _Numbers, parents: list[tuple[bytes, ...]]) -> bytes:
 
 def _envelope(parents: int) -> bytes:
     some = tuple(bytes([index]) * 32 for index in range(parents))
-    draft = Draft(CHAIN_ID, 0, bytes(8), 1, bytes(32), 1, bytes(16), b"", parents=some)
+    draft = VertexDraft(CHAIN_ID, 0, bytes(8), 1, bytes(32), 1, bytes(16), b"", parents=some)
     return build_envelope(draft, bytes(20))
 
 

@@ -1,4 +1,5 @@
-"""How everything here is measured (DESIGN 11): repetitions, limits around each, refusals, output.
+"""How everything here is measured (docs/design.md "Measuring"): repetitions, limits around each,
+refusals, output.
 
 The rules that bind every figure:
 * The limit is measured directly before and after each repetition, in the same process.

@@ -13,7 +13,7 @@ from typing import Final
 from benchmarks.network import CHAIN_ID, secret
 from dipnet._native.crypto import RawVerify
 from dipnet.dag.senml import Reading, encode
-from dipnet.dag.vertex import ID_ZERO, PAYLOAD_SENML, Draft, build_envelope, topic_of
+from dipnet.dag.vertex import ID_ZERO, PAYLOAD_SENML, VertexDraft, build_envelope, topic_of
 from dipnet.primitives.crypto import address, public_key, sha256, sign
 
 PARENTS: Final = 4
@@ -58,7 +58,7 @@ def make(count: int, devices: int, ref_hash: bytes) -> Vertices:
         payload = _payload(number, at)
         recent = range(max(0, number - RECENT), number)
         chosen = random_.sample(recent, min(PARENTS, len(recent)))
-        draft = Draft(
+        draft = VertexDraft(
             CHAIN_ID, 0, ref_hash, number // devices + 1, last[at], 1_767_225_600_000 + number,
             topics[at], payload, PAYLOAD_SENML, tuple(ids[one] for one in chosen),
         )  # fmt: skip

@@ -11,13 +11,13 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from dipnet.cli.sending import Account, Act, signing
+from dipnet.cli.sending import Act, SendingAccount, signing
+from dipnet.cli.terminal import group, note
 from dipnet.cli.wallet import KEYSTORE, find_keystore, read_address, read_amount, read_password
 from dipnet.consensus.chain.schedule import commitment, seed_key, seed_secret
-from dipnet.consensus.finality.votes import Ballot, Kind
+from dipnet.consensus.finality.votes import Ballot, BallotKind
 from dipnet.consensus.staking.candidates import registration_digest
 from dipnet.consensus.staking.evidence import record
-from dipnet.cli.terminal import group, note
 from dipnet.ledger.genesis import AMENDABLE, RULES_KNOWN
 from dipnet.primitives.codec import from_hex, to_hex
 from dipnet.primitives.crypto import checksum, public_key, sign
@@ -53,7 +53,7 @@ def read_organisation(text: str) -> bytes:
 @delegate_app.command("register")
 @signing
 def register(
-    account: Account,
+    account: SendingAccount,
     name: Annotated[str, typer.Option(help="Up to 32 letters, digits, . _ - and spaces.")],
     link: Annotated[str, typer.Option("--link", help="Where to read about the delegate.")] = "",
     commission: Annotated[str, typer.Option(help="What it keeps of rewards: 5%.")] = "0%",
@@ -85,7 +85,7 @@ def register(
 @delegate_app.command("resign")
 @signing
 def resign(
-    account: Account,
+    account: SendingAccount,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> list[Act]:
     """Leave the candidates, for good: the account and its signing key cannot come back."""
@@ -97,7 +97,7 @@ def resign(
 @delegate_app.command("ready")
 @signing
 def ready(
-    account: Account,
+    account: SendingAccount,
     rules: Annotated[int, typer.Option(min=1, help="Newest version that your node has.")] = (
         RULES_KNOWN
     ),
@@ -108,7 +108,7 @@ def ready(
 
 @delegate_app.command("evidence")
 @signing
-def evidence(account: Account) -> list[Act]:
+def evidence(account: SendingAccount) -> list[Act]:
     """Report the offences that the node has proof of; the reporter is rewarded."""
     found = account.client.call("dpos_evidence")
     if not found:
@@ -119,7 +119,7 @@ def evidence(account: Account) -> list[Act]:
 
 def _record(statement: dict[str, Any]) -> bytes:
     ballot = Ballot(
-        Kind[statement["kind"].upper()],
+        BallotKind[statement["kind"].upper()],
         statement["epoch"],
         statement["slot"],
         from_hex(statement["blockId"]),
@@ -134,7 +134,7 @@ def _record(statement: dict[str, Any]) -> bytes:
 @delegate_app.command("stake")
 @signing
 def stake(
-    account: Account, amount: Annotated[str, typer.Argument(help="100ether, or wei.")]
+    account: SendingAccount, amount: Annotated[str, typer.Argument(help="100ether, or wei.")]
 ) -> list[Act]:
     """Add to the account's stake; its votes weigh so much more."""
     return [Act("stake", wei=read_amount(amount))]
@@ -143,7 +143,7 @@ def stake(
 @delegate_app.command("unstake")
 @signing
 def unstake(
-    account: Account, amount: Annotated[str, typer.Argument(help="100ether, wei, or all.")]
+    account: SendingAccount, amount: Annotated[str, typer.Argument(help="100ether, wei, or all.")]
 ) -> list[Act]:
     """Begin to release stake; claim it when it is free."""
     if amount == "all":
@@ -155,7 +155,7 @@ def unstake(
 @delegate_app.command("vote")
 @signing
 def vote(
-    account: Account,
+    account: SendingAccount,
     delegates: Annotated[
         list[str] | None, typer.Argument(help="Names or addresses; they share the stake.")
     ] = None,
@@ -169,7 +169,7 @@ def vote(
 
 @delegate_app.command("claim")
 @signing
-def claim(account: Account) -> list[Act]:
+def claim(account: SendingAccount) -> list[Act]:
     """Take what the account has earned, and what is past its release."""
     return [Act("claim")]
 
@@ -191,7 +191,7 @@ def find_delegate(client: Client, text: str) -> bytes:
 @delegate_app.command("propose")
 @signing
 def propose(
-    account: Account,
+    account: SendingAccount,
     name: Annotated[str, typer.Argument(help="As in genesis.json; see delegate parameters.")],
     value: Annotated[str, typer.Argument(help="A number; amounts as 2ether, 1gwei or wei.")],
 ) -> list[Act]:
@@ -204,7 +204,7 @@ def propose(
 @delegate_app.command("approve")
 @signing
 def approve(
-    account: Account,
+    account: SendingAccount,
     number: Annotated[int, typer.Argument(min=1, help="Id of the proposal.")],
 ) -> list[Act]:
     """Vote for a proposal, as a delegate of the set."""

@@ -6,10 +6,10 @@ from typing import Annotated, Any, Final
 import typer
 
 from dipnet.cli.delegate import delegate_app, find_delegate
+from dipnet.cli.terminal import URL, Json, Url, show_fields, show_json, show_rows
 from dipnet.cli.wallet import ether
 from dipnet.consensus.staking.actions import EVENTS
 from dipnet.consensus.staking.idpos import METHODS
-from dipnet.cli.terminal import URL, Json, Url, show_fields, show_json, show_rows
 from dipnet.primitives.codec import to_hex
 from dipnet.primitives.errors import Invalid
 from dipnet.sdk.admin_client import SOCKET_NAME, admin_call

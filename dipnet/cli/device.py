@@ -7,7 +7,6 @@ from typing import Annotated, Final
 import typer
 
 from dipnet.cli import replay, simulate, tail
-from dipnet.dag.vertex import topic_of
 from dipnet.cli.terminal import (
     URL,
     Json,
@@ -19,6 +18,7 @@ from dipnet.cli.terminal import (
     show_fields,
     show_json,
 )
+from dipnet.dag.vertex import topic_of
 from dipnet.primitives.codec import to_hex
 from dipnet.primitives.crypto import checksum
 from dipnet.primitives.errors import Invalid

@@ -1,9 +1,9 @@
 """``dipnet verify-header``: which header is final, told by signatures and not by the node asked.
 
-Begins at what you trust (``trust.py``, or the hash of a border), follows the borders of epochs that
-a node shows, judges each by ``dipnet.sdk.light``, and keeps how far it came, so that the next run
-goes on from there. A node can withhold what is new; it cannot make a header look final that is not
-(docs/light.md).
+Begins at what you trust (``trust.py``, or the hash of a boundary), follows the boundaries of epochs
+that a node shows, judges each by ``dipnet.sdk.light``, and keeps how far it came, so that the next
+run goes on from there. A node can withhold what is new; it cannot make a header look final that is
+not (docs/light.md).
 """
 
 import re
@@ -21,12 +21,12 @@ from dipnet.primitives.codec import from_hex, to_hex
 from dipnet.primitives.errors import Invalid
 from dipnet.sdk import light
 from dipnet.sdk.client import Client
-from dipnet.sdk.light import BorderProof, FinalProof, LightState
+from dipnet.sdk.light import BoundaryProof, FinalProof, LightState
 from dipnet.sdk.trust import Known, load, load_trusted, save
 
 STATE: Final = Path("~/.dipnet/light.json")
-BORDERS_MAX: Final = 64
-"""Borders in one answer; a node gives no more (docs/rpc.md)."""
+BOUNDARIES_MAX: Final = 64
+"""Boundaries in one answer; a node gives no more (docs/rpc.md)."""
 DAY_MS: Final = 86_400_000
 PERIOD_DAYS: Final = 7
 """Half the unbonding time of a network that keeps to the usual parameters of genesis.json."""
@@ -39,7 +39,7 @@ _CHECKPOINT: Final = re.compile(rf"([0-9]{{1,15}}):({HASH_HEX})", re.ASCII)
 class Followed:
     """What was verified on the way."""
 
-    borders: int = 0
+    boundaries: int = 0
     signatures: int = 0
     bytes: int = 0
 
@@ -53,39 +53,39 @@ def _raw(answer: object) -> bytes:
     return from_hex(answer, "remote")
 
 
-def _borders(
+def _boundaries(
     client: Client, first: int, last: int, done: Followed, *, every: bool
-) -> list[BorderProof]:
-    """Borders that a node shows, that of epoch ``first`` to that of ``last``; form only."""
-    count = min(last - first + 1, BORDERS_MAX)
+) -> list[BoundaryProof]:
+    """Boundaries that a node shows, that of epoch ``first`` to that of ``last``; form only."""
+    count = min(last - first + 1, BOUNDARIES_MAX)
     answer = client.call("dpos_borders", first, count, every)
     if not isinstance(answer, list) or len(answer) > count:
-        raise Invalid("remote", "with something that are no borders")
+        raise Invalid("remote", "with something that are no boundaries")
     raws = [_raw(one) for one in answer]
     done.bytes += sum(map(len, raws))
-    return [one for raw in raws if (one := light.decode_border(raw)).opens <= last]
+    return [one for raw in raws if (one := light.decode_boundary(raw)).opens <= last]
 
 
 def follow(
     client: Client, state: LightState, epoch: int, done: Followed, *, every: bool = False
 ) -> Iterator[LightState]:
-    """Over borders to the set of ``epoch``: the state after each answer of the node, that last.
+    """Over boundaries to the set of ``epoch``: the state after each answer of the node, that last.
 
     ``every`` leaves out none: then no trust in a set outlives its epoch. Raises ``Invalid`` as
     ``light.advance`` does, and ``light_epoch`` where the node shows no way.
     """
     while state.epoch < epoch:
-        borders = _borders(client, state.epoch + 1, epoch, done, every=every)
-        if not borders:  # no change of the set on the way: the border of the epoch itself
-            borders = _borders(client, epoch, epoch, done, every=True)
-        if not borders:
+        boundaries = _boundaries(client, state.epoch + 1, epoch, done, every=every)
+        if not boundaries:  # no change of the set on the way: the boundary of the epoch itself
+            boundaries = _boundaries(client, epoch, epoch, done, every=True)
+        if not boundaries:
             raise Invalid("light_epoch", f"no way is shown from epoch {state.epoch} to {epoch}")
-        for border in borders:
-            if every and border.header.epoch != state.epoch:
-                raise Invalid("light_epoch", f"the border of epoch {state.epoch} is left out")
-            state = light.advance(state, border)
-            done.borders += 1
-            done.signatures += len(border.certificate.indices())
+        for boundary in boundaries:
+            if every and boundary.header.epoch != state.epoch:
+                raise Invalid("light_epoch", f"the boundary of epoch {state.epoch} is left out")
+            state = light.advance(state, boundary)
+            done.boundaries += 1
+            done.signatures += len(boundary.certificate.indices())
         yield state
 
 
@@ -150,13 +150,13 @@ def of_hash(
 
 
 def from_checkpoint(client: Client, epoch: int, block_hash: bytes, period_ms: int) -> Known:
-    """Trust in the hash of the border that opens an epoch; the node shows what it stands for."""
-    for border in _borders(client, epoch, epoch, Followed(), every=True):
-        if border.header.hash == block_hash:
-            chain_id = border.header.chain_id
-            state = light.trusted_state(chain_id, epoch, border.header, border.members)
+    """Trust in the hash of the boundary that opens an epoch; the node shows what it stands for."""
+    for boundary in _boundaries(client, epoch, epoch, Followed(), every=True):
+        if boundary.header.hash == block_hash:
+            chain_id = boundary.header.chain_id
+            state = light.trusted_state(chain_id, epoch, boundary.header, boundary.members)
             return Known(block_hash, period_ms, state, None)
-    raise Invalid("not_found", f"the node knows no border {to_hex(block_hash)} of epoch {epoch}")
+    raise Invalid("not_found", f"the node knows no boundary {to_hex(block_hash)} of epoch {epoch}")
 
 
 def begin(client: Client, trusted: str | None, path: Path, period_days: int) -> Known:
@@ -166,7 +166,7 @@ def begin(client: Client, trusted: str | None, path: Path, period_days: int) -> 
         if kept is None:
             why = (
                 f"there is no {path} yet: give --trusted genesis.json of the network, a file of "
-                "another run, or EPOCH:HASH of a border, from somebody you trust"
+                "another run, or EPOCH:HASH of a boundary, from somebody you trust"
             )
             raise Invalid("config", why)
         return kept
@@ -195,14 +195,14 @@ def verify_header(
     ] = None,
     trusted: Annotated[
         str | None,
-        typer.Option(help="genesis.json, a file of another run, or EPOCH:HASH of a border."),
+        typer.Option(help="genesis.json, a file of another run, or EPOCH:HASH of a boundary."),
     ] = None,
     state: Annotated[
         Path, typer.Option(envvar="DIPNET_LIGHT", help="File that keeps what was verified.")
     ] = STATE,
-    every: Annotated[bool, typer.Option("--every", help="Leave out no border.")] = False,
+    every: Annotated[bool, typer.Option("--every", help="Leave out no boundary.")] = False,
     period_days: Annotated[
-        int, typer.Option(min=1, help="How old a border given as EPOCH:HASH may be.")
+        int, typer.Option(min=1, help="How old a boundary given as EPOCH:HASH may be.")
     ] = PERIOD_DAYS,
     force: Annotated[
         bool, typer.Option("--force", help="Begin with a trusted header of any age.")
@@ -229,8 +229,8 @@ def verify_header(
         "trusted": to_hex(known.trusted),
         "fromEpoch": started.epoch,
         "epoch": known.state.epoch,
-        "checkpoint": f"{known.state.epoch}:{to_hex(known.state.border.hash)}",
-        "borders": done.borders,
+        "checkpoint": f"{known.state.epoch}:{to_hex(known.state.boundary.hash)}",
+        "borders": done.boundaries,
         "signatures": done.signatures,
         "bytes": done.bytes,
         "final": None if newest_final is None else _told(newest_final),
@@ -262,7 +262,7 @@ def _shown(told: dict[str, object]) -> dict[str, object]:
     """The same for people."""
     shown = {
         "chain": f"{told['chainId']}, trusted from {told['trusted']}",
-        "epochs": f"{told['fromEpoch']} to {told['epoch']}, over {told['borders']} borders",
+        "epochs": f"{told['fromEpoch']} to {told['epoch']}, over {told['borders']} boundaries",
         "verified": f"{told['signatures']} signatures in {told['bytes']} bytes",
         "known": f"{told['checkpoint']}, the set of {told['members']} delegates",
         "final": _line(told["final"]) or "nothing above what is trusted",

@@ -13,6 +13,7 @@ import dipnet
 from dipnet.cli.delegate_views import delegate_app
 from dipnet.cli.device import dag_app, device_app
 from dipnet.cli.light import verify_header
+from dipnet.cli.terminal import URL, Json, Url, group, program, show_fields, show_json, show_rows
 from dipnet.cli.wallet import (
     KEYSTORE,
     TIMEOUT_S,
@@ -31,7 +32,6 @@ from dipnet.cli.wallet import (
     transact,
     unlocked,
 )
-from dipnet.cli.terminal import URL, Json, Url, group, program, show_fields, show_json, show_rows
 from dipnet.primitives.codec import to_hex
 from dipnet.primitives.crypto import checksum
 from dipnet.sdk import keys

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from dipnet.cli.terminal import URL, Json, Url, note, show_fields, show_json
 from dipnet.cli.wallet import (
     KEYSTORE,
     TIMEOUT_S,
@@ -25,7 +26,6 @@ from dipnet.cli.wallet import (
 )
 from dipnet.consensus.staking.actions import EVENTS
 from dipnet.consensus.staking.idpos import DPOS_ADDRESS, METHODS
-from dipnet.cli.terminal import URL, Json, Url, note, show_fields, show_json
 from dipnet.primitives.codec import from_hex, to_hex
 from dipnet.primitives.crypto import checksum
 from dipnet.primitives.errors import REFUSALS, Invalid
@@ -38,7 +38,7 @@ ETHER_FROM_WEI: Final = 10**12  # smaller numbers in an event are shown as they 
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class SendingAccount:
     """Who signs, and the node that it is sent to."""
 
     client: Client
@@ -82,7 +82,7 @@ def signing(plan: Callable[..., Sequence[Act]]) -> Callable[..., None]:
             options["sender"], options["dev"], options["keystore"], options["password_file"]
         )
         with Client(options["url"]) as client:
-            account = Account(client, secret)
+            account = SendingAccount(client, secret)
             receipts = _all_performed(account, plan(account, **given), options["timeout"])
         _show(receipts, options["as_json"])
 
@@ -93,7 +93,9 @@ def signing(plan: Callable[..., Sequence[Act]]) -> Callable[..., None]:
     return command
 
 
-def _all_performed(account: Account, acts: Sequence[Act], timeout_s: float) -> list[dict[str, Any]]:
+def _all_performed(
+    account: SendingAccount, acts: Sequence[Act], timeout_s: float
+) -> list[dict[str, Any]]:
     """Their receipts. Where one is refused, what those before it did is told on stderr."""
     receipts: list[dict[str, Any]] = []
     try:
@@ -105,7 +107,7 @@ def _all_performed(account: Account, acts: Sequence[Act], timeout_s: float) -> l
     return receipts
 
 
-def _performed(account: Account, act: Act, timeout_s: float) -> dict[str, Any]:
+def _performed(account: SendingAccount, act: Act, timeout_s: float) -> dict[str, Any]:
     """The receipt of a transaction that did what it was to do."""
     data = METHODS[act.method].call_data(*act.arguments)
     client, to = account.client, to_hex(DPOS_ADDRESS)

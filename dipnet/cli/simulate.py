@@ -43,7 +43,7 @@ class Simulated:
 
 
 @dataclass(slots=True)
-class Tally:
+class Totals:
     """What came of a simulation."""
 
     sent: int = 0
@@ -71,9 +71,9 @@ def simulate(
     devices: int,
     rate: float,
     seconds: float,
-    on_turn: Callable[[Tally], None],
+    on_turn: Callable[[Totals], None],
     seed: int = 0,
-) -> Tally:
+) -> Totals:
     """Sends ``rate`` readings a second in all for ``seconds``; counts, and raises for no refusal.
 
     A node that cannot keep up lowers the rate: one turn sends one batch of readings at most.
@@ -84,7 +84,7 @@ def simulate(
         )
     rng = random.Random(seed)
     fleet = [Simulated(f"device-{n}", keys.new_secret(), rng.gauss(20, 2)) for n in range(devices)]
-    tally, turn = Tally(), 0
+    tally, turn = Totals(), 0
     due_total, started_s = round(rate * seconds), time.monotonic()
     while tally.sent < due_total:
         elapsed_s = time.monotonic() - started_s

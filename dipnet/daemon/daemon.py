@@ -383,7 +383,7 @@ class Daemon:
 
     def clock_offset_ms(self) -> int | None:
         """How far the clocks of peers are ahead of ours, None while nobody says."""
-        return self.node.links.clock_offset_ms()
+        return self.node.peers.clock_offset_ms()
 
     def started_ms(self) -> int:
         """``now_ms`` when the process started."""
@@ -395,11 +395,11 @@ class Daemon:
 
     def peers(self) -> Sequence[dict[str, object]]:
         """Connected peers that said hello."""
-        return self.node.links.peers(self.node.steady_ms)
+        return self.node.peers.described(self.node.steady_ms)
 
     def syncing(self) -> tuple[int, int] | None:
         """(our height, highest height claimed) while catching up."""
-        return self.node.links.syncing(self.node.steady_ms)
+        return self.node.peers.syncing(self.node.steady_ms)
 
     def health(self) -> dict[str, str | None]:
         """Each component's complaint."""

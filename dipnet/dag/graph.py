@@ -1,7 +1,8 @@
 """The DAG of one node: insert, tips, templates for devices, reads, and what peers fetch.
 
 Rules that bind this file: a vertex stands when all its parents stand, ``ref_height`` is at least
-each parent's and at most ``dag_max_parent_age`` above it (specs/dag.md 3; final heights); then
+each parent's and at most ``dag_max_parent_age`` above it (docs/spec/dag.md "Parents and ages";
+final heights); then
 ``height = 1 + max(height of parents)``, 1 without any. Which vertices stand depends on which are
 known and never on the order in which they came. Two vertices of one issuer with one ``seq`` both
 stand. Nothing here writes: ``insert`` returns the records, reads go through the ``Reader``.
@@ -68,7 +69,7 @@ class Inserted:
 
 
 @dataclass(frozen=True, slots=True)
-class Template:
+class VertexTemplate:
     """All that a device needs from the DAG to build its next vertex."""
 
     parents: tuple[bytes, ...]
@@ -256,7 +257,7 @@ class Dag:
         chosen = self._graph.tips(seed % count, min(count_max, TIPS_MAX))
         return [self._graph.id(ordinal) for ordinal in chosen]
 
-    def template(self, issuer: bytes, k: int, final_height: int, seed: int) -> Template:
+    def template(self, issuer: bytes, k: int, final_height: int, seed: int) -> VertexTemplate:
         """Parents, seq and prev for the issuer's next vertex, stamped ``final_height``.
 
         Tips by URTS; the issuer's own last vertex is among the parents while its age allows.
@@ -267,13 +268,13 @@ class Dag:
         chosen = self._graph.select(k, final_height, seed)
         head = self._graph.latest(issuer, None)
         if head < 0:
-            return Template(self._ids(chosen), SEQ_FIRST, ID_ZERO)
+            return VertexTemplate(self._ids(chosen), SEQ_FIRST, ID_ZERO)
         if head not in chosen and self._graph.nameable(head, final_height):
             chosen = [*chosen[: k - 1], head]
         seq = self._graph.seq(head)
         if seq == SEQ_MAX:
             raise Invalid("limit", "the issuer's sequence numbers are used up")
-        return Template(self._ids(chosen), seq + 1, self._graph.id(head))
+        return VertexTemplate(self._ids(chosen), seq + 1, self._graph.id(head))
 
     def _ids(self, ordinals: Sequence[int]) -> tuple[bytes, ...]:
         return tuple(sorted(map(self._graph.id, ordinals)))

@@ -1,4 +1,5 @@
-"""Vertices whose parents are not here yet. Bounded; the oldest goes first (specs/dag.md 1).
+"""Vertices whose parents are not here yet. Bounded; the oldest goes first (docs/spec/dag.md
+"Vertex").
 
 A parent counts as *wanted* while some orphan names it and it is no orphan itself: it is what peers
 are asked for. Order is that of arrival everywhere, so equal arrivals give equal answers.

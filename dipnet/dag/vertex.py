@@ -1,10 +1,10 @@
 """The vertex: its fields, its bytes, how it is built, and how a batch of foreign ones is judged.
 
-Rules that bind this file (specs/dag.md 1): one fixed layout, so that decode then encode gives the
-same bytes; ``id = SHA-256(envelope)``; a signature stands iff s is low and (r, s) verifies under a
-key whose address is the issuer; the recovery id is a hint that whoever sees it wrong corrects.
-The layout itself is in native/dag/vertex.h. A vertex says its own length: a batch is a
-concatenation.
+Rules that bind this file (docs/spec/dag.md "Vertex"): one fixed layout, so that decode then encode
+gives the same bytes; ``id = SHA-256(envelope)``; a signature stands iff s is low and (r, s)
+verifies under a key whose address is the issuer; the recovery id is a hint that whoever sees it
+wrong corrects. The layout itself is in native/dag/vertex.h. A vertex says its own length: a batch
+is a concatenation.
 """
 
 import struct
@@ -16,7 +16,7 @@ from dipnet._native.dag import Batch, Keys, check_batch, check_items, parse
 from dipnet.primitives.crypto import SECP_TABLE, THREADS, address, public_key, sha256, sign
 from dipnet.primitives.errors import Invalid
 
-__all__ = ["Batch", "Draft", "Keys", "Vertex", "check", "check_each", "decode", "sign_vertex"]
+__all__ = ["Batch", "Keys", "Vertex", "VertexDraft", "check", "check_each", "decode", "sign_vertex"]
 
 PARENTS_MAX: Final = 8
 PAYLOAD_BYTES_MAX: Final = 32_768
@@ -42,7 +42,7 @@ PAYLOAD_EPCIS: Final = 4
 
 ID_ZERO: Final = bytes(32)
 SEQ_FIRST: Final = 1
-"""Zero stays free to mean "none" (specs/dag.md, ``equivocated_from``)."""
+"""Zero stays free to mean "none" (docs/spec/dag.md "Vertex")."""
 
 OK: Final = 0
 # code and detail of each verdict, in the order of dip_vertex_verdict (native/dag/vertex.h)
@@ -94,7 +94,7 @@ class Vertex:
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class VertexDraft:
     """What a device says in a vertex; issuer, hash and signature follow from the key."""
 
     chain_id: int
@@ -133,7 +133,7 @@ def decode(raw: bytes) -> Vertex:
     return Vertex(raw, sha256(raw[:envelope_bytes]), *fields)
 
 
-def build_envelope(draft: Draft, issuer: bytes) -> bytes:
+def build_envelope(draft: VertexDraft, issuer: bytes) -> bytes:
     """The bytes that are hashed and signed; ``Invalid`` when a field does not fit the layout."""
     widths = ((draft.ref_hash, 8), (issuer, 20), (draft.prev, 32), (draft.topic, 16))
     if any(len(value) != width for value, width in widths):
@@ -152,7 +152,7 @@ def build_envelope(draft: Draft, issuer: bytes) -> bytes:
     return head + b"".join(sorted(draft.parents)) + draft.extra
 
 
-def sign_vertex(secret: bytes, draft: Draft) -> bytes:
+def sign_vertex(secret: bytes, draft: VertexDraft) -> bytes:
     """The wire bytes of the vertex, signed by the issuer's key; ``Invalid`` if it has no form."""
     envelope = build_envelope(draft, address(public_key(secret)))
     wire = envelope + sign(sha256(envelope), secret) + draft.payload

@@ -18,6 +18,7 @@ import typer
 import uvloop
 
 import dipnet
+from dipnet.cli.terminal import Json, out, program, show_fields, show_json, show_rows
 from dipnet.consensus.chain.block import Block
 from dipnet.daemon import networks
 from dipnet.daemon.daemon import Daemon, Endpoints
@@ -26,7 +27,6 @@ from dipnet.dipnetd import signer as dipnetd_signer
 from dipnet.dipnetd.settings import ConfigFile, config_app, load_settings, with_settings
 from dipnet.host.config import Config, load
 from dipnet.host.store import Store
-from dipnet.cli.terminal import Json, out, program, show_fields, show_json, show_rows
 from dipnet.ledger.genesis import Genesis
 from dipnet.node.node import first_puts
 from dipnet.primitives.crypto import checksum

@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
+from dipnet.cli.terminal import Json, out, show_fields, show_json, show_rows
 from dipnet.daemon import networks
 from dipnet.dipnetd import testnet
-from dipnet.cli.terminal import Json, out, show_fields, show_json, show_rows
 from dipnet.primitives.crypto import checksum
 from dipnet.primitives.errors import Invalid
 from dipnet.sdk import keys

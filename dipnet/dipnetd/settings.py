@@ -12,8 +12,8 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from dipnet.host.config import Config, Loaded, load
 from dipnet.cli.terminal import Json, group, show_fields, show_json, show_rows
+from dipnet.host.config import Config, Loaded, load
 
 config_app = group("What this node is set to.")
 

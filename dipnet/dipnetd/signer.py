@@ -14,13 +14,13 @@ from typing import Annotated, Final
 
 import typer
 
+from dipnet.cli.terminal import Json, group, note, show_fields, show_json
 from dipnet.consensus.chain.chain import Chain
 from dipnet.consensus.chain.schedule import slot_at
 from dipnet.consensus.finality.votes import VoteState
 from dipnet.daemon import networks
 from dipnet.host.config import load
 from dipnet.host.store import Store
-from dipnet.cli.terminal import Json, group, note, show_fields, show_json
 from dipnet.host.unixsocket import PrivateListener
 from dipnet.ledger.genesis import Genesis
 from dipnet.primitives.crypto import checksum

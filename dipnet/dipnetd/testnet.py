@@ -78,7 +78,7 @@ def lead_ms(nodes: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class TestnetNode:
     """One node of a written network, as net.json has it."""
 
     name: str
@@ -207,7 +207,8 @@ class Supervisor:
         self._restart = restart
         self._net = read(out)
         self._places = [
-            Place(node["name"], node["rpc"], Path(node["config"])) for node in self._net["nodes"]
+            TestnetNode(node["name"], node["rpc"], Path(node["config"]))
+            for node in self._net["nodes"]
         ]
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._due: dict[str, float] = {}
@@ -232,7 +233,7 @@ class Supervisor:
         finally:
             self._end()
 
-    def _start(self, place: Place) -> None:
+    def _start(self, place: TestnetNode) -> None:
         with (place.config.parent / LOG_NAME).open("ab") as log:
             self._children[place.name] = subprocess.Popen(
                 [sys.executable, "-m", "dipnet.dipnetd.main", "run", "--config", str(place.config)],
@@ -285,7 +286,7 @@ class Supervisor:
 
     # --- one thread a node: its blocks as they come
 
-    def _watch(self, place: Place) -> None:
+    def _watch(self, place: TestnetNode) -> None:
         client = Client(place.rpc, timeout_s=ANSWER_S)
         pause_s = min(self._net["slotMs"] / 4000, 1.0)
         shown, answered = "", True
@@ -300,7 +301,7 @@ class Supervisor:
                     self._say(f"{place.name}: {error}")
                     answered = False
 
-    def _show_new(self, place: Place, client: Client, shown: str) -> str:
+    def _show_new(self, place: TestnetNode, client: Client, shown: str) -> str:
         """A line for each block since the one of hash ``shown``; the hash of the head."""
         status = client.call("dipnet_status")
         head, peers = status["head"], len(status["peers"])

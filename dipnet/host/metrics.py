@@ -56,7 +56,7 @@ class Distribution:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class Sample:
     """One number at scrape time; ``labels`` are (name, value) pairs, the same names each time."""
 
     name: str
@@ -66,7 +66,7 @@ class Reading:
     sort: Literal["gauge", "counter"] = "gauge"
 
 
-Source = Callable[[], Iterable[Reading | Distribution]]
+Source = Callable[[], Iterable[Sample | Distribution]]
 
 
 class _Readings(Collector):

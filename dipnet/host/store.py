@@ -1,9 +1,9 @@
 """The records of a node on disk: LevelDB, reads that see what is staged, one synced batch.
 
-Rules of this file (DESIGN 8): LevelDB acknowledges synced writes after a failed append and loses
-them on reopening, so the first error of any kind latches: every later call raises ``Corrupt``, and
-the process ends. Opened with paranoid checks, read with checksums. There is no clean shutdown to
-depend on: opening is recovery.
+Rules of this file (docs/design.md "Storage"): LevelDB acknowledges synced writes after a failed
+append and loses them on reopening, so the first error of any kind latches: every later call raises
+``Corrupt``, and the process ends. Opened with paranoid checks, read with checksums. There is no
+clean shutdown to depend on: opening is recovery.
 """
 
 import os

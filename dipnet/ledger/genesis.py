@@ -2,7 +2,7 @@
 
 Two rules bind this file. A file says every parameter itself, so that a later program cannot read
 an old network differently. And ``encode`` has one spelling for a network however its file was
-written, so that the digest of it can name the network (specs/bytes.md "Roots").
+written, so that the digest of it can name the network (docs/spec/bytes.md "Roots").
 
 The text is foreign: size, depth, digits and duplicate keys are refused before a model is built, and
 every refusal is ``Invalid("genesis")`` with the field and what to write there.
@@ -32,8 +32,8 @@ from dipnet.primitives.errors import Invalid
 GENESIS_BYTES_MAX: Final = 4 * 1024 * 1024
 DEPTH_MAX: Final = 8
 DIGITS_MAX: Final = 78  # of 2^256 - 1
-DELEGATES_MAX: Final = 101  # specs/consensus.md 1
-CANDIDATES_MAX: Final = 1_000  # a border looks at each of them
+DELEGATES_MAX: Final = 101  # docs/spec/consensus.md "The protocol"
+CANDIDATES_MAX: Final = 1_000  # a boundary looks at each of them
 VOTES_MAX: Final = 32  # delegates that one account votes for
 EPOCHS_MAX: Final = 1_000_000
 BPS_ALL: Final = 10_000  # basis points: all of it
@@ -198,8 +198,9 @@ class Delegate(_Model):
 class Genesis(_Model):
     """Every parameter of the protocol. Times are milliseconds, amounts wei, sizes bytes.
 
-    The defaults (specs/bytes.md) are for whoever makes a network; ``decode`` accepts none of them
-    silently. Build from untrusted fields with ``checked``; the constructor raises pydantic's error.
+    The defaults (docs/spec/bytes.md) are for whoever makes a network; ``decode`` accepts none of
+    them silently. Build from untrusted fields with ``checked``; the constructor raises pydantic's
+    error.
     """
 
     chain_id: int = Field(ge=1, lt=2**32)
@@ -226,7 +227,7 @@ class Genesis(_Model):
     delegate_stake_min: Stake = 1_000 * 10**18
     candidates_max: int = Field(default=500, ge=1, le=CANDIDATES_MAX)
     votes_per_account_max: int = Field(default=16, ge=1, le=VOTES_MAX)
-    # A vote that lapsed before the second border after it would never be counted.
+    # A vote that lapsed before the second boundary after it would never be counted.
     vote_expiry_epochs: int = Field(default=2_160, ge=2, le=EPOCHS_MAX)
     unbonding_epochs: Epochs = 336
     evidence_epochs: Epochs = 336
@@ -303,7 +304,7 @@ class Genesis(_Model):
         return (self.parameter_delay_epochs + 2) * self.epoch_ms
 
     def amended(self, slot: int, name: str, value: int) -> Self:
-        """The parameters that hold from the border block in ``slot`` on, with one changed.
+        """The parameters that hold from the boundary block in ``slot`` on, with one changed.
 
         Other lengths of slots leave the beginning of that slot where it is. Raises
         ``Invalid("genesis")``, also for what could not be taken back (``AMENDED_WITHIN``). What

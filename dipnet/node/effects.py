@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from dipnet.consensus.finality.tally import Offence
-from dipnet.consensus.finality.votes import Ballot, Kind, VoteState
+from dipnet.consensus.finality.votes import Ballot, BallotKind, VoteState
 from dipnet.primitives.codec import Puts
 from dipnet.primitives.errors import Invalid
 
@@ -193,13 +193,14 @@ def passes(effect: Effect) -> bool:
         case Send():
             return effect.protocol == FIRST
         case Sign():
-            return effect.ballot.kind is Kind.PREVOTE
+            return effect.ballot.kind is BallotKind.PREVOTE
         case _:
             return isinstance(effect, Wake | Verify | Dial)
 
 
 class Barrier:
-    """Holds back each visible effect until every ``Write`` before it is durable (DESIGN 2, rule 3).
+    """Holds back each visible effect until every ``Write`` before it is durable (docs/design.md
+    "Rules", rule 3).
 
     The world outside stages a write and later says how far it is durable; many writes may become
     durable at once, which is the group commit.

@@ -1,9 +1,9 @@
 """The node: events in, effects out; the only place where the chain, the DAG and the peers meet.
 
-``Node.step(now_ms, event) -> list[Effect]`` is all that a node does (DESIGN 2, rule 3). It reads no
-clock, no disk but its ``Reader``, and no randomness but its seed, so that the simulator runs it as
-it ships. What is expensive and pure (decoding, signatures) is asked for with ``Verify`` and done by
-``Node.check`` on any thread.
+``Node.step(now_ms, event) -> list[Effect]`` is all that a node does (docs/design.md "Rules", rule
+3). It reads no clock, no disk but its ``Reader``, and no randomness but its seed, so that the
+simulator runs it as it ships. ``Verify`` asks for pure and expensive work (decoding, signatures),
+and ``Node.check`` does it on any thread.
 
 The ways through it: a payment, ``Submitted`` or gossip -> ``_on_txs`` -> pool -> a block; a vertex,
 ``Submitted`` or gossip -> ``_on_vertices`` -> the graph -> ``Write``; a block, ``Woke`` at our slot
@@ -49,11 +49,11 @@ from dipnet.node.effects import (
     Write,
 )
 from dipnet.node.peering import Incoming
-from dipnet.node.peers import Links
+from dipnet.node.peers import Peers
 from dipnet.node.view import NodeView
 from dipnet.node.voting import Voting
 from dipnet.p2p.blocksync import NOWHERE
-from dipnet.p2p.messages import Lane
+from dipnet.p2p.messages import Topic
 from dipnet.primitives.codec import Puts, Reader
 from dipnet.primitives.errors import Invalid
 
@@ -115,7 +115,7 @@ class Node:
         self.dag = Dag.load(reader, genesis, seed)
         self._checker = Checker(genesis, self.chain, vertex.issuer_keys(seed))
         self.view = NodeView(self.chain, self.pool, self.dag)
-        self.links = Links(
+        self.peers = Peers(
             genesis,
             self.chain.genesis_hash,
             self.view,
@@ -138,8 +138,8 @@ class Node:
         self._out: list[Effect] = []
         self._on: dict[type, Callable[[Any], None]] = {
             Connected: self._on_connected,
-            Disconnected: lambda e: self.links.on_disconnected(self.steady_ms, e.peer),
-            DialFailed: lambda e: self.links.on_dial_failed(self.steady_ms, e.address),
+            Disconnected: lambda e: self.peers.on_disconnected(self.steady_ms, e.peer),
+            DialFailed: lambda e: self.peers.on_dial_failed(self.steady_ms, e.address),
             Received: self._on_received,
             Submitted: self._on_submitted,
             Verified: self._on_verified,
@@ -171,15 +171,15 @@ class Node:
         """
         passed_ms = now_ms - self._now_ms
         if passed_ms > self.chain.parameters.slot_ms:  # we wake each slot: the clock was set, or
-            self.links.clock.leapt()  # we stood still, which looks the same
+            self.peers.clock.leapt()  # we stood still, which looks the same
         self.steady_ms += max(0, passed_ms)
         self._now_ms = self.view.now_ms = now_ms
         self._fresh.clear()
         self._on[type(event)](event)
-        if not self.links.syncing(self.steady_ms):
+        if not self.peers.syncing(self.steady_ms):
             self.voting.vote(now_ms, self._vouched_ms)
         self._out += self.voting.drain()
-        self._out += self.links.drain(self.steady_ms)
+        self._out += self.peers.drain(self.steady_ms)
         if puts := self.voting.unrecorded(self._slot):  # nothing of this step waits for it
             self._write(puts)
         self._ask_to_wake()
@@ -198,7 +198,7 @@ class Node:
         if slot != self._slot:  # lower where the clock was set back
             self._slot = slot
             self._on_slot(slot)
-        self.links.on_tick(self.steady_ms)
+        self.peers.on_tick(self.steady_ms)
 
     def _on_slot(self, slot: int) -> None:
         idle = self._idle()
@@ -207,10 +207,10 @@ class Node:
         self.voting.idle = idle
         self.voting.propose(self._now_ms, slot)
         votes, certificates = self.voting.again()
-        self.links.repeat(Lane.VOTE, [vote.raw for vote in votes])
-        self.links.repeat(Lane.CERTIFICATE, [one.raw for one in certificates])
+        self.peers.repeat(Topic.VOTE, [vote.raw for vote in votes])
+        self.peers.repeat(Topic.CERTIFICATE, [one.raw for one in certificates])
         tips = self.dag.tips(TIPS_MAX, self._draw())
-        self.links.on_slot(self.steady_ms, tips, self.dag.wanted())
+        self.peers.on_slot(self.steady_ms, tips, self.dag.wanted())
 
     def _idle(self) -> str | None:
         """Why we must not make blocks now."""
@@ -218,12 +218,12 @@ class Node:
             return self.voting.elsewhere
         if self.voting.paused:
             return "paused"
-        if self.links.alone and self._needs_others:
+        if self.peers.alone and self._needs_others:
             return "no peer has said hello"  # what we would build on may be old
-        if syncing := self.links.syncing(self.steady_ms):
+        if syncing := self.peers.syncing(self.steady_ms):
             return f"at block {syncing[0]} of {syncing[1]}"
         bound_ms = self.chain.parameters.slot_ms // CLOCK_SHARE
-        return self.links.clock_fault(bound_ms, self._needs_others)
+        return self.peers.clock_fault(bound_ms, self._needs_others)
 
     @property
     def _needs_others(self) -> bool:
@@ -233,8 +233,8 @@ class Node:
     def _vouched_ms(self) -> int:
         """Up to when the slot of a prevoted block may begin: our clock, put right by those of our
         peers, and what it may be off. 0 while they must be heard first."""
-        off_ms = self.links.clock_offset_ms()
-        if off_ms is None and self._needs_others and not self.links.alone:
+        off_ms = self.peers.clock_offset_ms()
+        if off_ms is None and self._needs_others and not self.peers.alone:
             return 0
         return self._now_ms + (off_ms or 0) + self.chain.parameters.slot_ms // CLOCK_SHARE
 
@@ -246,7 +246,7 @@ class Node:
     def _ask_to_wake(self) -> None:
         """One wake-up at a time: the next slot, or sooner when something waits to be sent."""
         next_slot = slot_start_ms(self.chain.parameters, max(self._slot, 0) + 1)
-        wait_ms = self.links.next_ms(self.steady_ms) - self.steady_ms
+        wait_ms = self.peers.next_ms(self.steady_ms) - self.steady_ms
         at_ms = min(next_slot, self._now_ms + wait_ms)
         if self._wake_ms == 0 or at_ms < self._wake_ms:
             self._wake_ms = at_ms
@@ -275,10 +275,10 @@ class Node:
     # --- what comes in
 
     def _on_connected(self, event: Connected) -> None:
-        self.links.on_connected(self.steady_ms, event.peer, event.address, event.outbound)
+        self.peers.on_connected(self.steady_ms, event.peer, event.address, event.outbound)
 
     def _on_received(self, event: Received) -> None:
-        incoming = self.links.on_received(self.steady_ms, event.peer, event.protocol, event.data)
+        incoming = self.peers.on_received(self.steady_ms, event.peer, event.protocol, event.data)
         if incoming is not None:
             check = Check(0, 0, incoming)
             if incoming.kind == "blocks" and not incoming.asked and self._known(incoming):
@@ -293,9 +293,9 @@ class Node:
             ids = [header_of(raw).hash for raw in incoming.items]
         except Invalid:
             return False
-        if not all(self.view.has(Lane.BLOCK, id_) for id_ in ids):
+        if not all(self.view.has(Topic.BLOCK, id_) for id_ in ids):
             return False
-        self.links.gossip.on_items(self.steady_ms, incoming.peer, Lane.BLOCK, ids)
+        self.peers.gossip.on_items(self.steady_ms, incoming.peer, Topic.BLOCK, ids)
         return True
 
     def _on_submitted(self, event: Submitted) -> None:
@@ -312,7 +312,7 @@ class Node:
 
     def _judged(self, check: Check, refused: Iterable[Invalid]) -> None:
         if check.incoming is not None:
-            self.links.on_judged(self.steady_ms, check.incoming, refused)
+            self.peers.on_judged(self.steady_ms, check.incoming, refused)
 
     def _reply(self, check: Check, results: Iterable[tuple[bytes, str] | Invalid]) -> None:
         if check.incoming is None:
@@ -330,11 +330,11 @@ class Node:
         fresh = [tx for tx, it in zip(txs, results, strict=True) if not isinstance(it, Invalid)]
         if check.incoming is not None:
             well_formed = [tx.hash for tx in txs if isinstance(tx, Tx)]
-            self.links.gossip.on_items(self.steady_ms, check.peer, Lane.TX, well_formed)
+            self.peers.gossip.on_items(self.steady_ms, check.peer, Topic.TX, well_formed)
         self._judged(check, refused)
         if fresh:
             hashes = [tx.hash for tx in fresh if isinstance(tx, Tx)]
-            self.links.gossip.announce(Lane.TX, hashes, except_peer=check.peer)
+            self.peers.gossip.announce(Topic.TX, hashes, except_peer=check.peer)
             self._out.append(Publish("newPendingTransactions", tuple(fresh)))
         self._reply(check, results)
 
@@ -358,21 +358,21 @@ class Node:
             return
         # The seam of admission: quota and age are judged here, before anything is kept. A wrong
         # recovery hint was corrected and is charged to nobody: a relay that knows the key cannot
-        # see it (specs/dag.md; the batch equation will).
+        # see it (docs/spec/dag.md; the batch equation will).
         inserted = self.dag.insert(batch)
         if inserted.puts:
             self._write(inserted.puts)
         peer = check.peer
         if check.incoming is not None:
             arrived = [batch.id(i) for i, s in enumerate(inserted.statuses) if s != REFUSED]
-            self.links.gossip.on_items(self.steady_ms, peer, Lane.VERTEX, arrived)
-            self.links.offered(self.steady_ms, peer, Lane.VERTEX, inserted.missing)
+            self.peers.gossip.on_items(self.steady_ms, peer, Topic.VERTEX, arrived)
+            self.peers.offered(self.steady_ms, peer, Topic.VERTEX, inserted.missing)
             if check.incoming.asked:
                 fresh = len(inserted.accepted)
-                self.links.vertices.on_inserted(self.steady_ms, peer, fresh)
+                self.peers.vertices.on_inserted(self.steady_ms, peer, fresh)
         self._judged(check, [reason for _, reason in inserted.refused])
         if inserted.accepted:
-            self.links.gossip.announce(Lane.VERTEX, inserted.accepted, except_peer=peer)
+            self.peers.gossip.announce(Topic.VERTEX, inserted.accepted, except_peer=peer)
             self._out.append(Publish("dagVertices", inserted.accepted))
         if check.incoming is None:
             reasons = dict(inserted.refused)
@@ -408,13 +408,13 @@ class Node:
             except Invalid as refusal:
                 refused.append(refusal)
                 if refusal.code in ("block_parent", "block_epoch"):
-                    self.links.blocks.on_unknown_parent(check.peer)
+                    self.peers.blocks.on_unknown_parent(check.peer)
                 break
         self._judged(check, refused)
         if asked:
             early = any(refusal.code == "block_future" for refusal in refused)
             led = self.chain.head is not head and self.chain.head.slot + RECENT_SLOTS < self.slot
-            self.links.on_blocks_imported(
+            self.peers.on_blocks_imported(
                 self.steady_ms, check.peer, fresh, last, led, early, surplus
             )
 
@@ -422,14 +422,14 @@ class Node:
         """The one way of a block onto the chain, ours or a peer's; no writes: it was known."""
         self.voting.add_proposal(block, self._now_ms)
         imported = self.chain.on_block(block, self._now_ms, asked)
-        self.links.gossip.on_items(self.steady_ms, peer, Lane.BLOCK, [block.hash])
+        self.peers.gossip.on_items(self.steady_ms, peer, Topic.BLOCK, [block.hash])
         if not imported.puts:
             return imported
         self.voting.add_certificates(block.certificates)
         self._follow(imported)
         # Only what is of now is pushed on: who catches up asks.
         if block.header.slot + RECENT_SLOTS >= self.slot:
-            self.links.gossip.push(Lane.BLOCK, block.hash, block.raw, except_peer=peer)
+            self.peers.gossip.push(Topic.BLOCK, block.hash, block.raw, except_peer=peer)
         return imported
 
     def _follow(self, imported: Imported) -> None:
@@ -453,7 +453,7 @@ class Node:
             self._stop_before_unknown_rules()
 
     def _stop_before_unknown_rules(self) -> None:
-        """A final border may have started rules that this program has not: it must not go on."""
+        """A final boundary may have started rules that this program has not: it must not go on."""
         try:
             check_known(self.chain.epoch_at(self.chain.final))
         except Invalid as unknown:
@@ -476,7 +476,7 @@ class Node:
     def _count(self, vote: Vote, peer: str) -> None:
         """A verified vote, ours or a peer's: relay it first, then see what it completes."""
         certificate = self.voting.add(vote, self._now_ms)
-        self.links.push(Lane.VOTE, vote.id, vote.raw, except_peer=peer)
+        self.peers.push(Topic.VOTE, vote.id, vote.raw, except_peer=peer)
         if certificate is not None:
             self._certify(certificate, peer)
 
@@ -495,6 +495,6 @@ class Node:
         """A verified certificate: tell who does not know it, and follow it."""
         imported = self.chain.on_certificate(certificate)
         self.voting.add_certificates([certificate])
-        self.links.push(Lane.CERTIFICATE, certificate.id, certificate.raw, except_peer=peer)
+        self.peers.push(Topic.CERTIFICATE, certificate.id, certificate.raw, except_peer=peer)
         self._follow(imported)
-        self.links.mentioned(self.steady_ms, peer, [certificate.ballot.block_id])
+        self.peers.mentioned(self.steady_ms, peer, [certificate.ballot.block_id])

@@ -1,23 +1,23 @@
 """The seam between a node and its links: what they read of it, and what it must judge for them.
 
-Rules that bind this file (DESIGN 7): what waits for verification is bounded in frames and bytes, of
-each peer and of all. An account outlives its connection, else a new connection would wash it. What
-is refused here, repeats, tips and sync bring later.
+Rules that bind this file (docs/design.md "Peers"): what waits for verification is bounded in frames
+and bytes, of each peer and of all. An account outlives its connection, else a new connection would
+wash it. What is refused here, repeats, tips and sync bring later.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from dipnet.p2p.messages import PUSHED, Lane, Status
+from dipnet.p2p.messages import PUSHED, Status, Topic
 
 KIND_OF: Final = {
-    Lane.VOTE: "votes",
-    Lane.CERTIFICATE: "certificates",
-    Lane.BLOCK: "blocks",
-    Lane.TX: "relayed",
+    Topic.VOTE: "votes",
+    Topic.CERTIFICATE: "certificates",
+    Topic.BLOCK: "blocks",
+    Topic.TX: "relayed",
 }
-LANE_OF: Final = {KIND_OF[lane]: lane for lane in PUSHED}
+TOPIC_OF: Final = {KIND_OF[topic]: topic for topic in PUSHED}
 
 
 class View(Protocol):
@@ -26,16 +26,16 @@ class View(Protocol):
     def status(self) -> Status:
         """Where we stand, and our clock (Unix time, not the time for deadlines)."""
 
-    def name(self, lane: Lane, raw: bytes) -> bytes:
+    def name(self, topic: Topic, raw: bytes) -> bytes:
         """The id of a vote or certificate by its bytes; any 32 bytes for what is none.
 
         Pure and cheap: it is asked before anything is verified. Raises nothing.
         """
 
-    def has(self, lane: Lane, id_: bytes) -> bool:
+    def has(self, topic: Topic, id_: bytes) -> bool:
         """Whether the item is here, or settled."""
 
-    def raw(self, lane: Lane, id_: bytes) -> bytes | None:
+    def raw(self, topic: Topic, id_: bytes) -> bytes | None:
         """Its bytes, None when it is not here."""
 
     def block_hash_at(self, height: int) -> bytes:
@@ -169,7 +169,7 @@ class Unjudged:
         self._rest = Backlog(UNJUDGED)
         self._blocks = Backlog(UNJUDGED)
         self._pushed = Backlog(UNJUDGED_PUSHED)
-        self._of = {KIND_OF[Lane.BLOCK]: self._blocks} | dict.fromkeys(LANE_OF, self._pushed)
+        self._of = {KIND_OF[Topic.BLOCK]: self._blocks} | dict.fromkeys(TOPIC_OF, self._pushed)
 
     def of(self, incoming: Incoming) -> Backlog:
         """Where ``incoming`` waits."""

@@ -1,6 +1,6 @@
 """The node's side of every peer: who may stay, what they are told, asked and charged.
 
-``Links`` joins the machines of ``p2p`` and speaks for the node through ``View``; it knows no vote,
+``Peers`` joins the machines of ``p2p`` and speaks for the node through ``View``; it knows no vote,
 block, transaction or vertex, only bytes and ids. What a peer sends and must be judged comes out as
 ``Incoming``; once judged, ``on_judged`` settles what it was worth to the peer. Effects gather in
 order and leave with ``drain``, votes and certificates before all others.
@@ -14,19 +14,19 @@ from typing import Any, Final
 from dipnet import __version__
 from dipnet.ledger.genesis import Genesis
 from dipnet.node.effects import Dial, Drop, Effect, Send, Write
-from dipnet.node.peering import KIND_OF, LANE_OF, OFFENCE_OF, Incoming, Unjudged, View
+from dipnet.node.peering import KIND_OF, OFFENCE_OF, TOPIC_OF, Incoming, Unjudged, View
 from dipnet.p2p import messages as m
 from dipnet.p2p.address import parse as parse_address
 from dipnet.p2p.blocksync import BlockSync
 from dipnet.p2p.book import KEY_PEER, AddressBook
 from dipnet.p2p.clock import Clock
+from dipnet.p2p.connections import Connections
 from dipnet.p2p.exchange import Exchange
 from dipnet.p2p.gossip import Gossip
 from dipnet.p2p.hello import Hellos
-from dipnet.p2p.messages import Lane
+from dipnet.p2p.messages import Topic
 from dipnet.p2p.scores import Scores
 from dipnet.p2p.serve import serve_blocks, serve_located, serve_vertices
-from dipnet.p2p.slots import Slots
 from dipnet.p2p.vertexsync import VertexSync
 from dipnet.primitives.codec import Puts, Reader
 from dipnet.primitives.errors import Invalid
@@ -40,15 +40,15 @@ TICK_MS: Final = 100  # deadlines of requests are looked at this often
 BLOCK_IDS_MAX: Final = 16  # of one Announce or Fetch: blocks come one by one
 # What looking up an id costs us, as bytes of the sender's allowance: blocks are read from disk.
 WORK_BYTES: Final = {
-    Lane.VOTE: 1 << 10,
-    Lane.CERTIFICATE: 16 << 10,
-    Lane.BLOCK: 1 << 20,
-    Lane.TX: 512,
-    Lane.VERTEX: 32,
+    Topic.VOTE: 1 << 10,
+    Topic.CERTIFICATE: 16 << 10,
+    Topic.BLOCK: 1 << 20,
+    Topic.TX: 512,
+    Topic.VERTEX: 32,
 }
 
 
-class Links:
+class Peers:
     """All peers of one node. ``seed`` (u64) decides whom to dial and whom to tell of whom."""
 
     def __init__(
@@ -69,7 +69,7 @@ class Links:
         self.blocks = BlockSync()
         self.vertices = VertexSync()
         self.exchange = Exchange()
-        self.slots = Slots(local)
+        self.connections = Connections(local)
         self.scores = Scores(local)
         self._view = view
         self._addresses = tuple(addresses)
@@ -85,8 +85,8 @@ class Links:
         self._on: dict[type, Callable[[int, str, Any], Incoming | None]] = {
             m.Hello: self._on_hello,
             m.Status: self._on_status,
-            m.Votes: partial(self._on_pushed, Lane.VOTE),
-            m.Certificates: partial(self._on_pushed, Lane.CERTIFICATE),
+            m.Votes: partial(self._on_pushed, Topic.VOTE),
+            m.Certificates: partial(self._on_pushed, Topic.CERTIFICATE),
             m.Announce: self._on_announce,
             m.Fetch: self._on_fetch,
             m.Absent: self._on_absent,
@@ -100,7 +100,7 @@ class Links:
             m.GetVertices: self._on_get_vertices,
             m.VertexRange: self._on_range,
             m.GetPeers: self._on_get_peers,
-            m.Peers: self._on_peers,
+            m.PeerAddresses: self._on_peers,
         }
 
     # --- connections
@@ -112,14 +112,14 @@ class Links:
             if self.scores.banned(now_ms, peer, host):
                 raise Invalid("peer_limit", "banned")
             if not outbound:
-                self.slots.admit(now_ms, peer, address)
+                self.connections.admit(now_ms, peer, address)
         except Invalid as refused:
             self._out.append(Drop(peer, str(refused)))
             if outbound:
                 self._write(self._book.on_failed(now_ms, address))
             return
         self.scores.on_connected(now_ms, peer)
-        self.slots.on_connected(peer, address, outbound)
+        self.connections.on_connected(peer, address, outbound)
         self._addressed[peer] = (address, outbound)
         self.hellos.on_connected(now_ms, peer)
         hello = self.hellos.ours(self._view.status(), self._addresses)
@@ -152,7 +152,7 @@ class Links:
         self.vertices.forget(peer)
         self.hellos.forget(peer)
         self.scores.forget(now_ms, peer)
-        self.slots.forget(peer)
+        self.connections.forget(peer)
         self.exchange.forget(peer)
 
     def _draw(self, now_ms: int) -> int:
@@ -171,7 +171,7 @@ class Links:
         address, outbound = self._addressed[peer]
         if outbound:  # reached, and one of us
             self._write(self._book.on_connected(now_ms, address))
-        self._book.learn(peer, self.slots.host(peer), hello.listen)
+        self._book.learn(peer, self.connections.host(peer), hello.listen)
         self.gossip.join(peer)
         self.vertices.want(peer)
         self.exchange.join(now_ms, peer)
@@ -208,14 +208,14 @@ class Links:
             return False
         if not waiting.add(incoming.peer, incoming.size):
             return False
-        if incoming.kind in LANE_OF:
-            self.gossip.express.on_judging(LANE_OF[incoming.kind], incoming.items)
+        if incoming.kind in TOPIC_OF:
+            self.gossip.vote_push.on_judging(TOPIC_OF[incoming.kind], incoming.items)
         return True
 
     def offend(self, now_ms: int, peer: str, offence: str, reason: str, times: int = 1) -> None:
         """Charge an offence; a banned peer is dropped with the reason."""
         log.debug("peer %s, %s times %d: %s", peer, offence, times, reason)
-        banned = self.scores.offend(now_ms, peer, self.slots.host(peer), offence, times)
+        banned = self.scores.offend(now_ms, peer, self.connections.host(peer), offence, times)
         if banned or offence == "network":
             self._drop(now_ms, peer, reason)
 
@@ -223,8 +223,8 @@ class Links:
         """What ``incoming`` was worth: its refusals are charged to the peer that sent them."""
         peer = incoming.peer
         self._unjudged.of(incoming).remove(peer, incoming.size)
-        if incoming.kind in LANE_OF:
-            self.gossip.express.on_judged(LANE_OF[incoming.kind], incoming.items)
+        if incoming.kind in TOPIC_OF:
+            self.gossip.vote_push.on_judged(TOPIC_OF[incoming.kind], incoming.items)
         for refusal in refused:
             offence = OFFENCE_OF.get(refusal.code)
             if incoming.asked and offence == "untimely":
@@ -246,34 +246,35 @@ class Links:
         if comparable and self._view.block_hash_at(height) != final:
             raise Invalid("peer_network", f"another final block at height {height}")
         self.clock.on_time(peer, theirs.time_ms, ours.time_ms)
-        known = self._view.has(Lane.BLOCK, theirs.head_hash)
+        known = self._view.has(Topic.BLOCK, theirs.head_hash)
         self.blocks.on_status(now_ms, peer, theirs, known)
 
     def _on_pushed(
-        self, lane: Lane, now_ms: int, peer: str, message: m.Votes | m.Certificates
+        self, topic: Topic, now_ms: int, peer: str, message: m.Votes | m.Certificates
     ) -> Incoming | None:
         """Votes or certificates: those that are new are to be judged, if the peer's turn lasts."""
-        self.scores.on_work(peer, WORK_BYTES[lane] * len(message.raws))
-        fresh = self.gossip.express.sift(peer, lane, message.raws, self._view.name)
+        self.scores.on_work(peer, WORK_BYTES[topic] * len(message.raws))
+        fresh = self.gossip.vote_push.sift(peer, topic, message.raws, self._view.name)
         if not fresh:
             return None
         self.scores.on_verify(now_ms, peer, sum(map(len, fresh)))
-        return Incoming(KIND_OF[lane], peer, fresh, asked=False)
+        return Incoming(KIND_OF[topic], peer, fresh, asked=False)
 
     def mentioned(self, now_ms: int, peer: str, block_ids: Iterable[bytes]) -> None:
         """Verified certificates of ``peer`` name these blocks: fetch what is not here and does not
         come by itself. Not for votes: one delegate may name blocks that nobody has, and asking
         for a block costs the asker a large part of his allowance."""
-        self.gossip.on_mention(now_ms, peer, Lane.BLOCK, block_ids, self._has_block)
+        self.gossip.on_mention(now_ms, peer, Topic.BLOCK, block_ids, self._has_block)
 
-    def push(self, lane: Lane, id_: bytes, raw: bytes, except_peer: str = "") -> None:
+    def push(self, topic: Topic, id_: bytes, raw: bytes, except_peer: str = "") -> None:
         """Send what was verified to every peer that is not known to have it; votes at once."""
-        self.gossip.push(lane, id_, raw, except_peer)
+        self.gossip.push(topic, id_, raw, except_peer)
 
-    def repeat(self, lane: Lane, raws: Sequence[bytes]) -> None:
+    def repeat(self, topic: Topic, raws: Sequence[bytes]) -> None:
         """Send votes or certificates again to every peer, whoever has them: each slot, our own last
-        votes and the highest certificates (specs/consensus.md 1). One frame at most."""
-        self.gossip.express.repeat(lane, raws)
+        votes and the highest certificates (docs/spec/consensus.md "The protocol"). One frame at
+        most."""
+        self.gossip.vote_push.repeat(topic, raws)
 
     def clock_offset_ms(self) -> int | None:
         """How far the clocks of our peers are ahead of ours, None before enough of them have told,
@@ -292,49 +293,49 @@ class Links:
         return f"the clock is {abs(off_ms)} ms {'behind' if off_ms > 0 else 'ahead of'} peers"
 
     def _has_block(self, id_: bytes) -> bool:
-        return self._view.has(Lane.BLOCK, id_)
+        return self._view.has(Topic.BLOCK, id_)
 
     def _on_announce(self, now_ms: int, peer: str, announce: m.Announce) -> None:
-        self._charge(peer, announce.lane, announce.ids)
-        self.offered(now_ms, peer, announce.lane, announce.ids)
+        self._charge(peer, announce.topic, announce.ids)
+        self.offered(now_ms, peer, announce.topic, announce.ids)
 
     def _on_tips(self, now_ms: int, peer: str, tips: m.Tips) -> None:
-        self._charge(peer, Lane.VERTEX, tips.ids)
-        self.offered(now_ms, peer, Lane.VERTEX, tips.ids)
+        self._charge(peer, Topic.VERTEX, tips.ids)
+        self.offered(now_ms, peer, Topic.VERTEX, tips.ids)
 
-    def _charge(self, peer: str, lane: Lane, ids: Sequence[bytes]) -> None:
-        if lane is Lane.BLOCK and len(ids) > BLOCK_IDS_MAX:
+    def _charge(self, peer: str, topic: Topic, ids: Sequence[bytes]) -> None:
+        if topic is Topic.BLOCK and len(ids) > BLOCK_IDS_MAX:
             raise Invalid("peer_message", f"{len(ids)} blocks in one message")
-        self.scores.on_work(peer, WORK_BYTES[lane] * len(ids))
+        self.scores.on_work(peer, WORK_BYTES[topic] * len(ids))
 
-    def offered(self, now_ms: int, peer: str, lane: Lane, ids: Iterable[bytes]) -> None:
+    def offered(self, now_ms: int, peer: str, topic: Topic, ids: Iterable[bytes]) -> None:
         """The peer has ``ids``, or can be asked for them: fetch what is not here."""
-        self.gossip.on_announce(now_ms, peer, lane, ids, lambda id_: self._view.has(lane, id_))
+        self.gossip.on_announce(now_ms, peer, topic, ids, lambda id_: self._view.has(topic, id_))
 
     def _on_fetch(self, now_ms: int, peer: str, fetch: m.Fetch) -> None:
-        self._charge(peer, fetch.lane, fetch.ids)
+        self._charge(peer, fetch.topic, fetch.ids)
         if not self.scores.may_serve(now_ms, peer):
             return
         absent: list[bytes] = []
 
         def found() -> Iterator[bytes]:
             for id_ in fetch.ids:
-                raw = self._view.raw(fetch.lane, id_)
+                raw = self._view.raw(fetch.topic, id_)
                 if raw is None:
                     absent.append(id_)
                 else:
                     yield raw
 
-        self.scores.on_served(peer, self.gossip.answer(peer, fetch.lane, found()))
-        if absent and fetch.lane is Lane.BLOCK:
-            self._out.append(Send(peer, "gossip", m.encode(m.Absent(fetch.lane, tuple(absent)))))
+        self.scores.on_served(peer, self.gossip.answer(peer, fetch.topic, found()))
+        if absent and fetch.topic is Topic.BLOCK:
+            self._out.append(Send(peer, "gossip", m.encode(m.Absent(fetch.topic, tuple(absent)))))
 
     def _on_absent(self, now_ms: int, peer: str, absent: m.Absent) -> None:
-        self._charge(peer, absent.lane, absent.ids)
-        self.gossip.on_refused(now_ms, peer, absent.lane, absent.ids)
+        self._charge(peer, absent.topic, absent.ids)
+        self.gossip.on_refused(now_ms, peer, absent.topic, absent.ids)
 
     def _on_items(self, _now_ms: int, peer: str, items: m.Items) -> Incoming:
-        return Incoming(KIND_OF[items.lane], peer, items.raws, asked=False)
+        return Incoming(KIND_OF[items.topic], peer, items.raws, asked=False)
 
     def _on_vertices(self, _now_ms: int, peer: str, vertices: m.Vertices) -> Incoming:
         return Incoming("wire", peer, (vertices.wire,), asked=False)
@@ -347,7 +348,7 @@ class Links:
         marks = iter(request.locator)
         answer = serve_blocks(request, lambda _: self._view.blocks_after(marks))
         looked_up = len(request.locator) - len(tuple(marks))  # as far as the first that we share
-        self.scores.on_work(peer, WORK_BYTES[Lane.BLOCK] * looked_up)
+        self.scores.on_work(peer, WORK_BYTES[Topic.BLOCK] * looked_up)
         self._served(peer, answer)
 
     def _on_locate(self, now_ms: int, peer: str, request: m.LocateVertices) -> None:
@@ -409,13 +410,13 @@ class Links:
     def _on_get_peers(self, now_ms: int, peer: str, _request: m.GetPeers) -> None:
         self.exchange.on_get_peers(now_ms, peer)
         if self.scores.may_serve(now_ms, peer):
-            answer = m.encode(m.Peers(self._book.tell(self.slots, self._seed)))
+            answer = m.encode(m.PeerAddresses(self._book.tell(self.connections, self._seed)))
             self.scores.on_served(peer, len(answer))
             self._out.append(Send(peer, "peers", answer))
 
-    def _on_peers(self, _now_ms: int, peer: str, peers: m.Peers) -> None:
+    def _on_peers(self, _now_ms: int, peer: str, peers: m.PeerAddresses) -> None:
         self.exchange.on_peers(peer)
-        self._book.learn(peer, self.slots.host(peer), peers.addresses)
+        self._book.learn(peer, self.connections.host(peer), peers.addresses)
 
     # --- time
 
@@ -424,7 +425,7 @@ class Links:
         status = m.encode(self._view.status())
         for peer in self.hellos.standing():
             self._out.append(Send(peer, "hello", status))
-            self.offered(now_ms, peer, Lane.VERTEX, wanted)
+            self.offered(now_ms, peer, Topic.VERTEX, wanted)
             if wanted:
                 self.vertices.on_behind(now_ms, peer)
         self.gossip.tips(tips)
@@ -433,7 +434,7 @@ class Links:
         self._dial(now_ms)
 
     def _dial(self, now_ms: int) -> None:
-        dials = self._book.to_dial(now_ms, self.slots, self._seed ^ now_ms)
+        dials = self._book.to_dial(now_ms, self.connections, self._seed ^ now_ms)
         self._out += [Dial(address) for address in dials]
 
     def on_tick(self, now_ms: int) -> None:
@@ -455,7 +456,7 @@ class Links:
 
     def next_ms(self, now_ms: int) -> int:
         """When ``on_tick`` or ``drain`` is wanted next, should nothing happen before."""
-        if self.gossip.express.waiting:
+        if self.gossip.vote_push.waiting:
             return now_ms
         if self.gossip.queued_bytes:
             return max(self._flushed_ms + FLUSH_MS, now_ms)
@@ -463,7 +464,7 @@ class Links:
 
     def drain(self, now_ms: int) -> list[Effect]:
         """All that is to be done, in order: votes at once, other gossip in batches."""
-        first = [Send(*frame) for frame in self.gossip.express.flush()]
+        first = [Send(*frame) for frame in self.gossip.vote_push.flush()]
         ours = self._view.status()
         asks = self.blocks.requests(now_ms, ours, self._view.block_hash_at, self._has_block)
         asks += self.vertices.requests(now_ms, self._view.vertex_sample)
@@ -474,7 +475,7 @@ class Links:
         out, self._out = [*first, *self._out], []
         return out
 
-    def peers(self, now_ms: int) -> list[dict[str, Any]]:
+    def described(self, now_ms: int) -> list[dict[str, Any]]:
         """Connected peers that said hello, for those who watch."""
         return [
             {

@@ -6,7 +6,7 @@ from dipnet.consensus.chain.chain import Chain
 from dipnet.consensus.chain.pool import Pool
 from dipnet.consensus.finality.votes import decode_certificate, vote_id
 from dipnet.dag.graph import Dag
-from dipnet.p2p.messages import Lane, Status
+from dipnet.p2p.messages import Status, Topic
 from dipnet.primitives.crypto import keccak256
 from dipnet.primitives.errors import Invalid
 
@@ -29,33 +29,33 @@ class NodeView:
             self.now_ms,
         )  # fmt: skip
 
-    def has(self, lane: Lane, id_: bytes) -> bool:
+    def has(self, topic: Topic, id_: bytes) -> bool:
         """Whether the item is here, or settled."""
-        match lane:
-            case Lane.TX:
+        match topic:
+            case Topic.TX:
                 return id_ in self._pool or self._chain.transaction(id_) is not None
-            case Lane.VERTEX:
+            case Topic.VERTEX:
                 return self._dag.has(id_) or self._dag.is_pending(id_)
             case _:
                 return self._chain.header(id_) is not None
 
-    def name(self, lane: Lane, raw: bytes) -> bytes:
+    def name(self, topic: Topic, raw: bytes) -> bytes:
         """The id of a vote or certificate; of what is none, some hash of its bytes.
 
         Every neighbour sends every vote, so its id is what its bytes say, undecoded (``Vote.id``).
         """
         try:
-            return vote_id(raw) if lane is Lane.VOTE else decode_certificate(raw).id
+            return vote_id(raw) if topic is Topic.VOTE else decode_certificate(raw).id
         except Invalid:
             return keccak256(raw)
 
-    def raw(self, lane: Lane, id_: bytes) -> bytes | None:
+    def raw(self, topic: Topic, id_: bytes) -> bytes | None:
         """The bytes of an item, None when it is not here."""
-        match lane:
-            case Lane.TX:
+        match topic:
+            case Topic.TX:
                 tx = self._pool.get(id_)
                 return tx.raw if tx else None
-            case Lane.VERTEX:
+            case Topic.VERTEX:
                 return self._dag.raw(id_)
             case _:
                 return self._chain.raw(id_)

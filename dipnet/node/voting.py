@@ -16,12 +16,12 @@ from dipnet.consensus.chain import produce, reports
 from dipnet.consensus.chain.block import Block
 from dipnet.consensus.chain.chain import Chain
 from dipnet.consensus.chain.pool import Pool
-from dipnet.consensus.chain.produce import Draft
+from dipnet.consensus.chain.produce import BlockDraft
 from dipnet.consensus.chain.records import read
 from dipnet.consensus.chain.schedule import slot_at, slot_start_ms
 from dipnet.consensus.finality import finality
 from dipnet.consensus.finality.tally import VOTE_SLOTS_MAX, Offence, Tally
-from dipnet.consensus.finality.votes import Ballot, Certificate, Kind, Vote, Voter, VoteState
+from dipnet.consensus.finality.votes import Ballot, BallotKind, Certificate, Vote, Voter, VoteState
 from dipnet.node.effects import Effect, Report, Sign, Signed
 from dipnet.primitives.codec import UINT, Puts, Reader, pack
 from dipnet.primitives.crypto import address
@@ -51,7 +51,7 @@ def signed_state(reader: Reader, public_key: bytes) -> VoteState:
 class _Asked:
     """What waits for the signer, and what our key was known to have signed when it was asked."""
 
-    what: Draft | Vote  # a vote without its signature
+    what: BlockDraft | Vote  # a vote without its signature
     heard: VoteState
 
 
@@ -73,7 +73,7 @@ class Voting:
         self.unsigned = 0
         """Ballots that our signer refused."""
         self._pool = pool
-        self._votes: dict[Kind, Vote] = {}  # our last of each kind, to be sent again
+        self._votes: dict[BallotKind, Vote] = {}  # our last of each kind, to be sent again
         self._asked: dict[int, _Asked] = {}  # waiting for the signer
         self._tickets = 0
         self._heard = VoteState()  # what our key is known to have signed, here or elsewhere
@@ -100,7 +100,7 @@ class Voting:
         late = now_ms - slot_start_ms(parameters, slot)
         if late * PROPOSE_SHARE > parameters.slot_ms:
             return
-        if any(isinstance(asked.what, Draft) for asked in self._asked.values()):
+        if any(isinstance(asked.what, BlockDraft) for asked in self._asked.values()):
             return  # it is to be the parent of this one
         address = produce.proposer(chain, slot, voter)
         if address is None or slot <= voter.state.proposed:
@@ -121,7 +121,7 @@ class Voting:
         voter, chain = self.voter, self.chain
         if voter is None or self.paused:
             return
-        head, certificate = chain.head, chain.certificates.highest.get(Kind.PREVOTE)
+        head, certificate = chain.head, chain.certificates.highest.get(BallotKind.PREVOTE)
         judged = (head, certificate, chain.sets)
         if judged == self._judged:  # our state only grows, so nothing may be voted that might not
             return
@@ -129,7 +129,7 @@ class Voting:
         self._judged = judged if timely else None
         recent = slot_at(chain.parameters, now_ms) - VOTE_SLOTS_MAX
         if timely and head.height and head.slot > recent:
-            self._vote(finality.prevote(head, chain.epoch_of(head).border))
+            self._vote(finality.prevote(head, chain.epoch_of(head).boundary))
         if certificate is not None and certificate.ballot.slot > max(recent, chain.final.slot):
             self._vote(finality.commit(certificate.ballot))
 
@@ -141,7 +141,7 @@ class Voting:
         if index is not None and not voter.state.refuse(ballot):
             self._ask(ballot, Vote(ballot, index, b""))
 
-    def _ask(self, ballot: Ballot, what: Draft | Vote) -> None:
+    def _ask(self, ballot: Ballot, what: BlockDraft | Vote) -> None:
         """Have it signed; until the answer our copy of the state takes it for done."""
         assert self.voter is not None
         if self.elsewhere or len(self._asked) >= ASKED_MAX:
@@ -167,7 +167,7 @@ class Voting:
         if event.state.joined(asked.heard) != event.state:
             self._stop_signing(asked.heard, event.state)
             return None
-        if isinstance(what, Draft):
+        if isinstance(what, BlockDraft):
             return what.sealed(event.signature, self.voter.public_key)
         vote = self._votes[what.ballot.kind] = replace(what, signature=event.signature)
         return vote

@@ -1,10 +1,11 @@
 """Catching up with blocks: whom to ask, from where, and when to stop believing.
 
-Rules that bind this file (DESIGN 7; CometBFT CVE-2025-24371: a peer that lowers its height must
-not leave us waiting):
+Rules that bind this file (docs/design.md "Peers"; CometBFT CVE-2025-24371: a peer that lowers its
+height must not leave us waiting):
 * What to do is computed afresh from the claims of now: nothing waits for a height once claimed.
-* Fork choice is not by length (specs/consensus.md 1): a peer is worth asking whose head we have not
-  got, if it is as high as ours, or if the peer knows a higher prevote certificate than we.
+* Fork choice is not by length (docs/spec/consensus.md "The protocol"): a peer is worth asking whose
+  head we have not got, if it is as high as ours, or if the peer knows a higher prevote certificate
+  than we.
 * One request a peer, PEERS_ASKED_MAX peers, no two that claim the same head. Each request ends
   within REQUEST_MS_MAX, each delivery within IMPORT_MS_MAX. Who is late, or silent, is waited for
   beside the next ones, OWED_MAX in all; who was slow is asked last: few peers that give one block

@@ -1,6 +1,6 @@
 """The address book: who might be dialled, who was reached, and who is dialled next.
 
-Rules that bind this file (DESIGN 7; "Eclipse attacks", eprint 2015/263 and 2018/236):
+Rules that bind this file (docs/design.md "Peers"; "Eclipse attacks", eprint 2015/263 and 2018/236):
 * Bootstrap addresses and anchors (the first peers that we reached and keep reaching) are never
   displaced, are dialled first, and have places that nobody else gets.
 * Hearsay displaces hearsay only: each network that tells us addresses has its own bounded share,
@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from dipnet.p2p.address import Address, is_loopback, is_public, parse, subnet
+from dipnet.p2p.connections import OUTBOUND_RESERVED, Connections
 from dipnet.p2p.messages import ADDRESSES_MAX as TOLD_MAX
-from dipnet.p2p.slots import OUTBOUND_RESERVED, Slots
 from dipnet.primitives.codec import UINT, Puts, Uint, pack, unpack
 from dipnet.primitives.errors import Corrupt, Invalid
 
@@ -127,19 +127,19 @@ class AddressBook:
                 count += 1
         return count
 
-    def tell(self, slots: Slots, seed: int) -> tuple[str, ...]:
+    def tell(self, connections: Connections, seed: int) -> tuple[str, ...]:
         """Addresses for others: reached ones, and what connected peers say of themselves."""
         good = [
             entry.address.text
             for entry in self._entries.values()
             if not entry.address.named
-            and (entry.reached or (entry.declared and entry.address.peer in slots))
+            and (entry.reached or (entry.declared and entry.address.peer in connections))
         ]
         return tuple(_shuffled(good, seed)[:TOLD_MAX])
 
     # --- dialling
 
-    def to_dial(self, now_ms: int, slots: Slots, seed: int) -> list[str]:
+    def to_dial(self, now_ms: int, connections: Connections, seed: int) -> list[str]:
         """Whom to dial now; each is then under way until its outcome, or DIAL_MS_MAX.
 
         Trusted addresses first, then reached ones and hearsay in turn, in an order of ``seed``.
@@ -148,19 +148,19 @@ class AddressBook:
             self._postpone(now_ms, text)
         self._lost = {text: due_ms for text, due_ms in self._lost.items() if due_ms > now_ms}
         chosen: list[str] = []
-        if slots.outbound() >= OUTBOUND_RESERVED:
+        if connections.outbound() >= OUTBOUND_RESERVED:
             return chosen
-        places = slots.outbound() + len(self._dialling)
+        places = connections.outbound() + len(self._dialling)
         under_way = {self._entries[text].address.peer for text in self._dialling}
         around: dict[str, None] = {}  # at most one of a subnet in a batch
-        for entry in self._candidates(now_ms, slots, seed):
+        for entry in self._candidates(now_ms, connections, seed):
             address = entry.address
             limit = OUTBOUND_RESERVED if entry.trusted else OUTBOUND_TARGET
             if len(self._dialling) >= DIALS_MAX or places >= limit:
                 break
             exempt = self._local and is_loopback(address.host)
             crowded = not exempt and (
-                subnet(address.host) in around or not slots.room_for(address.host)
+                subnet(address.host) in around or not connections.room_for(address.host)
             )
             if address.peer in under_way or crowded:
                 continue
@@ -223,16 +223,16 @@ class AddressBook:
         entry.anchor, entry.failures = False, 0  # another may have its place
         return _record(entry)
 
-    def _candidates(self, now_ms: int, slots: Slots, seed: int) -> Iterator[_Entry]:
+    def _candidates(self, now_ms: int, connections: Connections, seed: int) -> Iterator[_Entry]:
         free = [
             entry
             for text, entry in self._entries.items()
             if entry.due_ms <= now_ms
             and text not in self._dialling
-            and entry.address.peer not in slots
+            and entry.address.peer not in connections
         ]
         yield from _shuffled([entry for entry in free if entry.trusted], seed)
-        if slots.outbound() >= OUTBOUND_TARGET:
+        if connections.outbound() >= OUTBOUND_TARGET:
             return
         rest = _shuffled([entry for entry in free if not entry.trusted], seed)
         reached = iter([entry for entry in rest if entry.reached])

@@ -1,6 +1,6 @@
 """How far our clock is from those of our peers: measured and told, never followed.
 
-Rules that bind this file (specs/consensus.md 6, goal 9):
+Rules that bind this file (docs/spec/consensus.md "Goals", goal 9):
 * Every status carries the sender's clock. Their time minus ours at receipt is the difference of the
   clocks less the message's way, so the highest of a peer's last few is the best: too low by that
   peer's shortest one-way delay, and never too high.

@@ -1,7 +1,7 @@
 """The flood: who has seen what, what is wanted from whom, and what leaves next.
 
-Rules that bind this file (DESIGN 7):
-* Votes and certificates are the business of ``Express`` and leave at once. Blocks up to
+Rules that bind this file (docs/design.md "Peers"):
+* Votes and certificates are the business of ``VotePush`` and leave at once. Blocks up to
   PUSH_BYTES_MAX are pushed whole to peers that have not been seen to have them; larger ones,
   transactions and vertices are announced by id and fetched.
 * One peer at a time is asked for an id. It has FETCH_MS_MAX; then the next that announced it.
@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Final, TypeAlias
 
-from dipnet.p2p.express import Express
 from dipnet.p2p.messages import (
     FETCHED,
     IDS_MAX,
@@ -27,13 +26,14 @@ from dipnet.p2p.messages import (
     Fetch,
     Have,
     Items,
-    Lane,
     Outgoing,
     Tips,
+    Topic,
     Vertices,
     encode,
 )
 from dipnet.p2p.seen import Seen
+from dipnet.p2p.votepush import VotePush
 
 FETCH_MS_MAX: Final = 2_000
 MENTION_MS: Final = 300
@@ -45,9 +45,9 @@ BATCH_BYTES_MAX: Final = 256 << 10  # of one frame of answers, unless one item i
 ANSWER_BYTES_MAX: Final = 8 << 20  # of answers queued for one peer between two flushes
 ID_BYTES: Final = 34  # an id on the wire
 # Ids of one generation; two are kept. What falls out is at worst announced twice.
-SEEN_MAX: Final = {Lane.BLOCK: 128, Lane.TX: 4_096, Lane.VERTEX: 8_192}
+SEEN_MAX: Final = {Topic.BLOCK: 128, Topic.TX: 4_096, Topic.VERTEX: 8_192}
 
-_Key: TypeAlias = tuple[Lane, bytes]
+_Key: TypeAlias = tuple[Topic, bytes]
 
 
 @dataclass(slots=True)
@@ -60,36 +60,36 @@ class _Want:
     others: list[str] = field(default_factory=list)
 
 
-def _by_lane() -> dict[Lane, list[bytes]]:
-    return {lane: [] for lane in FETCHED}
+def _by_topic() -> dict[Topic, list[bytes]]:
+    return {topic: [] for topic in FETCHED}
 
 
 @dataclass(slots=True)
 class _Peer:
     """What one peer costs us: its filters, its offers, its outbox."""
 
-    seen: dict[Lane, Seen] = field(
-        default_factory=lambda: {lane: Seen(most) for lane, most in SEEN_MAX.items()}
+    seen: dict[Topic, Seen] = field(
+        default_factory=lambda: {topic: Seen(most) for topic, most in SEEN_MAX.items()}
     )
     offers: dict[_Key, None] = field(default_factory=dict)
     waiting: dict[_Key, None] = field(default_factory=dict)  # of offers: to ask when room is
     in_flight: int = 0
     answer_bytes: int = 0
-    frames: dict[Lane, list[bytes]] = field(default_factory=_by_lane)
-    fetch: dict[Lane, list[bytes]] = field(default_factory=_by_lane)
-    tell: dict[Lane, list[bytes]] = field(default_factory=_by_lane)
+    frames: dict[Topic, list[bytes]] = field(default_factory=_by_topic)
+    fetch: dict[Topic, list[bytes]] = field(default_factory=_by_topic)
+    tell: dict[Topic, list[bytes]] = field(default_factory=_by_topic)
 
 
 class Gossip:
     """The flood of one node. A peer takes part from ``join`` to ``forget``; others are ignored."""
 
     def __init__(self) -> None:
-        self.express = Express()
+        self.vote_push = VotePush()
         self._peers: dict[str, _Peer] = {}
         self._wants: dict[_Key, _Want] = {}
         self._asked: dict[_Key, _Want] = {}  # those of _wants that are in flight, by deadline
         self._later: dict[_Key, int] = {}  # those that were only mentioned: when to ask, in order
-        self._mail: dict[tuple[Lane, str], None] = {}  # lanes of peers for whom something waits
+        self._mail: dict[tuple[Topic, str], None] = {}  # lanes of peers for whom something waits
         self._queued_bytes = 0
 
     @property
@@ -100,16 +100,16 @@ class Gossip:
     def join(self, peer: str) -> None:
         """The peer has said hello."""
         self._peers.setdefault(peer, _Peer())
-        self.express.join(peer)
+        self.vote_push.join(peer)
 
     def forget(self, now_ms: int, peer: str) -> None:
         """The peer is gone: release all that it took, ask others for what it owed."""
         gone = self._peers.pop(peer, None)
         if gone is None:
             return
-        self.express.forget(peer)
-        for lane in FETCHED:
-            self._mail.pop((lane, peer), None)
+        self.vote_push.forget(peer)
+        for topic in FETCHED:
+            self._mail.pop((topic, peer), None)
         for key in gone.offers:
             want = self._wants[key]
             if want.asked == peer:
@@ -122,60 +122,60 @@ class Gossip:
 
     # --- what we have
 
-    def announce(self, lane: Lane, ids: Iterable[bytes], except_peer: str = "") -> None:
+    def announce(self, topic: Topic, ids: Iterable[bytes], except_peer: str = "") -> None:
         """Tell every peer that is not known to have them."""
         chosen = list(ids)
         for name, peer in self._peers.items():
             if name == except_peer:
                 continue
-            seen, tell = peer.seen[lane], peer.tell[lane]
+            seen, tell = peer.seen[topic], peer.tell[topic]
             news = [id_ for id_ in chosen if id_ not in seen]
             if not news:
                 continue
             tell.extend(news)
-            self._mail[lane, name] = None
+            self._mail[topic, name] = None
             self._queued_bytes += ID_BYTES * len(news)
             for id_ in news:
                 seen.add(id_)
 
-    def push(self, lane: Lane, id_: bytes, raw: bytes, except_peer: str = "") -> None:
+    def push(self, topic: Topic, id_: bytes, raw: bytes, except_peer: str = "") -> None:
         """Send a whole item to every peer that is not known to have it; announce a large one."""
-        if lane in PUSHED:
-            self.express.push(lane, id_, raw, except_peer)
+        if topic in PUSHED:
+            self.vote_push.push(topic, id_, raw, except_peer)
             return
         if len(raw) > PUSH_BYTES_MAX:
-            self.announce(lane, (id_,), except_peer)
+            self.announce(topic, (id_,), except_peer)
             return
-        frame = encode(Items(lane, (raw,)))
+        frame = encode(Items(topic, (raw,)))
         for name, peer in self._peers.items():
-            if name != except_peer and id_ not in peer.seen[lane]:
-                peer.seen[lane].add(id_)
-                self._queue(name, lane, frame)
+            if name != except_peer and id_ not in peer.seen[topic]:
+                peer.seen[topic].add(id_)
+                self._queue(name, topic, frame)
 
     def tips(self, ids: Sequence[bytes]) -> None:
         """Tell every peer the newest IDS_MAX tips of our DAG: each slot, whoever has seen them."""
         if ids:
             frame = encode(Tips(tuple(ids[-IDS_MAX:])))
             for name in self._peers:
-                self._queue(name, Lane.VERTEX, frame)
+                self._queue(name, Topic.VERTEX, frame)
 
-    def answer(self, peer: str, lane: Lane, raws: Iterable[bytes]) -> int:
+    def answer(self, peer: str, topic: Topic, raws: Iterable[bytes]) -> int:
         """Queue the answer to a Fetch, read lazily up to ANSWER_BYTES_MAX; its bytes."""
         to = self._peers.get(peer)
         if to is None:
             return 0
         before = to.answer_bytes
-        for frame in _answers(lane, _within(raws, ANSWER_BYTES_MAX - before)):
+        for frame in _answers(topic, _within(raws, ANSWER_BYTES_MAX - before)):
             to.answer_bytes += len(frame)
-            self._queue(peer, lane, frame)
+            self._queue(peer, topic, frame)
         return to.answer_bytes - before
 
     def flush(self) -> list[Outgoing]:
         """All that waits, as frames, lane by lane."""
-        out = self.express.flush()
-        for lane, name in sorted(self._mail, key=itemgetter(0)):
+        out = self.vote_push.flush()
+        for topic, name in sorted(self._mail, key=itemgetter(0)):
             peer = self._peers[name]
-            out += [(name, "gossip", frame) for frame in _drain(lane, peer)]
+            out += [(name, "gossip", frame) for frame in _drain(topic, peer)]
             peer.answer_bytes = 0
         self._mail.clear()
         self._queued_bytes = 0
@@ -187,7 +187,7 @@ class Gossip:
         self,
         now_ms: int,
         peer: str,
-        lane: Lane,
+        topic: Topic,
         ids: Iterable[bytes],
         have: Have,
     ) -> None:
@@ -195,10 +195,10 @@ class Gossip:
         offerer = self._peers.get(peer)
         if offerer is None:
             return
-        seen = offerer.seen[lane]
+        seen = offerer.seen[topic]
         for id_ in ids:
             seen.add(id_)
-            key = (lane, id_)
+            key = (topic, id_)
             want = self._offer(offerer, key, have)
             if want is None and key in self._later and key in offerer.offers:
                 want = self._wants[key]  # the peer had mentioned it: now it has it
@@ -216,7 +216,7 @@ class Gossip:
         self,
         now_ms: int,
         peer: str,
-        lane: Lane,
+        topic: Topic,
         ids: Iterable[bytes],
         have: Have,
     ) -> None:
@@ -226,7 +226,7 @@ class Gossip:
         if offerer is None:
             return
         for id_ in ids:
-            key = (lane, id_)
+            key = (topic, id_)
             want = self._offer(offerer, key, have)
             if want is None:
                 continue
@@ -247,17 +247,17 @@ class Gossip:
         offerer.offers[key] = None
         return want
 
-    def on_items(self, now_ms: int, peer: str, lane: Lane, ids: Iterable[bytes]) -> None:
+    def on_items(self, now_ms: int, peer: str, topic: Topic, ids: Iterable[bytes]) -> None:
         """``ids`` came from ``peer`` and are good: nobody else need send them."""
-        if lane in PUSHED:
-            self.express.on_good(peer, lane, ids)
+        if topic in PUSHED:
+            self.vote_push.on_good(peer, topic, ids)
             return
         sender = self._peers.get(peer)
         freed: dict[str, None] = {}
         for id_ in ids:
             if sender is not None:
-                sender.seen[lane].add(id_)
-            key = (lane, id_)
+                sender.seen[topic].add(id_)
+            key = (topic, id_)
             want = self._wants.pop(key, None)
             if want is None:
                 continue
@@ -272,12 +272,12 @@ class Gossip:
         for name in freed:
             self._ask_waiting(now_ms, name)
 
-    def on_refused(self, now_ms: int, peer: str, lane: Lane, ids: Iterable[bytes]) -> None:
+    def on_refused(self, now_ms: int, peer: str, topic: Topic, ids: Iterable[bytes]) -> None:
         """What ``peer`` sent as ``ids`` was not good, or it has not got them: ask the next."""
         for id_ in ids:
-            want = self._wants.get((lane, id_))
+            want = self._wants.get((topic, id_))
             if want is not None and want.asked == peer:
-                self._give_up(now_ms, (lane, id_), want)
+                self._give_up(now_ms, (topic, id_), want)
         self._ask_waiting(now_ms, peer)
 
     def on_tick(self, now_ms: int) -> dict[str, int]:
@@ -351,9 +351,9 @@ class Gossip:
         del offerer.offers[key]
         offerer.waiting.pop(key, None)
 
-    def _queue(self, peer: str, lane: Lane, frame: bytes) -> None:
-        self._peers[peer].frames[lane].append(frame)
-        self._mail[lane, peer] = None
+    def _queue(self, peer: str, topic: Topic, frame: bytes) -> None:
+        self._peers[peer].frames[topic].append(frame)
+        self._mail[topic, peer] = None
         self._queued_bytes += len(frame)
 
 
@@ -366,31 +366,31 @@ def _within(raws: Iterable[bytes], bytes_max: int) -> Iterator[bytes]:
         yield raw
 
 
-def _answers(lane: Lane, raws: Iterable[bytes]) -> Iterator[bytes]:
+def _answers(topic: Topic, raws: Iterable[bytes]) -> Iterator[bytes]:
     """Frames of about BATCH_BYTES_MAX that hold ``raws``."""
     batch: list[bytes] = []
     size = 0
     for raw in raws:
         if batch and (size + len(raw) > BATCH_BYTES_MAX or len(batch) == ITEMS_MAX):
-            yield _frame(lane, batch)
+            yield _frame(topic, batch)
             batch, size = [], 0
         batch.append(raw)
         size += len(raw)
     if batch:
-        yield _frame(lane, batch)
+        yield _frame(topic, batch)
 
 
-def _frame(lane: Lane, raws: list[bytes]) -> bytes:
-    if lane is Lane.VERTEX:
+def _frame(topic: Topic, raws: list[bytes]) -> bytes:
+    if topic is Topic.VERTEX:
         return encode(Vertices(len(raws), b"".join(raws)))
-    return encode(Items(lane, tuple(raws)))
+    return encode(Items(topic, tuple(raws)))
 
 
-def _drain(lane: Lane, peer: _Peer) -> Iterator[bytes]:
+def _drain(topic: Topic, peer: _Peer) -> Iterator[bytes]:
     """Frames of one lane for one peer: answers and pushes, then fetches, then announcements."""
-    yield from peer.frames[lane]
-    for ids, message in ((peer.fetch[lane], Fetch), (peer.tell[lane], Announce)):
+    yield from peer.frames[topic]
+    for ids, message in ((peer.fetch[topic], Fetch), (peer.tell[topic], Announce)):
         for at in range(0, len(ids), IDS_MAX):
-            yield encode(message(lane, tuple(ids[at : at + IDS_MAX])))
+            yield encode(message(topic, tuple(ids[at : at + IDS_MAX])))
         ids.clear()
-    peer.frames[lane].clear()
+    peer.frames[topic].clear()

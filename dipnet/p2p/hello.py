@@ -1,6 +1,6 @@
 """The handshake: who has said hello, who belongs to this network, where each peer stands.
 
-Rules that bind this file (DESIGN 7, devp2p's Hello and eth Status):
+Rules that bind this file (docs/design.md "Peers", devp2p's Hello and eth Status):
 * Both sides say hello first on every connection. Streams are not ordered among one another, so
   what arrives on another protocol before the hello is ignored, not punished.
 * Another chain id, genesis or required capability ends the connection; so does our own nonce.

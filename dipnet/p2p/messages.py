@@ -1,6 +1,6 @@
 """Every message that crosses the wire: one row of a table each, bounded and canonical.
 
-Rules that bind this file (DESIGN 7, specs/bytes.md "Records"):
+Rules that bind this file (docs/design.md "Peers", docs/spec/bytes.md "Records"):
 * A message is the record ``[1, kind, field, ...]``; its row names the class, the protocol and the
   shape of each field. Whatever else arrives is ``Invalid("peer_message")``.
 * Length is refused before parsing, counts while parsing. Votes, certificates, blocks, transactions
@@ -17,7 +17,7 @@ from dipnet.primitives.codec import TEXT, UINT, Bin, Many, Record, Shape, Uint, 
 from dipnet.primitives.errors import Invalid
 
 ADDRESS_BYTES_MAX: Final = 256
-ADDRESSES_MAX: Final = 64  # of one Peers message
+ADDRESSES_MAX: Final = 64  # of one PeerAddresses message
 CAPABILITIES_MAX: Final = 16
 LISTEN_MAX: Final = 8
 IDS_MAX: Final = 4096  # of one Announce, Fetch or Tips
@@ -37,8 +37,8 @@ FRAME_BYTES_MAX: Final[dict[str, int]] = {
 }
 
 
-class Lane(IntEnum):
-    """What gossip carries, in the order in which it leaves (DESIGN 7: votes first).
+class Topic(IntEnum):
+    """What gossip carries, in the order in which it leaves (docs/design.md "Peers": votes first).
 
     Votes and certificates are pushed whole on a stream of their own; the others share one.
     """
@@ -50,8 +50,8 @@ class Lane(IntEnum):
     VERTEX = 4
 
 
-PUSHED: Final = (Lane.VOTE, Lane.CERTIFICATE)  # never announced, never fetched
-FETCHED: Final = (Lane.BLOCK, Lane.TX, Lane.VERTEX)
+PUSHED: Final = (Topic.VOTE, Topic.CERTIFICATE)  # never announced, never fetched
+FETCHED: Final = (Topic.BLOCK, Topic.TX, Topic.VERTEX)
 
 Outgoing: TypeAlias = tuple[str, str, bytes]
 """Peer, protocol, frame: the arguments of ``Send``."""
@@ -131,7 +131,7 @@ class Certificates:
 class Announce:
     """The sender has these ids."""
 
-    lane: Lane
+    topic: Topic
     ids: tuple[bytes, ...]
 
 
@@ -139,7 +139,7 @@ class Announce:
 class Fetch:
     """The sender wants these ids."""
 
-    lane: Lane
+    topic: Topic
     ids: tuple[bytes, ...]
 
 
@@ -147,7 +147,7 @@ class Fetch:
 class Absent:
     """The sender has not got these ids, which it was to give: ask another at once."""
 
-    lane: Lane
+    topic: Topic
     ids: tuple[bytes, ...]
 
 
@@ -155,7 +155,7 @@ class Absent:
 class Items:
     """Whole blocks or transactions."""
 
-    lane: Lane
+    topic: Topic
     raws: tuple[bytes, ...]
 
 
@@ -169,7 +169,8 @@ class Vertices:
 
 @dataclass(frozen=True, slots=True)
 class Tips:
-    """Tips of the sender's DAG, each slot: what heals a lost announcement (DESIGN 6)."""
+    """Tips of the sender's DAG, each slot: what heals a lost announcement (docs/design.md
+    "DAG")."""
 
     ids: tuple[bytes, ...]
 
@@ -233,7 +234,7 @@ class GetPeers:
 
 
 @dataclass(frozen=True, slots=True)
-class Peers:
+class PeerAddresses:
     """Answer to GetPeers."""
 
     addresses: tuple[str, ...]
@@ -257,7 +258,7 @@ Message = (
     | GetVertices
     | VertexRange
     | GetPeers
-    | Peers
+    | PeerAddresses
 )
 
 
@@ -283,10 +284,10 @@ def _texts(values: list[bytes]) -> tuple[str, ...]:
     return tuple(_text(value) for value in values)
 
 
-def _lane_of(*allowed: Lane) -> Callable[[int], Lane]:
-    by_number = {int(lane): lane for lane in allowed}
+def _topic_of(*allowed: Topic) -> Callable[[int], Topic]:
+    by_number = {int(topic): topic for topic in allowed}
 
-    def read(value: int) -> Lane:
+    def read(value: int) -> Topic:
         if value not in by_number:
             raise Invalid("peer_message", f"lane {value} does not carry this")
         return by_number[value]
@@ -297,8 +298,8 @@ def _lane_of(*allowed: Lane) -> Callable[[int], Lane]:
 _NUMBER = _Field(UINT, _same)
 _HASH = _Field(Bin(32), _same)
 _FLAG = _Field(Uint(1), bool)
-_ANY_LANE = _Field(UINT, _lane_of(*FETCHED))
-_ITEM_LANE = _Field(UINT, _lane_of(Lane.BLOCK, Lane.TX))
+_ANY_LANE = _Field(UINT, _topic_of(*FETCHED))
+_ITEM_LANE = _Field(UINT, _topic_of(Topic.BLOCK, Topic.TX))
 _IDS = _Field(Many(Bin(32), IDS_MAX), tuple)
 _LOCATOR = _Field(Many(Bin(32), LOCATOR_MAX), tuple)
 _RAWS = _Field(Many(Bin(1, ITEM_BYTES_MAX), ITEMS_MAX), tuple)
@@ -344,7 +345,7 @@ _TABLE: Final[dict[str, dict[int, tuple[type[Any], tuple[_Field, ...]]]]] = {
     },
     "peers": {
         0: (GetPeers, ()),
-        1: (Peers, (_Field(Many(TEXT(ADDRESS_BYTES_MAX), ADDRESSES_MAX), _texts),)),
+        1: (PeerAddresses, (_Field(Many(TEXT(ADDRESS_BYTES_MAX), ADDRESSES_MAX), _texts),)),
     },
 }
 _SHAPES: Final = {

@@ -1,6 +1,7 @@
 """What a peer has done to us: points, bans, and how much it may still send and have verified.
 
-Rules that bind this file (DESIGN 7, research on reth, gossipsub 1.1 and Bitcoin Core):
+Rules that bind this file (docs/design.md "Peers", research on reth, gossipsub 1.1 and Bitcoin
+Core):
 * An offence is a row of OFFENCES. At SCORE_MIN the peer id and its site (IPv4 address, IPv6 /64)
   are banned for an hour, doubling with each ban up to a day. Points heal with time, integers only.
 * A score survives the connection, else reconnecting would wash it; the past is bounded.

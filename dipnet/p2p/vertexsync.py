@@ -1,6 +1,6 @@
 """Catching up with vertices: walk the log of one peer from where it parts from ours.
 
-Rules that bind this file (DESIGN 6 and 7):
+Rules that bind this file (docs/design.md "DAG" and "Peers"):
 * A speed-up, not the proof: tips and the fetch of missing parents make DAGs equal; this spares
   them a walk of a thousand steps after a long absence. So nothing of it is kept over a restart.
 * One peer at a time. Logs have the same vertices in another order, so a walk begins MARGIN

@@ -1,9 +1,10 @@
 """Bytes: canonical records (msgpack), RLP, hex, and the two words for state on disk.
 
-Rules that bind this file (specs/bytes.md "Records", DESIGN 2 rule 5): every decoder refuses by
-length before it allocates, takes exactly one spelling of a value, and fails only with ``Invalid``.
-A record is a fixed-arity array of uint64, bin and arrays of these; its first element is its
-version. What a record may look like is data, a *shape*, written beside the type that uses it:
+Rules that bind this file (docs/spec/bytes.md "Records", docs/design.md "Rules", rule 5): every
+decoder refuses by length before it allocates, takes exactly one spelling of a value, and fails only
+with ``Invalid``. A record is a fixed-arity array of uint64, bin and arrays of these; its first
+element is its version. What a record may look like is data, a *shape*, written beside the type that
+uses it:
 
     HEADER = (1, UINT, Bin(32), BIG, Many((Bin(20), UINT), 100))
 """

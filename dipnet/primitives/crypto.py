@@ -1,4 +1,5 @@
-"""Hashes, secp256k1 keys, signatures and addresses, over native/ and coincurve (DESIGN 3).
+"""Hashes, secp256k1 keys, signatures and addresses, over native/ and coincurve (docs/design.md
+"Values").
 
 Lengths are the caller's duty: a wrong one is a bug and raises ValueError. What a foreign signature
 is worth is an answer: ``recover`` raises ``Invalid("sender")``, the batches mark the row. One rule

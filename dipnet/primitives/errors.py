@@ -1,7 +1,8 @@
 """The two expected failures, and the table of every coded refusal.
 
 ``Invalid`` is their fault: refuse, score down, answer with a code. ``Corrupt`` is our disk: stop
-signing, say what to do, exit. Any other exception is a bug and ends the process (DESIGN 2, rule 4).
+signing, say what to do, exit. Any other exception is a bug and ends the process (docs/design.md
+"Rules", rule 4).
 """
 
 from dataclasses import dataclass
@@ -78,7 +79,7 @@ REFUSALS: Final[dict[str, Refusal]] = {
     # --- blocks
     "block_form": Refusal(-32000, "invalid block", "follow the rules of the header"),
     "block_parent": Refusal(-32001, "unknown parent", "send the ancestors first"),
-    "block_epoch": Refusal(-32000, "block of another epoch", "follow the borders of the chain"),
+    "block_epoch": Refusal(-32000, "block of another epoch", "follow the boundaries of the chain"),
     "block_seed": Refusal(
         -32000, "the reveal does not open the commitment", "use the seed key of the delegate"
     ),
@@ -104,7 +105,7 @@ REFUSALS: Final[dict[str, Refusal]] = {
     "block_old": Refusal(-32000, "block below the undo window", "synchronise from another peer"),
     # --- votes and certificates
     "vote_form": Refusal(-32000, "malformed vote", "sign a prevote or a commit"),
-    "vote_epoch": Refusal(-32001, "vote of an unknown epoch", "vote after its border is known"),
+    "vote_epoch": Refusal(-32001, "vote of an unknown epoch", "vote after its boundary is known"),
     "vote_slot": Refusal(-32000, "vote slot ahead of the clock", "check the clock, vote in time"),
     "vote_old": Refusal(-32000, "vote on what is settled", "vote above the final block"),
     "vote_member": Refusal(-32000, "vote of no delegate", "use an index of the epoch's set"),
@@ -147,9 +148,11 @@ REFUSALS: Final[dict[str, Refusal]] = {
     "light_chain": Refusal(
         -32000, "header of another chain", "ask a node of the chain that you trust a header of"
     ),
-    "light_epoch": Refusal(-32000, "wrong epoch", "follow the borders from a lower epoch first"),
-    "light_border": Refusal(-32000, "not an epoch border", "ask another node"),
-    "light_set": Refusal(-32000, "set of delegates does not match its border", "ask another node"),
+    "light_epoch": Refusal(-32000, "wrong epoch", "follow the boundaries from a lower epoch first"),
+    "light_border": Refusal(-32000, "not an epoch boundary", "ask another node"),
+    "light_set": Refusal(
+        -32000, "set of delegates does not match its boundary", "ask another node"
+    ),
     "light_path": Refusal(-32000, "headers do not link", "ask another node"),
     "light_certificate": Refusal(
         -32000, "certificate does not prove this header", "ask another node"

@@ -4,7 +4,7 @@ from typing import Final
 
 from dipnet.rpc import gas, lookup
 from dipnet.rpc.backend import Backend
-from dipnet.rpc.method import Method, Param
+from dipnet.rpc.method import Param, RpcMethod
 from dipnet.rpc.params import BLOCK, BLOCK_NUMBER, FLAG, HASH, BlockRef, ByHash, between
 from dipnet.rpc.views import (
     View,
@@ -87,21 +87,21 @@ def get_transaction_in(backend: Backend, block_hash: bytes, index: int) -> View 
 _INDEX: Final = Param("index", between(0, INDEX_MAX))
 
 METHODS: Final = (
-    Method(
+    RpcMethod(
         "eth_getTransactionByHash",
         (Param("hash", HASH),),
         get_transaction,
         "transaction, or null",
         "A transaction on the chain, or a waiting one (`blockHash` null).",
     ),
-    Method(
+    RpcMethod(
         "eth_getTransactionReceipt",
         (Param("hash", HASH),),
         get_receipt,
         "receipt, or null while it waits",
         "What came of a transaction.",
     ),
-    Method(
+    RpcMethod(
         "eth_getBlockByNumber",
         (Param("block", BLOCK_NUMBER), Param("full", FLAG, False)),
         get_block_by_number,
@@ -110,14 +110,14 @@ METHODS: Final = (
         "slot, epoch, proposer, timestampMs, dagRoot, dagCount. `finalized` has a commit "
         "certificate or a descendant with one, `safe` a prevote certificate.",
     ),
-    Method(
+    RpcMethod(
         "eth_getBlockByHash",
         (Param("hash", HASH), Param("full", FLAG, False)),
         get_block_by_hash,
         "block, or null",
         "The same by hash.",
     ),
-    Method(
+    RpcMethod(
         "eth_getBlockReceipts",
         (Param("block", BLOCK),),
         get_block_receipts,
@@ -125,28 +125,28 @@ METHODS: Final = (
         "All receipts of a block.",
         ("not_canonical",),
     ),
-    Method(
+    RpcMethod(
         "eth_getBlockTransactionCountByNumber",
         (Param("block", BLOCK_NUMBER),),
         count_by_number,
         "quantity, or null",
         "How many transactions a block has.",
     ),
-    Method(
+    RpcMethod(
         "eth_getBlockTransactionCountByHash",
         (Param("hash", HASH),),
         count_by_hash,
         "quantity, or null",
         "The same by hash.",
     ),
-    Method(
+    RpcMethod(
         "eth_getTransactionByBlockNumberAndIndex",
         (Param("block", BLOCK_NUMBER), _INDEX),
         get_transaction_at,
         "transaction, or null",
         "A transaction by its place in a block.",
     ),
-    Method(
+    RpcMethod(
         "eth_getTransactionByBlockHashAndIndex",
         (Param("hash", HASH), _INDEX),
         get_transaction_in,

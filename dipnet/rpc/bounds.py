@@ -1,4 +1,4 @@
-"""Foreign JSON, bounded before it is parsed into anything big (DESIGN 9).
+"""Foreign JSON, bounded before it is parsed into anything big (docs/design.md "Interfaces").
 
 Every check runs at C speed over the bytes, so that hostile input costs no more than honest input:
 size, nesting and number of values first, then the standard library's C scanner with hooks that

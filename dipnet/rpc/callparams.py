@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dipnet.primitives.errors import Invalid
-from dipnet.rpc.method import Kind
+from dipnet.rpc.method import ParameterKind
 from dipnet.rpc.params import members_of, read_data, read_quantity, sized
 
 ACCESS_LIST_ITEMS_MAX: Final = 1024
@@ -99,7 +99,7 @@ def _call(value: object) -> CallRequest:
     )
 
 
-CALL: Final = Kind(
+CALL: Final = ParameterKind(
     "CALL",
     "object of from, to, gas, gasPrice or maxFeePerGas and maxPriorityFeePerGas, value, input "
     "(or data), nonce, accessList, all optional",

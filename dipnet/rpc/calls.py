@@ -10,7 +10,7 @@ from typing import Final
 from dipnet.consensus.chain.schedule import slot_start_ms
 from dipnet.consensus.finality.header import Header
 from dipnet.consensus.staking import idpos
-from dipnet.consensus.staking.idpos import Around
+from dipnet.consensus.staking.idpos import BlockContext
 from dipnet.ledger.state import Journal
 from dipnet.ledger.tx import DYNAMIC_FEE, Tx
 from dipnet.primitives.codec import to_hex
@@ -19,7 +19,7 @@ from dipnet.rpc import lookup
 from dipnet.rpc.backend import Backend
 from dipnet.rpc.callparams import CALL, CallRequest
 from dipnet.rpc.gas import base_fee_after
-from dipnet.rpc.method import Method, Param, Reverted
+from dipnet.rpc.method import Param, Reverted, RpcMethod
 from dipnet.rpc.params import BLOCK, BlockRef
 from dipnet.rpc.views import quantity
 from dipnet.vm.system import ERROR_SELECTOR, System
@@ -50,10 +50,10 @@ class Trial:
         return outcome
 
 
-def around(backend: Backend, header: Header) -> Around:
+def context(backend: Backend, header: Header) -> BlockContext:
     """The child of ``header`` in the slot after it, with nobody for a proposer."""
     epoch = backend.chain.epoch_at(header)
-    return Around(
+    return BlockContext(
         epoch.parameters, epoch.number, header.slot + 1, header.height + 1, NOBODY, epoch.members
     )
 
@@ -62,7 +62,7 @@ def _trial(backend: Backend, request: CallRequest, ref: BlockRef) -> Trial:
     if not request.to:
         raise Invalid("no_vm")
     header, state = lookup.state(backend, ref)
-    place = around(backend, header)
+    place = context(backend, header)
     parameters = place.parameters
     env = Env(
         parameters.chain_id, place.height, slot_start_ms(parameters, place.slot) // 1000, NOBODY,
@@ -144,7 +144,7 @@ def estimate_gas(backend: Backend, request: CallRequest, ref: BlockRef) -> str:
 _AT: Final = Param("block", BLOCK, "latest")
 
 METHODS: Final = (
-    Method(
+    RpcMethod(
         "eth_call",
         (Param("call", CALL), _AT),
         eth_call,
@@ -155,7 +155,7 @@ METHODS: Final = (
         ("reverted", "out_of_gas", "intrinsic_gas", "funds", "fee_cap_low", "tip_above_cap",
          "no_vm", "not_found", "not_canonical", "no_state"),
     ),
-    Method(
+    RpcMethod(
         "eth_estimateGas",
         (Param("transaction", CALL), _AT),
         estimate_gas,

@@ -1,4 +1,4 @@
-"""The ``dag_`` methods: signed readings in, vertices out (shapes: specs/dag.md, settled points)."""
+"""The ``dag_`` methods: signed readings in, vertices out (shapes: docs/spec/dag.md "Vertex")."""
 
 import secrets
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from dipnet.primitives.codec import to_hex
 from dipnet.primitives.crypto import checksum
 from dipnet.primitives.errors import Invalid
 from dipnet.rpc.backend import Accepted, Backend
-from dipnet.rpc.method import Method, Param
+from dipnet.rpc.method import Param, RpcMethod
 from dipnet.rpc.params import ADDRESS, HASH, RAW_ITEMS, SEQ, TOPIC, between
 from dipnet.rpc.views import View
 
@@ -153,7 +153,7 @@ _ISSUER: Final = Param("issuer", ADDRESS)
 _ID: Final = Param("id", HASH)
 
 METHODS: Final = (
-    Method(
+    RpcMethod(
         "dag_submit",
         (Param("vertices", RAW_ITEMS),),
         submitted,
@@ -179,7 +179,7 @@ METHODS: Final = (
         ),
         way="vertices",
     ),
-    Method(
+    RpcMethod(
         "dag_template",
         (_ISSUER, Param("k", between(1, PARENTS_MAX), PARENTS_DEFAULT)),
         template,
@@ -187,28 +187,28 @@ METHODS: Final = (
         "All that a device needs from the network to build its next vertex.",
         ("limit",),
     ),
-    Method(
+    RpcMethod(
         "dag_get",
         (_ID,),
         get,
         "vertex, or null",
         "A vertex, every field by name; `readings` where its payload is SenML.",
     ),
-    Method(
+    RpcMethod(
         "dag_status",
         (_ID,),
         status,
         '"accepted", "pending" (waits for parents) or "unknown"',
         "Where a vertex stands.",
     ),
-    Method(
+    RpcMethod(
         "dag_latest",
         (_ISSUER, Param("topic", TOPIC, None)),
         latest,
         "vertex, or null",
         "The issuer's vertex of greatest seq, on a topic or on any.",
     ),
-    Method(
+    RpcMethod(
         "dag_range",
         (_ISSUER, Param("seqFrom", SEQ), Param("n", between(1, RANGE_MAX), RANGE_MAX)),
         by_seq,
@@ -216,7 +216,7 @@ METHODS: Final = (
         f"Up to n of the issuer's vertices from a seq on; fewer when they pass {RANGE_BYTES_MAX} "
         "bytes. Go on from the last seq + 1 until the array is empty.",
     ),
-    Method(
+    RpcMethod(
         "dag_stats",
         (),
         stats,

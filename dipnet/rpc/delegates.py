@@ -19,10 +19,10 @@ from dipnet.primitives.crypto import checksum
 from dipnet.primitives.errors import Invalid
 from dipnet.rpc import lookup
 from dipnet.rpc.backend import Backend
-from dipnet.rpc.method import Method, Param, Steps
+from dipnet.rpc.method import Param, RpcMethod, Steps
 from dipnet.rpc.params import ADDRESS, BLOCK, BlockRef, ByHash
 from dipnet.rpc.views import View, quantity
-from dipnet.vm.storage_layout import PROPOSALS_OPEN, WORD, Place
+from dipnet.vm.storage_layout import PROPOSALS_OPEN, WORD, StorageSlot
 
 STATUSES: Final = {
     candidates.NONE: "none",
@@ -55,7 +55,7 @@ class At:
         header = lookup.need(backend, ref)
         return At(backend, header, backend.chain.epoch_at(header))
 
-    def root(self) -> Place:
+    def root(self) -> StorageSlot:
         """Its variables; good until the chain's next block."""
         return lookup.contract(self.backend, ByHash(self.header.hash, False))
 
@@ -211,7 +211,7 @@ _CANDIDATE: Final = (
 )
 
 METHODS: Final = (
-    Method(
+    RpcMethod(
         "dpos_delegates",
         (),
         list_delegates,
@@ -223,7 +223,7 @@ METHODS: Final = (
         ("busy", "limit"),
         way="steps",
     ),
-    Method(
+    RpcMethod(
         "dpos_delegate",
         (Param("address", ADDRESS),),
         delegate,
@@ -231,7 +231,7 @@ METHODS: Final = (
         "One candidate.",
         ("not_found",),
     ),
-    Method(
+    RpcMethod(
         "dpos_account",
         (Param("address", ADDRESS), Param("block", BLOCK, "latest")),
         account,
@@ -241,7 +241,7 @@ METHODS: Final = (
         "quantities of wei.",
         ("not_found", "not_canonical", "no_state"),
     ),
-    Method(
+    RpcMethod(
         "dpos_parameters",
         (),
         list_parameters,

@@ -18,7 +18,7 @@ from dipnet.primitives.crypto import checksum
 from dipnet.primitives.errors import Invalid
 from dipnet.rpc import lookup
 from dipnet.rpc.backend import Backend
-from dipnet.rpc.method import Method, Param
+from dipnet.rpc.method import Param, RpcMethod
 from dipnet.rpc.params import between
 from dipnet.rpc.views import View
 from dipnet.rpc.watch import lagging
@@ -38,18 +38,18 @@ def backoff_step(backend: Backend) -> int:
     return finality.backoff_step(max(unfinal, 0), backend.chain.parameters.backoff_slots)
 
 
-def _border(backend: Backend, epoch: Epoch) -> View:
-    header = backend.chain.need(epoch.border.block_id)
+def _boundary(backend: Backend, epoch: Epoch) -> View:
+    header = backend.chain.need(epoch.boundary.block_id)
     return {"height": header.height, "hash": to_hex(header.hash), "slot": header.slot}
 
 
 def schedule(backend: Backend, number: int) -> View:
     epoch = backend.chain.epoch
     parameters = epoch.parameters
-    border, members, order = _border(backend, epoch), epoch.members, epoch.order
-    first, last = epoch.border.slot + 1, epoch.end_slot
+    boundary, members, order = _boundary(backend, epoch), epoch.members, epoch.order
+    first, last = epoch.boundary.slot + 1, epoch.end_slot
     if number == epoch.number + 1:  # it begins where this one ends, sooner it never does
-        border, members = {}, epoch.next_members
+        boundary, members = {}, epoch.next_members
         order = shuffle(members.addresses, epoch.next_seed)
         first, last = last + 1, finality.end_slot(last, parameters.epoch_slots)
     elif number not in (-1, epoch.number):
@@ -57,7 +57,7 @@ def schedule(backend: Backend, number: int) -> View:
     shown = range(first, min(last + 1, first + SCHEDULE_SLOTS_MAX))
     return {
         "epoch": epoch.number if number < 0 else number,
-        "border": border or None,
+        "border": boundary or None,
         "firstSlot": first,
         "lastSlot": last,
         "startMs": slot_start_ms(parameters, first),
@@ -123,8 +123,8 @@ def status(backend: Backend) -> View:
     links = rules.links_of(chain.head)
     return {
         "epoch": epoch.number,
-        "votingEpoch": finality.voting_epoch(epoch.border, links.final[1]),
-        "border": _border(backend, epoch),
+        "votingEpoch": finality.voting_epoch(epoch.boundary, links.final[1]),
+        "border": _boundary(backend, epoch),
         "endSlot": epoch.end_slot,
         "slot": slot,
         "members": len(epoch.members),
@@ -168,7 +168,7 @@ def evidence(backend: Backend) -> list[View]:
 
 
 METHODS: Final = (
-    Method(
+    RpcMethod(
         "dpos_status",
         (),
         status,
@@ -180,18 +180,18 @@ METHODS: Final = (
         "to this node's knowing it final; `silent` says why the delegate neither proposes nor "
         "votes; `clockOffsetMs` is how far the clocks of peers are ahead of ours.",
     ),
-    Method(
+    RpcMethod(
         "dpos_schedule",
         (Param("epoch", between(0, 2**53), -1),),
         schedule,
         "object of epoch, border (null for the next), firstSlot, lastSlot, startMs, slotMs, "
         "members, quorum, order, leaders",
         "Who leads the slots of the epoch that runs, or of the next: its set and order are known "
-        "then; it begins at `firstSlot` or, while the last border is not final, later. `leaders` "
+        "then; it begins at `firstSlot` or, while the last boundary is not final, later. `leaders` "
         f"holds the first {SCHEDULE_SLOTS_MAX:,} slots, as they are without back-off.",
         ("not_found",),
     ),
-    Method(
+    RpcMethod(
         "dpos_evidence",
         (),
         evidence,

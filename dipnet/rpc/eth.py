@@ -10,7 +10,7 @@ from dipnet.primitives.codec import to_hex
 from dipnet.primitives.errors import Invalid
 from dipnet.rpc import gas, lookup
 from dipnet.rpc.backend import Accepted, Backend
-from dipnet.rpc.method import Method, Param
+from dipnet.rpc.method import Param, RpcMethod
 from dipnet.rpc.params import ADDRESS, BLOCK, BLOCK_NUMBER, PERCENTILES, RAW_ITEM, BlockRef, between
 from dipnet.rpc.status import client_version
 from dipnet.rpc.views import quantity
@@ -83,22 +83,22 @@ _POOL_ERRORS: Final = (
 )  # fmt: skip
 
 METHODS: Final = (
-    Method(
+    RpcMethod(
         "web3_clientVersion", (), web3_client_version, "string", "Name and version of this node."
     ),
-    Method("net_version", (), net_version, "string", "The chain id in decimal."),
-    Method("net_peerCount", (), net_peer_count, "quantity", "Number of connected peers."),
-    Method("eth_chainId", (), chain_id, "quantity", "The chain id that transactions sign."),
-    Method(
+    RpcMethod("net_version", (), net_version, "string", "The chain id in decimal."),
+    RpcMethod("net_peerCount", (), net_peer_count, "quantity", "Number of connected peers."),
+    RpcMethod("eth_chainId", (), chain_id, "quantity", "The chain id that transactions sign."),
+    RpcMethod(
         "eth_syncing",
         (),
         syncing,
         "false, or object of startingBlock, currentBlock, highestBlock",
         "Whether the node is still catching up.",
     ),
-    Method("eth_accounts", (), accounts, "empty array", "The node holds no user's key."),
-    Method("eth_blockNumber", (), block_number, "quantity", "Height of the head."),
-    Method(
+    RpcMethod("eth_accounts", (), accounts, "empty array", "The node holds no user's key."),
+    RpcMethod("eth_blockNumber", (), block_number, "quantity", "Height of the head."),
+    RpcMethod(
         "eth_getBalance",
         (Param("address", ADDRESS), _AT),
         get_balance,
@@ -106,7 +106,7 @@ METHODS: Final = (
         "Balance of an account.",
         ("not_found", "not_canonical", "no_state"),
     ),
-    Method(
+    RpcMethod(
         "eth_getTransactionCount",
         (Param("address", ADDRESS), _AT),
         get_transaction_count,
@@ -114,7 +114,7 @@ METHODS: Final = (
         "Next nonce of an account; with `pending`, the one after its waiting transactions.",
         ("not_found", "not_canonical", "no_state"),
     ),
-    Method(
+    RpcMethod(
         "eth_getCode",
         (Param("address", ADDRESS), _AT),
         get_code,
@@ -122,14 +122,14 @@ METHODS: Final = (
         "Code of an account, `0x` when it has none.",
         ("not_found", "not_canonical", "no_state"),
     ),
-    Method(
+    RpcMethod(
         "eth_gasPrice",
         (),
         gas.gas_price,
         "quantity, wei for a unit of gas",
         "The next block's base fee with the suggested tip.",
     ),
-    Method(
+    RpcMethod(
         "eth_maxPriorityFeePerGas",
         (),
         gas.max_priority_fee,
@@ -138,7 +138,7 @@ METHODS: Final = (
         f"{gas.SAMPLE_TIPS_PER_BLOCK} tips of each of the last {gas.SAMPLE_BLOCKS} blocks, "
         f"{gas.TIP_IDLE_WEI} wei when those were empty.",
     ),
-    Method(
+    RpcMethod(
         "eth_feeHistory",
         (
             Param("blockCount", between(0, 2**63 - 1)),
@@ -151,7 +151,7 @@ METHODS: Final = (
         "more is cut, as `oldestBlock` shows.",
         ("not_found",),
     ),
-    Method(
+    RpcMethod(
         "eth_sendRawTransaction",
         (Param("transaction", RAW_ITEM),),
         sent,

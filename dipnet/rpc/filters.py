@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dipnet.primitives.errors import Invalid
-from dipnet.rpc.method import Kind
+from dipnet.rpc.method import ParameterKind
 from dipnet.rpc.params import BlockRef, members_of, read_block_number, read_data
 from dipnet.vm.receipt import Log, bloom
 
@@ -123,14 +123,14 @@ def _stream(value: object) -> StreamFilter:
     )
 
 
-LOGS: Final = Kind(
+LOGS: Final = ParameterKind(
     "LOGS",
     f"object of address (ADDRESS, or array of them), topics (array of at most {TOPICS_MAX}, each "
     "null, HASH or array of them), and either fromBlock and toBlock (NUMBER, `latest` by default) "
     "or blockHash",
     _query,
 )
-STREAM_FILTER: Final = Kind(
+STREAM_FILTER: Final = ParameterKind(
     "FILTER",
     "object: for `dagVertices` of issuer (ADDRESS) and topic (TOPIC), for `logs` of address and "
     "topics as in LOGS; all optional",

@@ -20,7 +20,7 @@ from dipnet.primitives.errors import Invalid
 from dipnet.rpc import bounds
 from dipnet.rpc.backend import Backend
 from dipnet.rpc.feed import Topic
-from dipnet.rpc.method import Method, Reverted, Steps, Way
+from dipnet.rpc.method import Reverted, RpcMethod, Steps, Way
 
 BATCH_ITEMS_MAX: Final = 1000
 RESPONSE_BYTES_MAX: Final = 10 << 20
@@ -56,11 +56,11 @@ class Session(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class RpcCall:
     """One request that passed every check of form. ``id`` is JSON; empty for a notification."""
 
     id: bytes
-    method: Method
+    method: RpcMethod
     args: list[object]
 
 
@@ -92,7 +92,7 @@ def result_body(result: object, id_json: bytes) -> bytes:
 class Rpc:
     """The table of methods over one backend. ``requests`` counts (method, error code or "")."""
 
-    def __init__(self, backend: Backend, methods: dict[str, Method]) -> None:
+    def __init__(self, backend: Backend, methods: dict[str, RpcMethod]) -> None:
         self.backend = backend
         self.methods = methods
         self.requests: Counter[tuple[str, str]] = Counter()
@@ -115,7 +115,8 @@ class Rpc:
         return await self._settled(b"[%b]" % b",".join(answers)) if answers else b""
 
     async def _settled(self, answer: bytes) -> bytes:
-        """``answer`` once what it shows cannot be lost any more (DESIGN 2, rule 3)."""
+        """``answer`` once what it shows cannot be lost any more (docs/design.md "Rules", rule
+        3)."""
         try:
             await self.backend.settled()
         except Invalid as error:
@@ -126,7 +127,7 @@ class Rpc:
         self.requests[method, error.code] += 1
         return error_body(error, id_json)
 
-    def _check(self, request: object) -> Call | Refused:
+    def _check(self, request: object) -> RpcCall | Refused:
         """Form of one request, its method and its arguments."""
         id_json, method = _NO_ID, OTHER
         try:
@@ -140,7 +141,7 @@ class Rpc:
             if found is None:
                 raise Invalid("method", name[:METHOD_CHARS_MAX])
             method = found.name
-            return Call(id_json, found, found.arguments(request.get("params")))
+            return RpcCall(id_json, found, found.arguments(request.get("params")))
         except Invalid as error:
             if error.code == "request" and not id_json:
                 id_json = _NO_ID  # what has no form is no notification either
@@ -162,7 +163,7 @@ class Rpc:
                     turn_ends = asyncio.get_running_loop().time() + TURN_MS / 1000
         return answers
 
-    async def _read(self, call: Call | Refused, session: Session | None, room: int) -> bytes:
+    async def _read(self, call: RpcCall | Refused, session: Session | None, room: int) -> bytes:
         """Answer a call that reads, with at most ``room`` bytes."""
         if isinstance(call, Refused):
             return call.answer
@@ -214,9 +215,9 @@ class Rpc:
                 await asyncio.sleep(0)
                 since = time()
 
-    async def _submit(self, way: Way, calls: Sequence[Call | Refused]) -> list[bytes]:
+    async def _submit(self, way: Way, calls: Sequence[RpcCall | Refused]) -> list[bytes]:
         """Answer neighbouring submissions of one sort through one ``Backend.submit``."""
-        made = [call for call in calls if isinstance(call, Call)]
+        made = [call for call in calls if isinstance(call, RpcCall)]
         items = [item for call in made for item in _items(call)]
         try:
             results = await self.backend.submit("txs" if way == "txs" else "vertices", items)
@@ -252,13 +253,13 @@ def _id(request: dict[str, object]) -> bytes:
     raise Invalid("request", "want an id that is a string, an integer of 64 bits or null")
 
 
-def _way(call: Call | Refused) -> Way | None:
+def _way(call: RpcCall | Refused) -> Way | None:
     """The sort of submission, or None for what is answered alone."""
-    way = call.method.way if isinstance(call, Call) else "read"
+    way = call.method.way if isinstance(call, RpcCall) else "read"
     return way if way in ("txs", "vertices") else None
 
 
-def _items(call: Call) -> tuple[bytes, ...]:
+def _items(call: RpcCall) -> tuple[bytes, ...]:
     items = call.args[0]
     assert isinstance(items, tuple)
     return items

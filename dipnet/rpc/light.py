@@ -1,4 +1,4 @@
-"""What light clients ask for: borders of epochs, and final headers with proofs (docs/light.md).
+"""What light clients ask for: boundaries of epochs, and final headers with proofs (docs/light.md).
 
 Nothing here is to be trusted: ``dipnet.sdk.light`` judges it. Answers are records as hex, bounded
 in number and bytes.
@@ -7,26 +7,26 @@ in number and bytes.
 from collections.abc import Iterator
 from typing import Final
 
-from dipnet.consensus.finality.borders import PATH_HEADERS_MAX, FinalProof, decode_border
+from dipnet.consensus.finality.boundaries import PATH_HEADERS_MAX, FinalProof, decode_boundary
 from dipnet.consensus.finality.header import Header
-from dipnet.consensus.finality.votes import Certificate, Kind
+from dipnet.consensus.finality.votes import BallotKind, Certificate
 from dipnet.primitives.codec import to_hex
 from dipnet.primitives.errors import Invalid
 from dipnet.rpc import lookup
 from dipnet.rpc.backend import Backend
-from dipnet.rpc.method import Method, Param
+from dipnet.rpc.method import Param, RpcMethod
 from dipnet.rpc.params import FLAG, HASH, between
 
-BORDERS_MAX: Final = 64
-BORDERS_BYTES_MAX: Final = 2 << 20
+BOUNDARIES_MAX: Final = 64
+BOUNDARIES_BYTES_MAX: Final = 2 << 20
 CARRIERS_MAX: Final = 8
 """Blocks above a header that are searched for a certificate: all but always it is in the next."""
 
 
-def borders(backend: Backend, first: int, count: int, every: bool) -> list[str]:
+def boundaries(backend: Backend, first: int, count: int, every: bool) -> list[str]:
     found: list[str] = []
-    room = BORDERS_BYTES_MAX
-    for _, raw in backend.chain.borders(first, every):
+    room = BOUNDARIES_BYTES_MAX
+    for _, raw in backend.chain.boundaries(first, every):
         room -= len(raw)
         if len(found) == count or (found and room < 0):
             break
@@ -56,7 +56,7 @@ def _is_final(backend: Backend, header: Header) -> bool:
 def _certificates(backend: Backend, header: Header) -> Iterator[Certificate]:
     """Commit certificates that may prove ``header``, nearest first.
 
-    One of an epoch before the header's would count for the border below it only.
+    One of an epoch before the header's would count for the boundary below it only.
     """
     chain = backend.chain
     final = chain.final
@@ -65,12 +65,12 @@ def _certificates(backend: Backend, header: Header) -> Iterator[Certificate]:
         for height in range(header.height + 1, top + 1):
             above = lookup.need(backend, height)
             for certificate in lookup.block(backend, above).certificates:
-                if certificate.ballot.kind is Kind.COMMIT:
+                if certificate.ballot.kind is BallotKind.COMMIT:
                     yield certificate
-        border = chain.border_proof(header.epoch + 1)
-        if border is not None:
-            yield decode_border(border).certificate
-    newest = chain.certificates.highest.get(Kind.COMMIT)
+        boundary = chain.boundary_proof(header.epoch + 1)
+        if boundary is not None:
+            yield decode_boundary(boundary).certificate
+    newest = chain.certificates.highest.get(BallotKind.COMMIT)
     if newest is not None:
         yield newest
 
@@ -78,7 +78,7 @@ def _certificates(backend: Backend, header: Header) -> Iterator[Certificate]:
 def _path(backend: Backend, header: Header, certificate: Certificate) -> tuple[Header, ...] | None:
     """The headers above ``header`` up to what is certified; None where that proves nothing.
 
-    What is certified can be off the canonical chain: a hand-over block above a final border.
+    What is certified can be off the canonical chain: a hand-over block above a final boundary.
     """
     if certificate.ballot.epoch < header.epoch:
         return None
@@ -93,20 +93,20 @@ def _path(backend: Backend, header: Header, certificate: Certificate) -> tuple[H
 
 
 METHODS: Final = (
-    Method(
+    RpcMethod(
         "dpos_borders",
         (
             Param("first", between(0, 2**53)),
-            Param("count", between(1, BORDERS_MAX), BORDERS_MAX),
+            Param("count", between(1, BOUNDARIES_MAX), BOUNDARIES_MAX),
             Param("every", FLAG, False),
         ),
-        borders,
-        "array of border records (docs/light.md), ascending",
-        "The final borders that open an epoch from `first` on and change the set of delegates, "
+        boundaries,
+        "array of boundary records (docs/light.md), ascending",
+        "The final boundaries that open an epoch from `first` on and change the set of delegates, "
         "and the newest one; each one when `every`. Fewer when they pass "
-        f"{BORDERS_BYTES_MAX} bytes. Go on after the last until the array is empty.",
+        f"{BOUNDARIES_BYTES_MAX} bytes. Go on after the last until the array is empty.",
     ),
-    Method(
+    RpcMethod(
         "dpos_finalHeader",
         (Param("hash", HASH, b""),),
         final_header,

@@ -53,7 +53,7 @@ class _Deadline:
         self.transport.abort()
 
 
-class Connection(_Deadline, HttpToolsProtocol):
+class BoundedHttp(_Deadline, HttpToolsProtocol):
     """uvicorn's HTTP connection, with bounds on headers and on unread answers."""
 
     _head_bytes = 0  # of headers not complete yet; -1 between headers and the next message
@@ -97,7 +97,7 @@ class Connection(_Deadline, HttpToolsProtocol):
         super().connection_lost(exc)
 
 
-class Socket(_Deadline, WebSocketsSansIOProtocol):
+class BoundedWebSocket(_Deadline, WebSocketsSansIOProtocol):
     """uvicorn's WebSocket, cut when its peer leaves what it was sent unread."""
 
     def pause_writing(self) -> None:
@@ -175,8 +175,8 @@ async def serve(app: ASGIApp, host: str, port: int) -> Listener:
         uvicorn.Config(
             app,
             loop="none",
-            http=Connection,
-            ws=Socket,
+            http=BoundedHttp,
+            ws=BoundedWebSocket,
             ws_max_size=BODY_BYTES_MAX,
             ws_max_queue=MESSAGES_WAITING_MAX,
             ws_ping_interval=PING_S,

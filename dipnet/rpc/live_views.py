@@ -15,7 +15,7 @@ from dipnet.rpc.feed import Topic
 from dipnet.rpc.filters import ANY_STREAM, STREAM_FILTER, LogFilter, StreamFilter
 from dipnet.rpc.jsonrpc import Session, Show
 from dipnet.rpc.logs import LogStream
-from dipnet.rpc.method import Method, Param
+from dipnet.rpc.method import Param, RpcMethod
 from dipnet.rpc.params import STREAM, SUBSCRIPTION
 from dipnet.rpc.views import header_view
 
@@ -82,7 +82,7 @@ STREAMS: Final[dict[str, tuple[Topic, Stream]]] = {
 }
 
 METHODS: Final = (
-    Method(
+    RpcMethod(
         "eth_subscribe",
         (Param("stream", STREAM), Param("filter", STREAM_FILTER, ANY_STREAM)),
         subscribe,
@@ -95,7 +95,7 @@ METHODS: Final = (
         ("subscription", "limit"),
         way="session",
     ),
-    Method(
+    RpcMethod(
         "eth_unsubscribe",
         (Param("subscription", SUBSCRIPTION),),
         unsubscribe,

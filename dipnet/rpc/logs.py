@@ -15,7 +15,7 @@ from dipnet.primitives.errors import Invalid
 from dipnet.rpc import lookup
 from dipnet.rpc.backend import Backend
 from dipnet.rpc.filters import LOGS, LogFilter, LogQuery, may_hold
-from dipnet.rpc.method import Method, Param, Steps
+from dipnet.rpc.method import Param, RpcMethod, Steps
 from dipnet.rpc.params import ByHash
 from dipnet.rpc.views import View, log_views
 
@@ -112,7 +112,7 @@ class LogStream:
 
 
 METHODS: Final = (
-    Method(
+    RpcMethod(
         "eth_getLogs",
         (Param("filter", LOGS),),
         get_logs,

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 from dipnet.consensus.chain.block import Block
 from dipnet.consensus.finality.header import Header
-from dipnet.consensus.staking.around import DPOS_ADDRESS
+from dipnet.consensus.staking.block_context import DPOS_ADDRESS
 from dipnet.ledger.state import Account, Journal
 from dipnet.primitives.codec import Reader, to_hex
 from dipnet.primitives.errors import Corrupt, Invalid
 from dipnet.rpc.backend import Backend
 from dipnet.rpc.params import BlockRef, ByHash
 from dipnet.vm.receipt import Receipt
-from dipnet.vm.storage_layout import Held, Place
+from dipnet.vm.storage_layout import Held, StorageSlot
 
 
 def find(backend: Backend, ref: BlockRef) -> Header | None:
@@ -86,9 +86,9 @@ def journal(backend: Backend, ref: BlockRef) -> Journal:
     return Journal(state(backend, ref)[1])
 
 
-def contract(backend: Backend, ref: BlockRef) -> Place:
+def contract(backend: Backend, ref: BlockRef) -> StorageSlot:
     """The variables of IDpos at that block, good until the chain's next one."""
-    return Place(Held(journal(backend, ref), DPOS_ADDRESS))
+    return StorageSlot(Held(journal(backend, ref), DPOS_ADDRESS))
 
 
 def account(backend: Backend, address: bytes, ref: BlockRef) -> Account:

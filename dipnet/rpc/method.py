@@ -9,17 +9,17 @@ from typing import Final, Literal, TypeVar
 from dipnet.primitives.errors import Invalid
 
 
-class Absent(Enum):
+class NoDefault(Enum):
     """The default of a parameter that must be given."""
 
     REQUIRED = 0
 
 
-REQUIRED: Final = Absent.REQUIRED
+REQUIRED: Final = NoDefault.REQUIRED
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ParameterKind:
     """A sort of parameter: its name in the documentation, what it accepts, and its reader.
 
     ``read`` turns a JSON value into ours or raises ``Invalid("params", why)``.
@@ -35,7 +35,7 @@ class Param:
     """One positional parameter. ``default`` is our value (not JSON) when it is left out."""
 
     name: str
-    kind: Kind
+    kind: ParameterKind
     default: object = REQUIRED
 
 
@@ -61,7 +61,7 @@ class Reverted(Invalid):
 
 
 @dataclass(frozen=True, slots=True)
-class Method:
+class RpcMethod:
     """One method; ``errors`` are codes of ``REFUSALS`` beyond "params", which each may give."""
 
     name: str
@@ -108,9 +108,9 @@ class Method:
         return [params.get(name, REQUIRED) for name in names]
 
 
-def table(*rooms: Iterable[Method]) -> dict[str, Method]:
+def table(*rooms: Iterable[RpcMethod]) -> dict[str, RpcMethod]:
     """All methods by name; a name given twice is our mistake."""
-    methods: dict[str, Method] = {}
+    methods: dict[str, RpcMethod] = {}
     for room in rooms:
         for method in room:
             assert method.name not in methods, method.name

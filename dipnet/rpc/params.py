@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dipnet.primitives.errors import Invalid
-from dipnet.rpc.method import Kind
+from dipnet.rpc.method import ParameterKind
 
 TAGS: Final = ("latest", "pending", "earliest", "safe", "finalized")
 HEX_DIGITS_256: Final = 64
@@ -176,32 +176,36 @@ def _subscription(value: object) -> str:
     return value
 
 
-ADDRESS: Final = Kind("ADDRESS", "20 bytes as 0x hex, any letter case", sized(20))
-HASH: Final = Kind("HASH", "32 bytes as 0x hex", sized(32))
-RAW_ITEM: Final = Kind("RAW", "signed bytes as 0x hex", lambda value: (read_data(value),))
-RAW_ITEMS: Final = Kind("RAW[]", "array of signed bytes as 0x hex", _raw_items)
-BLOCK: Final = Kind(
+ADDRESS: Final = ParameterKind("ADDRESS", "20 bytes as 0x hex, any letter case", sized(20))
+HASH: Final = ParameterKind("HASH", "32 bytes as 0x hex", sized(32))
+RAW_ITEM: Final = ParameterKind("RAW", "signed bytes as 0x hex", lambda value: (read_data(value),))
+RAW_ITEMS: Final = ParameterKind("RAW[]", "array of signed bytes as 0x hex", _raw_items)
+BLOCK: Final = ParameterKind(
     "BLOCK",
     "latest, pending, earliest, safe, finalized, a 0x height, or an EIP-1898 object",
     _block,
 )
-BLOCK_NUMBER: Final = Kind(
+BLOCK_NUMBER: Final = ParameterKind(
     "NUMBER", "latest, pending, earliest, safe, finalized or a 0x height", read_block_number
 )
-FLAG: Final = Kind("BOOL", "true or false", _flag)
-PERCENTILES: Final = Kind(
+FLAG: Final = ParameterKind("BOOL", "true or false", _flag)
+PERCENTILES: Final = ParameterKind(
     "PERCENTILES", f"array of at most {PERCENTILES_MAX} ascending numbers 0..100", _percentiles
 )
-TOPIC: Final = Kind("TOPIC", "16 bytes as 0x hex: SHA-256 of the topic's name, cut", sized(16))
-SEQ: Final = Kind("SEQ", "an issuer's sequence number, number or quantity", _count(0, 2**64 - 1))
-STREAM: Final = Kind(
+TOPIC: Final = ParameterKind(
+    "TOPIC", "16 bytes as 0x hex: SHA-256 of the topic's name, cut", sized(16)
+)
+SEQ: Final = ParameterKind(
+    "SEQ", "an issuer's sequence number, number or quantity", _count(0, 2**64 - 1)
+)
+STREAM: Final = ParameterKind(
     "STREAM", "newHeads, finalizedHeads, newPendingTransactions, logs or dagVertices", _topic
 )
-WORD: Final = Kind("WORD", "up to 32 bytes as 0x hex", _word)
-WORDS: Final = Kind("WORD[]", f"array of at most {PROVEN_KEYS_MAX} words", _words)
-SUBSCRIPTION: Final = Kind("SUBSCRIPTION", "what eth_subscribe answered", _subscription)
+WORD: Final = ParameterKind("WORD", "up to 32 bytes as 0x hex", _word)
+WORDS: Final = ParameterKind("WORD[]", f"array of at most {PROVEN_KEYS_MAX} words", _words)
+SUBSCRIPTION: Final = ParameterKind("SUBSCRIPTION", "what eth_subscribe answered", _subscription)
 
 
-def between(low: int, high: int) -> Kind:
+def between(low: int, high: int) -> ParameterKind:
     """A number of [low, high]."""
-    return Kind("COUNT", f"a number or quantity from {low} to {high}", _count(low, high))
+    return ParameterKind("COUNT", f"a number or quantity from {low} to {high}", _count(low, high))

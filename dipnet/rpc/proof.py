@@ -14,7 +14,7 @@ from dipnet.primitives.crypto import keccak256
 from dipnet.primitives.errors import Corrupt
 from dipnet.rpc import lookup
 from dipnet.rpc.backend import Backend
-from dipnet.rpc.method import Method, Param
+from dipnet.rpc.method import Param, RpcMethod
 from dipnet.rpc.params import ADDRESS, BLOCK, WORD, WORDS, BlockRef
 from dipnet.rpc.views import View, quantity
 
@@ -103,7 +103,7 @@ _AT: Final = Param("block", BLOCK, "latest")
 _STATE_ERRORS: Final = ("not_found", "not_canonical", "no_state")
 
 METHODS: Final = (
-    Method(
+    RpcMethod(
         "eth_getStorageAt",
         (Param("address", ADDRESS), Param("slot", WORD), _AT),
         get_storage_at,
@@ -111,7 +111,7 @@ METHODS: Final = (
         "A word of an account's storage.",
         _STATE_ERRORS,
     ),
-    Method(
+    RpcMethod(
         "eth_getProof",
         (Param("address", ADDRESS), Param("slots", WORDS), _AT),
         get_proof,

@@ -6,13 +6,13 @@ Labels are few: members of the sets of the last epochs, fixed words, nothing tha
 from collections.abc import Iterator
 
 from dipnet.consensus.staking import candidates
-from dipnet.host.metrics import Distribution, Reading
+from dipnet.host.metrics import Distribution, Sample
 from dipnet.primitives.crypto import checksum
 from dipnet.rpc import dpos, lookup
 from dipnet.rpc.backend import Backend
 
 
-def all_of(backend: Backend) -> Iterator[Reading | Distribution]:
+def all_of(backend: Backend) -> Iterator[Sample | Distribution]:
     """Every reading of a node."""
     yield from _node(backend)
     yield from _finality(backend)
@@ -20,7 +20,7 @@ def all_of(backend: Backend) -> Iterator[Reading | Distribution]:
     yield from _votes(backend)
 
 
-def _node(backend: Backend) -> Iterator[Reading]:
+def _node(backend: Backend) -> Iterator[Sample]:
     chain = backend.chain
     pending, queued = backend.pool.counts()
     behind_ms = max(backend.now_ms() - chain.head.timestamp_ms, 0)
@@ -34,18 +34,18 @@ def _node(backend: Backend) -> Iterator[Reading]:
         ("syncing", "1 while catching up", int(backend.syncing() is not None)),
         ("uptime_seconds", "Since start", (backend.now_ms() - backend.started_ms()) / 1000),
     ):
-        yield Reading(name, text, value)
+        yield Sample(name, text, value)
     pool = "Waiting transactions"
-    yield Reading("pool_txs", pool, pending, (("state", "pending"),))
-    yield Reading("pool_txs", pool, queued, (("state", "queued"),))
+    yield Sample("pool_txs", pool, pending, (("state", "pending"),))
+    yield Sample("pool_txs", pool, queued, (("state", "queued"),))
     for name, count in backend.dag.stats().items():
-        yield Reading("dag", "Counts of the DAG", count, (("of", name),))
+        yield Sample("dag", "Counts of the DAG", count, (("of", name),))
     for component, complaint in backend.health().items():
         text = "1 while the component is fine"
-        yield Reading("healthy", text, int(complaint is None), (("component", component),))
+        yield Sample("healthy", text, int(complaint is None), (("component", component),))
 
 
-def _finality(backend: Backend) -> Iterator[Reading | Distribution]:
+def _finality(backend: Backend) -> Iterator[Sample | Distribution]:
     chain, slot = backend.chain, dpos.slot_now(backend)
     for name, text, value in (
         ("epoch", "Epoch of the block after the head", chain.epoch.number),
@@ -55,7 +55,7 @@ def _finality(backend: Backend) -> Iterator[Reading | Distribution]:
         ("unfinal_blocks", "Blocks above the final one", chain.head.height - chain.final.height),
         ("backoff_step", "Every how many slots a block may stand", dpos.backoff_step(backend)),
     ):
-        yield Reading(name, text, value)
+        yield Sample(name, text, value)
     yield Distribution(
         "certificate_latency_seconds",
         "From the start of a block's slot to its commit certificate",
@@ -63,14 +63,14 @@ def _finality(backend: Backend) -> Iterator[Reading | Distribution]:
     )
     offset_ms = backend.clock_offset_ms()
     if offset_ms is not None:
-        yield Reading(
+        yield Sample(
             "clock_offset_seconds",
             "How far the clocks of peers are ahead of ours",
             offset_ms / 1000,
         )
 
 
-def _delegates(backend: Backend) -> Iterator[Reading]:
+def _delegates(backend: Backend) -> Iterator[Sample]:
     """Who has a seat now or in the next epoch, as the contract knows him."""
     root, epoch = lookup.contract(backend, "latest"), backend.chain.epoch
     everybody = candidates.roll(root)
@@ -78,42 +78,42 @@ def _delegates(backend: Backend) -> Iterator[Reading]:
     for delegate in dict.fromkeys((*epoch.members.addresses, *epoch.next_members.addresses)):
         one, label = candidates.place(root, delegate), (("delegate", checksum(delegate)),)
         votes, jailed = one[candidates.VOTES], one[candidates.JAILED_UNTIL] > epoch.number
-        yield Reading("delegate_votes_wei", "Stake that votes for the delegate", votes, label)
+        yield Sample("delegate_votes_wei", "Stake that votes for the delegate", votes, label)
         text = "Its part of the votes for all candidates"
-        yield Reading("delegate_share", text, votes / cast if cast else 0.0, label)
+        yield Sample("delegate_share", text, votes / cast if cast else 0.0, label)
         produced, missed = one[candidates.PRODUCED_EVER], one[candidates.MISSED_EVER]
-        yield Reading("delegate_produced", "Slots with its block", produced, label, "counter")
-        yield Reading("delegate_missed", "Its slots without a block", missed, label, "counter")
-        yield Reading("delegate_jailed", "1 while it is jailed", int(jailed), label)
-    yield Reading("candidates", "Registered candidates", len(everybody))
+        yield Sample("delegate_produced", "Slots with its block", produced, label, "counter")
+        yield Sample("delegate_missed", "Its slots without a block", missed, label, "counter")
+        yield Sample("delegate_jailed", "1 while it is jailed", int(jailed), label)
+    yield Sample("candidates", "Registered candidates", len(everybody))
 
 
-def _votes(backend: Backend) -> Iterator[Reading]:
+def _votes(backend: Backend) -> Iterator[Sample]:
     voting = backend.voting
     for delegate, one in voting.tally.participation().items():
         label = (("delegate", checksum(delegate)),)
         slots = "Certified slots of late in which the delegate could vote"
-        yield Reading("delegate_slots", slots, one.slots, label)
-        yield Reading("delegate_prevotes", "In how many of them it prevoted", one.prevotes, label)
-        yield Reading("delegate_commits", "In how many of them it committed", one.commits, label)
+        yield Sample("delegate_slots", slots, one.slots, label)
+        yield Sample("delegate_prevotes", "In how many of them it prevoted", one.prevotes, label)
+        yield Sample("delegate_commits", "In how many of them it committed", one.commits, label)
     for code, count in voting.results.items():
         text = "Votes by the code that refused them, empty when counted"
-        yield Reading("votes", text, count, (("error", code),), "counter")
+        yield Sample("votes", text, count, (("error", code),), "counter")
     offenders = len(voting.tally.offences())
-    yield Reading("offenders", "Delegates whose offence this node can prove", offenders)
+    yield Sample("offenders", "Delegates whose offence this node can prove", offenders)
     if voting.voter is not None:
         yield from _own(backend)
 
 
-def _own(backend: Backend) -> Iterator[Reading]:
+def _own(backend: Backend) -> Iterator[Sample]:
     """This node's delegate. Produced and missed are what the chain has counted."""
     voting, address = backend.voting, dpos.own_address(backend)
     active = int(not voting.paused and voting.idle is None)
-    yield Reading("own_active", "1 while this node's delegate takes part", active)
+    yield Sample("own_active", "1 while this node's delegate takes part", active)
     text = "Ballots that the signer refused"
-    yield Reading("own_unsigned", text, voting.unsigned, sort="counter")
+    yield Sample("own_unsigned", text, voting.unsigned, sort="counter")
     if address is not None:
         one = candidates.read(lookup.contract(backend, "latest"), address)
-        yield Reading("own_produced", "Slots with its block", one.produced, sort="counter")
-        yield Reading("own_missed", "Its slots without a block", one.missed, sort="counter")
-        yield Reading("own_jailed_until", "Epoch to which it is jailed", one.jailed_until)
+        yield Sample("own_produced", "Slots with its block", one.produced, sort="counter")
+        yield Sample("own_missed", "Its slots without a block", one.missed, sort="counter")
+        yield Sample("own_jailed_until", "Epoch to which it is jailed", one.jailed_until)

@@ -6,7 +6,7 @@ from typing import Final
 
 from dipnet.primitives.errors import REFUSALS
 from dipnet.rpc import bounds, jsonrpc
-from dipnet.rpc.method import REQUIRED, Kind, Method
+from dipnet.rpc.method import REQUIRED, ParameterKind, RpcMethod
 from dipnet.rpc.server import METHODS
 
 INTRODUCTION: Final = f"""\
@@ -40,12 +40,12 @@ ANYWHERE: Final = (
 """Codes that belong to no method: form, transport, and our own bugs."""
 
 
-def _kinds() -> list[Kind]:
+def _kinds() -> list[ParameterKind]:
     used = {param.kind.name: param.kind for method in METHODS.values() for param in method.params}
     return [used[name] for name in sorted(used) if name != "COUNT"]
 
 
-def _method(method: Method) -> Iterator[str]:
+def _method(method: RpcMethod) -> Iterator[str]:
     named = [
         param.name if param.default is REQUIRED else f"[{param.name}]" for param in method.params
     ]

@@ -1,8 +1,8 @@
 """The ASGI application: JSON-RPC by POST / and WebSocket /, /livez, /readyz, /metrics.
 
-Refuses by default (DESIGN 9): the Host must be on the list (DNS rebinding), a WebSocket's Origin
-must be the host itself or on the list, there is no CORS unless configured, a body must say that it
-is JSON, stay below its limit while it is read, and arrive in time.
+Refuses by default (docs/design.md "Interfaces"): the Host must be on the list (DNS rebinding), a
+WebSocket's Origin must be the host itself or on the list, there is no CORS unless configured, a
+body must say that it is JSON, stay below its limit while it is read, and arrive in time.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from dipnet.host.metrics import CONTENT_TYPE, Reading, render
+from dipnet.host.metrics import CONTENT_TYPE, Sample, render
 from dipnet.primitives.errors import Invalid
 from dipnet.rpc import (
     blocks,
@@ -42,13 +42,13 @@ from dipnet.rpc.backend import Backend
 from dipnet.rpc.bounds import BODY_BYTES_MAX
 from dipnet.rpc.jsonrpc import Rpc, error_body
 from dipnet.rpc.live import Live
-from dipnet.rpc.method import Method, table
+from dipnet.rpc.method import RpcMethod, table
 
 BODY_S: Final = 30
 LOCAL_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
 ANY: Final = "*"
 JSON: Final = "application/json"
-METHODS: Final[dict[str, Method]] = table(
+METHODS: Final[dict[str, RpcMethod]] = table(
     eth.METHODS, blocks.METHODS, calls.METHODS, logs.METHODS, proof.METHODS, live_views.METHODS,
     dag.METHODS, dpos.METHODS, delegates.METHODS, light.METHODS, status.METHODS,
 )  # fmt: skip
@@ -184,11 +184,11 @@ class Doors:
         self.rpc.backend.failed(error)
         return _refusal(500, Invalid("internal"))
 
-    def _requests(self) -> Iterator[Reading]:
+    def _requests(self) -> Iterator[Sample]:
         text = "JSON-RPC requests by method and error code, empty when answered"
         for (method, code), count in self.rpc.requests.items():
             labels = (("method", method), ("error", code))
-            yield Reading("rpc_requests", text, count, labels, "counter")
+            yield Sample("rpc_requests", text, count, labels, "counter")
 
 
 async def _no_such_door(request: Request, error: Exception) -> Response:

@@ -10,7 +10,7 @@ from dipnet.primitives.crypto import checksum
 from dipnet.rpc import lookup
 from dipnet.rpc.backend import Backend
 from dipnet.rpc.dpos import slot_now
-from dipnet.rpc.method import Method, Param
+from dipnet.rpc.method import Param, RpcMethod
 from dipnet.rpc.params import ADDRESS, BLOCK, BlockRef
 from dipnet.rpc.views import View, quantity
 
@@ -64,7 +64,7 @@ def account(backend: Backend, address: bytes, ref: BlockRef) -> View:
 
 
 METHODS: Final = (
-    Method(
+    RpcMethod(
         "dipnet_status",
         (),
         status,
@@ -72,7 +72,7 @@ METHODS: Final = (
         "slotMs, epoch, peerId, listen, peers, syncing, pool, dag, ready, components, uptimeMs",
         "The node at a glance. `components` names each with its complaint, null when it is fine.",
     ),
-    Method(
+    RpcMethod(
         "dipnet_account",
         (Param("address", ADDRESS), Param("block", BLOCK, "latest")),
         account,

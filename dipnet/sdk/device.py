@@ -4,7 +4,7 @@
         device.reading("pump-7", 21.5, unit="Cel")
         device.flush()
 
-Rules that bind this file (specs/dag.md 1 and "Resending"): ``seq`` and ``prev`` form one chain per
+Rules that bind this file (docs/spec/dag.md "Vertex"): ``seq`` and ``prev`` form one chain per
 issuer, so one outbox belongs to one key and the two meet the node's view before anything is signed;
 bytes are signed once, kept, and sent again as they are until a node says that they stand; a vertex
 is stamped when it is signed, the time of its reading stands in the SenML record.
@@ -21,7 +21,7 @@ from dipnet.dag.vertex import (
     PAYLOAD_RAW,
     PAYLOAD_SENML,
     SIGNATURE_BYTES,
-    Draft,
+    VertexDraft,
     sign_vertex,
     topic_of,
 )
@@ -29,7 +29,7 @@ from dipnet.primitives.codec import to_hex
 from dipnet.primitives.crypto import address, checksum, public_key, sha256
 from dipnet.primitives.errors import Invalid
 from dipnet.sdk.client import REQUEST_BYTES_MAX, Client, refusal
-from dipnet.sdk.outbox import HEAD_NONE, IN_MEMORY, Head, Outbox, Signed, Unsigned
+from dipnet.sdk.outbox import HEAD_NONE, IN_MEMORY, Head, Outbox, SignedVertex, Unsigned
 
 PARENTS: Final = 4
 RETRY_FIRST_S: Final = 0.5
@@ -76,13 +76,13 @@ class Template:
 
 def sign_chain(
     secret: bytes, template: Template, head: Head, readings: Sequence[Unsigned], now_ms: int
-) -> tuple[list[Signed], Head]:
+) -> tuple[list[SignedVertex], Head]:
     """Signs readings one after another behind ``head``; the vertices and the new head.
 
     The first names the template's parents, among them the issuer's own last vertex; each other one
     names the one before it. No reference is older than that of the own vertex before it, or the
-    vertex would be refused where the own one is a parent (specs/dag.md 3): that happens when the
-    node was changed for one that is behind.
+    vertex would be refused where the own one is a parent (docs/spec/dag.md "Parents and ages"):
+    that happens when the node was changed for one that is behind.
     """
     ref_height, ref_hash = max(
         (template.ref_height, template.ref_hash), (head.ref_height, head.ref_hash)
@@ -92,7 +92,7 @@ def sign_chain(
     for reading in readings:
         wire = sign_vertex(
             secret,
-            Draft(
+            VertexDraft(
                 chain_id=template.chain_id,
                 ref_height=ref_height,
                 ref_hash=ref_hash,
@@ -108,7 +108,7 @@ def sign_chain(
         envelope = wire[: len(wire) - SIGNATURE_BYTES - len(reading.payload)]
         head = Head(head.seq + 1, sha256(envelope), ref_height, ref_hash)
         parents = (head.id,)
-        vertices.append(Signed(reading.number, head.seq, wire))
+        vertices.append(SignedVertex(reading.number, head.seq, wire))
     return vertices, head
 
 
@@ -227,7 +227,7 @@ class Device:
         answer = self._client.call("dag_template", to_hex(self.issuer), PARENTS)
         return Template.read(answer)
 
-    def _sign(self) -> list[Signed]:
+    def _sign(self) -> list[SignedVertex]:
         """The next batch, in the outbox before it is returned."""
         head, template = self.outbox.head, self._template()
         if (template.seq, template.prev) != (head.seq + 1, head.id):
@@ -238,7 +238,7 @@ class Device:
         self.outbox.sign(vertices, head)
         return vertices
 
-    def _send(self, vertices: Sequence[Signed]) -> int:
+    def _send(self, vertices: Sequence[SignedVertex]) -> int:
         """Submits; settles those that stand, up to the first that does not, which is raised."""
         results = submit(self._client, [vertex.wire for vertex in vertices])
         failure = next(((i, r) for i, r in enumerate(results) if r is not None), None)

@@ -4,12 +4,13 @@ A library for who cannot or will not run a node. It needs bytes, hashes and sign
 clock, disk or network: times are arguments, and what it judges may come from anybody. Every
 refusal is ``Invalid`` with a code.
 
-* ``LightState`` is what is known: a border block's header and the set that votes above it.
-* ``advance`` goes over a border to a later set: a *hop*. Borders at which the set did not change
-  may be left out (ADR 93 has the argument and its assumption, docs/light.md the words of it).
+* ``LightState`` is what is known: a boundary block's header and the set that votes above it.
+* ``advance`` goes over a boundary to a later set: a *hop*. Boundaries at which the set did not
+  change may be left out (ADR 93 has the argument and its assumption, docs/light.md the words of
+  it).
 * ``verify_final`` judges a header by a commit certificate of the state's own epoch.
 
-What a hop gives is the set that a valid border commits to; what is *final* is only what
+What a hop gives is the set that a valid boundary commits to; what is *final* is only what
 ``verify_final`` says, because only there the set is known to be exactly that of the epoch.
 """
 
@@ -19,14 +20,14 @@ from itertools import pairwise
 from typing import Final
 
 from dipnet.consensus.finality import finality
-from dipnet.consensus.finality.borders import (
-    BorderProof,
+from dipnet.consensus.finality.boundaries import (
+    BoundaryProof,
     FinalProof,
-    decode_border,
+    decode_boundary,
     decode_final,
     ordered_members,
 )
-from dipnet.consensus.finality.finality import Border
+from dipnet.consensus.finality.finality import EpochBoundary
 from dipnet.consensus.finality.header import HASH_ZERO, HEADER_BYTES_MAX, Header, decode_header
 from dipnet.consensus.finality.members import MEMBERS_MAX, Members
 from dipnet.consensus.finality.votes import Certificate, check_certificate
@@ -34,7 +35,7 @@ from dipnet.primitives.codec import UINT, Bin, Many, Uint, pack, unpack
 from dipnet.primitives.errors import Invalid
 
 __all__ = [
-    "BorderProof", "FinalProof", "LightState", "advance", "check_age", "decode_border",
+    "BoundaryProof", "FinalProof", "LightState", "advance", "check_age", "decode_boundary",
     "decode_final", "decode_state", "genesis_state", "trusted_state", "verify_final",
 ]  # fmt: skip
 
@@ -52,18 +53,18 @@ _STATE: Final = (
 class LightState:
     """What a light client trusts: ``members`` is the set of ``epoch`` on the chain ``chain_id``.
 
-    ``border`` is the header that says so: the border block below that epoch, or genesis.
+    ``boundary`` is the header that says so: the boundary block below that epoch, or genesis.
     """
 
     chain_id: int
     epoch: int
-    border: Header
+    boundary: Header
     members: Members
 
     def encode(self) -> bytes:
         """The record that ``decode_state`` takes, to be kept where nobody else writes."""
         return pack((
-            STATE_VERSION, self.chain_id, self.epoch, self.border.raw, self.members.pairs,
+            STATE_VERSION, self.chain_id, self.epoch, self.boundary.raw, self.members.pairs,
         ))  # fmt: skip
 
 
@@ -76,19 +77,19 @@ def decode_state(raw: bytes) -> LightState:
     return trusted_state(chain_id, epoch, decode_header(header), ordered_members(pairs))
 
 
-def trusted_state(chain_id: int, epoch: int, border: Header, members: Members) -> LightState:
-    """The state of ``epoch`` above a border header that the caller trusts.
+def trusted_state(chain_id: int, epoch: int, boundary: Header, members: Members) -> LightState:
+    """The state of ``epoch`` above a boundary header that the caller trusts.
 
-    Raises ``Invalid``: ``light_chain``, ``light_epoch`` (the header is not the border below that
+    Raises ``Invalid``: ``light_chain``, ``light_epoch`` (the header is not the boundary below that
     epoch), ``light_set`` (it commits to another set).
     """
-    if border.chain_id != chain_id:
-        raise Invalid("light_chain", f"chain {border.chain_id} where {chain_id} is followed")
-    if epoch != (border.epoch + 1 if border.height else 0):
-        raise Invalid("light_epoch", f"a border of epoch {border.epoch} does not open {epoch}")
-    if border.next_set_hash != members.digest(epoch):
+    if boundary.chain_id != chain_id:
+        raise Invalid("light_chain", f"chain {boundary.chain_id} where {chain_id} is followed")
+    if epoch != (boundary.epoch + 1 if boundary.height else 0):
+        raise Invalid("light_epoch", f"a boundary of epoch {boundary.epoch} does not open {epoch}")
+    if boundary.next_set_hash != members.digest(epoch):
         raise Invalid("light_set", f"not the set of epoch {epoch} that the header commits to")
-    return LightState(chain_id, epoch, border, members)
+    return LightState(chain_id, epoch, boundary, members)
 
 
 def genesis_state(genesis_header: Header, members: Members) -> LightState:
@@ -102,35 +103,35 @@ def genesis_state(genesis_header: Header, members: Members) -> LightState:
 
 
 def check_age(state: LightState, now_ms: int, period_ms: int) -> None:
-    """Refuses a state whose border is older than ``period_ms``: ``Invalid("light_age")``.
+    """Refuses a state whose boundary is older than ``period_ms``: ``Invalid("light_age")``.
 
     The period is half of the unbonding time: until then whoever signs for a set of that age has
     stake to lose, and the other half is left to prove it. ``now_ms`` is Unix time.
     """
-    age_ms = now_ms - state.border.timestamp_ms
+    age_ms = now_ms - state.boundary.timestamp_ms
     if age_ms > period_ms:
         days, days_max = age_ms // 86_400_000, period_ms // 86_400_000
         raise Invalid("light_age", f"{days} days old where at most {days_max} are safe")
 
 
-def advance(state: LightState, border: BorderProof) -> LightState:
-    """Over a border: the state of the epoch that it opens.
+def advance(state: LightState, boundary: BoundaryProof) -> LightState:
+    """Over a boundary: the state of the epoch that it opens.
 
-    The border may be that of the state's epoch or of any later one; then a quorum of the state's
+    The boundary may be that of the state's epoch or of any later one; then a quorum of the state's
     members has signed for it and so must have been the set still, or has lost its honesty
     (ADR 93). Raises ``Invalid``: ``light_chain``, ``light_epoch``, ``light_border``,
     ``light_set``, ``light_path``, ``light_certificate``, ``certificate_form``,
     ``certificate_quorum``, ``certificate_signature``.
     """
-    header = border.header
+    header = boundary.header
     if header.epoch < state.epoch:
-        raise Invalid("light_epoch", f"a border of epoch {header.epoch}, known is {state.epoch}")
-    if header.next_set_hash == HASH_ZERO or header.height <= state.border.height:
-        raise Invalid("light_border", f"block {header.height} is no border above the known one")
-    if border.path and border.path[0].epoch == header.epoch:
+        raise Invalid("light_epoch", f"a boundary of epoch {header.epoch}, known is {state.epoch}")
+    if header.next_set_hash == HASH_ZERO or header.height <= state.boundary.height:
+        raise Invalid("light_border", f"block {header.height} is no boundary above the known one")
+    if boundary.path and boundary.path[0].epoch == header.epoch:
         raise Invalid("light_border", f"block {header.height} is not the last of its epoch")
-    _check_certified(state, header.epoch, header, border.path, border.certificate)
-    return trusted_state(state.chain_id, border.opens, header, border.members)
+    _check_certified(state, header.epoch, header, boundary.path, boundary.certificate)
+    return trusted_state(state.chain_id, boundary.opens, header, boundary.members)
 
 
 def verify_final(
@@ -139,9 +140,9 @@ def verify_final(
     """Returns when ``header`` is final: it or a block above it has a commit certificate.
 
     ``path`` as in ``FinalProof``. The certificate must be of the state's epoch; on a block above
-    that epoch's border it counts for nothing but the border and what is below (specs/consensus.md
-    1: truncate at the border). Raises ``Invalid`` as ``advance`` does, without the codes of sets
-    and borders.
+    that epoch's boundary it counts for nothing but the boundary and what is below
+    (specs/consensus.md 1: truncate at the boundary). Raises ``Invalid`` as ``advance`` does,
+    without the codes of sets and boundaries.
     """
     if header.epoch > state.epoch:
         raise Invalid("light_epoch", f"a header of epoch {header.epoch}, known is {state.epoch}")
@@ -168,19 +169,19 @@ def _check_certified(
         detail = f"epoch {ballot.epoch} certifies a block of {top.epoch} where {epoch} is meant"
         raise Invalid("light_epoch", detail)
     # What may be voted on the block at all, by the functions of a node: prevotes prove nothing.
-    voted = finality.commit(finality.prevote(top, _border_below(state, epoch, headers)))
+    voted = finality.commit(finality.prevote(top, _boundary_below(state, epoch, headers)))
     if ballot != voted:
         raise Invalid("light_certificate", f"not what is to be voted on block {top.height}")
     check_certificate(certificate, state.members, state.chain_id)
 
 
-def _border_below(state: LightState, epoch: int, headers: Sequence[Header]) -> Border:
-    """The border below the last of ``headers``, which is of ``epoch`` or a hand-over above it."""
+def _boundary_below(state: LightState, epoch: int, headers: Sequence[Header]) -> EpochBoundary:
+    """The boundary below the last of ``headers``, which is of ``epoch`` or a hand-over above it."""
     top = headers[-1]
-    if top.epoch > epoch:  # the last block of the epoch is its border
+    if top.epoch > epoch:  # the last block of the epoch is its boundary
         last = [one for one in headers if one.epoch <= epoch][-1]
-        return Border(top.epoch, last.hash, last.slot)
+        return EpochBoundary(top.epoch, last.hash, last.slot)
     if epoch == state.epoch:
-        return Border(epoch, state.border.hash, state.border.slot)
-    # Skipped: the top is itself a border, and no block is one before the border below is final.
-    return Border(epoch, HASH_ZERO, 0)
+        return EpochBoundary(epoch, state.boundary.hash, state.boundary.slot)
+    # Skipped: the top is itself a boundary, and no block is one before the boundary below is final.
+    return EpochBoundary(epoch, HASH_ZERO, 0)

@@ -1,6 +1,6 @@
 """A device's outbox: one SQLite file that knows what was measured, signed and acknowledged.
 
-Rules that bind this file (specs/dag.md, "Resending"): a reading is here before it is signed, and
+Rules that bind this file (docs/spec/dag.md "Resending"): a reading is here before it is signed, and
 the signed bytes are here before they are sent, so that whatever dies in between, the same bytes are
 sent again and no reading is lost or doubled. What is acknowledged leaves; its place in the issuer's
 chain stays. Every change is one transaction, synced. One process at a time holds the file.
@@ -60,7 +60,7 @@ class Unsigned:
 
 
 @dataclass(frozen=True, slots=True)
-class Signed:
+class SignedVertex:
     """A vertex that is in the outbox until a node says that it stands."""
 
     number: int
@@ -153,13 +153,13 @@ class Outbox:
         found = [Unsigned(topic, payload, kind, NO_SOURCE, n) for topic, payload, kind, n in rows]
         return found[: _fitting([len(one.payload) for one in found], bytes_max)]
 
-    def signed(self, count_max: int, bytes_max: int) -> list[Signed]:
+    def signed(self, count_max: int, bytes_max: int) -> list[SignedVertex]:
         """The next vertices to send, in order, of ``bytes_max`` in all, at least one."""
         rows = self._rows(
             "SELECT number, seq, wire FROM reading WHERE wire IS NOT NULL ORDER BY number LIMIT ?",
             count_max,
         )
-        found = [Signed(*row) for row in rows]
+        found = [SignedVertex(*row) for row in rows]
         return found[: _fitting([len(one.wire) for one in found], bytes_max)]
 
     # --- changes, each durable on return
@@ -174,7 +174,7 @@ class Outbox:
             source = max((one.source for one in readings), default=NO_SOURCE)
             self._db.execute("UPDATE state SET source = max(source, ?)", (source,))
 
-    def sign(self, vertices: Sequence[Signed], head: Head) -> None:
+    def sign(self, vertices: Sequence[SignedVertex], head: Head) -> None:
         """Keeps the signed bytes, before anybody sees them, and the chain's new head."""
         with self._change():
             self._db.executemany(
@@ -183,7 +183,7 @@ class Outbox:
             )
             self._set_head(head)
 
-    def settle(self, vertices: Sequence[Signed]) -> None:
+    def settle(self, vertices: Sequence[SignedVertex]) -> None:
         """Forgets vertices that a node acknowledged: the oldest signed ones."""
         if vertices:
             last = vertices[-1]

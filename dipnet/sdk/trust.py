@@ -27,7 +27,7 @@ HASH_BYTES: Final = 32
 class Known:
     """What the file keeps. ``trusted`` is the hash of the header that all of it began with.
 
-    ``period_ms`` is how old a trusted border may be; ``final`` the highest header that was
+    ``period_ms`` is how old a trusted boundary may be; ``final`` the highest header that was
     verified, None before the first.
     """
 

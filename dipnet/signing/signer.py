@@ -2,7 +2,8 @@
 
 A node has a ``Signer`` and never the key: ``LocalSigner`` in its own process, or a
 ``signer_socket.RemoteSigner`` that asks another one. The order inside ``sign`` is what keeps an
-honest key from ever making an offence: refuse, persist and fsync, then sign (specs/consensus.md 1).
+honest key from ever making an offence: refuse, persist and fsync, then sign (docs/spec/consensus.md
+"The protocol").
 """
 
 import threading
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dipnet.consensus.chain.schedule import seed_key
-from dipnet.consensus.finality.votes import Ballot, Kind, VoteState
+from dipnet.consensus.finality.votes import Ballot, BallotKind, VoteState
 from dipnet.primitives import crypto
 from dipnet.signing.votefile import VoteFile
 
@@ -59,7 +60,7 @@ class LocalSigner:
         self._votes = votes
         self._chain_id = chain_id
         self._one_at_a_time = threading.Lock()
-        self._last: dict[Kind, tuple[Ballot, bytes]] = {}
+        self._last: dict[BallotKind, tuple[Ballot, bytes]] = {}
         self.public_key = crypto.public_key(secret)
         self.seed_key = seed_key(secret)
 

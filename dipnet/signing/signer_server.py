@@ -18,7 +18,7 @@ from dipnet.signing.signer import LocalSigner
 from dipnet.signing.signer_socket import (
     FRAME_BYTES_MAX,
     LENGTH,
-    Hello,
+    SignerHello,
     decode_request,
     encode_answer,
     encode_hello,
@@ -38,7 +38,7 @@ def answer_to(raw: bytes, signer: LocalSigner, chain_id: int) -> bytes:
     """The answer to one request; ``Invalid`` when it is none, ``Corrupt`` from the signer."""
     ballot = decode_request(raw)
     if ballot is None:
-        return encode_hello(Hello(chain_id, signer.public_key, signer.seed_key, signer.state))
+        return encode_hello(SignerHello(chain_id, signer.public_key, signer.seed_key, signer.state))
     answer = signer.sign(ballot)
     log.debug(
         "%s epoch %d slot %d justify %d block %s: %s",

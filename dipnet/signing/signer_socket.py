@@ -1,7 +1,7 @@
 """What a node and its remote signer say to each other, and the node's end of it (ADR 81).
 
 A frame is 4 bytes of length, big-endian, and one canonical record of at most ``FRAME_BYTES_MAX``
-bytes (specs/bytes.md "Records"); each request has one answer:
+bytes (docs/spec/bytes.md "Records"); each request has one answer:
 
     HELLO  [1, 0]                                                what do you sign with
            [1, 0, chain_id, public_key 33, seed_key 32, STATE]
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from dipnet.consensus.finality.votes import Ballot, Kind, VoteState
+from dipnet.consensus.finality.votes import Ballot, BallotKind, VoteState
 from dipnet.host.unixsocket import connect
 from dipnet.primitives import crypto
 from dipnet.primitives.codec import UINT, Bin, Record, Shape, Text, Uint, pack, unpack
@@ -57,7 +57,7 @@ _ANSWERS: Final[dict[int, tuple[Shape, ...]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Hello:
+class SignerHello:
     """What a signer signs with."""
 
     chain_id: int
@@ -94,12 +94,12 @@ def decode_request(raw: bytes) -> Ballot | None:
     if operation == HELLO:
         return None
     kind, epoch, slot, block_id, justify_slot = fields
-    if kind != Kind.PREVOTE and justify_slot:
+    if kind != BallotKind.PREVOTE and justify_slot:
         raise Invalid("record", "only a prevote names what justifies it")
-    return Ballot(Kind(kind), epoch, slot, block_id, justify_slot)
+    return Ballot(BallotKind(kind), epoch, slot, block_id, justify_slot)
 
 
-def encode_hello(hello: Hello) -> bytes:
+def encode_hello(hello: SignerHello) -> bytes:
     """The answer to ``HELLO``."""
     return pack(
         [SIGNER_VERSION, HELLO, hello.chain_id, hello.public_key, hello.seed_key,
@@ -113,12 +113,12 @@ def encode_answer(answer: Answer) -> bytes:
     return pack([SIGNER_VERSION, SIGN, answer.signature, refusal, _state(answer.state)])
 
 
-def decode_answer(raw: bytes) -> Hello | Answer:
+def decode_answer(raw: bytes) -> SignerHello | Answer:
     """A signer's answer; ``Invalid`` ``oversized``, ``record``."""
     _, operation, *fields = _unpack(raw, _ANSWERS)
     if operation == HELLO:
         chain_id, public_key, seed_key, state = fields
-        return Hello(chain_id, public_key, seed_key, VoteState(*state))
+        return SignerHello(chain_id, public_key, seed_key, VoteState(*state))
     signature, refusal, state = fields
     if len(signature) not in (0, 65):
         raise Invalid("record", "half a signature")
@@ -162,7 +162,7 @@ class RemoteSigner:
         self._pause_s = PAUSE_S
         self._not_before = 0.0
         self._complaint: str | None = None
-        self._hello: Hello | None = None
+        self._hello: SignerHello | None = None
         self._closed = False
         hello = self._first_hello(clock() + start_s)
         self.public_key = hello.public_key
@@ -170,7 +170,7 @@ class RemoteSigner:
         self._account = crypto.address(hello.public_key)
         self._state = hello.state
 
-    def _first_hello(self, until: float) -> Hello:
+    def _first_hello(self, until: float) -> SignerHello:
         while True:
             try:
                 self._connect(self._clock() + self._answer_s)
@@ -247,7 +247,7 @@ class RemoteSigner:
         except (OSError, _Nonsense):
             self._disconnect()
             raise
-        if not isinstance(hello, Hello):
+        if not isinstance(hello, SignerHello):
             self._disconnect()
             raise _Nonsense("it answered another question")
         if hello.chain_id != self._chain_id:
@@ -267,7 +267,7 @@ class RemoteSigner:
             raise _Nonsense("it has forgotten what it signed: stop it, dipnetd votes recover")
         self._hello = hello
 
-    def _ask(self, request: bytes, until: float) -> Hello | Answer:
+    def _ask(self, request: bytes, until: float) -> SignerHello | Answer:
         assert self._connection is not None
         self._connection.settimeout(self._left(until))
         self._connection.sendall(frame(request))

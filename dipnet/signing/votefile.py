@@ -1,6 +1,6 @@
 """What one key has signed, on disk: the three integers that a delegate must never forget.
 
-Rules that bind this file (specs/consensus.md 1 and 5.5, ADR 80):
+Rules that bind this file (docs/spec/consensus.md "Vote state", ADR 80):
 
 * ``keep`` returns when the state is durable: a new file is written and synced, renamed over the old
   one, and its directory synced. A crash at any point leaves the old state or the new one.

@@ -1,6 +1,7 @@
 """The trio side of the peers: listens, dials, keeps one connection a peer, moves frames.
 
-``net.Net`` runs one ``Host`` in a thread of its own. Rules that bind this file (DESIGN 7, ADR 20):
+``net.Net`` runs one ``Host`` in a thread of its own. Rules that bind this file (docs/design.md
+"Peers", ADR 20):
 * Everything that belongs to a connection runs in that connection's nursery and ends with it.
 * Whatever one peer does ends at most that peer's connection; any other failure ends the thread.
 * Of two nodes the one with the lower peer id decides which of their connections is used; the other
@@ -70,7 +71,7 @@ class Put(Protocol):
 
 
 @dataclass(slots=True, eq=False)
-class Link:
+class HostConnection:
     """A connection that has passed its handshake."""
 
     peer: ID
@@ -128,7 +129,7 @@ class Host:
         self._peers_max = peers_max
         self._limits = limits
         self._put = put
-        self._links: dict[str, Link] = {}  # chosen ones, by peer
+        self._links: dict[str, HostConnection] = {}  # chosen ones, by peer
         self._strangers: dict[trio.CancelScope, None] = {}  # inbound, not chosen; oldest first
         self._listens: list[tuple[str, int]] = []
         self._nobody = Mailbox("", limits)  # for events that are of no connection
@@ -243,7 +244,7 @@ class Host:
                 if to is None:
                     address = f"{address}/p2p/{mux.peer_id.to_base58()}"
                 mailbox = Mailbox(mux.peer_id.to_base58(), self._limits)
-                link = Link(mux.peer_id, address, to is not None, mux, mailbox, place)
+                link = HostConnection(mux.peer_id, address, to is not None, mux, mailbox, place)
                 with link.scope:
                     await self._live(link)
                 self._forget(link, link.reason)
@@ -264,7 +265,7 @@ class Host:
             oldest.cancel()
         self._strangers[place] = None
 
-    async def _live(self, link: Link) -> None:
+    async def _live(self, link: HostConnection) -> None:
         async with trio.open_nursery() as nursery:
             start = partial(nursery.start_soon, self._guard, link)
             start(self._multiplex)
@@ -280,7 +281,9 @@ class Host:
                 start(partial(self._write, name=name))
             start(self._ping)
 
-    async def _guard(self, link: Link, run: Callable[[Link], Awaitable[None]]) -> None:
+    async def _guard(
+        self, link: HostConnection, run: Callable[[HostConnection], Awaitable[None]]
+    ) -> None:
         try:
             await run(link)
         except Exception as error:  # as in _connection: this peer's end, and nobody else's
@@ -288,10 +291,10 @@ class Host:
             lost = link.mux.event_shutting_down.is_set() and not isinstance(error, Invalid)
             link.end(link.mux.violation or ("connection closed" if lost else why(error)))
 
-    def _chooses(self, link: Link) -> bool:
+    def _chooses(self, link: HostConnection) -> bool:
         return self.id.to_bytes() < link.peer.to_bytes()
 
-    def _choose(self, link: Link) -> None:
+    def _choose(self, link: HostConnection) -> None:
         """Makes ``link`` the connection of its peer, or ends it."""
         peer = link.mailbox.peer
         old = self._links.get(peer)
@@ -313,7 +316,7 @@ class Host:
             self._strangers.pop(link.place, None)
         return None
 
-    def _forget(self, link: Link, reason: str) -> None:
+    def _forget(self, link: HostConnection, reason: str) -> None:
         """Ends ``link``; its peer is disconnected if this was its connection."""
         link.mailbox.close()
         if self._links.get(link.mailbox.peer) is link:
@@ -321,7 +324,7 @@ class Host:
             self._put(Disconnected(link.mailbox.peer, reason), link.mailbox)
         link.end(reason)
 
-    async def _drop(self, link: Link, reason: str) -> None:
+    async def _drop(self, link: HostConnection, reason: str) -> None:
         with trio.move_on_after(FLUSH_S):
             if link.mailbox.unsent:
                 await link.flushed.wait()
@@ -329,11 +332,11 @@ class Host:
 
     # --- streams
 
-    async def _multiplex(self, link: Link) -> None:
+    async def _multiplex(self, link: HostConnection) -> None:
         await link.mux.start()
         link.end(link.mux.violation or "connection closed")
 
-    async def _accept(self, link: Link, nursery: trio.Nursery) -> None:
+    async def _accept(self, link: HostConnection, nursery: trio.Nursery) -> None:
         while True:
             try:
                 stream = await accept_stream(link.mux)
@@ -344,7 +347,7 @@ class Host:
             link.streams += 1
             nursery.start_soon(self._guard, link, partial(self._serve, stream=stream))
 
-    async def _serve(self, link: Link, stream: Stream) -> None:
+    async def _serve(self, link: HostConnection, stream: Stream) -> None:
         try:
             with trio.fail_after(self._limits.handshake_s):
                 protocol = await negotiate(stream, SERVED, ask=False)
@@ -365,7 +368,7 @@ class Host:
         finally:
             link.streams -= 1
 
-    def _identify(self, link: Link) -> bytes:
+    def _identify(self, link: HostConnection) -> bytes:
         """libp2p identify, without a signed record: addresses are `peers`' business."""
         host, port, _ = parse_address(link.address)
         return Identify(
@@ -377,7 +380,7 @@ class Host:
             protocols=SERVED,
         ).SerializeToString()
 
-    async def _frames(self, link: Link, stream: Stream, name: str) -> None:
+    async def _frames(self, link: HostConnection, stream: Stream, name: str) -> None:
         """One stream a protocol: with more, one peer would take all of large_frames_max."""
         if name in link.reading:
             raise Invalid("peer_limit", f"two streams of {name}")
@@ -387,7 +390,7 @@ class Host:
         finally:
             link.reading.remove(name)
 
-    async def _read(self, link: Link, stream: Stream, name: str) -> None:
+    async def _read(self, link: HostConnection, stream: Stream, name: str) -> None:
         """Frames of one protocol to the end: 4 bytes of length (big-endian) and bytes."""
         await stream.widen()
         limit, peer = self._limits.frame_bytes_max[name], link.mailbox.peer
@@ -417,7 +420,7 @@ class Host:
                 return await stream.read(size)
         raise Invalid("peer_limit", f"{size} bytes took longer than {self._limits.frame_s} s")
 
-    async def _write(self, link: Link, name: str) -> None:
+    async def _write(self, link: HostConnection, name: str) -> None:
         """Sends what is queued for one protocol; they take turns by pieces of 64 KiB.
 
         The stream of hello is opened at once: it tells the peer which connection is chosen.
@@ -448,7 +451,7 @@ class Host:
             if link.dropped and not link.mailbox.unsent:
                 link.flushed.set()
 
-    async def _ping(self, link: Link) -> None:
+    async def _ping(self, link: HostConnection) -> None:
         """Finds out about peers that vanished without a word."""
         await trio.sleep(self._limits.ping_s)
         with trio.move_on_after(self._limits.ping_s) as scope:

@@ -1,7 +1,7 @@
 """What the main thread and the peer thread share: limits, and the queues between them.
 
-Rules that bind this file (DESIGN 7): every queue has a limit in frames and in bytes; putting never
-waits; votes pass what else is waiting; knows neither asyncio nor trio.
+Rules that bind this file (docs/design.md "Peers"): every queue has a limit in frames and in bytes;
+putting never waits; votes pass what else is waiting; knows neither asyncio nor trio.
 """
 
 import threading

@@ -1,6 +1,6 @@
 """The seam between the asyncio main thread and libp2p in its trio thread: bytes and events only.
 
-The only file that knows both loops (DESIGN 7). Rules that bind it:
+The only file that knows both loops (docs/design.md "Peers"). Rules that bind it:
 * No trio or libp2p type crosses. ``send``, ``dial`` and ``drop`` never wait.
 * Crossings are coalesced: at most one scheduled call each way, over queues with a limit. When the
   inbound queue is full, the trio side stops reading the peer that filled it.

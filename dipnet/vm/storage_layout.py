@@ -6,7 +6,8 @@ what a mapping holds under a key stands at keccak256(key || slot), a dynamic arr
 keccak256(slot) with its length in the slot itself, a short text in its own slot. So
 ``eth_getProof`` proves every value to whoever can read the structs of docs/staking.md.
 
-A ``Place`` is where a struct begins; ``place[FIELD]`` reads a field of it and assignment writes it.
+A ``StorageSlot`` is where a struct begins; ``place[FIELD]`` reads a field of it and assignment
+writes it.
 """
 
 from collections.abc import Sequence
@@ -72,7 +73,7 @@ def struct(*bits: int) -> tuple[Field, ...]:
     return tuple(fields)
 
 
-class Place:
+class StorageSlot:
     """The struct that begins at ``slot`` of ``storage``; the contract's variables begin at 0."""
 
     __slots__ = ("_slot", "_storage")
@@ -97,15 +98,17 @@ class Place:
             value = self._storage.sload(slot) & ~mask | value << field.shift
         self._storage.sstore(slot, value)
 
-    def under(self, field: Field, key: bytes | int) -> "Place":
+    def under(self, field: Field, key: bytes | int) -> "StorageSlot":
         """What the mapping in ``field`` holds under an address, 32 bytes or a number."""
         word = key.to_bytes(WORD_BYTES, "big") if isinstance(key, int) else key.rjust(32, b"\0")
-        return Place(self._storage, int.from_bytes(keccak256(word + self._word(field)), "big"))
+        return StorageSlot(
+            self._storage, int.from_bytes(keccak256(word + self._word(field)), "big")
+        )
 
-    def element(self, field: Field, index: int, words: int = 1) -> "Place":
+    def element(self, field: Field, index: int, words: int = 1) -> "StorageSlot":
         """An element, of so many words, of the array in ``field``; its length is ``[field]``."""
         first = int.from_bytes(keccak256(self._word(field)), "big")
-        return Place(self._storage, first + index * words)
+        return StorageSlot(self._storage, first + index * words)
 
     def text(self, field: Field) -> bytes:
         """The string or bytes in ``field``."""

@@ -1,6 +1,6 @@
 """The one door to the system contracts: an address, a function, and all that it may see.
 
-specs/bytes.md "System contracts". A contract is a function from ``Call`` to the bytes that it
+docs/spec/bytes.md "System contracts". A contract is a function from ``Call`` to the bytes that it
 returns; it fails with ``Revert`` or ``OutOfGas`` and with nothing else. What it is bound to (the
 epoch, the parameters) it was given when the table was made; of the chain it sees its own storage
 and balance through the call, and every look and change is paid for before it happens, so that gas

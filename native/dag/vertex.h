@@ -1,4 +1,4 @@
-/* The vertex of the DAG: its layout, and what can be judged from its bytes alone (specs/dag.md 1).
+/* The vertex of the DAG: its layout, and what can be judged from its bytes alone (docs/spec/dag.md "Vertex").
  *
  * On the wire: envelope || signature (65) || payload; integers are big-endian.
  *   0 version = 1 | 1 type = 0 | 2 chain_id 4 | 6 flags 2 | 8 ref_height 4 | 12 ref_hash 8
@@ -103,7 +103,7 @@ void dip_keys_add(dip_keys *keys, const uint8_t address[20], const dip_secp_pubk
 size_t dip_keys_count(dip_keys *keys);
 
 /* Judges items whose form was found right, on `threads` threads: id, chain, payload, signature.
- * The rule of the signature (specs/dag.md, settled points): low s, and (r, s) verifies under a key
+ * The rule of the signature (docs/spec/dag.md "Vertex"): low s, and (r, s) verifies under a key
  * whose address is the issuer. The recovery id is a hint: where it is seen to be wrong, the right
  * one is written into wire. With keys == NULL signatures are not judged (bytes of our own disk). */
 void dip_vertex_check(uint8_t *wire, dip_vertex_item *items, size_t count, uint32_t chain_id,

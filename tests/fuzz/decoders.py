@@ -15,9 +15,15 @@ from functools import partial
 from typing import Any
 
 from dipnet.consensus.chain.block import Block, decode_block, seal
-from dipnet.consensus.finality.borders import decode_border, decode_final
+from dipnet.consensus.finality.boundaries import decode_boundary, decode_final
 from dipnet.consensus.finality.header import decode_header
-from dipnet.consensus.finality.votes import Ballot, Kind, VoteState, decode_certificate, decode_vote
+from dipnet.consensus.finality.votes import (
+    Ballot,
+    BallotKind,
+    VoteState,
+    decode_certificate,
+    decode_vote,
+)
 from dipnet.consensus.staking import evidence
 from dipnet.consensus.staking.idpos import METHODS
 from dipnet.ledger.tx import decode as decode_tx
@@ -28,7 +34,7 @@ from dipnet.sdk.light import decode_state
 from dipnet.signing import signer_socket, votefile
 from dipnet.signing.signer import Answer
 from tests.fixtures.chain_builder import CHAIN_ID, Net, address_of, grow, learn, transfer
-from tests.unit.consensus.finality.test_borders import BORDERS, FINALITY, STATE
+from tests.unit.consensus.finality.test_boundaries import BOUNDARIES, FINALITY, STATE
 from tests.unit.p2p.test_messages import MESSAGES
 
 KEPT = 256
@@ -64,7 +70,7 @@ def sealed(block: Block) -> bytes:
     return seal(block.header, block.txs, block.signature, b"", block.certificates).raw
 
 
-def answer(value: signer_socket.Hello | Answer) -> bytes:
+def answer(value: signer_socket.SignerHello | Answer) -> bytes:
     if isinstance(value, Answer):
         return signer_socket.encode_answer(value)
     return signer_socket.encode_hello(value)
@@ -74,8 +80,12 @@ def consensus() -> Iterator[Target]:
     net = Net.of(4)
     chain, memory = net.chain()
     grow(net, chain, memory, [1, 2])
-    proofs = [net.certificate(chain, chain.head, kind) for kind in (Kind.PREVOTE, Kind.COMMIT)]
-    votes = [net.votes(chain, chain.head, kind)[0] for kind in (Kind.PREVOTE, Kind.COMMIT)]
+    proofs = [
+        net.certificate(chain, chain.head, kind) for kind in (BallotKind.PREVOTE, BallotKind.COMMIT)
+    ]
+    votes = [
+        net.votes(chain, chain.head, kind)[0] for kind in (BallotKind.PREVOTE, BallotKind.COMMIT)
+    ]
     learn(chain, memory, proofs[0])
     txs = [transfer("user 0", nonce) for nonce in range(2)]
     blocks = [net.child(chain, chain.head.hash, 3), net.child(chain, chain.head.hash, 4, txs)]
@@ -110,10 +120,10 @@ def peers() -> Iterator[Target]:
 
 def signer() -> Iterator[Target]:
     owner, state = address_of("delegate 0"), VoteState(1, 2, 3, 2**60)
-    ballots = [None, *(Ballot(kind, 1, 2**40, bytes(32), 0) for kind in Kind)]
+    ballots = [None, *(Ballot(kind, 1, 2**40, bytes(32), 0) for kind in BallotKind)]
     requests = tuple(map(signer_socket.encode_request, ballots))
     answers = (
-        answer(signer_socket.Hello(CHAIN_ID, bytes(33), bytes(32), state)),
+        answer(signer_socket.SignerHello(CHAIN_ID, bytes(33), bytes(32), state)),
         answer(Answer(bytes(65), state)), answer(Answer(b"", state, "no")),
     )  # fmt: skip
     yield Target(
@@ -130,7 +140,7 @@ def signer() -> Iterator[Target]:
 
 def light() -> Iterator[Target]:
     codes = RECORD | SECTION | {"light_chain", "light_set", "light_epoch"}
-    yield Target("border", decode_border, raw_of, (BORDERS[1].raw,), codes)
+    yield Target("boundary", decode_boundary, raw_of, (BOUNDARIES[1].raw,), codes)
     yield Target("finality", decode_final, raw_of, (FINALITY.raw,), codes)
     yield Target("light state", decode_state, lambda one: one.encode(), (STATE.encode(),), codes)
 

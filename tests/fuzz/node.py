@@ -119,7 +119,7 @@ class Fuzz:
         message = m.decode(protocol, data)
         self.messages.asked(peer, message)
         match message:
-            case m.Items(m.Lane.BLOCK, (raw,)) if self.rng.random() < 0.7:
+            case m.Items(m.Topic.BLOCK, (raw,)) if self.rng.random() < 0.7:
                 self.delegates.follow(decode_block(raw, self.world.net.genesis))
             case m.Votes(raws):
                 for raw in raws:

@@ -18,8 +18,8 @@ from dipnet.consensus.finality.header import Header
 from dipnet.consensus.finality.members import Members
 from dipnet.consensus.finality.votes import (
     Ballot,
+    BallotKind,
     Certificate,
-    Kind,
     Vote,
     VoteState,
     certificate_of,
@@ -54,7 +54,7 @@ class Delegates:
         self.blocks: list[Block] = []
         self.certificates: list[Certificate] = []
         self._states: dict[bytes, VoteState] = {}
-        self._last: dict[tuple[int, Kind], Vote] = {}
+        self._last: dict[tuple[int, BallotKind], Vote] = {}
         self._votes: dict[Ballot, dict[int, Vote]] = {}
 
     def sync(self) -> None:
@@ -95,8 +95,8 @@ class Delegates:
         """What those who keep the rules have voted last, and vote now; we vote for ourselves."""
         head, cast = self.chain.head, [*self._last.values()]
         if head.height:
-            cast += self._cast(finality.prevote(head, self.chain.epoch_of(head).border))
-        top = self.chain.certificates.highest.get(Kind.PREVOTE)
+            cast += self._cast(finality.prevote(head, self.chain.epoch_of(head).boundary))
+        top = self.chain.certificates.highest.get(BallotKind.PREVOTE)
         if top is not None and top.ballot.slot > self.chain.final.slot:
             cast += self._cast(finality.commit(top.ballot))
         return cast
@@ -121,8 +121,8 @@ class Delegates:
     def ballot(self) -> Ballot:
         """What may be voted on some block, or nearly."""
         rng, header = self.rng, self._header()
-        border = self.chain.epoch_of(header).border
-        ballot = finality.prevote(header, border)
+        boundary = self.chain.epoch_of(header).boundary
+        ballot = finality.prevote(header, boundary)
         if rng.random() < 0.5:
             ballot = finality.commit(ballot)
         if not self.world.bad(0.6):
@@ -133,7 +133,7 @@ class Delegates:
             {"slot": self.world.number()}, {"slot": ballot.slot - 1 if ballot.slot else 0},
             {"block_id": rng.randbytes(32)}, {"block_id": self._header().hash},
         ]  # fmt: skip
-        if ballot.kind is Kind.PREVOTE:
+        if ballot.kind is BallotKind.PREVOTE:
             before = self.chain.epoch.before.slot
             changes += [{"justify_slot": slot} for slot in (before, self.world.number(), U64)]
         return replace(ballot, **rng.choice(changes))
@@ -169,8 +169,8 @@ class Delegates:
             {"index": 100}, {"index": len(members)}, {"index": (index + 1) % len(members)},
             {"signature": high_s(vote.signature)}, {"signature": bytes(flipped)},
             {"signature": bytes(65)}, {"signature": b"\xff" * 65},
-            {"ballot": replace(ballot, kind=Kind.PROPOSAL, justify_slot=0)},
-            {"ballot": replace(ballot, kind=Kind.COMMIT, justify_slot=7)},
+            {"ballot": replace(ballot, kind=BallotKind.PROPOSAL, justify_slot=0)},
+            {"ballot": replace(ballot, kind=BallotKind.COMMIT, justify_slot=7)},
         ))  # fmt: skip
         return replace(vote, **forged).raw
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dipnet.dag.vertex import Draft, sign_vertex
+from dipnet.dag.vertex import VertexDraft, sign_vertex
 from dipnet.ledger.tx import sign_tx
 from dipnet.p2p import messages as m
 from dipnet.p2p.hello import CAPABILITIES
@@ -100,24 +100,24 @@ class Messages:
         count = self.rng.choice((0, 1, 3, 40, 900))
         return tuple(self.id() if n < 40 else self.rng.randbytes(32) for n in range(count))
 
-    def lane(self) -> m.Lane:
+    def topic(self) -> m.Topic:
         return self.rng.choice(m.FETCHED)
 
     def ids_of(self) -> m.Tips | m.Announce:
         ids = self.many_ids()
-        return m.Tips(ids) if self.rng.random() < 0.3 else m.Announce(self.lane(), ids)
+        return m.Tips(ids) if self.rng.random() < 0.3 else m.Announce(self.topic(), ids)
 
     def fetch(self) -> m.Fetch:
-        return m.Fetch(self.lane(), self.many_ids())
+        return m.Fetch(self.topic(), self.many_ids())
 
     def absent(self) -> m.Absent:
-        return m.Absent(self.lane(), self.many_ids())
+        return m.Absent(self.topic(), self.many_ids())
 
     # --- payments
 
     def txs(self) -> m.Items:
         raws = [self.tx() for _ in range(self.rng.randrange(6))]
-        return m.Items(m.Lane.TX, tuple(raws))
+        return m.Items(m.Topic.TX, tuple(raws))
 
     def tx(self) -> bytes:
         """A payment, good or of any fields."""
@@ -157,7 +157,7 @@ class Messages:
         parents = {crypto.sha256(envelope(wire)) for wire in known}
         parents |= {dag.id_at(rng.randrange(len(dag)))} if len(dag) and not ahead else set()
         parents |= {rng.randbytes(32)} if bad(0.1) else set()
-        draft = Draft(
+        draft = VertexDraft(
             chain_id=1 if bad(0.05) else CHAIN_ID,
             ref_height=rng.choice((2**32 - 1, 0)) if bad(0.2) else final.height,
             ref_hash=final.hash[:8], seq=rng.choice((1, 2, rng.randrange(99), U64)),
@@ -192,7 +192,7 @@ class Messages:
         known = self.delegates.blocks
         raws = [self.delegates.block() for _ in range(self.rng.randrange(3))]
         raws += [one.raw for one in self.rng.sample(known, min(len(known), 2))]
-        return m.Items(m.Lane.BLOCK, tuple(raws))
+        return m.Items(m.Topic.BLOCK, tuple(raws))
 
     def honest(self) -> m.Votes:
         """The votes of those who keep the rules."""
@@ -237,7 +237,7 @@ class Messages:
 
     def exchange(self) -> m.Message:
         told = (address(self.rng.randrange(100)), "/ip4/1.2.3/tcp/1", "", "/dns4/a.b/tcp/1/p2p/x")
-        return self.rng.choice((m.GetPeers(), m.Peers(told)))
+        return self.rng.choice((m.GetPeers(), m.PeerAddresses(told)))
 
 
 def envelope(wire: bytes) -> bytes:

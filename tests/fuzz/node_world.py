@@ -9,7 +9,7 @@ from typing import Any
 
 from dipnet.consensus.chain.schedule import seed_key
 from dipnet.consensus.finality.header import Header
-from dipnet.consensus.finality.votes import Ballot, Kind, Voter, VoteState, offence
+from dipnet.consensus.finality.votes import Ballot, BallotKind, Voter, VoteState, offence
 from dipnet.node.effects import Sign, Signed
 from dipnet.node.node import Node, first_puts
 from dipnet.primitives import crypto
@@ -79,7 +79,7 @@ class World:
         assert not self._asked.refuse(ballot), "the node breaks its own word"
         self._asked = self._asked.after(ballot)
         if self.bad(0.1):
-            other = Ballot(Kind.PROPOSAL, ballot.epoch, ballot.slot + 1, bytes(32), 0)
+            other = Ballot(BallotKind.PROPOSAL, ballot.epoch, ballot.slot + 1, bytes(32), 0)
             if not self.state.refuse(other):
                 self.state = self.state.after(other)
         if self.state.refuse(ballot) or self.bad(0.05):

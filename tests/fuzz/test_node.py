@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from dipnet.consensus.chain.schedule import seed_key, slot_start_ms
-from dipnet.consensus.finality.votes import Kind, Voter, VoteState
+from dipnet.consensus.finality.votes import BallotKind, Voter, VoteState
 from dipnet.node.effects import (
     Connected,
     Disconnected,
@@ -61,15 +61,21 @@ def test_whatever_peers_send_the_node_goes_on(seed: int) -> None:
     if world.malice > 0.1:
         assert sum(code.startswith(("vote_", "certificate_")) for code in fuzz.refused) >= 4
     fuzz.leave()
-    links = node.links
-    left = dict(tables(links, "links")) | {"checks": len(node._checks)}
-    left |= {"asked": len(node.voting._asked), "unjudged": len(links._unjudged)}
-    for machine in ("gossip", "blocks", "vertices", "exchange", "slots", "scores", "hellos"):
-        left |= tables(getattr(links, machine), machine)
-    left |= tables(links.gossip.express, "express")
-    kept = ("links._on", "scores._past", "scores._bans", "slots._called_ms", "express._good")
+    peers = node.peers
+    left = dict(tables(peers, "peers")) | {"checks": len(node._checks)}
+    left |= {"asked": len(node.voting._asked), "unjudged": len(peers._unjudged)}
+    for machine in ("gossip", "blocks", "vertices", "exchange", "connections", "scores", "hellos"):
+        left |= tables(getattr(peers, machine), machine)
+    left |= tables(peers.gossip.vote_push, "vote_push")
+    kept = (
+        "peers._on",
+        "scores._past",
+        "scores._bans",
+        "connections._called_ms",
+        "vote_push._good",
+    )
     assert {name: count for name, count in left.items() if count and name not in kept} == {}
-    assert links.gossip.queued_bytes == 0
+    assert peers.gossip.queued_bytes == 0
     world.check_restart()
     world.check_signed()
 
@@ -115,7 +121,7 @@ class Alone:
         proposals = 0
         while asked := self.take(Sign):
             for one in asked:
-                proposals += one.ballot.kind is Kind.PROPOSAL
+                proposals += one.ballot.kind is BallotKind.PROPOSAL
                 self.step(self.signed(one))
         return proposals
 
@@ -174,7 +180,7 @@ def test_a_clock_set_back_stops_no_deadline_and_signs_no_slot_again() -> None:
     peer, other = alone.meet(1), alone.meet(2)
     wanted = b"\7" * 32
     for one in (peer, other):
-        alone.receive(one, m.Announce(m.Lane.VERTEX, (wanted,)))
+        alone.receive(one, m.Announce(m.Topic.VERTEX, (wanted,)))
     alone.now_ms -= HOUR_MS // 60
     alone.take(Send)
     asked: list[str] = []
@@ -230,19 +236,19 @@ def test_what_waits_for_judgement_is_bounded_over_reconnections() -> None:
         for _ in range(3):
             alone.receive(peer, m.Vertices(1, wire))
         alone.step(Disconnected(peer, "gone"))
-        sizes.append(len(alone.node.links._unjudged))
+        sizes.append(len(alone.node.peers._unjudged))
     assert max(sizes) <= 2 * len(wire)  # one peer's part
     for number in range(100, 140):
         peer = alone.meet(number)
         for _ in range(3):
             alone.receive(peer, m.Vertices(1, wire))
-    assert len(alone.node.links._unjudged) <= UNJUDGED.all_bytes_max
+    assert len(alone.node.peers._unjudged) <= UNJUDGED.all_bytes_max
     late = peer_id(110)
     assert not any(isinstance(e, Verify) for e in alone.receive(late, m.Vertices(1, wire)))
-    pushed = alone.receive(late, m.Items(m.Lane.BLOCK, (wire[:300],)))
+    pushed = alone.receive(late, m.Items(m.Topic.BLOCK, (wire[:300],)))
     assert [e.kind for e in pushed if isinstance(e, Verify)] == ["blocks"]  # a room of their own
     alone.judge()
-    assert len(alone.node.links._unjudged) == 0
+    assert len(alone.node.peers._unjudged) == 0
     peer = alone.meet(500)
     taken = [alone.receive(peer, m.Vertices(1, b"0" * 300)) for _ in range(2 * UNJUDGED.frames_max)]
     assert sum(isinstance(e, Verify) for effects in taken for e in effects) == UNJUDGED.frames_max
@@ -254,7 +260,7 @@ def test_who_is_dropped_is_heard_no_more() -> None:
     alone.step(Received(peer, "gossip", b"\xff garbage"))
     assert [drop.peer for drop in alone.take(Drop)] == [peer]
     alone.take(Send)
-    good = m.Items(m.Lane.TX, (transfer(USERS[0], 0).raw,))
+    good = m.Items(m.Topic.TX, (transfer(USERS[0], 0).raw,))
     alone.receive(peer, good)
     alone.step(Received(peer, "gossip", b"\xff more garbage"))
     alone.next_slot()
@@ -280,10 +286,10 @@ def test_ids_of_blocks_are_few_in_a_message() -> None:
     for number, message in enumerate((m.Announce, m.Fetch)):
         peer = alone.meet(number)
         ids = tuple(n.to_bytes(32, "big") for n in range(BLOCK_IDS_MAX + 1))
-        alone.receive(peer, message(m.Lane.BLOCK, ids[1:]))
-        assert alone.node.links.scores.score(alone.now_ms, peer) == 0
-        alone.receive(peer, message(m.Lane.BLOCK, ids))
-        assert alone.node.links.scores.score(alone.now_ms, peer) < 0
+        alone.receive(peer, message(m.Topic.BLOCK, ids[1:]))
+        assert alone.node.peers.scores.score(alone.now_ms, peer) == 0
+        alone.receive(peer, message(m.Topic.BLOCK, ids))
+        assert alone.node.peers.scores.score(alone.now_ms, peer) < 0
         alone.step(Disconnected(peer, ""))
 
 
@@ -293,12 +299,12 @@ def test_a_block_that_is_here_is_not_judged_again() -> None:
     alone.sign()
     alone.next_slot()
     alone.sign()
-    raw = alone.node.view.raw(m.Lane.BLOCK, alone.node.chain.head.hash)
+    raw = alone.node.view.raw(m.Topic.BLOCK, alone.node.chain.head.hash)
     assert raw is not None
     peer = alone.meet(1)
     assert not any(
-        isinstance(e, Verify) for e in alone.receive(peer, m.Items(m.Lane.BLOCK, (raw,)))
+        isinstance(e, Verify) for e in alone.receive(peer, m.Items(m.Topic.BLOCK, (raw,)))
     )
     spoilt = raw[:-1] + bytes([raw[-1] ^ 1])
-    effects = alone.receive(peer, m.Items(m.Lane.BLOCK, (raw, spoilt[:40])))
+    effects = alone.receive(peer, m.Items(m.Topic.BLOCK, (raw, spoilt[:40])))
     assert any(isinstance(e, Verify) for e in effects)

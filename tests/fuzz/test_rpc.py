@@ -13,7 +13,7 @@ from dipnet.primitives.codec import to_hex
 from dipnet.primitives.errors import REFUSALS
 from dipnet.rpc.bounds import VALUES_MAX
 from dipnet.rpc.jsonrpc import Rpc
-from dipnet.rpc.method import Method
+from dipnet.rpc.method import RpcMethod
 from dipnet.rpc.params import TAGS
 from dipnet.rpc.server import METHODS
 from tests.fixtures.chain_builder import USERS, address_of, transfer
@@ -87,7 +87,7 @@ def is_well_formed(one: Any) -> None:
         assert len(error["message"]) < 400
 
 
-def arguments(method: Method) -> st.SearchStrategy[list[Any]]:
+def arguments(method: RpcMethod) -> st.SearchStrategy[list[Any]]:
     fitting = [FITTING.get(param.kind.name, ANY) for param in method.params]
     return st.one_of(st.tuples(*fitting).map(list), st.lists(ANY, max_size=4))
 

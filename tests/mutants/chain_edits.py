@@ -77,7 +77,7 @@ BLOCKS: Final = (
     Edit("missed", "looks at every empty slot", RULES,
          "slot - MISSED_SLOTS_MAX)", "0)", RULES_TESTS),
     Edit("set hash", "every block names a set", RULES,
-         "if border else HASH_ZERO", "if True else HASH_ZERO", RULES_TESTS),
+         "if boundary else HASH_ZERO", "if True else HASH_ZERO", RULES_TESTS),
     Edit("set hash", "names the set of its own epoch", RULES,
          "epoch.next_members.digest(next_epoch)", "epoch.members.digest(next_epoch)",
          EPOCHS_TESTS),
@@ -85,7 +85,7 @@ BLOCKS: Final = (
          "if not self._above(parent, certificate.ballot.block_id):", "if False:",
          CERTIFIED_TESTS),
     Edit("certificates", "that a block may not carry", CHAIN,
-         "        finality.check_section(before, epoch.border, section)\n", "",
+         "        finality.check_section(before, epoch.boundary, section)\n", "",
          CERTIFIED_TESTS),
     Edit("certificates", "are not verified", CHAIN,
          "                check_certificate(certificate, members, self._genesis.chain_id)",
@@ -98,8 +98,8 @@ BLOCKS: Final = (
          "        if number:\n            return epoch.members", EPOCHS_TESTS),
     Edit("certificates", "of what may not be voted", CHAIN,
          "        finality.check_certified(certified, header)\n", "", CERTIFIED_TESTS),
-    Edit("certificates", "of blocks below the border before", CHAIN,
-         "if header.height == 0 or header.epoch != border.epoch:", "if False:", EPOCHS_TESTS),
+    Edit("certificates", "of blocks below the boundary before", CHAIN,
+         "if header.height == 0 or header.epoch != boundary.epoch:", "if False:", EPOCHS_TESTS),
 )  # fmt: skip
 
 FOLLOWING: Final = (
@@ -151,10 +151,10 @@ FOLLOWING: Final = (
          "made = self._tree.get(finality.made_final(certified)[0])",
          "made = self._tree.get(certified.ballot.block_id)", EPOCHS_TESTS),
     Edit("final", "takes prevotes for commits", CHAIN,
-         "            if certificate.ballot.kind is Kind.COMMIT:\n                made",
+         "            if certificate.ballot.kind is BallotKind.COMMIT:\n                made",
          "            if certificate:\n                made", FORKCHOICE_TESTS),
-    Edit("borders", "are not kept", CHAIN,
-         "                    puts |= self._border_puts(made, certificate)\n", "", LIGHT_TESTS),
+    Edit("boundaries", "are not kept", CHAIN,
+         "                    puts |= self._boundary_puts(made, certificate)\n", "", LIGHT_TESTS),
 )  # fmt: skip
 
 SEEDS: Final = (
@@ -177,7 +177,7 @@ SEEDS: Final = (
     Edit("seed", "is of the epoch that begins", EPOCHS,
          "schedule.seed(mix, epoch.number + 2)", "schedule.seed(mix, epoch.number + 1)",
          SCHEDULE_TESTS),
-    Edit("seed", "depends on what the border says is final", CHAIN,
+    Edit("seed", "depends on what the boundary says is final", CHAIN,
          "place.epoch, header, mix, elected.members",
          "place.epoch, header, self.link(header.final[0]).delta.mix, elected.members",
          SCHEDULE_TESTS),

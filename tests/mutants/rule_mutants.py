@@ -13,8 +13,15 @@ from typing import Any
 from _pytest.monkeypatch import MonkeyPatch
 
 from dipnet.consensus.finality import finality, members
-from dipnet.consensus.finality.finality import Border, Certified, Justify, Linked, Links, Settled
-from dipnet.consensus.finality.votes import Ballot, Kind, VoteState
+from dipnet.consensus.finality.finality import (
+    Certified,
+    EpochBoundary,
+    HeaderLinks,
+    Justify,
+    LinkedHeader,
+    Settled,
+)
+from dipnet.consensus.finality.votes import Ballot, BallotKind, VoteState
 from tests.search.exhaustive import explore, trees
 from tests.search.handover import Plan, walks
 
@@ -62,7 +69,7 @@ def _replace(owner: Any, name: str, new: Any) -> Put:
     return lambda patch: patch.setattr(owner, name, new)
 
 
-def _seen_as(kind: Kind, change: Callable[[VoteState, Ballot], VoteState]) -> Put:
+def _seen_as(kind: BallotKind, change: Callable[[VoteState, Ballot], VoteState]) -> Put:
     """The state of a voter is taken for another one when a ballot of ``kind`` is judged."""
     refuse = VoteState.refuse
 
@@ -72,7 +79,7 @@ def _seen_as(kind: Kind, change: Callable[[VoteState, Ballot], VoteState]) -> Pu
     return _replace(VoteState, "refuse", new)
 
 
-def _kept(kind: Kind) -> Put:
+def _kept(kind: BallotKind) -> Put:
     """A ballot of ``kind`` leaves no trace."""
     after = VoteState.after
     return _replace(
@@ -92,16 +99,16 @@ def _old_epoch_again(patch: MonkeyPatch) -> None:
     patch.setattr(VoteState, "after", lambda self, one: after(_of_its_epoch(self, one.epoch), one))
 
 
-def _own_slot(block: Linked, border: Border) -> Ballot:
-    epoch = finality.voting_epoch(border, block.final[1])
-    return Ballot(Kind.PREVOTE, epoch, block.slot, block.hash, block.slot)
+def _own_slot(block: LinkedHeader, boundary: EpochBoundary) -> Ballot:
+    epoch = finality.voting_epoch(boundary, block.final[1])
+    return Ballot(BallotKind.PREVOTE, epoch, block.slot, block.hash, block.slot)
 
 
 def _itself(certified: Certified) -> Settled:
     return certified.ballot.block_id, certified.ballot.slot
 
 
-def _due(border: Border, end: int, slot: int, final_slot: int) -> bool:
+def _due(boundary: EpochBoundary, end: int, slot: int, final_slot: int) -> bool:
     return slot >= end
 
 
@@ -112,8 +119,8 @@ def _by_slot(justify: Justify) -> tuple[int, int]:
 def _no_first_justify() -> Put:
     derive = finality.derive
 
-    def new(parent: Links, border: Border, section: Any) -> Links:
-        return derive(parent, replace(border, slot=1 << 62), section)
+    def new(parent: HeaderLinks, boundary: EpochBoundary, section: Any) -> HeaderLinks:
+        return derive(parent, replace(boundary, slot=1 << 62), section)
 
     return _replace(finality, "derive", new)
 
@@ -121,49 +128,50 @@ def _no_first_justify() -> Put:
 MUTANTS = (
     Mutant(
         "V1 without the lock",
-        _seen_as(Kind.PREVOTE, lambda state, _: replace(state, committed=0)),
+        _seen_as(BallotKind.PREVOTE, lambda state, _: replace(state, committed=0)),
         in_trees,
     ),
     Mutant(
         "V1 prevotes twice in a slot",
-        _seen_as(Kind.PREVOTE, lambda state, _: replace(state, prevoted=state.prevoted - 1)),
+        _seen_as(BallotKind.PREVOTE, lambda state, _: replace(state, prevoted=state.prevoted - 1)),
         in_trees,
     ),
     Mutant(
         "V1 prevotes below its last prevote",
-        _seen_as(Kind.PREVOTE, lambda state, _: replace(state, prevoted=0)),
+        _seen_as(BallotKind.PREVOTE, lambda state, _: replace(state, prevoted=0)),
         in_trees,
     ),
     Mutant("V1 takes the block's slot for its justify's", _replace(finality, "prevote", _own_slot),
            in_trees),
     Mutant(
         "V2 dropped",
-        _seen_as(Kind.COMMIT, lambda state, _: replace(state, prevoted=0)),
+        _seen_as(BallotKind.COMMIT, lambda state, _: replace(state, prevoted=0)),
         in_trees,
     ),
     Mutant(
         "V2 commits below its last commit",
-        _seen_as(Kind.COMMIT, lambda state, _: replace(state, committed=0)),
+        _seen_as(BallotKind.COMMIT, lambda state, _: replace(state, committed=0)),
         in_trees,
     ),
-    Mutant("prevotes are forgotten", _kept(Kind.PREVOTE), in_trees),
-    Mutant("commits are forgotten", _kept(Kind.COMMIT), in_trees),
+    Mutant("prevotes are forgotten", _kept(BallotKind.PREVOTE), in_trees),
+    Mutant("commits are forgotten", _kept(BallotKind.COMMIT), in_trees),
     Mutant("a half is a quorum", _replace(members, "quorum_of", lambda n: n // 2), in_trees),
     Mutant("two thirds are a quorum", _replace(members, "quorum_of", lambda n: 2 * n // 3),
            in_trees),
     Mutant(
-        "the new set votes before the border is final",
-        _replace(finality, "voting_epoch", lambda border, final_slot: border.epoch),
+        "the new set votes before the boundary is final",
+        _replace(finality, "voting_epoch", lambda boundary, final_slot: boundary.epoch),
         in_walks,
     ),
     Mutant(
-        "old certificates count beyond the border",
+        "old certificates count beyond the boundary",
         _replace(finality, "made_final", _itself),
         in_walks,
     ),
-    Mutant("a border above an unfinal border", _replace(finality, "is_border", _due), in_walks),
+    Mutant("a boundary above an unfinal boundary",
+           _replace(finality, "is_boundary", _due), in_walks),
     Mutant("justify is ranked by slot alone", _replace(finality, "rank", _by_slot), in_walks),
-    Mutant("an epoch does not begin with its border", _no_first_justify(), in_walks),
+    Mutant("an epoch does not begin with its boundary", _no_first_justify(), in_walks),
     Mutant("votes in an epoch after a newer one", _old_epoch_again,
            partial(in_walks, replace(PLAN, disjoint=False))),
 )  # fmt: skip

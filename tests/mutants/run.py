@@ -1,7 +1,7 @@
 """Every rule broken once: ``make mutants`` prints what caught each, and exits 1 if one survives.
 
     python -m tests.mutants.run             all of them
-    python -m tests.mutants.run V1 border   those whose row has one of these words
+    python -m tests.mutants.run V1 boundary   those whose row has one of these words
 
 ``GROUPS`` is the table: a list in a module, each entry with ``name``, ``put`` and ``find`` as
 ``Mutant`` says. A rule that a test guards is an ``Edit`` (``edits.py``); one that only a search, a

@@ -17,8 +17,8 @@ from dipnet.consensus.chain.execute import Executed, Execution
 from dipnet.consensus.chain.pool import Pool
 from dipnet.consensus.chain.records import KEY_TX
 from dipnet.consensus.finality import finality, members
-from dipnet.consensus.finality.certified import Certificates
-from dipnet.consensus.finality.votes import Ballot, Kind, VoteState
+from dipnet.consensus.finality.certified import KnownCertificates
+from dipnet.consensus.finality.votes import Ballot, BallotKind, VoteState
 from dipnet.consensus.staking import candidates
 from dipnet.dag.graph import Dag
 from dipnet.node import checks
@@ -162,7 +162,7 @@ def _back_with_the_clock(old: Any, self: Node, now_ms: int, event: Any) -> Any:
 
 
 def _seen_as(
-    kind: Kind, change: Callable[[VoteState, Ballot], VoteState]
+    kind: BallotKind, change: Callable[[VoteState, Ballot], VoteState]
 ) -> Callable[[MonkeyPatch], None]:
     """The state of a voter is taken for another one when a ballot of ``kind`` is judged."""
     refuse = VoteState.refuse
@@ -173,7 +173,7 @@ def _seen_as(
     return _replace(VoteState, "refuse", new)
 
 
-def _forgets(kind: Kind) -> Callable[[MonkeyPatch], None]:
+def _forgets(kind: BallotKind) -> Callable[[MonkeyPatch], None]:
     """A ballot of ``kind`` leaves no trace."""
     return _around(VoteState, "after", lambda old, state, one: state if one.kind is kind
                    else old(state, one))  # fmt: skip
@@ -204,7 +204,7 @@ MUTANTS = (
     Mutant(
         "replies before the write is durable", _around(Barrier, "admit", _send_at_once), CRASHES
     ),
-    Mutant("forgets what slot it signed", _forgets(Kind.PROPOSAL), SHARED),
+    Mutant("forgets what slot it signed", _forgets(BallotKind.PROPOSAL), SHARED),
     Mutant("announces no tips", _unaudited(_replace(Gossip, "tips", lambda *_: None)), LONELY),
     Mutant(
         "asks once for a missing parent", _unaudited(_replace(Dag, "wanted", lambda *_: [])), LOSSES
@@ -230,25 +230,27 @@ MUTANTS = (
 FINALITY = (
     Mutant(
         "V1 without the lock",
-        _seen_as(Kind.PREVOTE, lambda state, _: replace(state, committed=0)),
+        _seen_as(BallotKind.PREVOTE, lambda state, _: replace(state, committed=0)),
         FORKED,
     ),
     Mutant(
         "V1 prevotes twice in a slot",
-        _seen_as(Kind.PREVOTE, lambda state, _: replace(state, prevoted=state.prevoted - 1)),
+        _seen_as(BallotKind.PREVOTE, lambda state, _: replace(state, prevoted=state.prevoted - 1)),
         FORKED,
     ),
     Mutant(
         "V2 dropped",
-        _seen_as(Kind.COMMIT, lambda state, _: replace(state, prevoted=0, committed=0)),
+        _seen_as(BallotKind.COMMIT, lambda state, _: replace(state, prevoted=0, committed=0)),
         FORKED,
     ),
-    Mutant("forgets its prevotes", _forgets(Kind.PREVOTE), FORKED),
-    Mutant("forgets its lock", _forgets(Kind.COMMIT), FORKED),
+    Mutant("forgets its prevotes", _forgets(BallotKind.PREVOTE), FORKED),
+    Mutant("forgets its lock", _forgets(BallotKind.COMMIT), FORKED),
     Mutant("forgets its votes over a restart", _around(votefile, "decode", _unlocked), FORGETFUL),
     Mutant("verifies no certificate", _check_certificates(lambda *_: None), FALSE),
     Mutant("a half is a quorum", _replace(members, "quorum_of", lambda n: n // 2), SPLITS),
-    Mutant("fork choice ignores certificates", _replace(Certificates, "top", lambda _: b""), SLOW),
+    Mutant(
+        "fork choice ignores certificates", _replace(KnownCertificates, "top", lambda _: b""), SLOW
+    ),
     Mutant("no back-off", _replace(finality, "backoff_step", lambda *_: 1), SILENT),
     Mutant(
         "payments while nothing is final",
@@ -256,22 +258,22 @@ FINALITY = (
         SILENT,
     ),
     Mutant(
-        "the new set votes before the border is final",
-        _replace(finality, "voting_epoch", lambda border, _: border.epoch),
+        "the new set votes before the boundary is final",
+        _replace(finality, "voting_epoch", lambda boundary, _: boundary.epoch),
         SHUFFLED,
     ),
     Mutant(
-        "old certificates count beyond the border",
+        "old certificates count beyond the boundary",
         _replace(finality, "made_final", lambda one: (one.ballot.block_id, one.ballot.slot)),
         SHUFFLED,
     ),
     Mutant(
-        "a border above an unfinal border",
-        _replace(epochs, "is_border", lambda _border, end, slot, _final: slot >= end),
+        "a boundary above an unfinal boundary",
+        _replace(epochs, "is_boundary", lambda _boundary, end, slot, _final: slot >= end),
         SILENT,
     ),
     Mutant("hand-over to the wrong set", _around(epochs, "following", _same_set), ELECTED),
-    Mutant("keeps no certificate", _around(Certificates, "raise_to", _unwritten), FORGETFUL),
+    Mutant("keeps no certificate", _around(KnownCertificates, "raise_to", _unwritten), FORGETFUL),
     Mutant("evidence has no effect", _replace(candidates, "close", lambda *_: None), EVIL),
 )
 """Rules of votes and finality."""

@@ -2,8 +2,9 @@
 
 One *history* is a key that lives through many kills on one disk. Whoever asks is hostile: blocks of
 two names for every slot, justified by anything, epochs that jump. A signature counts as sent from
-the moment that the signer hands it over. No two of a history may be an offence (specs/consensus.md
-5.5), and after every kill the file can be read: it holds the old state or the new one.
+the moment that the signer hands it over. No two of a history may be an offence
+(docs/spec/consensus.md "Vote state"), and after every kill the file can be read: it holds the old
+state or the new one.
 """
 
 from collections import Counter
@@ -13,7 +14,7 @@ from itertools import combinations
 from pathlib import Path
 from random import Random
 
-from dipnet.consensus.finality.votes import Ballot, Kind, VoteState, offence
+from dipnet.consensus.finality.votes import Ballot, BallotKind, VoteState, offence
 from dipnet.primitives import crypto
 from dipnet.primitives.errors import Corrupt, Invalid
 from dipnet.signing.signer import Answer, LocalSigner
@@ -68,7 +69,7 @@ def open_signer(disk: CrashDisk, history: History) -> LocalSigner:
 
 def draw(random: Random, state: VoteState) -> Ballot:
     """A ballot that is close to the state: about half of them may be signed."""
-    kind = Kind(random.randrange(3))
+    kind = BallotKind(random.randrange(3))
     last = (state.proposed, state.prevoted, state.committed)[kind]
     slot = max(1, last + random.randint(-1, 2))
     justify = random.randint(max(0, state.committed - 1), state.committed + 1)
@@ -77,7 +78,7 @@ def draw(random: Random, state: VoteState) -> Ballot:
         state.epoch + (random.random() < 0.03),
         slot,
         random.choice((b"A", b"B")) * 32,
-        min(justify, slot) if kind is Kind.PREVOTE else 0,
+        min(justify, slot) if kind is BallotKind.PREVOTE else 0,
     )
 
 

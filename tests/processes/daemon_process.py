@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dipnet.dag.vertex import Draft, sign_vertex
+from dipnet.dag.vertex import VertexDraft, sign_vertex
 from dipnet.ledger.tx import sign_tx
 from dipnet.primitives import crypto
 from dipnet.sdk.keys import DEV_SECRETS
@@ -183,7 +183,7 @@ class Devices:
         wires = []
         for _ in range(count):
             self._seq += 1
-            draft = Draft(
+            draft = VertexDraft(
                 chain_id=template["chainId"],
                 ref_height=template["refHeight"],
                 ref_hash=bytes.fromhex(template["refHash"][2:]),

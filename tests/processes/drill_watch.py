@@ -5,7 +5,7 @@ What each node says must hold at any moment, over its deaths and among all nodes
 * ``finalized`` never goes back, also not over a kill -9: what was told once was durable;
 * no two nodes ever name different blocks of one height;
 * the block has a commit certificate, which the node itself shows (``dpos_finalHeader``) and which
-  ``dipnet.sdk.light`` verifies from genesis.json alone, over the borders that the node shows;
+  ``dipnet.sdk.light`` verifies from genesis.json alone, over the boundaries that the node shows;
 * finalized <= safe <= latest.
 """
 
@@ -132,16 +132,16 @@ class Watcher:
         light.verify_final(state, proof.header, proof.path, proof.certificate)
 
     def _state(self, client: Client, epoch: int) -> LightState:
-        """What a light client knows in an epoch, by the borders that this node shows."""
+        """What a light client knows in an epoch, by the boundaries that this node shows."""
         with self._lock:
             known = max(number for number in self._states if number <= epoch)
             while known < epoch:
                 for raw in client.call("dpos_borders", known + 1, 64, True):
-                    state = light.advance(self._states[known], light.decode_border(from_hex(raw)))
+                    state = light.advance(self._states[known], light.decode_boundary(from_hex(raw)))
                     known = state.epoch
                     self._states[known] = state
                 if not self._states.get(epoch) and known < epoch:
-                    raise AssertionError(f"shows no border of epoch {epoch}")
+                    raise AssertionError(f"shows no boundary of epoch {epoch}")
             return self._states[epoch]
 
     # --- what came of it

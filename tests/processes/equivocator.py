@@ -13,15 +13,15 @@ from dataclasses import replace
 
 from dipnet.consensus.chain import schedule
 from dipnet.consensus.chain.block import cert_root, constant_fields, decode_block, ordered_root
-from dipnet.consensus.chain.produce import Draft
+from dipnet.consensus.chain.produce import BlockDraft
 from dipnet.consensus.finality.header import Header
-from dipnet.consensus.finality.votes import Ballot, Kind, Vote, decode_vote
+from dipnet.consensus.finality.votes import Ballot, BallotKind, Vote, decode_vote
 from dipnet.daemon.daemon import Daemon
 from dipnet.dipnetd import main as dipnetd
 from dipnet.host.config import Config
 from dipnet.node.effects import Send, Sign
 from dipnet.p2p import messages as m
-from dipnet.p2p.messages import Lane
+from dipnet.p2p.messages import Topic
 from dipnet.primitives import crypto
 from dipnet.sdk import keys
 
@@ -53,20 +53,20 @@ class Equivocator(Daemon):
     def _sign_twice(self, effect: Sign) -> None:
         if not self._instead and self.chain.final.height >= FINAL_MIN:
             self._offend(effect.ballot)
-        if effect.ballot.kind is Kind.COMMIT:
+        if effect.ballot.kind is BallotKind.COMMIT:
             self._committed = (effect.ballot.epoch, effect.ballot.slot)
         self._duty.sign(effect)
 
     def _offend(self, ballot: Ballot) -> None:
         match self.which, ballot.kind:
-            case "E0", Kind.PROPOSAL:
+            case "E0", BallotKind.PROPOSAL:
                 twin = self._twin(ballot.slot)
                 signature = self._signed(twin.header.proposal)
                 self._instead[ballot] = twin.sealed(signature, self._public_key).raw
-            case ("E1", Kind.PREVOTE) | ("E2", Kind.COMMIT):
+            case ("E1", BallotKind.PREVOTE) | ("E2", BallotKind.COMMIT):
                 other = replace(ballot, block_id=crypto.keccak256(ballot.block_id))
                 self._instead[ballot] = self._vote(other)
-            case "E3", Kind.PREVOTE if (ballot.epoch, ballot.justify_slot) == self._committed:
+            case "E3", BallotKind.PREVOTE if (ballot.epoch, ballot.justify_slot) == self._committed:
                 self._instead[ballot] = self._vote(replace(ballot, justify_slot=0))
         if self._instead:
             print(f"offence {self.which} in slot {ballot.slot}", flush=True)
@@ -84,7 +84,7 @@ class Equivocator(Daemon):
         assert index is not None
         return Vote(ballot, index, self._signed(ballot)).raw
 
-    def _twin(self, slot: int) -> Draft:
+    def _twin(self, slot: int) -> BlockDraft:
         """Another valid block of ours on the head, without transactions: its commitment differs."""
         chain = self.chain
         section = chain.section(chain.head)
@@ -95,7 +95,7 @@ class Equivocator(Daemon):
             reveal = schedule.seed_secret(schedule.seed_key(self._secret), committed_slot)
         commitment = crypto.keccak256(b"another secret")
         executed = chain.execution(place, self._account).finish(
-            place.missed, commitment, place.border
+            place.missed, commitment, place.boundary
         )
         header = Header(
             **constant_fields(chain.genesis),
@@ -107,7 +107,7 @@ class Equivocator(Daemon):
             seed_reveal=reveal,
             seed_commitment=commitment,
         )
-        return Draft(header, (), section, ())
+        return BlockDraft(header, (), section, ())
 
     # --- every other peer is told the second
 
@@ -118,9 +118,9 @@ class Equivocator(Daemon):
     def _rewritten(self, effect: Send) -> Send:
         message = m.decode(effect.protocol, effect.data)
         match message:
-            case m.Items(lane=Lane.BLOCK, raws=raws):
+            case m.Items(topic=Topic.BLOCK, raws=raws):
                 told = tuple(self._block(raw) for raw in raws)
-                return replace(effect, data=m.encode(m.Items(Lane.BLOCK, told)))
+                return replace(effect, data=m.encode(m.Items(Topic.BLOCK, told)))
             case m.Votes(raws):
                 told = tuple(self._instead.get(decode_vote(raw).ballot, raw) for raw in raws)
                 return replace(effect, data=m.encode(m.Votes(told)))

@@ -21,7 +21,7 @@ from pathlib import Path
 from random import Random
 
 from dipnet.consensus.chain.schedule import slot_at
-from dipnet.consensus.finality.votes import Ballot, Kind
+from dipnet.consensus.finality.votes import Ballot, BallotKind
 from dipnet.daemon import networks
 from dipnet.ledger.genesis import Genesis
 from dipnet.sdk import keys
@@ -93,7 +93,7 @@ class Network:
 
     def prevoted(self, after: int) -> int | None:
         """The slot of the delegate's first prevote on the wire beyond a slot."""
-        slots = [one.slot for one in self.heard() if one.kind is Kind.PREVOTE]
+        slots = [one.slot for one in self.heard() if one.kind is BallotKind.PREVOTE]
         return min((slot for slot in slots if slot > after), default=None)
 
     @contextmanager
@@ -115,7 +115,7 @@ class Network:
 def signed_ballots(log: str) -> list[Ballot]:
     """What the signer gave a signature for, in order."""
     return [
-        Ballot(Kind[kind.upper()], int(epoch), int(slot), bytes.fromhex(block), int(justify))
+        Ballot(BallotKind[kind.upper()], int(epoch), int(slot), bytes.fromhex(block), int(justify))
         for kind, epoch, slot, justify, block in SIGNED.findall(log)
     ]
 

@@ -10,8 +10,8 @@ from types import MappingProxyType
 from typing import Any
 
 from dipnet.consensus.chain.block import Block, decode_block, seal
-from dipnet.consensus.finality.votes import Ballot, Kind, Vote
-from dipnet.dag.vertex import Draft, sign_vertex
+from dipnet.consensus.finality.votes import Ballot, BallotKind, Vote
+from dipnet.dag.vertex import VertexDraft, sign_vertex
 from dipnet.ledger.genesis import Genesis
 from dipnet.node.effects import PROTOCOLS, Connected, Disconnected, Received
 from dipnet.p2p import messages as m
@@ -156,11 +156,11 @@ class Network:
     def vote(self, slot: int, key: bytes, epoch: int | None = None) -> Vote:
         """A prevote in the name of the delegate for no block at all; signed by ``key``."""
         epoch = self.chain.epoch.number if epoch is None else epoch
-        ballot = Ballot(Kind.PREVOTE, epoch, slot, secrets.token_bytes(32), 0)
+        ballot = Ballot(BallotKind.PREVOTE, epoch, slot, secrets.token_bytes(32), 0)
         return Vote(ballot, 0, crypto.sign(ballot.digest(self.genesis.chain_id), key))
 
     def vertex(self, key: bytes, seq: int, parents: tuple[bytes, ...] = (), size: int = 8) -> bytes:
-        draft = Draft(
+        draft = VertexDraft(
             chain_id=self.genesis.chain_id, ref_height=0, ref_hash=self.chain.genesis_hash[:8],
             seq=seq, prev=bytes(32), timestamp_ms=0, topic=bytes(16), payload=bytes(size),
             parents=parents,

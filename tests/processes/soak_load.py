@@ -8,7 +8,7 @@ import threading
 import time
 from random import Random
 
-from dipnet.dag.vertex import Draft, sign_vertex
+from dipnet.dag.vertex import VertexDraft, sign_vertex
 from dipnet.ledger.genesis import Genesis
 from dipnet.ledger.tx import sign_tx
 from dipnet.primitives.codec import from_hex, to_hex
@@ -97,7 +97,7 @@ class Device(Source):
 
     def send(self, client: Client) -> None:
         template = client.call("dag_template", self._issuer, 4)
-        draft = Draft(
+        draft = VertexDraft(
             chain_id=template["chainId"],
             ref_height=template["refHeight"],
             ref_hash=from_hex(template["refHash"]),

@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from dipnet.consensus.finality.votes import Ballot, Kind, VoteState
+from dipnet.consensus.finality.votes import Ballot, BallotKind, VoteState
 from dipnet.primitives import crypto
 from dipnet.primitives.errors import Corrupt
 from dipnet.signing.signer import LocalSigner
@@ -122,11 +122,11 @@ def test_after_a_failed_sync_nothing_is_signed() -> None:
     disk = CrashDisk(Random(1))
     write(PATH, encode(CHAIN_ID, ACCOUNT, VoteState()), disk)
     signer = LocalSigner(SECRET, opened(disk), CHAIN_ID)
-    assert len(signer.sign(Ballot(Kind.PREVOTE, 0, 1, b"A" * 32, 0)).signature) == 65
+    assert len(signer.sign(Ballot(BallotKind.PREVOTE, 0, 1, b"A" * 32, 0)).signature) == 65
     disk.fail_syncs = True
     for _ in range(2):
         with pytest.raises(Corrupt, match="cannot keep the vote state"):
-            signer.sign(Ballot(Kind.PREVOTE, 0, 2, b"A" * 32, 1))
+            signer.sign(Ballot(BallotKind.PREVOTE, 0, 2, b"A" * 32, 1))
         disk.fail_syncs = False  # that it works again proves nothing
     assert signer.state == VoteState(0, 0, 1, 0)
 
@@ -134,7 +134,7 @@ def test_after_a_failed_sync_nothing_is_signed() -> None:
 def test_the_signature_is_of_the_ballot() -> None:
     disk = CrashDisk(Random(1))
     write(PATH, encode(CHAIN_ID, ACCOUNT, VoteState()), disk)
-    ballot = Ballot(Kind.COMMIT, 3, 9, b"A" * 32, 0)
+    ballot = Ballot(BallotKind.COMMIT, 3, 9, b"A" * 32, 0)
     answer = LocalSigner(SECRET, opened(disk), CHAIN_ID).sign(ballot)
     assert crypto.recover(ballot.digest(CHAIN_ID), answer.signature) == ACCOUNT
     assert answer.state == VoteState(3, 0, 0, 9)
@@ -144,7 +144,7 @@ def test_the_same_ballot_is_the_same_signature_and_no_other_is() -> None:
     disk = CrashDisk(Random(1))
     write(PATH, encode(CHAIN_ID, ACCOUNT, VoteState()), disk)
     signer = LocalSigner(SECRET, opened(disk), CHAIN_ID)
-    for kind in Kind:
+    for kind in BallotKind:
         ballot = Ballot(kind, 0, 5, b"A" * 32, 0)
         first = signer.sign(ballot)
         before = disk.points
@@ -152,4 +152,4 @@ def test_the_same_ballot_is_the_same_signature_and_no_other_is() -> None:
         assert disk.points == before
         assert not signer.sign(Ballot(kind, 0, 5, b"B" * 32, 0)).signature
     again = LocalSigner(SECRET, opened(disk), CHAIN_ID)  # it remembers slots, not ballots
-    assert not again.sign(Ballot(Kind.COMMIT, 0, 5, b"A" * 32, 0)).signature
+    assert not again.sign(Ballot(BallotKind.COMMIT, 0, 5, b"A" * 32, 0)).signature

@@ -18,7 +18,7 @@ from dipnet.consensus.chain.block import header_of
 from dipnet.consensus.chain.records import KEY_BLOCK
 from dipnet.daemon import daemon
 from dipnet.daemon.networks import DELEGATE_VOTES, DEV_CHAIN_ID, delegate, dev_genesis
-from dipnet.dag.vertex import Draft, sign_vertex
+from dipnet.dag.vertex import VertexDraft, sign_vertex
 from dipnet.host.config import Config
 from dipnet.host.store import Store
 from dipnet.ledger.genesis import Genesis
@@ -267,7 +267,7 @@ def test_while_the_disk_is_behind_nobody_is_answered_and_nothing_grows(
 
 
 def reading(genesis: Genesis, seq: int) -> bytes:
-    draft = Draft(
+    draft = VertexDraft(
         chain_id=genesis.chain_id, ref_height=0, ref_hash=bytes(8), seq=seq, prev=bytes(32),
         timestamp_ms=0, topic=bytes(16), payload=bytes(20_000),
     )  # fmt: skip

@@ -159,7 +159,7 @@ async def test_no_hello_is_waited_for_in_vain_and_nothing_else_is_heard(network:
         peer.send(m.GetBlocks(1, (network.chain.genesis_hash,), 10))
         await peer.thrown_out()
         assert peer.heard(m.Hello)
-        assert not peer.heard(m.Peers)
+        assert not peer.heard(m.PeerAddresses)
         assert not peer.heard(m.Blocks)
 
 
@@ -195,12 +195,12 @@ async def test_announcements_that_are_never_delivered(network: Network) -> None:
     async with network.hostile() as peer, network.hostile() as other:
         for one in (peer, other):
             await one.greet()
-        for lane in (m.Lane.TX, m.Lane.VERTEX):
+        for topic in (m.Topic.TX, m.Topic.VERTEX):
             frames = []
             for _ in range(100):
                 raw = secrets.token_bytes(32 * m.IDS_MAX)
                 ids = tuple(raw[at : at + 32] for at in range(0, len(raw), 32))
-                frames.append(("gossip", m.encode(m.Announce(lane, ids))))
+                frames.append(("gossip", m.encode(m.Announce(topic, ids))))
             await asyncio.gather(peer.pour(frames), other.pour(frames))
         await peer.until(lambda: peer.heard(m.Fetch))
 
@@ -232,8 +232,8 @@ async def test_requests_by_the_thousand(network: Network) -> None:
         m.GetBlocks(1, (genesis,), 2**63), m.GetBlocks(1, unknown, 128), m.GetBlocks(1, (), 0),
         m.GetVertices(1, 0, 2**64 - 1), m.GetVertices(1, 2**64 - 1, 2**64 - 1),
         m.LocateVertices(1, unknown), m.GetPeers(),
-        m.Fetch(m.Lane.TX, unknown * 60), m.Fetch(m.Lane.VERTEX, unknown * 60),
-        m.Fetch(m.Lane.BLOCK, (genesis,) * 16), m.Announce(m.Lane.BLOCK, (genesis,) * 16),
+        m.Fetch(m.Topic.TX, unknown * 60), m.Fetch(m.Topic.VERTEX, unknown * 60),
+        m.Fetch(m.Topic.BLOCK, (genesis,) * 16), m.Announce(m.Topic.BLOCK, (genesis,) * 16),
     ]  # fmt: skip
     frames = [(m.protocol_of(ask), m.encode(ask)) for ask in asks] * 400
     async with network.hostile() as peer:
@@ -268,7 +268,7 @@ async def test_payments_that_nobody_can_pay(network: Network) -> None:
                 gas=21_000, to=bytes(20), value=1)
         for n in range(500)
     )  # fmt: skip
-    frame = m.encode(m.Items(m.Lane.TX, raws))
+    frame = m.encode(m.Items(m.Topic.TX, raws))
     async with network.hostile() as peer:
         await peer.greet()
         await peer.pour([("gossip", frame)] * 40)
@@ -302,7 +302,7 @@ async def test_a_wrong_hint_is_corrected(network: Network) -> None:
             await one.greet()
         peer.send(m.Vertices(1, bytes(wrong)))
         await other.until(lambda: any(id_ in told.ids for told in other.heard(m.Announce)))
-        other.send(m.Fetch(m.Lane.VERTEX, (id_,)))
+        other.send(m.Fetch(m.Topic.VERTEX, (id_,)))
         await other.until(lambda: other.heard(m.Vertices))
         assert right in other.heard(m.Vertices)[-1].wire
 
@@ -348,7 +348,7 @@ async def bad_blocks(network: Network) -> None:
         async with network.hostile() as peer:
             await peer.greet()
             for _ in range(12):
-                peer.send(m.Items(m.Lane.BLOCK, (block.raw,)))
+                peer.send(m.Items(m.Topic.BLOCK, (block.raw,)))
             await peer.thrown_out()
     async with network.hostile() as peer:
         await peer.greet()
@@ -358,7 +358,7 @@ async def bad_blocks(network: Network) -> None:
         future = network.block((slot // 64 + 300) * 64)
         good = network.block(slot + 1)
         for block in (future, lost, good):
-            peer.send(m.Items(m.Lane.BLOCK, (block.raw,)))
+            peer.send(m.Items(m.Topic.BLOCK, (block.raw,)))
         await peer.until(lambda: peer.heard(m.GetBlocks))  # for the ancestors, which do not come
         await peer.until(lambda: any(s.head_hash == good.hash for s in peer.heard(m.Status)))
         assert not peer.gone
@@ -472,7 +472,7 @@ async def test_answers_that_nobody_asked_for(network: Network) -> None:
     async with network.hostile() as peer:
         await peer.greet()
         for _ in range(30):
-            peer.send(m.Peers(("/ip4/127.0.0.1/tcp/1/p2p/" + peer.id,)))
+            peer.send(m.PeerAddresses(("/ip4/127.0.0.1/tcp/1/p2p/" + peer.id,)))
             peer.send(m.Blocks(2**63, (), False))
         await peer.thrown_out()
         assert peer.seen(Received)

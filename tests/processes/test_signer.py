@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from dipnet.consensus.finality.votes import Ballot, Kind, VoteState
+from dipnet.consensus.finality.votes import Ballot, BallotKind, VoteState
 from dipnet.daemon import networks
 from dipnet.dipnetd.main import app
 from dipnet.host.config import FILE_NAME
@@ -129,7 +129,9 @@ def test_the_signer_is_a_program(home: Path, tmp_path: Path) -> None:
     with running(tmp_path / "log", "dipnetd", "signer", *flags) as process:
         process.says("signs for")
         node = RemoteSigner(home / "signer.sock", networks.DEV_CHAIN_ID)
-        assert node.sign(Ballot(Kind.COMMIT, 1, 31, b"B" * 32, 0)).state == VoteState(1, 0, 0, 31)
+        assert node.sign(Ballot(BallotKind.COMMIT, 1, 31, b"B" * 32, 0)).state == VoteState(
+            1, 0, 0, 31
+        )
         node.close()
         assert "in use" in refused("signer", *flags)
         assert process.stop() == 0

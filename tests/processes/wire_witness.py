@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from dipnet.consensus.chain.block import Block
-from dipnet.consensus.finality.votes import Ballot, Certificate, Kind, Vote, offence
+from dipnet.consensus.finality.votes import Ballot, BallotKind, Certificate, Vote, offence
 from dipnet.daemon.daemon import Daemon
 from dipnet.dipnetd import main as dipnetd
 from dipnet.node.voting import Voting
@@ -73,7 +73,7 @@ class Heard:
             self._read += len(whole)
             for line in whole.splitlines():
                 signer, kind, epoch, slot, block, justify = json.loads(line)
-                ballot = Ballot(Kind(kind), epoch, slot, bytes.fromhex(block), justify)
+                ballot = Ballot(BallotKind(kind), epoch, slot, bytes.fromhex(block), justify)
                 self._ballots.setdefault(bytes.fromhex(signer), []).append(ballot)
         return self._ballots.get(account, [])
 

@@ -1,4 +1,4 @@
-"""Every schedule of every small block tree, judged by the shipping rules (docs/consensus.md).
+"""Every schedule of every small block tree, judged by the shipping rules (docs/spec/consensus.md).
 
 Blocks of a tree are all there from the start; the adversary owns leaders, network and ``faulty``
 voters, who prevote and commit everything. An honest voter does, at any moment, any vote that the
@@ -17,12 +17,18 @@ from functools import lru_cache
 from itertools import combinations, product
 
 from dipnet.consensus.finality import finality, members, votes
-from dipnet.consensus.finality.finality import Border, Certified, Justify, Links, Settled
-from dipnet.consensus.finality.votes import Ballot, Kind, VoteState
+from dipnet.consensus.finality.finality import (
+    Certified,
+    EpochBoundary,
+    HeaderLinks,
+    Justify,
+    Settled,
+)
+from dipnet.consensus.finality.votes import Ballot, BallotKind, VoteState
 
 VOTERS = 4
 GENESIS_ID = bytes(32)
-BORDER = Border(0, GENESIS_ID, 0)
+BOUNDARY = EpochBoundary(0, GENESIS_ID, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +63,9 @@ def trees(blocks: int, tree: Tree = (GENESIS,)) -> Iterator[Tree]:
     """All trees of so many blocks above genesis.
 
     Slots rise without gaps, for only their order matters, and a slot has at most two blocks. A
-    block carries no certificate or the PC of any block below it that a section may hold. (A CC
-    there is left out: it needs the PC and more, and says nothing more to a voter of one epoch.)
+    block carries no certificate or the prevote certificate of any block below it that a section may
+    hold. (A commit certificate there is left out: it needs the prevote certificate and more, and
+    says nothing more to a voter of one epoch.)
     """
     if len(tree) > blocks:
         yield tree
@@ -79,15 +86,15 @@ def _slots(tree: Tree) -> tuple[int, ...]:
     return (last, last + 1) if again else (last + 1,)
 
 
-def _links(tree: Tree, parent: Block) -> Iterator[Links]:
-    before = Links(parent.justify, parent.final)
-    yield finality.derive(before, BORDER, ())
+def _links(tree: Tree, parent: Block) -> Iterator[HeaderLinks]:
+    before = HeaderLinks(parent.justify, parent.final)
+    yield finality.derive(before, BOUNDARY, ())
     for below in tree[1:]:
         if parent.extends >> below.number & 1:
-            section = [Certified(finality.prevote(below, BORDER), BORDER)]
+            section = [Certified(finality.prevote(below, BOUNDARY), BOUNDARY)]
             finality.check_certified(section[0], below)
-            if finality.useful(before, BORDER, section):
-                yield finality.derive(before, BORDER, section)
+            if finality.useful(before, BOUNDARY, section):
+                yield finality.derive(before, BOUNDARY, section)
 
 
 def conflict(tree: Tree, finals: int) -> bool:
@@ -104,7 +111,7 @@ class Voter:
     """The automaton of an honest voter, whose states are numbers from 0.
 
     ``prevotes`` and ``commits`` of a state are bits of blocks; ``edges[state]`` are pairs of the
-    block that must have a PC first, as a bit, and the next state.
+    block that must have a prevote certificate first, as a bit, and the next state.
     """
 
     prevotes: list[int]
@@ -122,13 +129,13 @@ def voter(tree: Tree) -> Voter:
         prevotes, commits, kept = todo.pop(0)
         edges = []
         for ballot, block, needed in _choices(tree, kept):
-            mine = prevotes if ballot.kind is Kind.PREVOTE else commits
+            mine = prevotes if ballot.kind is BallotKind.PREVOTE else commits
             if mine >> block & 1:
                 continue
             own.offence = own.offence or _offence(tree, prevotes, commits, ballot)
             after = (
-                prevotes | (ballot.kind is Kind.PREVOTE) << block,
-                commits | (ballot.kind is Kind.COMMIT) << block,
+                prevotes | (ballot.kind is BallotKind.PREVOTE) << block,
+                commits | (ballot.kind is BallotKind.COMMIT) << block,
                 kept.after(ballot),
             )
             if after not in known:
@@ -142,10 +149,11 @@ def voter(tree: Tree) -> Voter:
 
 
 def _choices(tree: Tree, kept: VoteState) -> Iterator[tuple[Ballot, int, int]]:
-    """What may be signed in this state: ballot, its block, the block that needs a PC as a bit."""
+    """What may be signed in this state: ballot, its block, the block that needs a prevote
+    certificate as a bit."""
     for block in tree[1:]:
-        prevotes = finality.prevote(block, BORDER)
-        if not finality.may_prevote(kept, block, BORDER):
+        prevotes = finality.prevote(block, BOUNDARY)
+        if not finality.may_prevote(kept, block, BOUNDARY):
             yield prevotes, block.number, 1 << int.from_bytes(block.justify[0], "big")
         if not finality.may_commit(kept, prevotes):
             yield finality.commit(prevotes), block.number, 1 << block.number
@@ -154,7 +162,7 @@ def _choices(tree: Tree, kept: VoteState) -> Iterator[tuple[Ballot, int, int]]:
 def _offence(tree: Tree, prevotes: int, commits: int, ballot: Ballot) -> str:
     """The offence that ``ballot`` is together with what was signed before."""
     for block in tree[1:]:
-        prevote = finality.prevote(block, BORDER)
+        prevote = finality.prevote(block, BOUNDARY)
         for signed, old in ((prevotes, prevote), (commits, finality.commit(prevote))):
             if signed >> block.number & 1 and (name := votes.offence(old, ballot)):
                 number = int.from_bytes(ballot.block_id, "big")
@@ -248,15 +256,15 @@ def proof(tree: Tree, one: Block, other: Block) -> tuple[Ballot, Ballot]:
     justify is not above the earlier one.
     """
     first, later = sorted((one, other), key=lambda block: block.slot)
-    commits = finality.commit(finality.prevote(first, BORDER))
+    commits = finality.commit(finality.prevote(first, BOUNDARY))
     if first.slot == later.slot:
-        return commits, finality.commit(finality.prevote(later, BORDER))
+        return commits, finality.commit(finality.prevote(later, BOUNDARY))
     while later.justify[1] > first.slot:
         later = tree[int.from_bytes(later.justify[0], "big")]
     if later.justify[1] == first.slot:
         justify = tree[int.from_bytes(later.justify[0], "big")]
-        return finality.prevote(first, BORDER), finality.prevote(justify, BORDER)
-    return commits, finality.prevote(later, BORDER)
+        return finality.prevote(first, BOUNDARY), finality.prevote(justify, BOUNDARY)
+    return commits, finality.prevote(later, BOUNDARY)
 
 
 def unproven(tree: Tree) -> str:

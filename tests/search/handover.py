@@ -17,8 +17,14 @@ from itertools import combinations
 from random import Random
 
 from dipnet.consensus.finality import finality, members, votes
-from dipnet.consensus.finality.finality import Border, Certified, Justify, Links, Settled
-from dipnet.consensus.finality.votes import Ballot, Kind, VoteState
+from dipnet.consensus.finality.finality import (
+    Certified,
+    EpochBoundary,
+    HeaderLinks,
+    Justify,
+    Settled,
+)
+from dipnet.consensus.finality.votes import Ballot, BallotKind, VoteState
 from dipnet.primitives.errors import Invalid
 
 HONEST = 3
@@ -38,14 +44,14 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A block: ``finality.Linked``, the border below it, and the bits of what it extends."""
+    """A block: ``finality.Linked``, the boundary below it, and the bits of what it extends."""
 
     number: int
     slot: int
     justify: Justify
     final: Settled
-    border: Border
-    ends: bool  # whether it is the border of its epoch
+    boundary: EpochBoundary
+    ends: bool  # whether it is the boundary of its epoch
     extends: int
 
     @property
@@ -54,11 +60,11 @@ class Block:
 
     @property
     def epoch(self) -> int:
-        return self.border.epoch
+        return self.boundary.epoch
 
     @property
-    def links(self) -> Links:
-        return Links(self.justify, self.final)
+    def links(self) -> HeaderLinks:
+        return HeaderLinks(self.justify, self.final)
 
     def __str__(self) -> str:
         under = bin(self.extends)[2:-1][::-1]
@@ -83,8 +89,8 @@ class Walk:
         self._random = Random(seed)
         self._eager = 1 + self._random.randrange(4)
         self._plan = plan
-        border = Border(0, GENESIS_ID, 0)
-        self.blocks = [Block(0, 0, (GENESIS_ID, 0, 0), (GENESIS_ID, 0), border, False, 1)]
+        boundary = EpochBoundary(0, GENESIS_ID, 0)
+        self.blocks = [Block(0, 0, (GENESIS_ID, 0, 0), (GENESIS_ID, 0), boundary, False, 1)]
         self._states: dict[tuple[int, int], VoteState] = {}
         self._signed: dict[tuple[int, int], list[Ballot]] = {}
         self._counts: dict[Ballot, int] = {}
@@ -121,16 +127,16 @@ class Walk:
         slot = parent.slot + 1 + (draw(highest - parent.slot + 1) if draw(3) else 0)
         if sum(block.slot == slot for block in self.blocks) > 1:
             return  # a third proposal of one leader shows nothing new
-        border = parent.border
+        boundary = parent.boundary
         if parent.ends:
-            border = Border(border.epoch + 1, parent.hash, parent.slot)
-        section = self._section(parent, border)
-        links = finality.derive(parent.links, border, section)
-        end = finality.end_slot(border.slot, self._plan.epoch_slots)
-        ends = finality.is_border(border, end, slot, links.final[1])
+            boundary = EpochBoundary(boundary.epoch + 1, parent.hash, parent.slot)
+        section = self._section(parent, boundary)
+        links = finality.derive(parent.links, boundary, section)
+        end = finality.end_slot(boundary.slot, self._plan.epoch_slots)
+        ends = finality.is_boundary(boundary, end, slot, links.final[1])
         number = len(self.blocks)
         extends = parent.extends | 1 << number
-        made = Block(number, slot, links.justify, links.final, border, ends, extends)
+        made = Block(number, slot, links.justify, links.final, boundary, ends, extends)
         self.blocks.append(made)
 
     def _drawn(self, first: int) -> int:
@@ -138,12 +144,13 @@ class Walk:
         draw = self._random.randrange
         return max(draw(first, len(self.blocks)) for _ in range(self._eager))
 
-    def _section(self, parent: Block, border: Border) -> tuple[Certified, ...]:
-        """At most one PC and one CC of those that exist, as a leader likes."""
+    def _section(self, parent: Block, boundary: EpochBoundary) -> tuple[Certified, ...]:
+        """At most one prevote certificate and one commit certificate of those that exist, as a
+        leader likes."""
         chosen: list[Certified] = []
-        for kind in (Kind.PREVOTE, Kind.COMMIT):
+        for kind in (BallotKind.PREVOTE, BallotKind.COMMIT):
             known = [
-                Certified(ballot, block.border)
+                Certified(ballot, block.boundary)
                 for block in self.blocks[1:]
                 if parent.extends >> block.number & 1
                 for ballot in [self._ballot(block, kind)]
@@ -151,16 +158,16 @@ class Walk:
             ]
             if known and self._random.randrange(4):
                 chosen.append(self._random.choice((known[-1], self._random.choice(known))))
-        section = finality.useful(parent.links, border, chosen)
+        section = finality.useful(parent.links, boundary, chosen)
         try:
-            finality.check_section(parent.links, border, section)
+            finality.check_section(parent.links, boundary, section)
         except Invalid:
             return ()
         return section
 
-    def _ballot(self, block: Block, kind: Kind) -> Ballot:
-        prevotes = finality.prevote(block, block.border)
-        return prevotes if kind is Kind.PREVOTE else finality.commit(prevotes)
+    def _ballot(self, block: Block, kind: BallotKind) -> Ballot:
+        prevotes = finality.prevote(block, block.boundary)
+        return prevotes if kind is BallotKind.PREVOTE else finality.commit(prevotes)
 
     def _certified(self, ballot: Ballot) -> bool:
         return self._counts.get(ballot, 0) + FAULTY >= members.quorum_of(HONEST + FAULTY)
@@ -169,12 +176,12 @@ class Walk:
         """One honest voter is shown one block; the conflict that his vote makes."""
         draw = self._random.randrange
         block = self.blocks[self._drawn(1)]
-        prevotes = finality.prevote(block, block.border)
-        kind = Kind.COMMIT if self._certified(prevotes) and draw(2) else Kind.PREVOTE
+        prevotes = finality.prevote(block, block.boundary)
+        kind = BallotKind.COMMIT if self._certified(prevotes) and draw(2) else BallotKind.PREVOTE
         who = (prevotes.epoch if self._plan.disjoint else 0, draw(HONEST))
         state = self._states.get(who, VoteState())
-        if kind is Kind.PREVOTE:
-            ballot, why = prevotes, finality.may_prevote(state, block, block.border)
+        if kind is BallotKind.PREVOTE:
+            ballot, why = prevotes, finality.may_prevote(state, block, block.boundary)
         else:
             ballot, why = finality.commit(prevotes), finality.may_commit(state, prevotes)
         signed = self._signed.setdefault(who, [])
@@ -187,12 +194,12 @@ class Walk:
                 self._offence = self._offence or f"an honest voter commits {name}"
         signed.append(ballot)
         self._counts[ballot] = self._counts.get(ballot, 0) + 1
-        if kind is Kind.COMMIT and self._certified(ballot):
+        if kind is BallotKind.COMMIT and self._certified(ballot):
             return self._finalise(block, ballot)
         return ""
 
     def _finalise(self, block: Block, ballot: Ballot) -> str:
-        final, _ = finality.made_final(Certified(ballot, block.border))
+        final, _ = finality.made_final(Certified(ballot, block.boundary))
         number = int.from_bytes(final, "big")
         if number == block.number:
             self.epochs = max(self.epochs, ballot.epoch)

@@ -12,7 +12,7 @@ of two that differ in which twin is which, one is left out. ``numbers`` takes fr
 
 After its rounds the network is healed. Held to: no two conflicting final blocks on honest nodes,
 ever; no offence by an honest key; finality goes on after healing within the bound that
-docs/consensus.md gives.
+docs/spec/consensus.md gives.
 """
 
 import traceback
@@ -43,7 +43,7 @@ CONTROL_ROUNDS: Final = 4  # each delegate leads once
 CHANGES_MS: Final = (130, 250)
 """When a round may change: messages take 30 to 60 ms and what is signed up to 34 to be kept, so by
 then most have the block, or the prevotes of most."""
-EPOCH_SLOTS: Final = (WARM_SLOTS + 2, 40)  # its border is the second round; it has none
+EPOCH_SLOTS: Final = (WARM_SLOTS + 2, 40)  # its boundary is the second round; it has none
 DELAY_MS: Final = (30, 60)
 PAY_BEFORE_MS: Final = 4  # a payment that only one of the twins has when they propose
 
@@ -240,7 +240,8 @@ class Twins:
             self.world.submit(host.index, "txs", (raw,), lambda _: None)
 
     def _bound(self) -> int:
-        """In slots: until what was lost is asked for again, and what docs/consensus.md promises."""
+        """In slots: until what was lost is asked for again, and what docs/spec/consensus.md
+        promises."""
         lost_slots = -(-unanswered_ms(self.honest) // SLOT_MS)
         step = backoff_step(self._slot - self.watch.lowest(), self.genesis.backoff_slots)
         return lost_slots + 2 * DELEGATES * step

@@ -1,8 +1,9 @@
 """Hostile delegates: an honest node whose key signs anything and whose frames are rewritten.
 
 A ``Byzantine`` holds one delegate's key (``Reckless``) and stands between its node and the network.
-Its *vices* are those of specs/consensus.md 5 and worse ones; each draws what it does from the seed
-of the run. Fewer than a third of the delegates have any, so that all promises hold for the rest.
+Its *vices* are those of docs/spec/consensus.md "How it is checked" and worse ones; each draws what
+it does from the seed of the run. Fewer than a third of the delegates have any, so that all promises
+hold for the rest.
 """
 
 import random
@@ -21,7 +22,7 @@ from dipnet.consensus.chain.block import (
     seal,
 )
 from dipnet.consensus.chain.chain import Chain
-from dipnet.consensus.chain.produce import Draft
+from dipnet.consensus.chain.produce import BlockDraft
 from dipnet.consensus.chain.rules import leader
 from dipnet.consensus.chain.schedule import slot_at, slot_start_ms
 from dipnet.consensus.finality import finality
@@ -30,8 +31,8 @@ from dipnet.consensus.finality.members import Members
 from dipnet.consensus.finality.votes import (
     CERTIFIED_BYTES,
     Ballot,
+    BallotKind,
     Certificate,
-    Kind,
     Vote,
     decode_vote,
 )
@@ -39,7 +40,7 @@ from dipnet.consensus.staking.idpos import DPOS_ADDRESS, METHODS
 from dipnet.ledger.state import KEY_ACCOUNT, Account
 from dipnet.ledger.tx import Tx, decode_batch, sign_tx
 from dipnet.p2p import messages as m
-from dipnet.p2p.messages import Lane
+from dipnet.p2p.messages import Topic
 from dipnet.primitives import crypto
 from tests.sim.signer import Reckless
 from tests.sim.wires import End
@@ -111,7 +112,7 @@ class Byzantine:
                 kept = tuple(raw for raw in raws if not self._silent(to, raw))
                 if kept:
                     yield protocol, m.encode(m.Votes(kept))
-            case m.Items(lane=Lane.BLOCK, raws=raws):
+            case m.Items(topic=Topic.BLOCK, raws=raws):
                 for raw in raws:
                     yield from self._blocks(to, raw)
             case _:
@@ -131,7 +132,7 @@ class Byzantine:
         """What becomes of a block on its way to a peer; others' blocks are relayed."""
         block = decode_block(raw, self._world.genesis)
         for told in self._instead(to, block):
-            yield "gossip", m.encode(m.Items(Lane.BLOCK, (told,)))
+            yield "gossip", m.encode(m.Items(Topic.BLOCK, (told,)))
 
     def _instead(self, to: End, block: Block) -> list[bytes]:
         if block.signer != self._key.address:
@@ -163,7 +164,7 @@ class Byzantine:
         self.lived["hide"] += 1
         if self._rng.randrange(4):
             late = self._rng.randint(*HELD_SLOTS) * self._world.genesis.slot_ms
-            frame = m.encode(m.Items(Lane.BLOCK, (raw,)))
+            frame = m.encode(m.Items(Topic.BLOCK, (raw,)))
             send = lambda: self._world.transmit(self._host, to, "gossip", frame)  # noqa: E731
             self._world.after((late, late), self._world.in_life(self._host, send))
 
@@ -191,7 +192,7 @@ class Byzantine:
         chain, parent = self._chain, self._chain.need(block.header.parent)
         if parent.height == 0:
             return [block.raw]
-        prevote = finality.prevote(parent, chain.epoch_of(parent).border)
+        prevote = finality.prevote(parent, chain.epoch_of(parent).boundary)
         members = chain.sets.get(prevote.epoch)
         if members is None:
             return [block.raw]
@@ -211,7 +212,7 @@ class Byzantine:
             if slot > parent.slot and leader(chain.epoch, slot, final_slot) == ours:
                 self.lived["ahead"] += 1
                 raw = self._twin(parent, slot, ours, 2, section)
-                self._tell_all("gossip", m.encode(m.Items(Lane.BLOCK, (raw,))), 100)
+                self._tell_all("gossip", m.encode(m.Items(Topic.BLOCK, (raw,))), 100)
                 return
 
     def _forged_twin(
@@ -279,10 +280,10 @@ class Byzantine:
         chain = self._chain
         self.lived["double_vote"] += 1
         for header in self._recent()[-4:]:
-            prevote = finality.prevote(header, chain.epoch_of(header).border)
+            prevote = finality.prevote(header, chain.epoch_of(header).boundary)
             self._vote(prevote, 50)
             self._vote(finality.commit(prevote), 50)
-        kind = self._rng.choice((Kind.PREVOTE, Kind.COMMIT, None, None))
+        kind = self._rng.choice((BallotKind.PREVOTE, BallotKind.COMMIT, None, None))
         if kind is not None:  # each key is convicted once, by what it is seen doing first
             self._vote(Ballot(kind, chain.head.epoch, chain.head.slot, self._noise(), 0), 100)
 
@@ -294,12 +295,12 @@ class Byzantine:
                 header = chain.need(header.parent)
         if header.height > 0:
             self.lived["late_votes"] += 1
-            prevote = finality.prevote(header, chain.epoch_of(header).border)
+            prevote = finality.prevote(header, chain.epoch_of(header).boundary)
             self._vote(finality.commit(prevote), 100)
             self._vote(replace(prevote, justify_slot=prevote.justify_slot // 2), 100)
 
     def _vote_early(self) -> None:
-        """Vote in the epoch that a block opens although its border is not final, and too late."""
+        """Vote in the epoch that a block opens although its boundary is not final, and too late."""
         chain = self._chain
         self.lived["early"] += 1
         for header in self._recent()[-3:]:
@@ -307,8 +308,10 @@ class Byzantine:
             for number in (epoch - 1, epoch + 1, epoch):
                 if number >= 0:
                     justify = self._rng.choice((0, header.justify[1], header.slot - 1))
-                    self._vote(Ballot(Kind.PREVOTE, number, header.slot, header.hash, justify), 70)
-                    self._vote(Ballot(Kind.COMMIT, number, header.slot, header.hash, 0), 70)
+                    self._vote(
+                        Ballot(BallotKind.PREVOTE, number, header.slot, header.hash, justify), 70
+                    )
+                    self._vote(Ballot(BallotKind.COMMIT, number, header.slot, header.hash, 0), 70)
 
     def _lie_of_certificates(self) -> None:
         """Quorums that are none: too few, copied, of another ballot, of another epoch."""
@@ -316,7 +319,7 @@ class Byzantine:
         header = self._rng.choice(self._recent() or [chain.final])
         if header.height == 0:
             return
-        prevote = finality.prevote(header, chain.epoch_of(header).border)
+        prevote = finality.prevote(header, chain.epoch_of(header).boundary)
         ballot = self._rng.choice(
             (prevote, finality.commit(prevote), replace(finality.commit(prevote), slot=2**40))
         )
@@ -358,7 +361,7 @@ def sibling(
     secret: bytes,
     number: int,
     section: tuple[Certificate, ...],
-) -> Draft:
+) -> BlockDraft:
     """A block of ``slot`` on any parent, as ``produce.build`` makes one on the head.
 
     Its one transaction stakes ``number`` wei, which tells it from others.
@@ -373,7 +376,7 @@ def sibling(
     if committed != reveal:
         reveal = schedule.seed_secret(key, committed_slot)
     commitment = schedule.commitment(schedule.seed_secret(key, slot))
-    executed = execution.finish(place.missed, commitment, place.border)
+    executed = execution.finish(place.missed, commitment, place.boundary)
     fields: dict[str, Any] = {
         **constant_fields(chain.genesis),
         **place.fields,
@@ -384,7 +387,7 @@ def sibling(
         "seed_reveal": reveal,
         "seed_commitment": commitment,
     }
-    return Draft(Header(**fields), (tx,), section, ())
+    return BlockDraft(Header(**fields), (tx,), section, ())
 
 
 def _stake(chain: Chain, parent: Header, secret: bytes, number: int) -> Tx:

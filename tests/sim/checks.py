@@ -20,7 +20,7 @@ from dipnet.ledger.state import KEY_ACCOUNT, Journal, supply, trie_root
 from dipnet.node.node import Node
 from dipnet.primitives.codec import Reader
 from dipnet.primitives.crypto import keccak256
-from dipnet.vm.storage_layout import BURNED, Held, Place
+from dipnet.vm.storage_layout import BURNED, Held, StorageSlot
 from tests.sim.final import offences
 from tests.sim.load import Ledger
 from tests.sim.voters import Known
@@ -59,7 +59,7 @@ def violations(
         yield from _one_node(world, host)
     yield from _payments(world, ledger, nodes)
     yield from _backing_off(world.genesis, nodes[0])
-    yield from _borders(nodes[0])
+    yield from _boundaries(nodes[0])
     yield from _liveness(world, nodes[0], signers, beset)
 
 
@@ -141,7 +141,7 @@ def _free_gas(node: Node, block_hash: bytes) -> int:
 
 def penalties(node: Node) -> int:
     """Wei of stake that are no more because their owners broke the rules."""
-    return Place(Held(Journal(node.chain.head_state), DPOS_ADDRESS))[BURNED]
+    return StorageSlot(Held(Journal(node.chain.head_state), DPOS_ADDRESS))[BURNED]
 
 
 def _payments(world: World, ledger: Ledger, nodes: list[Node]) -> Iterator[str]:
@@ -199,14 +199,14 @@ def _backing_off(genesis: Genesis, node: Node) -> Iterator[str]:
             yield f"block {height} takes payments {behind * unit} slots above the final one"
 
 
-def _borders(node: Node) -> Iterator[str]:
-    """An epoch goes on until the border below it is final."""
+def _boundaries(node: Node) -> Iterator[str]:
+    """An epoch goes on until the boundary below it is final."""
     last = 0
     for height in range(1, node.chain.head.height + 1):
         header = node.chain.need(node.view.block_hash_at(height))
         if header.next_set_hash != HASH_ZERO:
             if header.final[1] < last:
-                yield f"block {height} is a border above one of slot {last} that is not final"
+                yield f"block {height} is a boundary above one of slot {last} that is not final"
             last = header.slot
 
 

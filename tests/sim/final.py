@@ -18,7 +18,7 @@ from dipnet.consensus.chain.chain import Chain
 from dipnet.consensus.chain.schedule import slot_start_ms
 from dipnet.consensus.finality.header import Header
 from dipnet.consensus.finality.members import Members
-from dipnet.consensus.finality.votes import Ballot, Kind, offence
+from dipnet.consensus.finality.votes import Ballot, BallotKind, offence
 from dipnet.p2p.blocksync import OWED_MAX, PEERS_ASKED_MAX, SLOW_MS
 from tests.sim.world import Host, World
 
@@ -29,7 +29,7 @@ def unanswered_ms(hosts: Iterable[Host]) -> int:
     """How long, at most, a node may have to wait until it asks again for blocks that were lost."""
     waits = [0]
     for node in [host.node for host in hosts if host.node is not None]:
-        peers = node.links.blocks._peers.values()
+        peers = node.peers.blocks._peers.values()
         owing = [peer for peer in peers if peer.request]
         prompt = [peer for peer in owing if not peer.late(node.steady_ms)]
         if owing and len(owing) == min(len(peers), OWED_MAX):  # all whom it may ask
@@ -132,7 +132,8 @@ class Watch:
             header = chain.header(header.parent)
 
     def _check_quorum(self, chain: Chain, final: Header) -> None:
-        """A quorum has committed to the block, or an old set to one above the border that it is."""
+        """A quorum has committed to the block, or an old set to one above the boundary that it
+        is."""
         if not any(
             self._committed(chain, block_id, epoch, final)
             for block_id, epoch in list(self._world.ballots.commits)
@@ -144,15 +145,15 @@ class Watch:
         header = chain.header(block_id)
         if header is None or not 0 <= header.epoch - epoch <= 1 or header.height == 0:
             return False
-        border = chain.epoch_of(header).border
-        ours = header.final[1] >= border.slot  # the border is final: its set votes
-        made = header.hash if ours else border.block_id
+        boundary = chain.epoch_of(header).boundary
+        ours = header.final[1] >= boundary.slot  # the boundary is final: its set votes
+        made = header.hash if ours else boundary.block_id
         if made != final.hash or (epoch == header.epoch) != ours:
             return False
         members = chain.sets.get(epoch)
         return (
             members is not None
-            and _is_announced(chain, border.block_id, members, epoch, ours)
+            and _is_announced(chain, boundary.block_id, members, epoch, ours)
             and _is_quorum(members, self._world.ballots.commits[block_id, epoch])
         )
 
@@ -177,9 +178,9 @@ def _is_quorum(members: Members, signers: dict[bytes, None]) -> bool:
     return 3 * sum(signer in signers for signer in members.signers) > 2 * len(members)
 
 
-def _is_announced(chain: Chain, border: bytes, members: Members, epoch: int, ours: bool) -> bool:
-    """Whether the border that opens the epoch has named this set; genesis names its own."""
-    opens = chain.header(border)
+def _is_announced(chain: Chain, boundary: bytes, members: Members, epoch: int, ours: bool) -> bool:
+    """Whether the boundary that opens the epoch has named this set; genesis names its own."""
+    opens = chain.header(boundary)
     if opens is None or not ours or opens.height == 0:
         return True
     return opens.next_set_hash == members.digest(epoch)
@@ -191,7 +192,9 @@ def offences(world: World, honest: list[bytes]) -> Iterator[str]:
         by_epoch: dict[int, list[Ballot]] = {}
         for ballot in world.ballots.signed.get(signer, []):
             by_epoch.setdefault(ballot.epoch, []).append(ballot)
-        proposals = [b for b in world.ballots.signed.get(signer, []) if b.kind is Kind.PROPOSAL]
+        proposals = [
+            b for b in world.ballots.signed.get(signer, []) if b.kind is BallotKind.PROPOSAL
+        ]
         for ballots in (proposals, *by_epoch.values()):
             for one, other in combinations(ballots, 2):
                 if name := offence(one, other):

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from dipnet.consensus.chain.block import Block, decode_block, seal
-from dipnet.dag.vertex import Draft, sign_vertex, topic_of
+from dipnet.dag.vertex import VertexDraft, sign_vertex, topic_of
 from dipnet.ledger.genesis import Genesis
 from dipnet.node.effects import PROTOCOLS
 from dipnet.p2p import messages as m
-from dipnet.p2p.messages import Lane
+from dipnet.p2p.messages import Topic
 from dipnet.primitives.errors import Invalid
 from tests.sim.signer import Reckless
 from tests.sim.wires import End
@@ -89,7 +89,7 @@ class Hostile:
                 return replace(message, raws=tuple(map(self._mutated, message.raws)))
             case m.Announce() | m.Fetch() | m.Tips():
                 return replace(message, ids=ids)
-            case m.Items(lane=Lane.BLOCK):
+            case m.Items(topic=Topic.BLOCK):
                 return replace(message, raws=tuple(self._forged(raw) for raw in message.raws))
             case m.Vertices():
                 wire = sign_vertex(rng.randbytes(32), self._orphan(rng.choice(((), ids[:1]))))
@@ -103,8 +103,10 @@ class Hostile:
                 return replace(message, ordinal=rng.choice((0, FAR)))
             case m.VertexRange():
                 return replace(message, next=message.next + rng.randrange(3), end=False)
-            case m.Peers():
-                return m.Peers(("/ip4/127.0.0.1/tcp/1/p2p/" + self._host.name, "/dns4/x/tcp/1", ""))
+            case m.PeerAddresses():
+                return m.PeerAddresses(
+                    ("/ip4/127.0.0.1/tcp/1/p2p/" + self._host.name, "/dns4/x/tcp/1", "")
+                )
             case _:
                 return message
 
@@ -124,8 +126,8 @@ class Hostile:
         signature = key.sign(header.proposal)
         return seal(header, block.txs, signature, key.address, block.certificates).raw
 
-    def _orphan(self, parents: tuple[bytes, ...]) -> Draft:
-        return Draft(
+    def _orphan(self, parents: tuple[bytes, ...]) -> VertexDraft:
+        return VertexDraft(
             chain_id=self._genesis.chain_id,
             ref_height=self._rng.randrange(100),
             ref_hash=self._rng.randbytes(8),

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from dipnet.dag.vertex import Draft, build_envelope, sign_vertex, topic_of
+from dipnet.dag.vertex import VertexDraft, build_envelope, sign_vertex, topic_of
 from dipnet.ledger.genesis import Genesis
 from dipnet.ledger.tx import sign_tx
 from dipnet.node.node import Node
@@ -128,7 +128,7 @@ class Device:
         if final.height > self.ref[0]:  # never behind what its own last vertex named
             self.ref = (final.height, final.hash)
         template = node.dag.template(self.address, 4, self.ref[0], self.seq)
-        draft = Draft(
+        draft = VertexDraft(
             chain_id=self.run.genesis.chain_id,
             ref_height=self.ref[0],
             ref_hash=self.ref[1][:8],
@@ -272,9 +272,9 @@ class Mischief:
 
     # --- vertices
 
-    def _draft(self, node: Node) -> Draft:
+    def _draft(self, node: Node) -> VertexDraft:
         final = node.chain.final
-        return Draft(
+        return VertexDraft(
             chain_id=self.run.genesis.chain_id,
             ref_height=final.height,
             ref_hash=final.hash[:8],

@@ -32,7 +32,7 @@ HOSTILE_PERCENT = 30
 LOOK_MS = 250  # how often it is looked whether the network has settled
 SETTLE_MS = 700  # the reckoning is this long after a slot began: its block has arrived
 CLASSES = (
-    "blocks", "final blocks", "borders", "hand-over blocks", "sets changed",
+    "blocks", "final blocks", "boundaries", "hand-over blocks", "sets changed",
     "sets of nobody of the first", "blocks in back-off", "blocks without payments",
     "reorganisations", "restarts", "ballots of honest keys", "ballots that a signer refused",
     "keys that forgot and came back", "keys with two nodes", "keys with two memories",
@@ -351,15 +351,15 @@ class Run:
         node, genesis = self.honest[0].running, self.genesis
         chain, view = node.chain, node.view
         headers = [chain.need(view.block_hash_at(h)) for h in range(1, chain.head.height + 1)]
-        borders = [header for header in headers if header.next_set_hash != HASH_ZERO]
-        sets = [chain.epoch_at(header).members for header in borders]
+        boundaries = [header for header in headers if header.next_set_hash != HASH_ZERO]
+        sets = [chain.epoch_at(header).members for header in boundaries]
         behind = [header.slot - header.final[1] for header in headers]
         return Counter({
             "blocks": len(headers),
             "final blocks": chain.final.height,
-            "borders": len(borders),
+            "boundaries": len(boundaries),
             "hand-over blocks": sum(
-                voting_epoch(chain.epoch_of(one).border, one.final[1]) < one.epoch
+                voting_epoch(chain.epoch_of(one).boundary, one.final[1]) < one.epoch
                 for one in headers
             ),
             "sets changed": sum(one != other for one, other in pairwise(sets)),

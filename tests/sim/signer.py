@@ -1,8 +1,8 @@
 """Delegates' keys in the simulator: the shipping rules and bytes over a simulated vote file.
 
-A ``Signer`` refuses, keeps, then signs, in this order (specs/consensus.md 1), and its process may
-end between any two of them; the next one begins with what the file says. ``Shared`` is a
-process of its own that several hosts ask. ``Reckless`` signs whatever it is asked: a hostile
+A ``Signer`` refuses, keeps, then signs, in this order (docs/spec/consensus.md "The protocol"), and
+its process may end between any two of them; the next one begins with what the file says. ``Shared``
+is a process of its own that several hosts ask. ``Reckless`` signs whatever it is asked: a hostile
 delegate's. ``Ballots`` remembers all that was ever signed, so that the promises can be checked by
 somebody who sees everything.
 """
@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable
 
 from dipnet.consensus.chain.schedule import seed_key
-from dipnet.consensus.finality.votes import Ballot, Kind, Voter, VoteState
+from dipnet.consensus.finality.votes import Ballot, BallotKind, Voter, VoteState
 from dipnet.primitives import crypto
 from dipnet.signing import votefile
 from tests.sim.wires import Clock
@@ -36,7 +36,7 @@ class Ballots:
     def sign(self, secret: bytes, signer: bytes, ballot: Ballot, chain_id: int) -> bytes:
         """A signature of 65 bytes; the only way in which a delegate's key makes one here."""
         self.signed.setdefault(signer, []).append(ballot)
-        if ballot.kind is Kind.COMMIT:
+        if ballot.kind is BallotKind.COMMIT:
             self.commits.setdefault((ballot.block_id, ballot.epoch), {})[signer] = None
         return crypto.sign(ballot.digest(chain_id), secret)
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from dipnet.consensus.chain.schedule import slot_start_ms
-from dipnet.dag.vertex import Draft, sign_vertex, topic_of
+from dipnet.dag.vertex import VertexDraft, sign_vertex, topic_of
 from dipnet.p2p.vertexsync import REST_MS, UNEQUAL_MS, VertexSync
 from dipnet.primitives.codec import Puts
 from tests import ROOT
@@ -94,7 +94,7 @@ class Quiet:
         self.number += 1
         node = self.world.hosts[index].node
         assert node is not None
-        draft = Draft(
+        draft = VertexDraft(
             chain_id=self.genesis.chain_id,
             ref_height=node.chain.final.height,
             ref_hash=node.chain.final.hash[:8],

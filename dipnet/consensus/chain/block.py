@@ -24,8 +24,8 @@ from dipnet.consensus.finality.members import Members
 from dipnet.consensus.finality.votes import (
     CERTIFICATE_BYTES_MAX,
     SIGNATURE_BYTES,
+    BallotKind,
     Certificate,
-    Kind,
     decode_certificate,
 )
 from dipnet.consensus.staking import idpos
@@ -99,12 +99,13 @@ def decode_block(
 
 
 def _certificates(header: Header, sections: list[bytes]) -> tuple[Certificate, ...]:
-    """The certificates beside a header: none, one, or a PC and a CC; their form only."""
+    """The certificates beside a header: none, one, or a prevote certificate and a commit
+    certificate; their form only."""
     if header.cert_root != cert_root(sections):
         raise Invalid("block_root", "cert_root")
     certificates = tuple(decode_certificate(raw) for raw in sections)
     kinds = [certificate.ballot.kind for certificate in certificates]
-    if len(kinds) == CERTIFICATES_MAX and kinds != [Kind.PREVOTE, Kind.COMMIT]:
+    if len(kinds) == CERTIFICATES_MAX and kinds != [BallotKind.PREVOTE, BallotKind.COMMIT]:
         raise Invalid("certificate_form", "a block has at most one certificate of each kind")
     return certificates
 

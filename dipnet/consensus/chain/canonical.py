@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import Final
 
 from dipnet.consensus.chain import records
-from dipnet.consensus.chain.overlays import Link, Spine, undone
+from dipnet.consensus.chain.overlays import Spine, StoredDelta, undone
 from dipnet.consensus.chain.records import height_key
 from dipnet.consensus.chain.stored import StoredBlocks
-from dipnet.consensus.finality import borders
+from dipnet.consensus.finality import boundaries
 from dipnet.consensus.finality.header import Header
 from dipnet.ledger.genesis import Genesis
 from dipnet.ledger.state import KEY_ACCOUNT, NO_ACCOUNT, Account, Layer
@@ -36,7 +36,7 @@ class Canonical(StoredBlocks):
     def _load(self, head: bytes, base: bytes) -> Spine:
         """The spine, from stored deltas; every block is checked to follow its parent."""
         bottom = self.link(base)
-        links: list[Link] = []
+        links: list[StoredDelta] = []
         expected = head
         while expected != base:
             link = self.link(expected)
@@ -102,17 +102,17 @@ class Canonical(StoredBlocks):
         raw = self.head_state.get(KEY_ACCOUNT + address)
         return NO_ACCOUNT if raw is None else Account.decode(raw)
 
-    def borders(self, first: int, every: bool = False) -> Iterator[tuple[int, bytes]]:
-        """Epoch that it opens and record of each final border from that of epoch ``first`` on.
+    def boundaries(self, first: int, every: bool = False) -> Iterator[tuple[int, bytes]]:
+        """Epoch that it opens and record of each final boundary from that of epoch ``first`` on.
 
-        Only those that a light client needs (``borders.py``), unless ``every``.
+        Only those that a light client needs (``boundaries.py``), unless ``every``.
         """
-        choose = borders.every_border if every else borders.hop_borders
+        choose = boundaries.every_boundary if every else boundaries.hop_boundaries
         return choose(self._reader, first)
 
-    def border_proof(self, opens: int) -> bytes | None:
-        """The record of the final border that opens an epoch, None where there is none."""
-        return borders.border_at(self._reader, opens)
+    def boundary_proof(self, opens: int) -> bytes | None:
+        """The record of the final boundary that opens an epoch, None where there is none."""
+        return boundaries.boundary_at(self._reader, opens)
 
     # --- where a block stands
 

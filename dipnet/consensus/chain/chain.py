@@ -20,18 +20,18 @@ from dipnet.consensus.chain.canonical import HASH_BYTES, Canonical
 from dipnet.consensus.chain.epochs import Epoch, Epochs
 from dipnet.consensus.chain.execute import Execution
 from dipnet.consensus.chain.fees import next_base_fee
-from dipnet.consensus.chain.overlays import Link, Spine, moved
+from dipnet.consensus.chain.overlays import Spine, StoredDelta, moved
 from dipnet.consensus.chain.records import Delta, height_key, slot_prefix
-from dipnet.consensus.finality import borders, finality
-from dipnet.consensus.finality.borders import BorderProof
-from dipnet.consensus.finality.certified import Certificates
-from dipnet.consensus.finality.finality import Certified, Links
+from dipnet.consensus.finality import boundaries, finality
+from dipnet.consensus.finality.boundaries import BoundaryProof
+from dipnet.consensus.finality.certified import KnownCertificates
+from dipnet.consensus.finality.finality import Certified, HeaderLinks
 from dipnet.consensus.finality.forkchoice import Tree
 from dipnet.consensus.finality.header import HASH_ZERO, Header
 from dipnet.consensus.finality.members import Members
-from dipnet.consensus.finality.votes import Certificate, Kind, check_certificate
+from dipnet.consensus.finality.votes import BallotKind, Certificate, check_certificate
 from dipnet.consensus.staking import idpos
-from dipnet.consensus.staking.idpos import Around
+from dipnet.consensus.staking.idpos import BlockContext
 from dipnet.ledger.genesis import Genesis
 from dipnet.ledger.state import Journal
 from dipnet.ledger.tx import Tx
@@ -57,16 +57,16 @@ class Imported:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class BlockPosition:
     """Where a new block may stand: above ``parent``, in ``epoch``, with these links."""
 
-    parent: Link
+    parent: StoredDelta
     epoch: Epoch
     slot: int
-    links: Links
+    links: HeaderLinks
 
     @property
-    def border(self) -> bool:
+    def boundary(self) -> bool:
         """Whether the block ends its epoch."""
         return self.epoch.ends_with(self.slot, self.links.final[1])
 
@@ -96,7 +96,7 @@ class Chain(Canonical):
         if self.need(self.genesis_hash).seed_reveal != keccak256(genesis.encode()):
             raise Invalid("genesis", "the data directory holds the chain of another genesis.json")
         self.epochs = Epochs(genesis, reader)
-        self.certificates = Certificates(reader)
+        self.certificates = KnownCertificates(reader)
         self._tree = self._grown(self.need(final))
         self.sets: Mapping[int, Members] = self._sets()
         """Who votes in which epoch. Replaced, never changed: other threads read it."""
@@ -148,12 +148,12 @@ class Chain(Canonical):
 
     def epoch_at(self, header: Header) -> Epoch:
         """The epoch of the children of a block that we have."""
-        if header.height == 0 or header.next_set_hash != HASH_ZERO:  # a border opens it
+        if header.height == 0 or header.next_set_hash != HASH_ZERO:  # a boundary opens it
             return self.epochs.get(header.epoch + (header.height > 0), header.hash)
         if header.height > self._floor.height or header.hash in self._tree:
-            return self.epochs.get(header.epoch, self.link(header.hash).delta.border)
+            return self.epochs.get(header.epoch, self.link(header.hash).delta.boundary)
         for epoch in self.epochs.numbered(header.epoch):
-            if self._canonical(epoch.border.block_id):
+            if self._canonical(epoch.boundary.block_id):
                 return epoch
         raise Corrupt(f"epoch {header.epoch} is missing: {RECORD_REMEDY}")
 
@@ -191,7 +191,7 @@ class Chain(Canonical):
     def section(self, parent: Header) -> tuple[Certificate, ...]:
         """The certificates that a child of a block of the tree carries: those it needs.
 
-        What is certified below the border before the last is final on the branch of any child.
+        What is certified below the boundary before the last is final on the branch of any child.
         """
         epoch = self.epoch_at(parent)
         certified = {
@@ -200,25 +200,25 @@ class Chain(Canonical):
             if self._tree.ancestor(parent, one.ballot.block_id)
             and self.need(one.ballot.block_id).epoch >= epoch.before.epoch
         }
-        useful = finality.useful(rules.links_of(parent), epoch.border, tuple(certified))
+        useful = finality.useful(rules.links_of(parent), epoch.boundary, tuple(certified))
         return tuple(certified[one] for one in useful)
 
-    def place(self, parent: Header, slot: int, section: Sequence[Certificate]) -> Place:
+    def place(self, parent: Header, slot: int, section: Sequence[Certificate]) -> BlockPosition:
         """Where a child of a block stands that carries these certificates."""
         epoch = self.epoch_at(parent)
         certified = [self._certified(one, epoch) for one in section]
-        links = finality.derive(rules.links_of(parent), epoch.border, certified)
-        return Place(self.link(parent.hash), epoch, slot, links)
+        links = finality.derive(rules.links_of(parent), epoch.boundary, certified)
+        return BlockPosition(self.link(parent.hash), epoch, slot, links)
 
-    def execution(self, place: Place, proposer: bytes) -> Execution:
+    def execution(self, place: BlockPosition, proposer: bytes) -> Execution:
         """To run what a block of ``proposer`` holds, on the state of its parent."""
         parent, epoch = place.parent.header, place.epoch
-        around = Around(
+        context = BlockContext(
             epoch.parameters, epoch.number, place.slot, parent.height + 1, proposer, epoch.members
         )
         system_only = rules.system_only(epoch, place.slot, place.links.final[1])
         return Execution(
-            around, self._view(parent), parent.state_root, place.fields["base_fee"], system_only
+            context, self._view(parent), parent.state_root, place.fields["base_fee"], system_only
         )
 
     def committed(self, parent: Header, delegate: bytes) -> tuple[bytes, int]:
@@ -274,7 +274,7 @@ class Chain(Canonical):
         self.certificates.prove(certificate)
         return self._settle([certificate], {})
 
-    def _admit(self, block: Block, now_ms: int) -> Place:
+    def _admit(self, block: Block, now_ms: int) -> BlockPosition:
         """The place of a block, at little cost; its links are what its header claims."""
         header = block.header
         if header.height <= self.final.height:
@@ -300,8 +300,8 @@ class Chain(Canonical):
         index = epoch.members.index(header.proposer)
         if index is None or epoch.members.signers[index] != block.signer:
             raise Invalid("block_signature", "not by the proposer's key")
-        links = Links(header.justify, header.final)
-        return Place(self.link(parent.hash), epoch, header.slot, links)
+        links = HeaderLinks(header.justify, header.final)
+        return BlockPosition(self.link(parent.hash), epoch, header.slot, links)
 
     def _crowded(self, header: Header) -> bool:
         """Whether all blocks of its leader and slot are here that are kept unasked."""
@@ -309,7 +309,7 @@ class Chain(Canonical):
         own = sum(1 for one in of_slot if self.need(one).proposer == header.proposer)
         return own >= rules.SLOT_BLOCKS_MAX
 
-    def _check_place(self, block: Block, place: Place) -> None:
+    def _check_place(self, block: Block, place: BlockPosition) -> None:
         """The links that a header claims are those that its certificates give, and so its fields.
 
         Signatures are verified last, and not again where they were. They are part of the block: a
@@ -323,8 +323,8 @@ class Chain(Canonical):
             if not self._above(parent, certificate.ballot.block_id):
                 raise Invalid("certificate_block", "not of an ancestor")
             section.append(self._certified(certificate, epoch))
-        finality.check_section(before, epoch.border, section)
-        links = finality.derive(before, epoch.border, section)
+        finality.check_section(before, epoch.boundary, section)
+        links = finality.derive(before, epoch.boundary, section)
         check_fields(block.header, replace(place, links=links).fields)
         committed, _ = self.committed(parent, block.header.proposer)
         if not schedule.opens(block.header.seed_reveal, committed):
@@ -347,10 +347,10 @@ class Chain(Canonical):
         Raises ``Invalid("certificate_block")`` where the ballot is not what may be voted on it.
         """
         header = self.need(certificate.ballot.block_id)
-        border = epoch.border if header.epoch == epoch.number else epoch.before
-        if header.height == 0 or header.epoch != border.epoch:
-            raise Invalid("certificate_block", "of a block below the last border")
-        certified = Certified(certificate.ballot, border)
+        boundary = epoch.boundary if header.epoch == epoch.number else epoch.before
+        if header.height == 0 or header.epoch != boundary.epoch:
+            raise Invalid("certificate_block", "of a block below the last boundary")
+        certified = Certified(certificate.ballot, boundary)
         finality.check_certified(certified, header)
         return certified
 
@@ -361,7 +361,7 @@ class Chain(Canonical):
         below = self.header(block_id)
         return below is not None and below.height < self.final.height and self._canonical(block_id)
 
-    def _execute(self, block: Block, place: Place) -> tuple[Link, list[bytes], Puts]:
+    def _execute(self, block: Block, place: BlockPosition) -> tuple[StoredDelta, list[bytes], Puts]:
         """Run a block on its parent's state and compare all that its header claims.
 
         Gives its link, its encoded receipts, and the record of the epoch that it opens.
@@ -373,19 +373,19 @@ class Chain(Canonical):
                 execution.add(tx)
             except Invalid as refused:
                 raise Invalid("block_tx", f"transaction {index}: {refused}") from None
-        executed = execution.finish(place.missed, header.seed_commitment, place.border)
+        executed = execution.finish(place.missed, header.seed_commitment, place.boundary)
         for name, value in executed.fields.items():
             if getattr(header, name) != value:
                 raise Invalid("block_root", name)
         mix = schedule.mixed(place.parent.delta.mix, header.seed_reveal)
-        border, puts = place.parent.delta.border, Puts()
+        boundary, puts = place.parent.delta.boundary, Puts()
         if executed.elected is not None:
             elected = executed.elected
             epoch = epochs.following(place.epoch, header, mix, elected.members, elected.parameters)
             self.epochs.remember(epoch)
             puts[epoch.key] = epoch.encode(self._genesis)
-            border = header.hash
-        return Link(header, Delta(border, mix, executed.puts)), executed.receipts, puts
+            boundary = header.hash
+        return StoredDelta(header, Delta(boundary, mix, executed.puts)), executed.receipts, puts
 
     # --- following
 
@@ -404,11 +404,11 @@ class Chain(Canonical):
             except Invalid:
                 continue  # waited for a block for which it is not
             puts |= self.certificates.raise_to(certificate)
-            if certificate.ballot.kind is Kind.COMMIT:
+            if certificate.ballot.kind is BallotKind.COMMIT:
                 made = self._tree.get(finality.made_final(certified)[0])
                 if made is not None and made.height > final.height:
                     final = made
-                    puts |= self._border_puts(made, certificate)
+                    puts |= self._boundary_puts(made, certificate)
         if not puts:
             return Imported(puts)
         if final is not before:
@@ -419,23 +419,23 @@ class Chain(Canonical):
             return Imported(puts)
         return self._follow(self.link(head.hash), puts, range(before.height + 1, final.height + 1))
 
-    def _border_puts(self, made: Header, certificate: Certificate) -> Puts:
-        """The record of a border that ``certificate`` has made final; nothing for other blocks.
+    def _boundary_puts(self, made: Header, certificate: Certificate) -> Puts:
+        """The record of a boundary that ``certificate`` has made final; nothing for other blocks.
 
-        No border is passed over: a block that the next set may vote on carries the certificate.
+        No boundary is passed over: a block that the next set may vote on carries the certificate.
         """
         if made.next_set_hash == HASH_ZERO:
             return {}
         path = [self.need(certificate.ballot.block_id)]
-        while path[-1].height > made.height and len(path) <= borders.PATH_HEADERS_MAX:
+        while path[-1].height > made.height and len(path) <= boundaries.PATH_HEADERS_MAX:
             path.append(self.need(path[-1].parent))
         if path.pop() != made:
             return {}  # longer than a light client takes
         epoch = self.epoch_at(made)
-        proof = BorderProof(made, tuple(reversed(path)), certificate, epoch.members)
-        return borders.record(proof, self.epoch_of(made).members)
+        proof = BoundaryProof(made, tuple(reversed(path)), certificate, epoch.members)
+        return boundaries.record(proof, self.epoch_of(made).members)
 
-    def _follow(self, link: Link, puts: Puts, finalized: range) -> Imported:
+    def _follow(self, link: StoredDelta, puts: Puts, finalized: range) -> Imported:
         """Make the block of ``link`` the head, if it is not, and move the base."""
         head, old_head = link.header, self.head
         branch = [] if self._canonical(head.hash) else [link]
@@ -489,6 +489,6 @@ class Chain(Canonical):
             if self._canonical_with(puts, header.height) != block_hash:
                 puts[records.KEY_BLOCK + block_hash] = None
                 puts[records.KEY_RECEIPTS + block_hash] = None
-                puts[epochs.key_of(header.epoch + 1) + block_hash] = None  # if it is a border
+                puts[epochs.key_of(header.epoch + 1) + block_hash] = None  # if it is a boundary
                 self.forget(block_hash)
         self._floor = floor

@@ -1,9 +1,9 @@
-"""Epochs: what a border block decides for the blocks above it.
+"""Epochs: what a boundary block decides for the blocks above it.
 
-Epochs are counted along a chain. The *border* of epoch e is the first block from the end of e - 1
-on whose own header knows the border before to be final; genesis is the border of epoch 0. The
-children of a border are of its epoch. What is in an ``Epoch`` follows from its border alone, so it
-is made once, kept for ever, and found by the border's hash.
+Epochs are counted along a chain. The *boundary* of epoch e is the first block from the end of e - 1
+on whose own header knows the boundary before to be final; genesis is the boundary of epoch 0. The
+children of a boundary are of its epoch. What is in an ``Epoch`` follows from its boundary alone, so
+it is made once, kept for ever, and found by the boundary's hash.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from dipnet.consensus.chain import schedule
 from dipnet.consensus.chain.records import read
-from dipnet.consensus.finality.finality import Border, end_slot, is_border
+from dipnet.consensus.finality.finality import EpochBoundary, end_slot, is_boundary
 from dipnet.consensus.finality.header import Header
 from dipnet.consensus.finality.members import MEMBERS_MAX, Members
 from dipnet.ledger.genesis import Genesis
@@ -20,16 +20,16 @@ from dipnet.primitives.codec import BIG, TEXT, UINT, Bin, Many, Reader, big, fro
 from dipnet.primitives.recent import Recent
 
 KEY_EPOCH = b"e"
-"""+ number (8), border hash -> the epoch."""
+"""+ number (8), boundary hash -> the epoch."""
 
 EPOCHS_KEPT: Final = 16
 _VERSION: Final = 1
 _NAME_BYTES_MAX: Final = 64
 _CHANGES_MAX: Final = 64
-_BORDER: Final = (UINT, Bin(32), UINT)
+_BOUNDARY: Final = (UINT, Bin(32), UINT)
 _PAIRS: Final = Many((Bin(20), Bin(33)), MEMBERS_MAX)
 _EPOCH: Final = (
-    _VERSION, UINT, _BORDER, _BORDER, Bin(32), Bin(32), _PAIRS, _PAIRS,
+    _VERSION, UINT, _BOUNDARY, _BOUNDARY, Bin(32), Bin(32), _PAIRS, _PAIRS,
     Many((TEXT(_NAME_BYTES_MAX), BIG), _CHANGES_MAX),
 )  # fmt: skip
 
@@ -38,13 +38,13 @@ _EPOCH: Final = (
 class Epoch:
     """One epoch on one chain. ``parameters`` are those in force for its blocks.
 
-    ``before`` is the border of the epoch before, its own for epoch 0. ``next_members`` and
+    ``before`` is the boundary of the epoch before, its own for epoch 0. ``next_members`` and
     ``next_seed`` are of the epoch after, so that everybody knows it a whole epoch ahead.
     """
 
     number: int
-    border: Border
-    before: Border
+    boundary: EpochBoundary
+    before: EpochBoundary
     seed: bytes
     next_seed: bytes
     members: Members
@@ -59,16 +59,16 @@ class Epoch:
     @property
     def end_slot(self) -> int:
         """The first slot whose block may end the epoch."""
-        return end_slot(self.border.slot, self.parameters.epoch_slots)
+        return end_slot(self.boundary.slot, self.parameters.epoch_slots)
 
     @property
     def key(self) -> bytes:
         """Where it is kept."""
-        return key_of(self.number) + self.border.block_id
+        return key_of(self.number) + self.boundary.block_id
 
     def ends_with(self, slot: int, final_slot: int) -> bool:
-        """Whether a block of this epoch with these fields of its header is the next border."""
-        return is_border(self.border, self.end_slot, slot, final_slot)
+        """Whether a block of this epoch with these fields of its header is the next boundary."""
+        return is_boundary(self.boundary, self.end_slot, slot, final_slot)
 
     def members_of(self, epoch: int) -> Members:
         """The set of this epoch or of the next."""
@@ -77,7 +77,7 @@ class Epoch:
     def encode(self, genesis: Genesis) -> bytes:
         """Its record; of the parameters it keeps what differs from ``genesis``."""
         return pack((
-            _VERSION, self.number, _fields(self.border), _fields(self.before), self.seed,
+            _VERSION, self.number, _fields(self.boundary), _fields(self.before), self.seed,
             self.next_seed, self.members.pairs, self.next_members.pairs,
             [(name.encode(), big(value)) for name, value in _changes(genesis, self.parameters)],
         ))  # fmt: skip
@@ -88,8 +88,8 @@ def key_of(number: int) -> bytes:
     return KEY_EPOCH + number.to_bytes(8, "big")
 
 
-def _fields(border: Border) -> tuple[int, bytes, int]:
-    return border.epoch, border.block_id, border.slot
+def _fields(boundary: EpochBoundary) -> tuple[int, bytes, int]:
+    return boundary.epoch, boundary.block_id, boundary.slot
 
 
 def _changes(genesis: Genesis, parameters: Genesis) -> list[tuple[str, int]]:
@@ -100,12 +100,13 @@ def _changes(genesis: Genesis, parameters: Genesis) -> list[tuple[str, int]]:
 
 def decode(raw: bytes | None, genesis: Genesis) -> Epoch:
     """The epoch in a record of ours; ``Corrupt`` where it is none."""
-    number, border, before, seed, next_seed, members, next_members, changes = read(
+    number, boundary, before, seed, next_seed, members, next_members, changes = read(
         raw, _EPOCH, "the record of an epoch"
     )
     update: dict[str, Any] = {name.decode(): from_big(value) for name, value in changes}
     return Epoch(
-        number, Border(*border), Border(*before), seed, next_seed, _members(members),
+        number, EpochBoundary(*boundary), EpochBoundary(*before), seed, next_seed,
+        _members(members),
         _members(next_members), genesis.model_copy(update=update),
     )  # fmt: skip
 
@@ -116,9 +117,9 @@ def _members(pairs: list[list[bytes]]) -> Members:
 
 def first(genesis: Genesis, header: Header, members: Members) -> Epoch:
     """Epoch 0, which genesis opens; ``members`` are Sets 0 and 1."""
-    border = Border(0, header.hash, header.slot)
+    boundary = EpochBoundary(0, header.hash, header.slot)
     seed, next_seed = (schedule.seed(header.hash, number) for number in (0, 1))
-    return Epoch(0, border, border, seed, next_seed, members, members, genesis)
+    return Epoch(0, boundary, boundary, seed, next_seed, members, members, genesis)
 
 
 def following(
@@ -126,14 +127,14 @@ def following(
 ) -> Epoch:
     """The epoch after ``epoch``, which ``header`` opens.
 
-    ``mix`` is that of the secrets up to this border, ``elected`` the set that its state elects;
-    both are for the epoch after the new one. Nothing that the border's proposer may choose is in
+    ``mix`` is that of the secrets up to this boundary, ``elected`` the set that its state elects;
+    both are for the epoch after the new one. Nothing that the boundary's proposer may choose is in
     the mix: not which certificates he carries, nor what they make final (ADR 85).
     """
     return Epoch(
         epoch.number + 1,
-        Border(epoch.number + 1, header.hash, header.slot),
-        epoch.border,
+        EpochBoundary(epoch.number + 1, header.hash, header.slot),
+        epoch.boundary,
         epoch.next_seed,
         schedule.seed(mix, epoch.number + 2),
         epoch.next_members,
@@ -143,16 +144,16 @@ def following(
 
 
 class Epochs:
-    """All epochs that are kept, of every branch, by number and border."""
+    """All epochs that are kept, of every branch, by number and boundary."""
 
     def __init__(self, genesis: Genesis, reader: Reader) -> None:
         self._genesis = genesis
         self._reader = reader
         self._known: Recent[Epoch] = Recent(EPOCHS_KEPT)
 
-    def get(self, number: int, border: bytes) -> Epoch:
-        """The epoch that the block ``border`` opened; ``Corrupt`` when it is not here."""
-        key = key_of(number) + border
+    def get(self, number: int, boundary: bytes) -> Epoch:
+        """The epoch that the block ``boundary`` opened; ``Corrupt`` when it is not here."""
+        key = key_of(number) + boundary
         epoch = self._known.get(key)
         if epoch is None:
             epoch = decode(self._reader.get(key), self._genesis)

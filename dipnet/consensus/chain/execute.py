@@ -11,7 +11,7 @@ from dipnet.consensus.chain import reports
 from dipnet.consensus.chain.block import ordered_root
 from dipnet.consensus.chain.schedule import slot_start_ms
 from dipnet.consensus.staking import idpos
-from dipnet.consensus.staking.idpos import Around, Elected
+from dipnet.consensus.staking.idpos import BlockContext, Elected
 from dipnet.ledger.state import Journal
 from dipnet.ledger.tx import Tx
 from dipnet.primitives.codec import Puts, Reader
@@ -27,7 +27,7 @@ SYSTEM_PREFIX: Final = bytes(18) + b"\x0d"
 class Executed:
     """What a body does: the header's fields that commit to it, receipts' bytes, state records.
 
-    ``elected`` is there when the block is a border.
+    ``elected`` is there when the block is a boundary.
     """
 
     fields: dict[str, Any]
@@ -41,7 +41,7 @@ class Execution:
 
     def __init__(
         self,
-        around: Around,
+        context: BlockContext,
         state: Reader,
         state_root: bytes,
         base_fee: int,
@@ -49,14 +49,14 @@ class Execution:
     ) -> None:
         """``state`` is the parent's and has ``state_root``, else ``finish`` raises ``Corrupt``."""
         self._journal = Journal(state, state_root)
-        self._around = around
+        self._context = context
         self._system_only = system_only
-        genesis = around.parameters
+        genesis = context.parameters
         self._env = Env(
-            genesis.chain_id, around.height, slot_start_ms(genesis, around.slot) // 1000,
-            around.proposer, base_fee, genesis.gas_limit, around.slot, idpos.DPOS_ADDRESS,
+            genesis.chain_id, context.height, slot_start_ms(genesis, context.slot) // 1000,
+            context.proposer, base_fee, genesis.gas_limit, context.slot, idpos.DPOS_ADDRESS,
         )  # fmt: skip
-        self._system = idpos.system(around)
+        self._system = idpos.system(context)
         self._receipts: list[Receipt] = []
         self._tips = 0
         self.gas_used = 0
@@ -81,14 +81,14 @@ class Execution:
         self._tips += receipt.gas_used * tx.effective_tip(env.base_fee)
         self._receipts.append(receipt)
 
-    def finish(self, missed: tuple[bytes, ...], commitment: bytes, border: bool) -> Executed:
-        """End the block: the reward is minted, a border elects; then commit.
+    def finish(self, missed: tuple[bytes, ...], commitment: bytes, boundary: bool) -> Executed:
+        """End the block: the reward is minted, a boundary elects; then commit.
 
         ``missed`` are the leaders of the slots since the parent, ``commitment`` is the header's to
         the proposer's next secret. The base fee was burned and the tips were paid by ``apply_tx``.
         """
-        idpos.end_block(self._journal, self._around, self._tips, missed, commitment)
-        elected = idpos.at_border(self._journal, self._around) if border else None
+        idpos.end_block(self._journal, self._context, self._tips, missed, commitment)
+        elected = idpos.at_boundary(self._journal, self._context) if boundary else None
         state_root, puts = self._journal.commit()
         receipts = [receipt.encode() for receipt in self._receipts]
         logs = [log for receipt in self._receipts for log in receipt.logs]

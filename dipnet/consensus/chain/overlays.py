@@ -16,7 +16,7 @@ from dipnet.primitives.codec import Puts, Reader
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class StoredDelta:
     """A block as state sees it: header and delta."""
 
     header: Header
@@ -26,7 +26,7 @@ class Link:
 class Spine:
     """The base and the canonical blocks above it, lowest first. Never changed, only replaced."""
 
-    def __init__(self, reader: Reader, base: Link, links: list[Link]) -> None:
+    def __init__(self, reader: Reader, base: StoredDelta, links: list[StoredDelta]) -> None:
         self.base = base
         self.links = links
         self._views = [reader]
@@ -34,11 +34,11 @@ class Spine:
             self._views.append(Layer(self._views[-1], link.delta.puts))
 
     @property
-    def head(self) -> Link:
+    def head(self) -> StoredDelta:
         """The highest block."""
         return self.links[-1] if self.links else self.base
 
-    def at(self, height: int) -> Link:
+    def at(self, height: int) -> StoredDelta:
         """The block at ``height``, which is not below the base nor above the head."""
         above = height - self.base.header.height
         return self.links[above - 1] if above else self.base
@@ -69,9 +69,9 @@ def moved(
     reader: Reader,
     spine: Spine,
     fork: int,
-    branch: list[Link],
+    branch: list[StoredDelta],
     target: int,
-    link_of: Callable[[bytes], Link],
+    link_of: Callable[[bytes], StoredDelta],
 ) -> tuple[Spine, Puts]:
     """The spine after the blocks above height ``fork`` gave way to ``branch``, and the writes.
 
@@ -81,7 +81,7 @@ def moved(
     puts: Puts = {}
     base = spine.base
     chain = spine.links
-    below: list[Link] = []
+    below: list[StoredDelta] = []
     while base.header.height > min(fork, target):
         puts.update(_undo(reader, base.header))
         puts[KEY_UNDO + base.header.hash] = None

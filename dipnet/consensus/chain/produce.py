@@ -42,7 +42,7 @@ BODY_BYTES_MIN: Final = HEADER_BYTES_MAX + 128
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class BlockDraft:
     """An unsigned block, and the transactions that proved invalid with the reason."""
 
     header: Header
@@ -73,7 +73,7 @@ def build(
     proposer: bytes,
     seed_key: bytes,
     offences: Sequence[Offence] = (),
-) -> Draft:
+) -> BlockDraft:
     """A block of ``proposer`` (address) for ``slot`` on the head, from the pool's best.
 
     Reports first what it can of ``offences``; those that are punished or too old are left out.
@@ -96,7 +96,7 @@ def build(
     if committed != reveal:
         reveal = schedule.seed_secret(seed_key, committed_slot)
     commitment = schedule.commitment(schedule.seed_secret(seed_key, slot))
-    executed = execution.finish(place.missed, commitment, place.border)
+    executed = execution.finish(place.missed, commitment, place.boundary)
     header = Header(
         **constant_fields(chain.genesis),
         **place.fields,
@@ -107,7 +107,7 @@ def build(
         seed_reveal=reveal,
         seed_commitment=commitment,
     )
-    return Draft(header, txs, section, tuple(refused))
+    return BlockDraft(header, txs, section, tuple(refused))
 
 
 def _reported(chain: Chain, execution: Execution, offences: Sequence[Offence]) -> list[Tx]:

@@ -135,21 +135,21 @@ def unpack_undo(raw: bytes | None, what: str) -> Puts:
 class Delta:
     """What a block added to its parent's state, and what its children need to know of its chain.
 
-    ``border`` is the hash of the border that opened the epoch of its children, ``mix`` what all
+    ``boundary`` is the hash of the boundary that opened the epoch of its children, ``mix`` what all
     secrets revealed up to it make.
     """
 
-    border: bytes
+    boundary: bytes
     mix: bytes
     puts: Puts
 
 
 def pack_delta(delta: Delta) -> bytes:
     """The record of a delta."""
-    return pack((_VERSION, delta.border, delta.mix, *_split(delta.puts)))
+    return pack((_VERSION, delta.boundary, delta.mix, *_split(delta.puts)))
 
 
 def unpack_delta(raw: bytes | None, what: str) -> Delta:
     """A block's delta; ``what`` names it in the text of ``Corrupt``."""
-    border, mix, deleted, written = read(raw, _DELTA, what)
-    return Delta(border, mix, _join(deleted, written))
+    boundary, mix, deleted, written = read(raw, _DELTA, what)
+    return Delta(boundary, mix, _join(deleted, written))

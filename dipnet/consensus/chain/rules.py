@@ -10,7 +10,7 @@ from dipnet.consensus.chain import schedule
 from dipnet.consensus.chain.epochs import Epoch
 from dipnet.consensus.chain.fees import next_base_fee
 from dipnet.consensus.finality import finality
-from dipnet.consensus.finality.finality import Links
+from dipnet.consensus.finality.finality import HeaderLinks
 from dipnet.consensus.finality.header import HASH_ZERO, Header
 from dipnet.ledger.genesis import RULES_KNOWN
 from dipnet.primitives.errors import Invalid
@@ -28,11 +28,11 @@ MISSED_SLOTS_MAX: Final = 256
 """Slots before a block that are looked at for leaders who missed theirs, the nearest ones."""
 
 
-def links_of(header: Header) -> Links:
+def links_of(header: Header) -> HeaderLinks:
     """What a header says is certified. Genesis, which cannot name itself, is both."""
     if header.height == 0:
-        return Links((header.hash, header.slot, header.epoch), (header.hash, header.slot))
-    return Links(header.justify, header.final)
+        return HeaderLinks((header.hash, header.slot, header.epoch), (header.hash, header.slot))
+    return HeaderLinks(header.justify, header.final)
 
 
 def leader(epoch: Epoch, slot: int, final_slot: int) -> bytes | None:
@@ -55,9 +55,9 @@ def system_only(epoch: Epoch, slot: int, final_slot: int) -> bool:
     return finality.system_only(slot - final_slot, epoch.parameters.backoff_slots)
 
 
-def chained_fields(parent: Header, epoch: Epoch, slot: int, links: Links) -> dict[str, Any]:
+def chained_fields(parent: Header, epoch: Epoch, slot: int, links: HeaderLinks) -> dict[str, Any]:
     """The fields of a header that follow from its parent, its epoch, its slot and its links."""
-    border = epoch.ends_with(slot, links.final[1])
+    boundary = epoch.ends_with(slot, links.final[1])
     genesis, next_epoch = epoch.parameters, epoch.number + 1
     return {
         "parent": parent.hash,
@@ -69,7 +69,7 @@ def chained_fields(parent: Header, epoch: Epoch, slot: int, links: Links) -> dic
         "base_fee": next_base_fee(genesis, parent.base_fee, parent.gas_used),
         "justify": links.justify,
         "final": links.final,
-        "next_set_hash": epoch.next_members.digest(next_epoch) if border else HASH_ZERO,
+        "next_set_hash": epoch.next_members.digest(next_epoch) if boundary else HASH_ZERO,
         "dag_acc": parent.dag_acc,
     }
 

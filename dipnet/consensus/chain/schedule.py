@@ -1,4 +1,5 @@
-"""Slots, who leads them, and the seeds that nobody chooses (specs/consensus.md 1 and 4).
+"""Slots, who leads them, and the seeds that nobody chooses (docs/spec/consensus.md "Seeds and
+leaders").
 
 Slot s begins at ``genesis.time_ms + s * slot_ms`` of the parameters in force. The members of an
 epoch lead in an order that a seed shuffles. The seed is made of secrets to which proposers have
@@ -25,9 +26,9 @@ def slot_at(genesis: Genesis, now_ms: int) -> int:
     return max(now_ms - genesis.time_ms, 0) // genesis.slot_ms
 
 
-def rebased(genesis: Genesis, changed: Genesis, border_slot: int) -> Genesis:
-    """``changed`` with the time origin for which ``border_slot`` begins when it did before."""
-    time_ms = slot_start_ms(genesis, border_slot) - border_slot * changed.slot_ms
+def rebased(genesis: Genesis, changed: Genesis, boundary_slot: int) -> Genesis:
+    """``changed`` with the time origin for which ``boundary_slot`` begins when it did before."""
+    time_ms = slot_start_ms(genesis, boundary_slot) - boundary_slot * changed.slot_ms
     return changed.model_copy(update={"time_ms": time_ms})
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from dipnet.consensus.chain import records
 from dipnet.consensus.chain.block import Block, header_of, seal, stored_block
-from dipnet.consensus.chain.overlays import Link
+from dipnet.consensus.chain.overlays import StoredDelta
 from dipnet.consensus.finality.header import Header
 from dipnet.ledger.genesis import Genesis
 from dipnet.primitives.codec import Reader
@@ -30,7 +30,7 @@ class StoredBlocks:
         self._reader = reader
         self._headers: Recent[Header] = Recent(HEADERS_MAX)
         self._blocks: Recent[Block] = Recent(BLOCKS_MAX)
-        self._links: Recent[Link] = Recent(LINKS_MAX)
+        self._links: Recent[StoredDelta] = Recent(LINKS_MAX)
         self._receipts: Recent[tuple[Receipt, ...]] = Recent(RECEIPTS_MAX)
 
     def header(self, block_hash: bytes) -> Header | None:
@@ -104,18 +104,18 @@ class StoredBlocks:
             raise _damaged(block_hash, "missing")
         return block
 
-    def link(self, block_hash: bytes) -> Link:
+    def link(self, block_hash: bytes) -> StoredDelta:
         """Header and delta of a block in reach of a reorg; ``Corrupt`` when they are not here."""
         link = self._links.get(block_hash)
         if link is None:
             header = self.need(block_hash)
             raw = self._reader.get(records.slot_prefix(header.slot) + block_hash)
             what = f"the delta of block {header.height} ({block_hash.hex()})"
-            link = Link(header, records.unpack_delta(raw, what))
+            link = StoredDelta(header, records.unpack_delta(raw, what))
             self._links.put(block_hash, link)
         return link
 
-    def remember(self, block: Block, link: Link) -> None:
+    def remember(self, block: Block, link: StoredDelta) -> None:
         """Cache a block that is being written."""
         self._headers.put(block.hash, block.header)
         self._blocks.put(block.hash, block)

@@ -9,7 +9,7 @@ the delegates has broken the rules.
 from collections.abc import Iterator
 from typing import Final
 
-from dipnet.consensus.finality.votes import Certificate, Kind, decode_certificate
+from dipnet.consensus.finality.votes import BallotKind, Certificate, decode_certificate
 from dipnet.primitives.codec import Puts, Reader
 from dipnet.primitives.errors import RECORD_REMEDY, Corrupt, Invalid
 from dipnet.primitives.recent import Recent
@@ -21,11 +21,11 @@ WAITING_MAX: Final = 256
 PROVEN_MAX: Final = 1_024
 
 
-class Certificates:
+class KnownCertificates:
     """What is certified, as far as this node knows. All of it was verified."""
 
     def __init__(self, reader: Reader) -> None:
-        self.highest: dict[Kind, Certificate] = {}
+        self.highest: dict[BallotKind, Certificate] = {}
         """Of each kind the highest for a block of the tree."""
         self._waiting: Recent[list[Certificate]] = Recent(WAITING_MAX)
         self._proven: Recent[Certificate] = Recent(PROVEN_MAX)

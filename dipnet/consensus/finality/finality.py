@@ -1,9 +1,10 @@
-"""The rules of finality as functions of plain values, one for each sentence of docs/consensus.md.
+"""The rules of finality as functions of plain values, one for each sentence of
+docs/spec/consensus.md.
 
 Nobody states them twice: block rules, node, signer and the exhaustive checker call these.
 
 * *schedule epoch* of a block (``header.epoch``): whose leaders produce it. The children of the
-  border block E of e-1 -> e, and all above them up to the next border, are of epoch e.
+  boundary block E of e-1 -> e, and all above them up to the next boundary, are of epoch e.
 * *voting epoch* of a block: whose set votes on it. It is the schedule epoch once E is final on the
   block's own chain, and the epoch before until then (*hand-over block*).
 * *justify* and *final* of a header are derived: the parent's, raised by the certificates that the
@@ -14,20 +15,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
-from dipnet.consensus.finality.votes import Ballot, Kind, VoteState
+from dipnet.consensus.finality.votes import Ballot, BallotKind, VoteState
 from dipnet.primitives.errors import Invalid
 
 BACKOFF_STEP_MAX: Final = 64
 SECTION_CERTIFICATES_MAX: Final = 2
 
 Justify: TypeAlias = tuple[bytes, int, int]
-"""(block id, slot, epoch) of a prevote-certified block, or of the border that opens the epoch."""
+"""(block id, slot, epoch) of a prevote-certified block, or of the boundary that opens the epoch."""
 
 Settled: TypeAlias = tuple[bytes, int]
 """(block id, slot) of a final block."""
 
 
-class Linked(Protocol):
+class LinkedHeader(Protocol):
     """What these rules read of a header. ``epoch`` is the schedule epoch."""
 
     @property
@@ -43,8 +44,9 @@ class Linked(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Border:
-    """The border block below the blocks of schedule epoch ``epoch``; genesis is that of epoch 0."""
+class EpochBoundary:
+    """The boundary block below the blocks of schedule epoch ``epoch``; genesis is that of epoch
+    0."""
 
     epoch: int
     block_id: bytes
@@ -52,7 +54,7 @@ class Border:
 
 
 @dataclass(frozen=True, slots=True)
-class Links:
+class HeaderLinks:
     """The two derived links of a header."""
 
     justify: Justify
@@ -61,32 +63,32 @@ class Links:
 
 @dataclass(frozen=True, slots=True)
 class Certified:
-    """What a certificate says (``ballot``), and the border below the block that it certifies."""
+    """What a certificate says (``ballot``), and the boundary below the block that it certifies."""
 
     ballot: Ballot
-    border: Border
+    boundary: EpochBoundary
 
 
 # --- epochs
 
 
-def end_slot(border_slot: int, epoch_slots: int) -> int:
-    """The slot at which the epoch above a border is due to end: the next multiple."""
-    return (border_slot // epoch_slots + 1) * epoch_slots
+def end_slot(boundary_slot: int, epoch_slots: int) -> int:
+    """The slot at which the epoch above a boundary is due to end: the next multiple."""
+    return (boundary_slot // epoch_slots + 1) * epoch_slots
 
 
-def is_border(border: Border, end: int, slot: int, final_slot: int) -> bool:
-    """Whether a block of ``border.epoch`` ends it: it is due, and its own border is final.
+def is_boundary(boundary: EpochBoundary, end: int, slot: int, final_slot: int) -> bool:
+    """Whether a block of ``boundary.epoch`` ends it: it is due, and its own boundary is final.
 
-    ``final_slot`` is that of the block's own header. So an epoch is prolonged while the border
+    ``final_slot`` is that of the block's own header. So an epoch is prolonged while the boundary
     below it is unfinal, and at most one hand-over is under way on a chain.
     """
-    return slot >= end and final_slot >= border.slot
+    return slot >= end and final_slot >= boundary.slot
 
 
-def voting_epoch(border: Border, final_slot: int) -> int:
-    """Which epoch's set votes on a block above ``border`` whose header has this final slot."""
-    return border.epoch if final_slot >= border.slot else border.epoch - 1
+def voting_epoch(boundary: EpochBoundary, final_slot: int) -> int:
+    """Which epoch's set votes on a block above ``boundary`` whose header has this final slot."""
+    return boundary.epoch if final_slot >= boundary.slot else boundary.epoch - 1
 
 
 # --- links
@@ -100,64 +102,76 @@ def rank(justify: Justify) -> tuple[int, int]:
 def made_final(certified: Certified) -> Settled:
     """The highest block that a commit certificate makes final.
 
-    Truncation: the votes of a set that is no longer that of the schedule count for the border.
+    Truncation: the votes of a set that is no longer that of the schedule count for the boundary.
     """
-    ballot, border = certified.ballot, certified.border
-    if ballot.epoch < border.epoch:
-        return border.block_id, border.slot
+    ballot, boundary = certified.ballot, certified.boundary
+    if ballot.epoch < boundary.epoch:
+        return boundary.block_id, boundary.slot
     return ballot.block_id, ballot.slot
 
 
-def check_certified(certified: Certified, block: Linked) -> None:
+def check_certified(certified: Certified, block: LinkedHeader) -> None:
     """Raises ``Invalid("certificate_block")`` unless the ballot is what may be voted on ``block``.
 
     The block has one voting set, and a prevote repeats the slot of the block's justify: without
     that a coalition could sign a justify that the block does not have and never show E3.
     """
-    expected = prevote(block, certified.border)
-    if certified.ballot.kind is Kind.COMMIT:
+    expected = prevote(block, certified.boundary)
+    if certified.ballot.kind is BallotKind.COMMIT:
         expected = commit(expected)
     if certified.ballot != expected:
         raise Invalid("certificate_block", f"{certified.ballot} where {expected} is to be voted")
 
 
-def derive(parent: Links, border: Border, section: Sequence[Certified]) -> Links:
-    """The links of a child of a block with the links ``parent``, above ``border``.
+def derive(
+    parent: HeaderLinks, boundary: EpochBoundary, section: Sequence[Certified]
+) -> HeaderLinks:
+    """The links of a child of a block with the links ``parent``, above ``boundary``.
 
     ``section`` are its certificates, each checked and for an ancestor of the child. Without order:
-    the highest counts. When the border becomes final, the epoch's first justify is the border.
+    the highest counts. When the boundary becomes final, the epoch's first justify is the boundary.
     """
     justify, final = parent.justify, parent.final
     for one in section:
         ballot = one.ballot
         justify = max(justify, (ballot.block_id, ballot.slot, ballot.epoch), key=rank)
-        if ballot.kind is Kind.COMMIT:
+        if ballot.kind is BallotKind.COMMIT:
             final = max(final, made_final(one), key=_slot)
-    if voting_epoch(border, final[1]) == border.epoch:
-        justify = max(justify, (border.block_id, border.slot, border.epoch), key=rank)
-    return Links(justify, final)
+    if voting_epoch(boundary, final[1]) == boundary.epoch:
+        justify = max(justify, (boundary.block_id, boundary.slot, boundary.epoch), key=rank)
+    return HeaderLinks(justify, final)
 
 
-def useful(parent: Links, border: Border, section: Sequence[Certified]) -> tuple[Certified, ...]:
-    """Those of ``section`` (at most a PC and a CC) without which a child had other links."""
-    links = derive(parent, border, section)
+def useful(
+    parent: HeaderLinks, boundary: EpochBoundary, section: Sequence[Certified]
+) -> tuple[Certified, ...]:
+    """Those of ``section`` (at most a prevote certificate and a commit certificate) without which a
+    child had other links."""
+    links = derive(parent, boundary, section)
     return tuple(
         one
         for one in section
-        if derive(parent, border, [other for other in section if other is not one]) != links
+        if derive(parent, boundary, [other for other in section if other is not one]) != links
     )
 
 
-def check_section(parent: Links, border: Border, section: Sequence[Certified]) -> None:
+_SECTION_KINDS: Final[tuple[list[BallotKind], ...]] = (
+    [], [BallotKind.PREVOTE], [BallotKind.COMMIT], [BallotKind.PREVOTE, BallotKind.COMMIT],
+)  # fmt: skip
+
+
+def check_section(
+    parent: HeaderLinks, boundary: EpochBoundary, section: Sequence[Certified]
+) -> None:
     """Raises ``Invalid("certificate_section")`` unless a block may carry these certificates.
 
-    None, one, or a PC and then a CC; the block must have other links without any of them, so that
-    nobody verifies signatures for nothing.
+    None, one, or a prevote certificate and then a commit certificate; the block must have other
+    links without any of them, so that nobody verifies signatures for nothing.
     """
     kinds = [one.ballot.kind for one in section]
-    if kinds not in ([], [Kind.PREVOTE], [Kind.COMMIT], [Kind.PREVOTE, Kind.COMMIT]):
+    if kinds not in _SECTION_KINDS:
         raise Invalid("certificate_section", "a prevote certificate, then a commit certificate")
-    if len(useful(parent, border, section)) != len(section):
+    if len(useful(parent, boundary, section)) != len(section):
         raise Invalid("certificate_section", "a certificate that raises nothing")
 
 
@@ -168,20 +182,20 @@ def _slot(settled: Settled) -> int:
 # --- votes
 
 
-def prevote(block: Linked, border: Border) -> Ballot:
-    """The one prevote that may be cast for ``block``, which lies above ``border``."""
-    epoch = voting_epoch(border, block.final[1])
-    return Ballot(Kind.PREVOTE, epoch, block.slot, block.hash, block.justify[1])
+def prevote(block: LinkedHeader, boundary: EpochBoundary) -> Ballot:
+    """The one prevote that may be cast for ``block``, which lies above ``boundary``."""
+    epoch = voting_epoch(boundary, block.final[1])
+    return Ballot(BallotKind.PREVOTE, epoch, block.slot, block.hash, block.justify[1])
 
 
 def commit(prevotes: Ballot) -> Ballot:
     """The commit that a certificate of ``prevotes`` calls for."""
-    return Ballot(Kind.COMMIT, prevotes.epoch, prevotes.slot, prevotes.block_id, 0)
+    return Ballot(BallotKind.COMMIT, prevotes.epoch, prevotes.slot, prevotes.block_id, 0)
 
 
-def may_prevote(state: VoteState, block: Linked, border: Border) -> str:
+def may_prevote(state: VoteState, block: LinkedHeader, boundary: EpochBoundary) -> str:
     """V1: why ``block``, which is fully valid, may not be prevoted; empty where it may."""
-    return state.refuse(prevote(block, border))
+    return state.refuse(prevote(block, boundary))
 
 
 def may_commit(state: VoteState, prevotes: Ballot) -> str:

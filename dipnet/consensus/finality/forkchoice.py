@@ -1,4 +1,4 @@
-"""Fork choice: which block is the head (specs/consensus.md 1, "Fork choice").
+"""Fork choice: which block is the head (docs/spec/consensus.md "Fork choice").
 
 Never leave a final block; then the prevote certificate of the highest (epoch, slot) that is known,
 from headers or gossip; then more blocks; then the lower slot of the head, then its lower id.

@@ -7,7 +7,7 @@ rest of a node.
 from dataclasses import dataclass, field
 from typing import Final
 
-from dipnet.consensus.finality.votes import Ballot, Kind
+from dipnet.consensus.finality.votes import Ballot, BallotKind
 from dipnet.primitives.codec import BIG, UINT, Bin, big, from_big, pack, unpack
 from dipnet.primitives.crypto import keccak256
 
@@ -26,7 +26,8 @@ _HEADER = (
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """A block header, fields in the order of its record (DESIGN 3), version first and implied.
+    """A block header, fields in the order of its record (docs/design.md "Values"), version first
+    and implied.
 
     ``raw`` is the canonical record and ``hash`` its keccak256, the block's id. ``justify`` is
     (block id, slot, epoch), ``final`` is (block id, slot). ``base_fee`` is wei for a unit of gas.
@@ -73,7 +74,7 @@ class Header:
     @property
     def proposal(self) -> Ballot:
         """What the proposer signs: short, so that two of them for one slot are evidence (E0)."""
-        return Ballot(Kind.PROPOSAL, self.epoch, self.slot, self.hash, 0)
+        return Ballot(BallotKind.PROPOSAL, self.epoch, self.slot, self.hash, 0)
 
     @property
     def proposal_digest(self) -> bytes:

@@ -1,7 +1,7 @@
 """The set of delegates that votes in an epoch: who, by which keys, and how many decide.
 
-Delegates have equal weight, n <= 101 (specs/consensus.md 1). The set is sorted by address; the
-index of a delegate in it is his name in votes and certificates.
+Delegates have equal weight, n <= 101 (docs/spec/consensus.md "The protocol"). The set is sorted by
+address; the index of a delegate in it is his name in votes and certificates.
 """
 
 from collections.abc import Iterable
@@ -83,5 +83,6 @@ class Members:
         return self.keys.index(key) if key in self.keys else None
 
     def digest(self, epoch: int) -> bytes:
-        """What a border block commits to as ``next_set_hash`` (specs/bytes.md "Certificate")."""
+        """What a boundary block commits to as ``next_set_hash`` (docs/spec/bytes.md
+        "Certificate")."""
         return keccak256(b"DIPNET/set" + pack([SET_VERSION, epoch, self.pairs]))

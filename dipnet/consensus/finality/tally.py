@@ -1,7 +1,8 @@
 """One node's collection of votes: certificates and proofs of offences come out of it.
 
 It is bounded whatever delegates sign: a window of slots, in it two different ballots for each
-member, kind, slot and epoch, which is what a proof needs (docs/consensus.md "Accountable safety").
+member, kind, slot and epoch, which is what a proof needs (docs/spec/consensus.md "Accountable
+safety").
 ``check`` is pure and costly, for a worker thread; ``Tally`` is the loop's.
 """
 
@@ -13,8 +14,8 @@ from typing import Final, TypeAlias
 from dipnet.consensus.finality.members import Members
 from dipnet.consensus.finality.votes import (
     Ballot,
+    BallotKind,
     Certificate,
-    Kind,
     Vote,
     certificate_of,
     check_votes,
@@ -104,14 +105,14 @@ def _set_of(ballot: Ballot, sets: Sets, index: int) -> Members:
 class _Slot:
     """What was seen of one slot: by ``_author``, and by ballot and index."""
 
-    stated: dict[tuple[bytes, Kind, int], list[Statement]] = field(default_factory=dict)
+    stated: dict[tuple[bytes, BallotKind, int], list[Statement]] = field(default_factory=dict)
     votes: dict[Ballot, dict[int, Vote]] = field(default_factory=dict)
     certified: dict[Ballot, Members] = field(default_factory=dict)
 
 
-def _author(signer: bytes, kind: Kind, epoch: int) -> tuple[bytes, Kind, int]:
+def _author(signer: bytes, kind: BallotKind, epoch: int) -> tuple[bytes, BallotKind, int]:
     """Under what statements of a slot are kept: two different ones there are an offence."""
-    return signer, kind, 0 if kind is Kind.PROPOSAL else epoch
+    return signer, kind, 0 if kind is BallotKind.PROPOSAL else epoch
 
 
 class Tally:
@@ -216,11 +217,11 @@ class Tally:
     def _crossing(self, signer: bytes, ballot: Ballot) -> list[Statement]:
         """The statements of other slots with which ``ballot`` may be E3."""
         window = self._window
-        if ballot.kind is Kind.PREVOTE:
-            kind = Kind.COMMIT
+        if ballot.kind is BallotKind.PREVOTE:
+            kind = BallotKind.COMMIT
             slots = range(max(ballot.justify_slot + 1, window.start), ballot.slot)
-        elif ballot.kind is Kind.COMMIT:
-            kind, slots = Kind.PREVOTE, range(ballot.slot + 1, window.stop)
+        elif ballot.kind is BallotKind.COMMIT:
+            kind, slots = BallotKind.PREVOTE, range(ballot.slot + 1, window.stop)
         else:
             return []
         author = _author(signer, kind, ballot.epoch)
@@ -232,11 +233,12 @@ class Tally:
         if not past.certified:
             return
         ballot, members = next(iter(past.certified.items()))
-        voted: dict[Kind, set[int]] = {Kind.PREVOTE: set(), Kind.COMMIT: set()}
+        voted: dict[BallotKind, set[int]] = {BallotKind.PREVOTE: set(), BallotKind.COMMIT: set()}
         for one, votes in past.votes.items():
             if (one.epoch, one.block_id) == (ballot.epoch, ballot.block_id):
                 voted[one.kind].update(votes)
+        prevoted, committed = voted[BallotKind.PREVOTE], voted[BallotKind.COMMIT]
         self._taken.append({
-            delegate: Participation(1, index in voted[Kind.PREVOTE], index in voted[Kind.COMMIT])
+            delegate: Participation(1, index in prevoted, index in committed)
             for index, delegate in enumerate(members.addresses)
         })  # fmt: skip

@@ -1,11 +1,12 @@
 """What a delegate signs, the certificates made of it, and the integers that keep him honest.
 
-Rules of specs/consensus.md 1, pure functions of explicit arguments; ``finality.py`` collects what
-comes from the network.
+Rules of docs/spec/consensus.md "The protocol", pure functions of explicit arguments;
+``finality.py`` collects what comes from the network.
 
 * A *ballot* is a statement of one delegate: a proposal, a prevote or a commit. A *vote* is a ballot
   with the index of its author and his signature.
-* A *certificate* is a quorum of equal ballots; PC of prevotes, CC of commits.
+* A *certificate* is a quorum of equal ballots; prevote certificate of prevotes, commit certificate
+  of commits.
 * ``VoteState`` is all that a delegate must never forget (goal 4): the slots of his last proposal
   (b), prevote (p) and commit (l). Whoever holds the key asks ``refuse`` before he signs.
 """
@@ -28,7 +29,7 @@ VOTE_BYTES_MAX: Final = 160
 CERTIFICATE_BYTES_MAX: Final = 8192  # 101 delegates: 68 signatures are 4,352 bytes
 
 
-class Kind(IntEnum):
+class BallotKind(IntEnum):
     """What a ballot states. The text of its digest is ``KIND_TEXT``."""
 
     PROPOSAL = 0
@@ -36,23 +37,27 @@ class Kind(IntEnum):
     COMMIT = 2
 
 
-KIND_TEXT: Final = {Kind.PROPOSAL: b"proposal", Kind.PREVOTE: b"prevote", Kind.COMMIT: b"commit"}
+KIND_TEXT: Final = {
+    BallotKind.PROPOSAL: b"proposal",
+    BallotKind.PREVOTE: b"prevote",
+    BallotKind.COMMIT: b"commit",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Ballot:
     """One statement. ``justify_slot`` is 0 unless it is a prevote."""
 
-    kind: Kind
+    kind: BallotKind
     epoch: int
     slot: int
     block_id: bytes
     justify_slot: int
 
     def digest(self, chain_id: int) -> bytes:
-        """What is signed (specs/bytes.md "Digests")."""
+        """What is signed (docs/spec/bytes.md "Digests")."""
         record: list[int | bytes] = [VOTE_VERSION, chain_id, self.epoch, self.slot, self.block_id]
-        if self.kind is Kind.PREVOTE:
+        if self.kind is BallotKind.PREVOTE:
             record.append(self.justify_slot)
         return keccak256(b"DIPNET/" + KIND_TEXT[self.kind] + pack(record))
 
@@ -65,9 +70,9 @@ _CERTIFICATE: Final = (
 
 
 def _ballot(kind: int, epoch: int, slot: int, block_id: bytes, justify_slot: int) -> Ballot:
-    if kind == Kind.PROPOSAL or (kind == Kind.COMMIT and justify_slot):
+    if kind == BallotKind.PROPOSAL or (kind == BallotKind.COMMIT and justify_slot):
         raise Invalid("vote_form", "neither a prevote nor a commit")
-    return Ballot(Kind(kind), epoch, slot, block_id, justify_slot)
+    return Ballot(BallotKind(kind), epoch, slot, block_id, justify_slot)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,8 +204,8 @@ class VoteState:
     """What a delegate has signed: slots of his last proposal (b), prevote (p) and commit (l).
 
     ``epoch`` is that of his newest vote. In an epoch that is new to him p and l begin at 0: every
-    block of it lies above its border, so that beginning at the border's slot, as the specification
-    does, refuses nothing more.
+    block of it lies above its boundary, so that beginning at the boundary's slot, as the
+    specification does, refuses nothing more.
     """
 
     epoch: int = 0
@@ -225,12 +230,12 @@ class VoteState:
     def refuse(self, ballot: Ballot) -> str:
         """Why ``ballot`` may not be signed; empty where it may."""
         slot = ballot.slot
-        if ballot.kind is Kind.PROPOSAL:
+        if ballot.kind is BallotKind.PROPOSAL:
             return "" if slot > self.proposed else f"proposed in slot {self.proposed} already"
         if ballot.epoch < self.epoch:
             return f"voted in epoch {self.epoch} already"
         now = self._in(ballot.epoch)
-        if ballot.kind is Kind.PREVOTE:  # V1
+        if ballot.kind is BallotKind.PREVOTE:  # V1
             if slot <= now.prevoted:
                 return f"prevoted in slot {now.prevoted} already"
             if ballot.justify_slot < now.committed:
@@ -243,9 +248,9 @@ class VoteState:
     def after(self, ballot: Ballot) -> "VoteState":
         """The state to be kept before ``ballot``, which ``refuse`` allows, is signed."""
         match ballot.kind:
-            case Kind.PROPOSAL:
+            case BallotKind.PROPOSAL:
                 return replace(self, proposed=ballot.slot)
-            case Kind.PREVOTE:
+            case BallotKind.PREVOTE:
                 return replace(self._in(ballot.epoch), prevoted=ballot.slot)
             case _:
                 return replace(self._in(ballot.epoch), committed=ballot.slot)
@@ -269,15 +274,15 @@ def offence(one: Ballot, other: Ballot) -> str:
     Two different ballots of a kind and slot are one, also for one block with two justify slots:
     nobody honest signs twice (ADR 61).
     """
-    if one.epoch != other.epoch and one.kind is not Kind.PROPOSAL:
+    if one.epoch != other.epoch and one.kind is not BallotKind.PROPOSAL:
         return ""
     if one.kind is other.kind:
         return f"E{int(one.kind)}" if one.slot == other.slot and one != other else ""
-    if one.kind is Kind.PREVOTE:
+    if one.kind is BallotKind.PREVOTE:
         one, other = other, one
     surrounds = (
-        one.kind is Kind.COMMIT
-        and other.kind is Kind.PREVOTE
+        one.kind is BallotKind.COMMIT
+        and other.kind is BallotKind.PREVOTE
         and other.slot > one.slot > other.justify_slot
     )
     return "E3" if surrounds else ""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from dipnet.consensus.staking import candidates, evidence, parameters, stakes
-from dipnet.consensus.staking.around import Around
+from dipnet.consensus.staking.block_context import BlockContext
 from dipnet.consensus.staking.candidates import (
     NONE,
     READY,
@@ -23,7 +23,7 @@ from dipnet.consensus.staking.stakes import FREE, RELEASE, REWARDS, STAKE, UNBON
 from dipnet.ledger.genesis import BPS_ALL
 from dipnet.primitives.errors import Invalid
 from dipnet.vm.abi import Event
-from dipnet.vm.storage_layout import BURNED, Place
+from dipnet.vm.storage_layout import BURNED, StorageSlot
 from dipnet.vm.system import Call
 
 VERSION_MAX: Final = 2**32 - 1
@@ -34,8 +34,8 @@ class Frame:
     """A call of the contract, the chain around it, the contract's variables."""
 
     call: Call
-    around: Around
-    root: Place
+    context: BlockContext
+    root: StorageSlot
 
     @property
     def who(self) -> bytes:
@@ -87,7 +87,7 @@ def register(
     A higher commission acts when the votes do that are cast on hearing of it: at once, it could
     be raised for each of the delegate's own blocks and shown as nothing in between (ADR 96).
     """
-    root, who, genesis = frame.root, frame.who, frame.around.parameters
+    root, who, genesis = frame.root, frame.who, frame.context.parameters
     profile = Profile(name, url, commission_bps, organisation)
     profile.check(genesis)
     candidates.check_key(genesis.chain_id, who, key, signature)
@@ -97,7 +97,7 @@ def register(
         if candidates.public_key(one) != key:
             raise Invalid("dpos_key", "a delegate keeps the key that it registered with")
         candidates.describe(one, profile)
-        epoch = frame.around.epoch
+        epoch = frame.context.epoch
         candidates.charge(one, commission_bps, epoch, epoch + SETS_AHEAD)
     elif status != NONE:
         raise Invalid("dpos_registered", "this account has been a delegate; use another")
@@ -129,7 +129,7 @@ def stake(frame: Frame) -> tuple[()]:
     amount = frame.call.value
     if not amount:
         raise Invalid("dpos_stake", "send the wei that you stake")
-    stakes.change_stake(frame.root, frame.who, amount, frame.around.epoch)
+    stakes.change_stake(frame.root, frame.who, amount, frame.context.epoch)
     frame.emit(STAKED, (frame.who,), amount)
     return ()
 
@@ -140,18 +140,18 @@ def unstake(frame: Frame, amount: int) -> tuple[()]:
     Of who is or was a delegate it takes longer by the epochs in whose sets he may still be, so
     that it outlasts evidence against him.
     """
-    root, who, around = frame.root, frame.who, frame.around
+    root, who, context = frame.root, frame.who, frame.context
     one, status = stakes.place(root, who), candidates.place(root, who)[STATUS]
     held = one[STAKE]
     if not 0 < amount <= held:
         raise Invalid("dpos_stake", f"unstake {amount} of {held}")
-    least = around.parameters.delegate_stake_min
+    least = context.parameters.delegate_stake_min
     if status == REGISTERED and held - amount < least:
         raise Invalid("dpos_stake", f"a delegate keeps {least}; resign first")
     if one[UNBONDING]:
         raise Invalid("dpos_unbonding", f"{one[UNBONDING]} until epoch {one[RELEASE]}")
-    stakes.change_stake(root, who, -amount, around.epoch)
-    release = around.epoch + around.parameters.unbonding_epochs + (SETS_AHEAD if status else 0)
+    stakes.change_stake(root, who, -amount, context.epoch)
+    release = context.epoch + context.parameters.unbonding_epochs + (SETS_AHEAD if status else 0)
     one[UNBONDING], one[RELEASE] = amount, release
     frame.emit(UNSTAKED, (who,), amount, release)
     return ()
@@ -163,26 +163,26 @@ def vote(frame: Frame, delegates: tuple[bytes, ...]) -> tuple[()]:
     Once an epoch: who could follow the leaders from slot to slot with his votes would earn of
     every block, at the cost of all who do not (ADR 73). Taking votes back is always possible.
     """
-    around = frame.around
-    most = around.parameters.votes_per_account_max
+    context = frame.context
+    most = context.parameters.votes_per_account_max
     if len(delegates) > most:
         raise Invalid("dpos_votes", f"{len(delegates)} delegates, at most {most}")
     if len({*delegates}) != len(delegates):
         raise Invalid("dpos_votes", "a delegate is named twice")
     one = stakes.place(frame.root, frame.who)
-    if delegates and one[FREE] > around.epoch:
-        raise Invalid("dpos_voted", f"epoch {around.epoch}")
-    expires = around.epoch + around.parameters.vote_expiry_epochs
-    stakes.cast(frame.root, frame.who, delegates, around.epoch, expires)
+    if delegates and one[FREE] > context.epoch:
+        raise Invalid("dpos_voted", f"epoch {context.epoch}")
+    expires = context.epoch + context.parameters.vote_expiry_epochs
+    stakes.cast(frame.root, frame.who, delegates, context.epoch, expires)
     if delegates:
-        one[FREE] = around.epoch + 1
+        one[FREE] = context.epoch + 1
     frame.emit(VOTED, (frame.who,), delegates, expires if delegates else 0)
     return ()
 
 
 def claim(frame: Frame) -> tuple[int]:
     """Pays the caller what he has earned and what is past its unbonding; the sum."""
-    root, who, epoch = frame.root, frame.who, frame.around.epoch
+    root, who, epoch = frame.root, frame.who, frame.context.epoch
     one = stakes.settle(root, who, epoch)
     rewards, released = one[REWARDS], stakes.matured(one, epoch)
     if not rewards + released:
@@ -203,8 +203,8 @@ def submit_evidence(frame: Frame, first: bytes, second: bytes) -> tuple[int]:
 
     What is reported for no fee is reported by the block's proposer.
     """
-    root, around = frame.root, frame.around
-    genesis = around.parameters
+    root, context = frame.root, frame.context
+    genesis = context.parameters
     offence = evidence.prove(genesis.chain_id, first, second)
     delegate = candidates.owner_of(root, offence.signer)
     one = candidates.place(root, delegate)
@@ -212,20 +212,20 @@ def submit_evidence(frame: Frame, first: bytes, second: bytes) -> tuple[int]:
         raise Invalid("dpos_unknown", "the signatures are by no delegate's key")
     if one[STATUS] == TOMBSTONED:
         raise Invalid("dpos_tombstoned", f"0x{delegate.hex()}")
-    if around.epoch > offence.epoch + genesis.evidence_epochs:
-        raise Invalid("dpos_old", f"epoch {offence.epoch}, now {around.epoch}")
-    lost = _slash(root, delegate, around.epoch, genesis.slash_bps)
+    if context.epoch > offence.epoch + genesis.evidence_epochs:
+        raise Invalid("dpos_old", f"epoch {offence.epoch}, now {context.epoch}")
+    lost = _slash(root, delegate, context.epoch, genesis.slash_bps)
     reward = lost * genesis.reporter_bps // BPS_ALL
     candidates.close(root, delegate, TOMBSTONED)
     root[BURNED] += lost - reward
     frame.call.burn(lost - reward)
-    reporter = around.proposer if frame.who == evidence.REPORTER else frame.who
+    reporter = context.proposer if frame.who == evidence.REPORTER else frame.who
     frame.call.transfer(reporter, reward)
     frame.emit(SLASHED, (delegate, reporter), offence.name, lost - reward, reward)
     return (reward,)
 
 
-def _slash(root: Place, delegate: bytes, epoch: int, bps: int) -> int:
+def _slash(root: StorageSlot, delegate: bytes, epoch: int, bps: int) -> int:
     """Takes the part of all that a delegate has at stake, what is unbonding included; wei."""
     one = stakes.place(root, delegate)
     held, leaving = one[STAKE], one[UNBONDING]
@@ -241,14 +241,14 @@ def _slash(root: Place, delegate: bytes, epoch: int, bps: int) -> int:
 
 def propose_parameters(frame: Frame, name: bytes, value: int) -> tuple[int]:
     """Opens a proposal by a member of the current set, who votes for it; its number."""
-    number = parameters.propose(frame.root, frame.around, frame.who, name, value)
+    number = parameters.propose(frame.root, frame.context, frame.who, name, value)
     frame.emit(PROPOSED, (number, frame.who), name, value)
     return (number,)
 
 
 def vote_parameters(frame: Frame, number: int) -> tuple[()]:
     """A member of the current set votes for a proposal."""
-    parameters.vote(frame.root, frame.around, frame.who, number)
+    parameters.vote(frame.root, frame.context, frame.who, number)
     frame.emit(PARAMETER_VOTED, (number, frame.who))
     return ()
 

@@ -19,7 +19,7 @@ from dipnet.vm.storage_layout import (
     KEY_OWNERS,
     ROLL,
     WORD,
-    Place,
+    StorageSlot,
     struct,
     to_address,
 )
@@ -129,22 +129,22 @@ class Profile:
 # --- reads
 
 
-def place(root: Place, candidate: bytes) -> Place:
+def place(root: StorageSlot, candidate: bytes) -> StorageSlot:
     """The struct of a candidate (address)."""
     return root.under(CANDIDATES, candidate)
 
 
-def public_key(one: Place) -> bytes:
+def public_key(one: StorageSlot) -> bytes:
     """The compressed key of a candidate, 33 bytes."""
     return bytes((one[KEY_PARITY],)) + one[KEY_X].to_bytes(32, "big")
 
 
-def commission(one: Place) -> Commission:
+def commission(one: StorageSlot) -> Commission:
     """What a candidate keeps, and what it will."""
     return Commission(one[COMMISSION], one[ANNOUNCED], one[ANNOUNCED_FROM])
 
 
-def read(root: Place, candidate: bytes) -> Candidate:
+def read(root: StorageSlot, candidate: bytes) -> Candidate:
     """All of it; ``status`` is ``NONE`` of a stranger."""
     one = place(root, candidate)
     return Candidate(
@@ -154,17 +154,17 @@ def read(root: Place, candidate: bytes) -> Candidate:
     )  # fmt: skip
 
 
-def is_open(root: Place, candidate: bytes) -> bool:
+def is_open(root: StorageSlot, candidate: bytes) -> bool:
     """Whether it is registered, so that it may be voted for."""
     return place(root, candidate)[STATUS] == REGISTERED
 
 
-def roll(root: Place) -> tuple[bytes, ...]:
+def roll(root: StorageSlot) -> tuple[bytes, ...]:
     """The registered candidates."""
     return root.addresses(ROLL)
 
 
-def owner_of(root: Place, signer: bytes) -> bytes:
+def owner_of(root: StorageSlot, signer: bytes) -> bytes:
     """The delegate that signs with the key of this address; zeros where there is none."""
     return to_address(root.under(KEY_OWNERS, signer)[WORD])
 
@@ -173,7 +173,7 @@ def owner_of(root: Place, signer: bytes) -> bytes:
 
 
 def registration_digest(chain_id: int, candidate: bytes) -> bytes:
-    """What the signing key of a candidate signs, to show that it is his (specs/bytes.md)."""
+    """What the signing key of a candidate signs, to show that it is his (docs/spec/bytes.md)."""
     return keccak256(b"DIPNET/register" + pack([REGISTER_VERSION, chain_id, candidate]))
 
 
@@ -189,7 +189,7 @@ def check_key(chain_id: int, candidate: bytes, key: bytes, signature: bytes) -> 
 
 
 def enter(
-    root: Place, candidate: bytes, profile: Profile, key: bytes, commitment: bytes, most: int
+    root: StorageSlot, candidate: bytes, profile: Profile, key: bytes, commitment: bytes, most: int
 ) -> None:
     """Puts a new candidate on the roll of at most ``most``.
 
@@ -213,20 +213,20 @@ def enter(
     root[ROLL] = at + 1
 
 
-def describe(one: Place, profile: Profile) -> None:
+def describe(one: StorageSlot, profile: Profile) -> None:
     """Replaces what a candidate says of itself, but for its commission."""
     one[ORGANISATION] = int.from_bytes(profile.organisation, "big")
     one.set_text(NAME, profile.name.encode())
     one.set_text(URL, profile.url.encode())
 
 
-def charge(one: Place, bps: int, epoch: int, starts: int) -> None:
+def charge(one: StorageSlot, bps: int, epoch: int, starts: int) -> None:
     """Changes the commission of a candidate as ``Commission.changed`` says."""
     new = commission(one).changed(bps, epoch, starts)
     one[COMMISSION], one[ANNOUNCED], one[ANNOUNCED_FROM] = new.bps, new.announced, new.starts
 
 
-def close(root: Place, candidate: bytes, status: int) -> None:
+def close(root: StorageSlot, candidate: bytes, status: int) -> None:
     """Takes a candidate out for good, ``RESIGNED`` or ``TOMBSTONED``, and its votes with it."""
     one = place(root, candidate)
     if one[STATUS] == REGISTERED:
@@ -240,7 +240,7 @@ def close(root: Place, candidate: bytes, status: int) -> None:
     one[ROLL_AT] = one[VOTES] = 0
 
 
-def count(root: Place, epoch: int, producer: bytes, missed: Sequence[bytes]) -> None:
+def count(root: StorageSlot, epoch: int, producer: bytes, missed: Sequence[bytes]) -> None:
     """Counts the slots that a block ends: one produced, the others passed without a block."""
     tally: dict[bytes, int] = {}
     for delegate in missed:
@@ -250,7 +250,7 @@ def count(root: Place, epoch: int, producer: bytes, missed: Sequence[bytes]) -> 
         _tally(place(root, delegate), epoch, 0, times)
 
 
-def _tally(one: Place, epoch: int, produced: int, missed: int) -> None:
+def _tally(one: StorageSlot, epoch: int, produced: int, missed: int) -> None:
     if one[COUNTED] != epoch:
         one[COUNTED], one[PRODUCED], one[MISSED] = epoch, 0, 0
     one[PRODUCED] = min(one[PRODUCED] + produced, _UINT32_MAX)
@@ -259,6 +259,6 @@ def _tally(one: Place, epoch: int, produced: int, missed: int) -> None:
     one[MISSED_EVER] += missed
 
 
-def is_absent(one: Place, epoch: int) -> bool:
+def is_absent(one: StorageSlot, epoch: int) -> bool:
     """Whether the candidate missed at least half of the slots that were his in ``epoch``."""
     return one[COUNTED] == epoch and one[MISSED] > 0 and one[MISSED] >= one[PRODUCED]

@@ -1,6 +1,7 @@
-"""Elections: who leads the epoch after the next, decided at a border (specs/consensus.md 4).
+"""Elections: who leads the epoch after the next, decided at a boundary (docs/spec/consensus.md
+"Election").
 
-The votes of every candidate are summed already, so a border looks at candidates and never at
+The votes of every candidate are summed already, so a boundary looks at candidates and never at
 voters. Most votes first, ties by address; no organisation has more than its seats.
 
 Who is jailed comes after all who are not: he loses his seat to the first of them who waits for one,
@@ -15,9 +16,9 @@ from dipnet.consensus.finality.members import Members
 from dipnet.consensus.staking import candidates, stakes
 from dipnet.consensus.staking.candidates import JAILED_UNTIL, ORGANISATION, VOTES
 from dipnet.ledger.genesis import Genesis
-from dipnet.vm.storage_layout import SETS, Place, struct
+from dipnet.vm.storage_layout import SETS, StorageSlot, struct
 
-SETS_KEPT: Final = 3  # of this epoch, of the next, and the one that a border elects
+SETS_KEPT: Final = 3  # of this epoch, of the next, and the one that a boundary elects
 SETS_AHEAD: Final = 2
 
 (
@@ -27,35 +28,35 @@ SETS_AHEAD: Final = 2
 ) = struct(64, 256, 256)
 
 
-def _place(root: Place, epoch: int) -> Place:
+def _place(root: StorageSlot, epoch: int) -> StorageSlot:
     return root.under(SETS, epoch % SETS_KEPT)
 
 
-def seated(root: Place, epoch: int) -> tuple[bytes, ...]:
+def seated(root: StorageSlot, epoch: int) -> tuple[bytes, ...]:
     """The delegates of an epoch's set, ascending; empty where it is not known (any more)."""
     one = _place(root, epoch)
     return one.addresses(MEMBERS) if one[SET_EPOCH] == epoch else ()
 
 
-def standby(root: Place, epoch: int) -> tuple[bytes, ...]:
+def standby(root: StorageSlot, epoch: int) -> tuple[bytes, ...]:
     """Who would have been next in the election of that set."""
     one = _place(root, epoch)
     return one.addresses(STANDBY) if one[SET_EPOCH] == epoch else ()
 
 
-def members(root: Place, epoch: int) -> Members:
-    """The set of an epoch that is known: at a border, that of the next one."""
+def members(root: StorageSlot, epoch: int) -> Members:
+    """The set of an epoch that is known: at a boundary, that of the next one."""
     return members_of(root, seated(root, epoch))
 
 
-def members_of(root: Place, delegates: Sequence[bytes]) -> Members:
+def members_of(root: StorageSlot, delegates: Sequence[bytes]) -> Members:
     """The set of these candidates with their keys."""
     return Members.of(
         (one, candidates.public_key(candidates.place(root, one))) for one in delegates
     )
 
 
-def keep(root: Place, epoch: int, chosen: Sequence[bytes], waiting: Sequence[bytes]) -> None:
+def keep(root: StorageSlot, epoch: int, chosen: Sequence[bytes], waiting: Sequence[bytes]) -> None:
     """Writes the set of an epoch in place of the oldest."""
     one = _place(root, epoch)
     one[SET_EPOCH] = epoch
@@ -63,26 +64,26 @@ def keep(root: Place, epoch: int, chosen: Sequence[bytes], waiting: Sequence[byt
     one.set_addresses(STANDBY, waiting)
 
 
-def _places(root: Place) -> list[tuple[bytes, Place]]:
+def _places(root: StorageSlot) -> list[tuple[bytes, StorageSlot]]:
     """The registered candidates."""
     return [(who, candidates.place(root, who)) for who in candidates.roll(root)]
 
 
-def jail_absent(root: Place, epoch: int, parameters: Genesis) -> None:
-    """At the border of ``epoch``: who missed half of his slots has no claim to the next sets."""
+def jail_absent(root: StorageSlot, epoch: int, parameters: Genesis) -> None:
+    """At the boundary of ``epoch``: who missed half of his slots has no claim to the next sets."""
     for _, one in _places(root):
         if candidates.is_absent(one, epoch):
             one[JAILED_UNTIL] = epoch + SETS_AHEAD + parameters.jail_epochs
 
 
-def expire_votes(root: Place, epoch: int) -> None:
-    """At the border before ``epoch``: votes that lapse with it no longer count."""
+def expire_votes(root: StorageSlot, epoch: int) -> None:
+    """At the boundary before ``epoch``: votes that lapse with it no longer count."""
     for candidate in candidates.roll(root):
         stakes.expire(root, candidate, epoch)
 
 
-def elect(root: Place, epoch: int, parameters: Genesis) -> Members:
-    """Decides and keeps the set of ``epoch``, two after the one whose border this is."""
+def elect(root: StorageSlot, epoch: int, parameters: Genesis) -> Members:
+    """Decides and keeps the set of ``epoch``, two after the one whose boundary this is."""
     ranked = sorted((one[JAILED_UNTIL] > epoch, -one[VOTES], who) for who, one in _places(root))
     seats, cap = parameters.delegates_active, parameters.seats_per_organisation_max
     chosen = _fill(root, [who for _, _, who in ranked], seats + parameters.delegates_standby, cap)
@@ -91,7 +92,7 @@ def elect(root: Place, epoch: int, parameters: Genesis) -> Members:
     return members_of(root, chosen[:seats])
 
 
-def _fill(root: Place, ranked: Sequence[bytes], most: int, cap: int) -> Sequence[bytes]:
+def _fill(root: StorageSlot, ranked: Sequence[bytes], most: int, cap: int) -> Sequence[bytes]:
     """The first ``most`` of them of whom no organisation has more than ``cap``."""
     chosen: list[bytes] = []
     held: dict[int, int] = {}

@@ -1,4 +1,5 @@
-"""Evidence: two short statements of one key that no honest delegate signs (specs/consensus.md 1).
+"""Evidence: two short statements of one key that no honest delegate signs (docs/spec/consensus.md
+"The protocol").
 
 A *record* is a ballot with the signature of its author: ``[1, kind, epoch, slot, block_id,
 justify_slot, signature]``. Two of them prove an offence with no other data at all: the signatures
@@ -8,7 +9,7 @@ say whose key it was, ``votes.offence`` that its owner may not have signed both.
 from dataclasses import dataclass
 from typing import Final
 
-from dipnet.consensus.finality.votes import SIGNATURE_BYTES, Ballot, Kind, offence
+from dipnet.consensus.finality.votes import SIGNATURE_BYTES, Ballot, BallotKind, offence
 from dipnet.primitives.codec import UINT, Bin, Uint, pack, unpack
 from dipnet.primitives.crypto import address, keccak256, public_key, recover
 from dipnet.primitives.errors import Invalid
@@ -22,12 +23,12 @@ RECORD_BYTES_MAX: Final = 128
 """So that the call data of a report, selector and padding included, has at most 388 bytes."""
 
 _RECORD: Final = (
-    RECORD_VERSION, Uint(max(Kind)), UINT, UINT, Bin(32), UINT, Bin(SIGNATURE_BYTES),
+    RECORD_VERSION, Uint(max(BallotKind)), UINT, UINT, Bin(32), UINT, Bin(SIGNATURE_BYTES),
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
-class Offence:
+class ProvenOffence:
     """What two records prove: ``E0`` to ``E3``, the address of the key, the later epoch."""
 
     name: str
@@ -51,12 +52,12 @@ def statement(raw: bytes) -> tuple[Ballot, bytes]:
         )
     except Invalid as refused:
         raise Invalid("dpos_offence", str(refused)) from None
-    if justify_slot and kind != Kind.PREVOTE:
+    if justify_slot and kind != BallotKind.PREVOTE:
         raise Invalid("dpos_offence", "only a prevote says what it is justified by")
-    return Ballot(Kind(kind), epoch, slot, block_id, justify_slot), signature
+    return Ballot(BallotKind(kind), epoch, slot, block_id, justify_slot), signature
 
 
-def prove(chain_id: int, first: bytes, second: bytes) -> Offence:
+def prove(chain_id: int, first: bytes, second: bytes) -> ProvenOffence:
     """The offence that two records are; ``Invalid("dpos_offence")`` where they are none."""
     (one, one_signature), (other, other_signature) = statement(first), statement(second)
     name = offence(one, other)
@@ -69,4 +70,4 @@ def prove(chain_id: int, first: bytes, second: bytes) -> Offence:
         raise Invalid("dpos_offence", "a signature recovers no key") from None
     if not same:
         raise Invalid("dpos_offence", "the signatures are by two keys")
-    return Offence(name, signer, max(one.epoch, other.epoch))
+    return ProvenOffence(name, signer, max(one.epoch, other.epoch))

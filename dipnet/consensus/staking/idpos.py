@@ -18,7 +18,7 @@ from dipnet.consensus.staking import (
     views,
 )
 from dipnet.consensus.staking.actions import Frame
-from dipnet.consensus.staking.around import DPOS_ADDRESS, Around, Elected
+from dipnet.consensus.staking.block_context import DPOS_ADDRESS, BlockContext, Elected
 from dipnet.consensus.staking.candidates import (
     COMMITMENT,
     COMMITTED_AT,
@@ -32,11 +32,11 @@ from dipnet.ledger.genesis import Genesis
 from dipnet.ledger.state import Journal
 from dipnet.primitives.errors import Invalid
 from dipnet.vm.abi import INPUT_BYTES_MAX, SELECTOR_BYTES, Method
-from dipnet.vm.storage_layout import Held, Place
+from dipnet.vm.storage_layout import Held, StorageSlot
 from dipnet.vm.system import Call, Revert, System, error_data
 
 __all__ = [
-    "CODE", "DPOS_ADDRESS", "METHODS", "Around", "Elected", "at_border", "candidates_of",
+    "CODE", "DPOS_ADDRESS", "METHODS", "BlockContext", "Elected", "at_boundary", "candidates_of",
     "commitment_of", "end_block", "genesis_state", "is_tombstoned", "system",
 ]  # fmt: skip
 
@@ -111,14 +111,14 @@ METHODS: Final = {method.name: method for method in _TABLE}
 _BY_SELECTOR: Final = {method.selector: method for method in _TABLE}
 
 
-def system(around: Around) -> System:
+def system(context: BlockContext) -> System:
     """The table with which the transactions of a block, or a call on its state, are run."""
-    return {DPOS_ADDRESS: partial(_run, around)}
+    return {DPOS_ADDRESS: partial(_run, context)}
 
 
-def _run(around: Around, call: Call) -> bytes:
+def _run(context: BlockContext, call: Call) -> bytes:
     """One call: finds the method, is paid, runs it; the reason of a revert begins with a code."""
-    prices = around.parameters
+    prices = context.parameters
     call.charge(getattr(prices, _CALL))
     try:
         method = _BY_SELECTOR.get(call.input[:SELECTOR_BYTES])
@@ -128,13 +128,13 @@ def _run(around: Around, call: Call) -> bytes:
         if call.value and not method.payable:
             raise Invalid("dpos_call", "the method takes no value")
         arguments = method.arguments(call.input[SELECTOR_BYTES:])
-        return method.returned(method.run(Frame(call, around, Place(call)), *arguments))
+        return method.returned(method.run(Frame(call, context, StorageSlot(call)), *arguments))
     except Invalid as refused:
         raise Revert(error_data(f"{refused.code}: {refused}")) from None
 
 
-def _root(journal: Journal) -> Place:
-    return Place(Held(journal, DPOS_ADDRESS))
+def _root(journal: Journal) -> StorageSlot:
+    return StorageSlot(Held(journal, DPOS_ADDRESS))
 
 
 def commitment_of(journal: Journal, delegate: bytes) -> tuple[bytes, int]:
@@ -160,32 +160,32 @@ def candidates_of(journal: Journal) -> list[Candidate]:
 
 
 def end_block(
-    journal: Journal, around: Around, tips: int, missed: tuple[bytes, ...], commitment: bytes
+    journal: Journal, context: BlockContext, tips: int, missed: tuple[bytes, ...], commitment: bytes
 ) -> None:
     """Pays the proposer's pot, counts who produced and who missed, keeps the new commitment.
 
     The tips (wei) are on the contract's balance already; the block reward is minted here.
     ``missed`` names the leader of each slot since the parent in which there is no block.
     """
-    root, delegate = _root(journal), around.proposer
-    reward = around.parameters.block_reward
+    root, delegate = _root(journal), context.proposer
+    reward = context.parameters.block_reward
     journal.add_balance(DPOS_ADDRESS, reward)
-    stakes.place(root, delegate)[REWARDS] += rewards.share_out(root, around, reward + tips)
-    candidates.count(root, around.epoch, delegate, missed)
+    stakes.place(root, delegate)[REWARDS] += rewards.share_out(root, context, reward + tips)
+    candidates.count(root, context.epoch, delegate, missed)
     one = candidates.place(root, delegate)
-    one[COMMITMENT], one[COMMITTED_AT] = int.from_bytes(commitment, "big"), around.slot
+    one[COMMITMENT], one[COMMITTED_AT] = int.from_bytes(commitment, "big"), context.slot
 
 
-def at_border(journal: Journal, around: Around) -> Elected:
-    """After ``end_block`` of the border block of ``around.epoch``: evictions and the election."""
-    root, epoch = _root(journal), around.epoch
-    election.jail_absent(root, epoch, around.parameters)
+def at_boundary(journal: Journal, context: BlockContext) -> Elected:
+    """After ``end_block`` of the boundary block of ``around.epoch``: evictions and the election."""
+    root, epoch = _root(journal), context.epoch
+    election.jail_absent(root, epoch, context.parameters)
     election.expire_votes(root, epoch + 1)
-    amended = parameters.at_border(root, around)
+    amended = parameters.at_boundary(root, context)
     elected = election.elect(root, epoch + election.SETS_AHEAD, amended)
     running = (election.members(root, epoch + 1), elected)
     parameters.close(root, running)
-    parameters.decide_rules(root, around, running)
+    parameters.decide_rules(root, context, running)
     return Elected(elected, amended)
 
 

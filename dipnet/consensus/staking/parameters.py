@@ -1,15 +1,16 @@
-"""Changes of the protocol's parameters by vote of the delegates (specs/consensus.md 4).
+"""Changes of the protocol's parameters by vote of the delegates (docs/spec/consensus.md
+"Election").
 
-A member of the current set proposes one value of one field of genesis.json. At each border the
+A member of the current set proposes one value of one field of genesis.json. At each boundary the
 proposals for which a quorum of that epoch's set has voted pass; ``parameter_delay_epochs`` later,
-at a border again, they take effect. What is not passed in ``PROPOSAL_EPOCHS`` expires, and sooner
+at a boundary again, they take effect. What is not passed in ``PROPOSAL_EPOCHS`` expires, and sooner
 where its proposer leaves the sets. Every value is judged by the rules of genesis.json and by those
 that leave a way back, when it is proposed and again when it takes effect (ADR 76).
 
-A new version of the rules needs besides that, at a border, a quorum of the set of the next epoch
+A new version of the rules needs besides that, at a boundary, a quorum of the set of the next epoch
 and of the one after it have signalled readiness. Then it is *decided*, and in force after the next
-border. There is none before this one is final: so a new rule starts only at a final border at which
-a quorum was ready, and everybody knows an epoch ahead. What nobody is ready for in
+boundary. There is none before this one is final: so a new rule starts only at a final boundary at
+which a quorum was ready, and everybody knows an epoch ahead. What nobody is ready for in
 ``PROPOSAL_EPOCHS`` after its delay expires.
 """
 
@@ -18,7 +19,7 @@ from typing import Final
 
 from dipnet.consensus.finality.members import Members
 from dipnet.consensus.staking import candidates
-from dipnet.consensus.staking.around import Around
+from dipnet.consensus.staking.block_context import BlockContext
 from dipnet.consensus.staking.candidates import PROPOSED, READY, REGISTERED, STATUS
 from dipnet.ledger.genesis import AMENDABLE, DELEGATES_MAX, Genesis
 from dipnet.primitives.errors import Invalid
@@ -28,7 +29,7 @@ from dipnet.vm.storage_layout import (
     PROPOSALS_MADE,
     PROPOSALS_OPEN,
     WORD,
-    Place,
+    StorageSlot,
     struct,
     to_address,
 )
@@ -69,7 +70,7 @@ class Proposal:
     voters: int
 
 
-def _place(root: Place, number: int) -> Place:
+def _place(root: StorageSlot, number: int) -> StorageSlot:
     return root.under(PROPOSALS, number)
 
 
@@ -77,7 +78,7 @@ def _name(word: int) -> str:
     return word.to_bytes(32, "big").rstrip(b"\0").decode()
 
 
-def read(root: Place, number: int, members: Members) -> Proposal:
+def read(root: StorageSlot, number: int, members: Members) -> Proposal:
     """A proposal; ``Invalid("dpos_proposal")`` where there is none."""
     one = _place(root, number)
     if not one[STATE]:
@@ -88,11 +89,11 @@ def read(root: Place, number: int, members: Members) -> Proposal:
     )  # fmt: skip
 
 
-def _support(one: Place, members: Members) -> int:
+def _support(one: StorageSlot, members: Members) -> int:
     return sum(one.under(VOTERS, member)[WORD] for member in members.addresses)
 
 
-def _quorum_ready(root: Place, members: Members, version: int) -> bool:
+def _quorum_ready(root: StorageSlot, members: Members, version: int) -> bool:
     ready = [one for one in members.addresses if candidates.place(root, one)[READY] >= version]
     return len(ready) >= members.quorum
 
@@ -109,22 +110,22 @@ def _amendable(name: bytes) -> str:
     raise Invalid("dpos_parameter", "no parameter of this name is up for votes")
 
 
-def _need_member(around: Around, who: bytes) -> None:
-    if around.members.index(who) is None:
-        raise Invalid("dpos_member", f"epoch {around.epoch}")
+def _need_member(context: BlockContext, who: bytes) -> None:
+    if context.members.index(who) is None:
+        raise Invalid("dpos_member", f"epoch {context.epoch}")
 
 
-def propose(root: Place, around: Around, who: bytes, name: bytes, value: int) -> int:
+def propose(root: StorageSlot, context: BlockContext, who: bytes, name: bytes, value: int) -> int:
     """Opens a proposal, with its proposer's vote; its number.
 
     Raises ``Invalid``: ``dpos_member``, ``dpos_parameter`` (unknown, out of range),
     ``dpos_proposal`` (the proposer has one open, or there are too many).
     """
-    _need_member(around, who)
+    _need_member(context, who)
     known = _amendable(name)
-    if known == RULES and value <= around.parameters.rules:
-        raise Invalid("dpos_parameter", f"rules: version {around.parameters.rules} is in force")
-    _amended(around.parameters, around.slot, known, value)
+    if known == RULES and value <= context.parameters.rules:
+        raise Invalid("dpos_parameter", f"rules: version {context.parameters.rules} is in force")
+    _amended(context.parameters, context.slot, known, value)
     candidate = candidates.place(root, who)
     if candidate[PROPOSED]:
         raise Invalid("dpos_proposal", f"your proposal {candidate[PROPOSED]} is still open")
@@ -136,7 +137,7 @@ def propose(root: Place, around: Around, who: bytes, name: bytes, value: int) ->
     one = _place(root, number)
     one[FIELD], one[VALUE] = int.from_bytes(name, "big"), value
     one[PROPOSER], one[STATE] = int.from_bytes(who, "big"), OPEN
-    one[EXPIRES] = around.epoch + PROPOSAL_EPOCHS
+    one[EXPIRES] = context.epoch + PROPOSAL_EPOCHS
     one.under(VOTERS, who)[WORD] = 1
     root.element(PROPOSALS_OPEN, count)[WORD] = number
     root[PROPOSALS_OPEN] = count + 1
@@ -150,9 +151,9 @@ def _amended(parameters: Genesis, slot: int, name: str, value: int) -> Genesis:
         raise Invalid("dpos_parameter", refused.detail) from None
 
 
-def vote(root: Place, around: Around, who: bytes, number: int) -> None:
+def vote(root: StorageSlot, context: BlockContext, who: bytes, number: int) -> None:
     """``Invalid``: ``dpos_member``, ``dpos_proposal`` (none, not open, voted already)."""
-    _need_member(around, who)
+    _need_member(context, who)
     one = _place(root, number)
     if one[STATE] != OPEN:
         raise Invalid("dpos_proposal", f"proposal {number} is not open")
@@ -162,25 +163,25 @@ def vote(root: Place, around: Around, who: bytes, number: int) -> None:
     voter[WORD] = 1
 
 
-def _open(root: Place) -> list[int]:
+def _open(root: StorageSlot) -> list[int]:
     return [root.element(PROPOSALS_OPEN, at)[WORD] for at in range(root[PROPOSALS_OPEN])]
 
 
-def at_border(root: Place, around: Around) -> Genesis:
-    """The parameters after the border of ``around.epoch``, before its election.
+def at_boundary(root: StorageSlot, context: BlockContext) -> Genesis:
+    """The parameters after the boundary of ``context.epoch``, before its election.
 
     What becomes effective does so in the order in which it was proposed.
     """
-    parameters = around.parameters
+    parameters = context.parameters
     for number in _open(root):
         one = _place(root, number)
-        _pass(one, around)
-        parameters = _start(root, one, around, parameters)
+        _pass(one, context)
+        parameters = _start(root, one, context, parameters)
     return parameters
 
 
-def close(root: Place, running: tuple[Members, ...]) -> None:
-    """At a border, after its election: takes what is no longer pending off the list.
+def close(root: StorageSlot, running: tuple[Members, ...]) -> None:
+    """At a boundary, after its election: takes what is no longer pending off the list.
 
     An open proposal goes with its proposer, where he is of none of the ``running`` sets (those of
     the next epoch and of the one after it) or no candidate any more: else one seat that changes
@@ -202,46 +203,48 @@ def close(root: Place, running: tuple[Members, ...]) -> None:
     root[PROPOSALS_OPEN] = len(still)
 
 
-def _stays(root: Place, who: bytes, running: tuple[Members, ...]) -> bool:
+def _stays(root: StorageSlot, who: bytes, running: tuple[Members, ...]) -> bool:
     registered = candidates.place(root, who)[STATUS] == REGISTERED
     return registered and any(members.index(who) is not None for members in running)
 
 
-def _pass(one: Place, around: Around) -> None:
-    following = around.epoch + 1
-    if one[STATE] == OPEN and _support(one, around.members) >= around.members.quorum:
+def _pass(one: StorageSlot, context: BlockContext) -> None:
+    following = context.epoch + 1
+    if one[STATE] == OPEN and _support(one, context.members) >= context.members.quorum:
         one[STATE] = PASSED
-        one[STARTS] = following + around.parameters.parameter_delay_epochs
+        one[STARTS] = following + context.parameters.parameter_delay_epochs
         one[EXPIRES] = one[STARTS] + PROPOSAL_EPOCHS
     if one[STATE] != DECIDED and one[EXPIRES] <= following:
         one[STATE] = EXPIRED
 
 
-def _start(root: Place, one: Place, around: Around, parameters: Genesis) -> Genesis:
-    """The parameters with a proposal that takes effect at this border, or as they are."""
+def _start(
+    root: StorageSlot, one: StorageSlot, context: BlockContext, parameters: Genesis
+) -> Genesis:
+    """The parameters with a proposal that takes effect at this boundary, or as they are."""
     name, value = _name(one[FIELD]), one[VALUE]
-    if one[STATE] != (DECIDED if name == RULES else PASSED) or one[STARTS] > around.epoch + 1:
+    if one[STATE] != (DECIDED if name == RULES else PASSED) or one[STARTS] > context.epoch + 1:
         return parameters
     if name == RULES and value <= parameters.rules:
         one[STATE] = REFUSED
         return parameters
     try:
-        amended = parameters.amended(around.slot, name, value)
+        amended = parameters.amended(context.slot, name, value)
     except Invalid:
         one[STATE] = REFUSED
         return parameters
-    one[STATE], one[STARTS] = EFFECTIVE, around.epoch + 1
+    one[STATE], one[STARTS] = EFFECTIVE, context.epoch + 1
     root.under(PARAMETERS, one[FIELD].to_bytes(32, "big"))[WORD] = value
     return amended
 
 
-def decide_rules(root: Place, around: Around, running: tuple[Members, ...]) -> None:
-    """At a border, after its election: new rules whose delay is over and for which all are ready.
+def decide_rules(root: StorageSlot, context: BlockContext, running: tuple[Members, ...]) -> None:
+    """At a boundary, after its election: new rules whose delay is over and for which all are ready.
 
     ``running`` are the sets of the next epoch, which makes the last blocks by the old rules, and
     of the one after it, which makes the first by the new ones.
     """
-    starts = around.epoch + 2
+    starts = context.epoch + 2
     for number in _open(root):
         one = _place(root, number)
         if one[STATE] == PASSED and _name(one[FIELD]) == RULES and one[STARTS] <= starts:

@@ -1,4 +1,5 @@
-"""Rewards: what a block earns, to its delegate and those who vote for him (specs/consensus.md 4).
+"""Rewards: what a block earns, to its delegate and those who vote for him (docs/spec/consensus.md
+"Election").
 
 The delegate keeps his commission; the rest accrues to the wei of stake that vote for him. What one
 wei has earned since ever, times ``SCALE``, is one number a delegate: sharing out costs the same
@@ -10,23 +11,23 @@ what was put in; what is lost so, less than a wei a voter and block, stays with 
 from typing import Final
 
 from dipnet.consensus.staking import candidates
-from dipnet.consensus.staking.around import Around
+from dipnet.consensus.staking.block_context import BlockContext
 from dipnet.consensus.staking.candidates import ACCRUED, REGISTERED, STATUS, VOTES
 from dipnet.ledger.genesis import BPS_ALL
-from dipnet.vm.storage_layout import Place
+from dipnet.vm.storage_layout import StorageSlot
 
 SCALE: Final = 10**18
 
 
-def share_out(root: Place, around: Around, amount: int) -> int:
+def share_out(root: StorageSlot, context: BlockContext, amount: int) -> int:
     """Lets the voters of the proposer earn from ``amount`` wei; gives what is his own to keep.
 
     A candidate for whom nobody votes keeps all. One who has resigned or is tombstoned, and leads
     slots until his sets are over, has no voters any more: what would be theirs stays with the
     contract, so that leaving never pays.
     """
-    one = candidates.place(root, around.proposer)
-    kept = candidates.commission(one).at(around.epoch, around.parameters.commission_bps_max)
+    one = candidates.place(root, context.proposer)
+    kept = candidates.commission(one).at(context.epoch, context.parameters.commission_bps_max)
     own = amount * kept // BPS_ALL
     if one[STATUS] != REGISTERED:
         return own

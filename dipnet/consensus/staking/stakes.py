@@ -1,12 +1,13 @@
-"""Stakes, votes and their expiry, and what accounts have earned by them (specs/consensus.md 4).
+"""Stakes, votes and their expiry, and what accounts have earned by them (docs/spec/consensus.md
+"Election").
 
 A stake is counted once: the delegates that an account names have equal *shares* of it, and what
 the division leaves over votes for nobody. Each candidate holds the sum of the shares that vote for
 it, kept with every change, so that an election never looks at a voter.
 
 Votes lapse unless they are cast again. The shares that lapse with an epoch are summed by candidate
-(``LAPSES``); at the border before it the sum is taken off the candidate's votes, and what a wei of
-it had earned by then is written down: more they will not get, whenever they are settled.
+(``LAPSES``); at the boundary before it the sum is taken off the candidate's votes, and what a wei
+of it had earned by then is written down: more they will not get, whenever they are settled.
 
 *Settling* pays what votes have earned into the account, and forgets votes that have lapsed. Any
 change of stake or votes settles first. It costs a few words for each delegate voted for.
@@ -19,7 +20,7 @@ from dipnet.consensus.staking import candidates
 from dipnet.consensus.staking.candidates import ACCRUED, REGISTERED
 from dipnet.consensus.staking.rewards import earned
 from dipnet.primitives.errors import Invalid
-from dipnet.vm.storage_layout import ACCOUNTS, LAPSES, WORD, Place, struct, to_address
+from dipnet.vm.storage_layout import ACCOUNTS, LAPSES, WORD, StorageSlot, struct, to_address
 
 (
     STAKE,  # uint256: wei
@@ -44,28 +45,28 @@ VOTE_WORDS: Final = 2
 ) = struct(256, 256)
 
 
-def place(root: Place, account: bytes) -> Place:
+def place(root: StorageSlot, account: bytes) -> StorageSlot:
     """The struct of an account (address)."""
     return root.under(ACCOUNTS, account)
 
 
-def _lapse(root: Place, epoch: int, delegate: bytes) -> Place:
+def _lapse(root: StorageSlot, epoch: int, delegate: bytes) -> StorageSlot:
     return root.under(LAPSES, epoch).under(WORD, delegate)
 
 
 # --- reads
 
 
-def votes(one: Place) -> list[bytes]:
+def votes(one: StorageSlot) -> list[bytes]:
     """The delegates that an account votes for, lapsed or not."""
     return [to_address(vote[DELEGATE]) for vote in _votes(one)]
 
 
-def _votes(one: Place) -> list[Place]:
+def _votes(one: StorageSlot) -> list[StorageSlot]:
     return [one.element(VOTES, at, VOTE_WORDS) for at in range(one[VOTES])]
 
 
-def _unsettled(root: Place, one: Place) -> list[tuple[Place, int]]:
+def _unsettled(root: StorageSlot, one: StorageSlot) -> list[tuple[StorageSlot, int]]:
     """Each vote of an account, and its delegate's number up to which it earns."""
     expires = one[EXPIRES]
     until = []
@@ -76,7 +77,7 @@ def _unsettled(root: Place, one: Place) -> list[tuple[Place, int]]:
     return until
 
 
-def rewards(root: Place, account: bytes) -> int:
+def rewards(root: StorageSlot, account: bytes) -> int:
     """wei that the account has earned and not claimed, settled or not."""
     one = place(root, account)
     share = one[SHARE]
@@ -85,7 +86,7 @@ def rewards(root: Place, account: bytes) -> int:
     )
 
 
-def matured(one: Place, epoch: int) -> int:
+def matured(one: StorageSlot, epoch: int) -> int:
     """wei of the account that are past their unbonding."""
     return one[UNBONDING] if one[RELEASE] <= epoch else 0
 
@@ -93,7 +94,7 @@ def matured(one: Place, epoch: int) -> int:
 # --- changes
 
 
-def settle(root: Place, account: bytes, epoch: int) -> Place:
+def settle(root: StorageSlot, account: bytes, epoch: int) -> StorageSlot:
     """Pays what the votes of an account have earned into it; the account."""
     one = place(root, account)
     share = one[SHARE]
@@ -107,7 +108,9 @@ def settle(root: Place, account: bytes, epoch: int) -> Place:
     return one
 
 
-def cast(root: Place, account: bytes, delegates: Sequence[bytes], epoch: int, expires: int) -> None:
+def cast(
+    root: StorageSlot, account: bytes, delegates: Sequence[bytes], epoch: int, expires: int
+) -> None:
     """Gives the stake of an account to ``delegates`` alone, which are distinct and may be none.
 
     Raises ``Invalid``: ``dpos_unknown`` (not registered), ``dpos_stake`` (nothing to vote with).
@@ -129,7 +132,7 @@ def cast(root: Place, account: bytes, delegates: Sequence[bytes], epoch: int, ex
     _reweigh(root, one, share)
 
 
-def change_stake(root: Place, account: bytes, amount: int, epoch: int) -> Place:
+def change_stake(root: StorageSlot, account: bytes, amount: int, epoch: int) -> StorageSlot:
     """Adds wei, or takes what is there, of an account's stake; its votes weigh so much more."""
     one = settle(root, account, epoch)
     one[STAKE] += amount
@@ -138,7 +141,7 @@ def change_stake(root: Place, account: bytes, amount: int, epoch: int) -> Place:
     return one
 
 
-def _reweigh(root: Place, one: Place, share: int) -> None:
+def _reweigh(root: StorageSlot, one: StorageSlot, share: int) -> None:
     """Makes every vote of a settled account weigh ``share``."""
     change = share - one[SHARE]
     expires = one[EXPIRES]
@@ -150,7 +153,7 @@ def _reweigh(root: Place, one: Place, share: int) -> None:
     one[SHARE] = share
 
 
-def _forget(root: Place, one: Place, lapsed: bool) -> None:
+def _forget(root: StorageSlot, one: StorageSlot, lapsed: bool) -> None:
     """Drops the votes of a settled account; ``lapsed`` ones weigh on no candidate any more."""
     share, expires = one[SHARE], one[EXPIRES]
     for entry in _votes(one):
@@ -166,8 +169,8 @@ def _forget(root: Place, one: Place, lapsed: bool) -> None:
     one[SHARE] = one[EXPIRES] = one[VOTES] = 0
 
 
-def expire(root: Place, delegate: bytes, epoch: int) -> None:
-    """At the border before ``epoch``: what lapses with it no longer votes for a candidate."""
+def expire(root: StorageSlot, delegate: bytes, epoch: int) -> None:
+    """At the boundary before ``epoch``: what lapses with it no longer votes for a candidate."""
     lapse = _lapse(root, epoch, delegate)
     weight = lapse[WEIGHT]
     if weight:

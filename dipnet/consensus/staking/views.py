@@ -20,7 +20,7 @@ def stake_of(frame: Frame, account: bytes) -> tuple[int]:
 def votes_of(frame: Frame, account: bytes) -> tuple[list[bytes], int]:
     """The delegates that an account votes for, and the epoch with which that lapses."""
     one = stakes.place(frame.root, account)
-    if one[EXPIRES] <= frame.around.epoch:
+    if one[EXPIRES] <= frame.context.epoch:
         return [], 0
     return stakes.votes(one), one[EXPIRES]
 
@@ -43,10 +43,10 @@ def delegate(
 
     The commission is the one in force, not one that is announced.
     """
-    around, one = frame.around, candidates.read(frame.root, account)
+    context, one = frame.context, candidates.read(frame.root, account)
     if one.status == NONE:
         raise Invalid("dpos_unknown", f"0x{account.hex()}")
-    kept = one.commission.at(around.epoch, around.parameters.commission_bps_max)
+    kept = one.commission.at(context.epoch, context.parameters.commission_bps_max)
     return (
         one.name, one.url, kept, one.public_key, one.organisation, one.votes,
         one.produced, one.missed, one.jailed_until, one.status == TOMBSTONED,
@@ -69,7 +69,7 @@ def active_set(frame: Frame, epoch: int) -> tuple[list[bytes], list[bytes]]:
 
 def proposal(frame: Frame, number: int) -> tuple[bytes, int, bytes, int, int, int, int]:
     """A proposal of a parameter; its voters count if they are of the current set."""
-    one = parameters.read(frame.root, number, frame.around.members)
+    one = parameters.read(frame.root, number, frame.context.members)
     return (
         one.name.encode().ljust(32, b"\0"), one.value, one.proposer, one.state, one.expires,
         one.starts, one.voters,
@@ -78,7 +78,7 @@ def proposal(frame: Frame, number: int) -> tuple[bytes, int, bytes, int, int, in
 
 def parameter(frame: Frame, name: bytes) -> tuple[int]:
     """The value that is in force; ``Invalid("dpos_parameter")``."""
-    return (parameters.value_of(frame.around.parameters, name),)
+    return (parameters.value_of(frame.context.parameters, name),)
 
 
 def burned(frame: Frame) -> tuple[int]:

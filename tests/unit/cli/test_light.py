@@ -76,7 +76,7 @@ def generated(place: Place, epochs: int = 9) -> LightChain:
     """A generated chain and a file that trusts its beginning."""
     chain = LightChain(rotating(epochs + 8, 4, 3))
     for _ in range(epochs):
-        chain.border()
+        chain.boundary()
     show(place, chain)
     known = trust.Known(chain.genesis.hash, DAY_MS, chain.start, None)
     trust.save(place.state, known)
@@ -100,7 +100,7 @@ def test_from_genesis_to_the_newest_final_header_and_on_from_there(place: Place)
     assert (told["fromEpoch"], told["epoch"], told["borders"]) == (0, 3, 1)
     assert (told["signatures"], told["members"], told["ageMs"]) == (6, 4, 100)
     assert told["trusted"] == to_hex(node.chain.genesis_hash)
-    assert told["checkpoint"] == f"3:{to_hex(node.chain.epoch.border.block_id)}"
+    assert told["checkpoint"] == f"3:{to_hex(node.chain.epoch.boundary.block_id)}"
     again = place.told()
     assert (again["fromEpoch"], again["borders"], again["signatures"]) == (3, 0, 3)
     while node.chain.epoch.number < 5:
@@ -128,7 +128,7 @@ def test_it_says_so_to_people(place: Place) -> None:
     node = real(place)
     shown = run("--state", place.state, "--trusted", place.path / "genesis.json").stdout
     assert to_hex(node.chain.final.hash) in shown
-    assert "0 to 3, over 1 borders" in shown
+    assert "0 to 3, over 1 boundaries" in shown
     assert "3 signatures" in shown
     assert str(place.state) in shown
 
@@ -157,22 +157,22 @@ def test_a_chain_with_nothing_final_yet(place: Place) -> None:
     assert "nothing above what is trusted" in run("--state", place.state, *begin).stdout
 
 
-def test_every_border(place: Place) -> None:
+def test_every_boundary(place: Place) -> None:
     chain = generated(place)
     start = place.state.read_bytes()
-    assert place.told("--every")["borders"] == len(chain.borders) == 9
+    assert place.told("--every")["borders"] == len(chain.boundaries) == 9
     place.state.write_bytes(start)
     assert place.told()["borders"] == 3
     place.state.write_bytes(start)
     line = lies(place, lambda _, answer: answer[1:] if isinstance(answer, list) else answer,
                 "--every")  # fmt: skip
-    assert "the border of epoch 0 is left out" in line
+    assert "the boundary of epoch 0 is left out" in line
 
 
 def test_the_way_is_kept_when_it_is_interrupted(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli_light, "BORDERS_MAX", 2)
+    monkeypatch.setattr(cli_light, "BOUNDARIES_MAX", 2)
     generated(place)
     honest, asked = place.peer, []
 
@@ -195,34 +195,34 @@ def test_the_way_is_kept_when_it_is_interrupted(
 # --- where trust begins
 
 
-def test_a_border_that_somebody_told(place: Place) -> None:
+def test_a_boundary_that_somebody_told(place: Place) -> None:
     chain = generated(place)
     place.state.unlink()
-    border = chain.borders[6].header
-    begin = ("--trusted", f"7:{to_hex(border.hash)}")
+    boundary = chain.boundaries[6].header
+    begin = ("--trusted", f"7:{to_hex(boundary.hash)}")
     told = place.told(*begin)
-    assert told["checkpoint"] == f"9:{to_hex(chain.borders[8].header.hash)}"
-    assert (told["trusted"], told["fromEpoch"]) == (to_hex(border.hash), 7)
+    assert told["checkpoint"] == f"9:{to_hex(chain.boundaries[8].header.hash)}"
+    assert (told["trusted"], told["fromEpoch"]) == (to_hex(boundary.hash), 7)
     assert place.told(*begin)["fromEpoch"] == 9
     place.state.unlink()
-    assert "no border" in place.refused("--trusted", f"6:{to_hex(border.hash)}")
-    assert "no border" in place.refused("--trusted", f"99:{to_hex(border.hash)}")
-    place.now_ms = border.timestamp_ms + 7 * DAY_MS + 1
+    assert "no boundary" in place.refused("--trusted", f"6:{to_hex(boundary.hash)}")
+    assert "no boundary" in place.refused("--trusted", f"99:{to_hex(boundary.hash)}")
+    place.now_ms = boundary.timestamp_ms + 7 * DAY_MS + 1
     assert "trusted header too old: 7 days" in place.refused(*begin)
     assert place.told(*begin, "--period-days", 8)["final"] is not None
 
 
-def test_a_set_that_the_trusted_border_does_not_name(place: Place) -> None:
+def test_a_set_that_the_trusted_boundary_does_not_name(place: Place) -> None:
     chain = generated(place)
     place.state.unlink()
-    honest, border = place.peer, chain.borders[6]
+    honest, boundary = place.peer, chain.boundaries[6]
 
     def lie(method: str, params: tuple[Any, ...], answer: Any) -> Any:
-        forged = replace(border, members=chain.sets[1])
+        forged = replace(boundary, members=chain.sets[1])
         return [to_hex(forged.raw)] if method == "dpos_borders" else answer
 
     place.peer = Liar(honest, lie)
-    begin = ("--trusted", f"7:{to_hex(border.header.hash)}")
+    begin = ("--trusted", f"7:{to_hex(boundary.header.hash)}")
     assert "set of delegates does not match" in place.refused(*begin)
 
 
@@ -322,18 +322,18 @@ def test_answers_that_are_none(place: Place) -> None:
         assert "the node answered" in line or "malformed record" in line
 
 
-def test_a_node_that_shows_more_borders_than_were_asked_for(place: Place) -> None:
+def test_a_node_that_shows_more_boundaries_than_were_asked_for(place: Place) -> None:
     generated(place)
     line = lies(place, lambda method, answer: answer * 4 if method == "dpos_borders" else answer)
-    assert "no borders" in line
+    assert "no boundaries" in line
 
 
-def test_borders_above_what_is_to_be_verified_wait(place: Place) -> None:
+def test_boundaries_above_what_is_to_be_verified_wait(place: Place) -> None:
     """The chain goes on while the client asks: the set must be that of the certificate."""
     chain = generated(place)
     proof = chain.finality()
     for _ in range(3):
-        chain.border()
+        chain.boundary()
     place.peer = Shown(chain, proof)
     told = place.told()
     assert told["epoch"] == proof.certificate.ballot.epoch == 9

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from dipnet.consensus.finality.tally import Offence, Statement
-from dipnet.consensus.finality.votes import Ballot, Kind, VoteState
+from dipnet.consensus.finality.votes import Ballot, BallotKind, VoteState
 from dipnet.daemon.duty import EXIT_BUG, EXIT_STORAGE, Duty
 from dipnet.node.effects import Report, Sign, Signed
 from dipnet.node.voting import KEY_SIGNED, signed_state
@@ -26,7 +26,7 @@ from tests.fixtures.processes import WAIT_S
 from tests.processes.crash_points import ACCOUNT, CHAIN_ID, PATH, SECRET
 from tests.processes.crash_points_disk import CrashDisk
 
-BALLOT = Ballot(Kind.PREVOTE, 0, 4, b"A" * 32, 0)
+BALLOT = Ballot(BallotKind.PREVOTE, 0, 4, b"A" * 32, 0)
 OFFENDER = crypto.keccak256(b"offender")
 
 
@@ -122,7 +122,7 @@ def test_a_signer_that_was_set_back_is_refused() -> None:
 
 
 def an_offence(secret: bytes) -> Offence:
-    pair = [Ballot(Kind.COMMIT, 3, 9, letter * 32, 0) for letter in (b"A", b"B")]
+    pair = [Ballot(BallotKind.COMMIT, 3, 9, letter * 32, 0) for letter in (b"A", b"B")]
     one, other = (Statement(b, crypto.sign(b.digest(CHAIN_ID), secret)) for b in pair)
     return Offence("E2", crypto.address(crypto.public_key(secret)), one, other)
 

@@ -170,7 +170,7 @@ def test_a_template_is_accepted_and_chains() -> None:
     node, rng = Node(), random.Random(3)
     key = secret("device")
     issuer = address(public_key(key))
-    assert node.dag.template(issuer, 4, 0, 0) == graph.Template((), 1, ID_ZERO)
+    assert node.dag.template(issuer, 4, 0, 0) == graph.VertexTemplate((), 1, ID_ZERO)
     prev = ID_ZERO
     for seq in range(1, 60):
         final = seq * 3
@@ -178,7 +178,7 @@ def test_a_template_is_accepted_and_chains() -> None:
         assert (template.seq, template.prev) == (seq, prev)
         assert list(template.parents) == sorted(set(template.parents))
         assert prev == ID_ZERO or prev in template.parents
-        draft = vertex.Draft(
+        draft = vertex.VertexDraft(
             CHAIN_ID, final, bytes(8), seq, prev, 0, bytes(16), b"", parents=template.parents
         )
         others = draw(f"n{seq}@{final} m{seq}@{final}", sign=False)
@@ -186,7 +186,7 @@ def test_a_template_is_accepted_and_chains() -> None:
         assert len(done.accepted) == 3
         prev = done.accepted[0]
     old = node.dag.template(issuer, 4, 59 * 3 + AGE + 1, 0)
-    assert old == graph.Template((), 60, prev)
+    assert old == graph.VertexTemplate((), 60, prev)
     for k in (0, 9):
         with pytest.raises(Invalid):
             node.dag.template(issuer, k, 0, 0)
@@ -303,7 +303,7 @@ def test_a_graph_grows_past_every_doubling() -> None:
         wires = []
         for i in range(at, at + 1_000):
             parents = tuple(dict.fromkeys(rng.choice(ids[-300:]) for _ in range(4))) if ids else ()
-            draft = vertex.Draft(
+            draft = vertex.VertexDraft(
                 CHAIN_ID, 0, bytes(8), i + 1, bytes(32), 0, topic_of(str(i % 300)), b"",
                 parents=parents,
             )  # fmt: skip

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dipnet._native import dag
 from dipnet.dag import vertex
-from dipnet.dag.vertex import VERDICTS, Draft, Vertex, check, check_each, decode, sign_vertex
+from dipnet.dag.vertex import VERDICTS, Vertex, VertexDraft, check, check_each, decode, sign_vertex
 from dipnet.primitives.crypto import SECP_TABLE, address, public_key, sha256
 from dipnet.primitives.errors import REFUSALS, Invalid
 from tests.fixtures import dag_twin
@@ -32,7 +32,7 @@ def codes(batch: vertex.Batch) -> list[str]:
 
 
 drafts = st.builds(
-    Draft,
+    VertexDraft,
     chain_id=st.integers(0, 2**32 - 1),
     ref_height=st.integers(0, 2**32 - 1),
     ref_hash=st.binary(min_size=8, max_size=8),
@@ -50,10 +50,10 @@ drafts = st.builds(
 
 @given(drafts)
 @settings(max_examples=60)
-def test_a_signed_draft_reads_back_field_by_field(written: Draft) -> None:
+def test_a_signed_draft_reads_back_field_by_field(written: VertexDraft) -> None:
     wire = sign_vertex(SECRET, written)
     read = decode(wire)
-    again = Draft(*(getattr(read, name) for name in Draft.__slots__))
+    again = VertexDraft(*(getattr(read, name) for name in VertexDraft.__slots__))
     assert again == replace(
         written,
         parents=tuple(sorted(written.parents)),
@@ -70,7 +70,7 @@ def test_a_signed_draft_reads_back_field_by_field(written: Draft) -> None:
 
 
 def test_the_layout_is_the_specified_one() -> None:
-    what = Draft(
+    what = VertexDraft(
         chain_id=0x01020304, ref_height=0x05060708, ref_hash=b"ref_hash", seq=9, prev=b"p" * 32,
         timestamp_ms=10, topic=b"t" * 16, payload=b"s" * 16 + b"x", payload_type=2,
         parents=(b"b" * 32, b"a" * 32), flags=6, extra=b"extra..!",

@@ -15,11 +15,11 @@ from dipnet.consensus.chain.chain import Chain
 from dipnet.consensus.chain.schedule import slot_start_ms
 from dipnet.consensus.finality import finality
 from dipnet.consensus.finality.header import Header
-from dipnet.consensus.finality.votes import Ballot, Certificate, Kind, Vote, certificate_of
+from dipnet.consensus.finality.votes import Ballot, BallotKind, Certificate, Vote, certificate_of
 from dipnet.node.effects import Drop, Effect, Send, Woke
 from dipnet.node.peering import OFFENCE_OF, Incoming
 from dipnet.p2p import messages as m
-from dipnet.p2p.messages import Lane
+from dipnet.p2p.messages import Topic
 from dipnet.p2p.scores import OFFENCES, SCORE_MIN
 from dipnet.primitives import crypto
 from tests.fixtures.chain_builder import Net, add, grow, secret, sustain, with_fields
@@ -31,7 +31,7 @@ from tests.sim.world import peer_id
 
 OTHER = peer_id(crypto.public_key(secret("another peer")))
 HEAD_SLOT = 13
-"""Of the node's head, in epoch 1, whose border is final; nobody has voted on it yet."""
+"""Of the node's head, in epoch 1, whose boundary is final; nobody has voted on it yet."""
 
 
 @cache
@@ -59,14 +59,14 @@ class Told(Bench):
         for peer in (PEER, OTHER):
             self.greet(peer=peer)
         self.codes: list[str] = []
-        judged = self.node.links.on_judged
+        judged = self.node.peers.on_judged
 
         def on_judged(now_ms: int, incoming: Incoming, refused: Any) -> None:
             known = list(refused)
             self.codes += [one.code for one in known]
             judged(now_ms, incoming, known)
 
-        self.node.links.on_judged = on_judged  # type: ignore[method-assign]
+        self.node.peers.on_judged = on_judged  # type: ignore[method-assign]
         self.hear(built()[1])
         assert self.node.chain.head == self.theirs.head
         assert self.node.chain.final.slot == HEAD_SLOT - 1
@@ -83,12 +83,12 @@ class Told(Bench):
         return effects + self.answered(self.step(Woke(), self.now_ms + 50))
 
     def score(self) -> int:
-        return self.node.links.scores.score(self.node.steady_ms, PEER)
+        return self.node.peers.scores.score(self.node.steady_ms, PEER)
 
-    def ballot(self, kind: Kind = Kind.PREVOTE, **changes: Any) -> Ballot:
+    def ballot(self, kind: BallotKind = BallotKind.PREVOTE, **changes: Any) -> Ballot:
         """What may be voted on the head, with fields changed."""
-        ballot = finality.prevote(self.head, self.theirs.epoch_of(self.head).border)
-        ballot = ballot if kind is Kind.PREVOTE else finality.commit(ballot)
+        ballot = finality.prevote(self.head, self.theirs.epoch_of(self.head).boundary)
+        ballot = ballot if kind is BallotKind.PREVOTE else finality.commit(ballot)
         return replace(ballot, **changes)
 
     def votes(self, ballot: Ballot) -> list[Vote]:
@@ -141,12 +141,15 @@ VOTES: list[Case] = [
     ("vote_signature", lambda told: replace(told.vote(), signature=flipped(told.vote().signature))),
     ("vote_signature", lambda told: replace(told.vote(), signature=bytes(65))),
     ("vote_signature", lambda told: replace(told.vote(), ballot=told.ballot(justify_slot=0))),
-    ("vote_form", lambda told: told.vote(kind=Kind.COMMIT, justify_slot=1)),
-    ("vote_form", lambda told: told.votes(Ballot(Kind.PROPOSAL, 1, 13, told.head.hash, 0))[0]),
+    ("vote_form", lambda told: told.vote(kind=BallotKind.COMMIT, justify_slot=1)),
+    (
+        "vote_form",
+        lambda told: told.votes(Ballot(BallotKind.PROPOSAL, 1, 13, told.head.hash, 0))[0],
+    ),
     ("record", lambda told: replace(told.vote(), index=101)),
 ]
 
-BORDER_SLOT = 10
+BOUNDARY_SLOT = 10
 
 SPOILT: list[Case] = [
     ("certificate_quorum", lambda told: told.certificate(2)),
@@ -173,7 +176,7 @@ UNVOTABLE: list[Case] = [
     # A quorum has signed what nobody may vote: another epoch, slot or justify than the block's.
     ("certificate_block", lambda told: told.certificate(epoch=0)),
     ("certificate_block", lambda told: told.certificate(slot=HEAD_SLOT + 50)),
-    ("certificate_block", lambda told: told.certificate(justify_slot=BORDER_SLOT - 1)),
+    ("certificate_block", lambda told: told.certificate(justify_slot=BOUNDARY_SLOT - 1)),
     ("certificate_block", lambda told: told.certificate(justify_slot=0)),
 ]
 
@@ -209,7 +212,8 @@ SECTIONS: list[tuple[str, Callable[[Told], list[Certificate]]]] = [
     ("certificate_block", lambda told: [told.certificate(epoch=3)]),
     ("certificate_block", lambda told: [told.certificate(block_id=b"\7" * 32)]),
     ("certificate_section", lambda told: [settled(told)]),
-    ("certificate_form", lambda told: [told.certificate(kind=Kind.COMMIT), told.certificate()]),
+    ("certificate_form",
+         lambda told: [told.certificate(kind=BallotKind.COMMIT), told.certificate()]),
     ("certificate_form", lambda told: [told.certificate(), told.certificate()]),
 ]  # fmt: skip
 
@@ -237,7 +241,7 @@ def message(one: Vote | Certificate | Block) -> m.Message:
 
 
 def blocks(*ones: Block) -> m.Items:
-    return m.Items(Lane.BLOCK, tuple(one.raw for one in ones))
+    return m.Items(Topic.BLOCK, tuple(one.raw for one in ones))
 
 
 def refused(told: Told, one: Vote | Certificate | Block, code: str) -> None:
@@ -282,7 +286,7 @@ def test_a_block_with_a_bad_certificate_is_a_bad_block(
     told = Told()
     section = make(told)
     links = {"justify": (told.head.hash, HEAD_SLOT, 1)}
-    if any(one.ballot.kind is Kind.COMMIT for one in section):
+    if any(one.ballot.kind is BallotKind.COMMIT for one in section):
         links["final"] = (told.head.hash, HEAD_SLOT)  # type: ignore[assignment]
     refused(told, told.block(section, **links), code)
 
@@ -298,7 +302,7 @@ def test_what_is_good_is_followed_and_relayed() -> None:
     block = told.block([certificate], justify=(told.head.hash, HEAD_SLOT, 1))
     assert block.raw in relayed(told.hear(message(block)))
     assert told.node.chain.head.hash == block.hash
-    commits = told.certificate(kind=Kind.COMMIT)
+    commits = told.certificate(kind=BallotKind.COMMIT)
     told.hear(message(commits))
     assert told.node.chain.final == told.head
     assert told.codes == []
@@ -310,7 +314,7 @@ def test_a_quorum_for_a_justify_that_the_block_has_not_certifies_nothing() -> No
     told = Told()
     add(told.theirs, told.memory)
     before = standing(told.node)
-    for vote in told.votes(told.ballot(justify_slot=BORDER_SLOT - 1))[:3]:
+    for vote in told.votes(told.ballot(justify_slot=BOUNDARY_SLOT - 1))[:3]:
         assert not told.codes
         told.hear(m.Votes((vote.raw,)))
     assert told.codes == ["certificate_block"]

@@ -21,7 +21,7 @@ from dipnet.node.peering import UNJUDGED
 from dipnet.p2p import messages as m
 from dipnet.p2p.blocksync import BELIEF_MS
 from dipnet.p2p.clock import SAMPLES_MAX
-from dipnet.p2p.messages import Lane
+from dipnet.p2p.messages import Topic
 from dipnet.p2p.vertexsync import TRIES_MAX
 from dipnet.primitives import crypto
 from tests.fixtures.node_bench import ADDRESS, PEER, Bench, block_requests, of, proposals
@@ -33,7 +33,7 @@ def test_unjudged_frames_of_one_peer_are_bounded() -> None:
     bench = Bench()
     bench.start()
     bench.greet()
-    frame = m.Items(Lane.TX, (bench.payment(),))
+    frame = m.Items(Topic.TX, (bench.payment(),))
     asked = [effect for _ in range(UNJUDGED.frames_max + 20) for effect in bench.receive(frame)]
     verifies = of(asked, Verify)
     assert len(verifies) == UNJUDGED.frames_max
@@ -49,7 +49,7 @@ def test_a_verdict_after_its_peer_left_is_harmless() -> None:
     bench = Bench()
     bench.start()
     bench.greet()
-    effects = bench.receive(m.Items(Lane.TX, (bench.payment(), b"\xff")))
+    effects = bench.receive(m.Items(Topic.TX, (bench.payment(), b"\xff")))
     effects += bench.receive(m.Vertices(1, bench.vertex(bench.key)))
     bench.step(Disconnected(PEER, "gone"))
     done = bench.answered(of(effects, Verify))
@@ -75,7 +75,7 @@ def test_nothing_is_done_for_a_peer_before_its_hello() -> None:
     bench = Bench()
     bench.start()
     bench.step(Connected(PEER, ADDRESS, False))
-    effects = bench.receive(m.Items(Lane.TX, (bench.payment(),)))
+    effects = bench.receive(m.Items(Topic.TX, (bench.payment(),)))
     effects += bench.receive(m.GetBlocks(1, (bench.node.chain.genesis_hash,), 1))
     assert not of(effects, Verify)
     assert not of(effects, Send)
@@ -86,7 +86,7 @@ def test_blocks_from_the_future_are_no_offence() -> None:
     ahead, behind = Bench(), Bench()
     ahead.start()
     ahead.propose(3_584)  # the back-off leaves every 64th slot
-    raw = ahead.node.view.raw(Lane.BLOCK, ahead.node.chain.head.hash)
+    raw = ahead.node.view.raw(Topic.BLOCK, ahead.node.chain.head.hash)
     assert raw is not None
     behind.start()
     effects = behind.greet(head_height=2)
@@ -99,7 +99,7 @@ def test_blocks_from_the_future_are_no_offence() -> None:
         asked += len(requests)
         effects += behind.step(Woke(), behind.genesis.time_ms + tick * 100)
     assert 20 < asked <= 31  # again each second, and no faster
-    score = behind.node.links.peers(behind.now_ms)[0]["score"]
+    score = behind.node.peers.described(behind.now_ms)[0]["score"]
     assert score >= -TRIES_MAX  # it never spoke of vertices
 
 
@@ -109,11 +109,11 @@ def test_a_dial_that_crossed_is_no_failure() -> None:
     bench.greet()
     assert not of(bench.step(DialFailed(ADDRESS, "already connected")), Write)
     bench.step(Disconnected(PEER, "reset"))
-    book = bench.node.links._book
+    book = bench.node.peers._book
     book.learn("", "127.0.0.1", [ADDRESS])
-    assert book.to_dial(bench.now_ms + 1, bench.node.links.slots, 1) == [ADDRESS]
+    assert book.to_dial(bench.now_ms + 1, bench.node.peers.connections, 1) == [ADDRESS]
     bench.step(DialFailed(ADDRESS, "refused"))
-    assert book.to_dial(bench.now_ms + 1, bench.node.links.slots, 1) == []
+    assert book.to_dial(bench.now_ms + 1, bench.node.peers.connections, 1) == []
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_nothing_is_proposed_while_blocks_are_fetched() -> None:
     bench.start()
     effects = bench.greet(head_height=50)
     assert block_requests(effects)
-    assert bench.node.links.syncing(bench.now_ms) == (0, 50)
+    assert bench.node.peers.syncing(bench.now_ms) == (0, 50)
     assert not of(bench.at_slot(1), Sign)
     assert not of(bench.at_slot(9), Sign)
 
@@ -172,5 +172,5 @@ def test_blocks_of_a_peer_bring_us_to_its_head() -> None:
     raws = tuple(far.node.view.blocks_after(ask.locator))
     near.answered(near.receive(m.Blocks(ask.request, raws, False)))
     assert near.node.chain.head.hash == far.node.chain.head.hash
-    assert near.node.links.syncing(near.now_ms) is None
+    assert near.node.peers.syncing(near.now_ms) is None
     assert of(near.at_slot(8), Sign)

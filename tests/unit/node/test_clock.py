@@ -8,7 +8,7 @@ import pytest
 
 from dipnet.consensus.chain import rules
 from dipnet.consensus.chain.block import Block
-from dipnet.consensus.finality.votes import Kind
+from dipnet.consensus.finality.votes import BallotKind
 from dipnet.node.effects import Effect, Sign, Woke
 from dipnet.p2p import messages as m
 from dipnet.primitives import crypto
@@ -43,7 +43,7 @@ class Delegate(Bench):
             self.do(self.at_slot(slot))
             if chain.head.slot < slot and self.leader(slot) not in (None, self.proposer):
                 self.see(self.block(slot))
-            for kind in (Kind.PREVOTE, Kind.COMMIT):
+            for kind in (BallotKind.PREVOTE, BallotKind.COMMIT):
                 self.certify(kind)
             self.tell(*PEERS)
 
@@ -53,7 +53,7 @@ class Delegate(Bench):
         _, keys, _ = network(len(self.genesis.delegates))
         return Net(self.genesis, {crypto.address(crypto.public_key(key)): key for key in keys})
 
-    def certify(self, kind: Kind) -> None:
+    def certify(self, kind: BallotKind) -> None:
         chain = self.node.chain
         proof = self.everybody.certificate(chain, chain.head, kind)
         self.do(self.receive(m.Certificates((proof.raw,)), PEERS[0]))
@@ -95,11 +95,11 @@ class Delegate(Bench):
         return self.everybody.child(chain, chain.head.hash, slot)
 
     def see(self, block: Block) -> None:
-        self.do(self.receive(m.Items(m.Lane.BLOCK, (block.raw,)), PEERS[0]))
+        self.do(self.receive(m.Items(m.Topic.BLOCK, (block.raw,)), PEERS[0]))
         assert self.node.chain.head.hash == block.hash
 
     def prevoted(self) -> list[int]:
-        return [one.ballot.slot for one in self.asked if one.ballot.kind is Kind.PREVOTE]
+        return [one.ballot.slot for one in self.asked if one.ballot.kind is BallotKind.PREVOTE]
 
 
 @pytest.mark.parametrize("slots", [2, 3, 86, 86_400])
@@ -146,8 +146,8 @@ def test_a_block_that_is_timely_by_our_clock_only_is_not_prevoted_but_committed(
     bench.see(bench.block(slot))
     bench.do(bench.at_slot(slot, 100))
     assert not bench.asked
-    bench.certify(Kind.PREVOTE)
-    assert [one.ballot.kind for one in bench.asked] == [Kind.COMMIT]
+    bench.certify(BallotKind.PREVOTE)
+    assert [one.ballot.kind for one in bench.asked] == [BallotKind.COMMIT]
 
 
 def test_a_leap_is_seen_whatever_comes_first() -> None:
@@ -205,7 +205,7 @@ def test_who_is_a_quorum_asks_nobody() -> None:
 def test_a_wake_up_that_is_a_little_late_is_no_leap() -> None:
     bench = Delegate()
     bench.do(bench.at_slot(bench.node.slot + 1, leap=True))  # a whole slot without a step
-    assert bench.node.links.clock_offset_ms() == 0
+    assert bench.node.peers.clock_offset_ms() == 0
     late = bench.now_ms + bench.genesis.slot_ms + 1
     bench.step(Woke(), late)
-    assert bench.node.links.clock_offset_ms() is None
+    assert bench.node.peers.clock_offset_ms() is None

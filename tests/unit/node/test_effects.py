@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dipnet.consensus.finality.votes import Ballot, Kind
+from dipnet.consensus.finality.votes import Ballot, BallotKind
 from dipnet.node.effects import (
     Barrier,
     Dial,
@@ -21,11 +21,12 @@ from dipnet.node.effects import (
 WRITE = Write({b"k": b"v"})
 SEEN: tuple[Effect, ...] = (
     Send("p", "gossip", b""), Drop("p", ""), Reply(1, ()), Publish("newHeads", ()),
-    *(Sign(1, Ballot(kind, 1, 2, bytes(32), 0)) for kind in (Kind.PROPOSAL, Kind.COMMIT)),
+    *(Sign(1, Ballot(kind, 1, 2, bytes(32), 0))
+      for kind in (BallotKind.PROPOSAL, BallotKind.COMMIT)),
 )  # fmt: skip
 FREE: tuple[Effect, ...] = (
     Wake(1), Verify(1, "txs", ()), Dial("a"), Send("p", "votes", b"vote"),
-    Sign(2, Ballot(Kind.PREVOTE, 1, 2, bytes(32), 1)),
+    Sign(2, Ballot(BallotKind.PREVOTE, 1, 2, bytes(32), 1)),
 )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from dipnet.consensus.chain.records import KEY_BLOCK
 from dipnet.consensus.chain.schedule import slot_start_ms
-from dipnet.consensus.finality.votes import Kind, VoteState
+from dipnet.consensus.finality.votes import BallotKind, VoteState
 from dipnet.node.effects import (
     Publish,
     Send,
@@ -16,7 +16,7 @@ from dipnet.node.effects import (
     Write,
 )
 from dipnet.p2p import messages as m
-from dipnet.p2p.messages import Lane
+from dipnet.p2p.messages import Topic
 from tests.fixtures.node_bench import Bench, kinds, of, proposals
 
 
@@ -41,7 +41,7 @@ def test_one_delegate_makes_its_block_final_at_once() -> None:
     bench.start()
     effects = bench.propose(next(bench.own_slots()))
     signs = [effect.ballot.kind for effect in effects if isinstance(effect, Sign)]
-    assert signs == [Kind.PROPOSAL, Kind.PREVOTE, Kind.COMMIT]
+    assert signs == [BallotKind.PROPOSAL, BallotKind.PREVOTE, BallotKind.COMMIT]
     assert bench.node.chain.final.hash == bench.node.chain.head.hash
     topics = [effect.topic for effect in effects if isinstance(effect, Publish)]
     assert topics == ["newHeads", "finalizedHeads"]
@@ -142,11 +142,13 @@ def test_two_nodes_with_one_key_agree_on_a_head() -> None:
         bench.start()
         bench.greet()
         bench.propose(slot)
-    blocks = [bench.node.view.raw(Lane.BLOCK, bench.node.chain.head.hash) for bench in (one, other)]
+    blocks = [
+        bench.node.view.raw(Topic.BLOCK, bench.node.chain.head.hash) for bench in (one, other)
+    ]
     assert blocks[0] != blocks[1]
     for bench, raw in zip((one, other), blocks[::-1], strict=True):
         assert raw is not None
-        bench.answered(bench.receive(m.Items(Lane.BLOCK, (raw,))))
+        bench.answered(bench.receive(m.Items(Topic.BLOCK, (raw,))))
     heads = {bench.node.chain.head.hash for bench in (one, other)}
     assert heads == {min(map(block_hash, (one, other)))}
 

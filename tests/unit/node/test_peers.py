@@ -31,13 +31,13 @@ def dials(bench: Bench) -> list[str]:
 
 def test_the_hello_tells_of_a_wrong_clock_already() -> None:
     bench = Bench()
-    assert bench.links.clock_offset_ms() is None
+    assert bench.peers.clock_offset_ms() is None
     bench.up(1, time_ms=NOW + 700)
-    assert bench.links.clock_offset_ms() == 700
+    assert bench.peers.clock_offset_ms() == 700
     bench.up(2, time_ms=NOW + 650)
     bench.up(3, time_ms=NOW - 10**12)  # a liar
-    assert bench.links.clock_offset_ms() == 650
-    (shown,) = [one for one in bench.links.peers(NOW) if one["id"] == peer_id(1)]
+    assert bench.peers.clock_offset_ms() == 650
+    (shown,) = [one for one in bench.peers.described(NOW) if one["id"] == peer_id(1)]
     assert shown["clockOffsetMs"] == 700
 
 
@@ -45,10 +45,10 @@ def test_a_clock_that_is_set_right_is_believed_again() -> None:
     bench = Bench()
     peer = bench.up(1, time_ms=NOW - 5_000)
     for _ in range(SAMPLES_MAX):
-        assert bench.links.clock_offset_ms() == -5_000
+        assert bench.peers.clock_offset_ms() == -5_000
         status(bench, peer, time_ms=NOW - 5_000)
     status(bench, peer, time_ms=NOW)
-    assert bench.links.clock_offset_ms() == 0
+    assert bench.peers.clock_offset_ms() == 0
 
 
 def test_callers_do_not_outvote_those_that_we_chose() -> None:
@@ -56,12 +56,12 @@ def test_callers_do_not_outvote_those_that_we_chose() -> None:
     for number in range(1, 4):
         bench.up(number, outbound=True, time_ms=NOW + 10 * number)
     callers = [bench.up(number, time_ms=NOW + 9_000) for number in range(10, 30)]
-    assert bench.links.clock_offset_ms() == 20
-    bench.links.on_disconnected(bench.now_ms, peer_id(1))
-    assert bench.links.clock_offset_ms() == 9_000
+    assert bench.peers.clock_offset_ms() == 20
+    bench.peers.on_disconnected(bench.now_ms, peer_id(1))
+    assert bench.peers.clock_offset_ms() == 9_000
     for peer in callers:
-        bench.links.on_disconnected(bench.now_ms, peer)
-    assert bench.links.clock_offset_ms() == 20  # of 20 and 30
+        bench.peers.on_disconnected(bench.now_ms, peer)
+    assert bench.peers.clock_offset_ms() == 20  # of 20 and 30
 
 
 # --- other final blocks
@@ -89,11 +89,11 @@ def test_who_has_another_final_block_is_dropped() -> None:
 
 def test_a_broken_connection_is_dialled_again_within_a_slot() -> None:
     bench = Bench(bootstrap=[address(1, "20.0.1.1")])
-    bench.links.on_slot(bench.now_ms, [], [])
+    bench.peers.on_slot(bench.now_ms, [], [])
     assert dials(bench) == [address(1, "20.0.1.1")]
     peer = bench.up(1, outbound=True)
     bench.pass_ms(STOOD_MS)
-    bench.links.on_disconnected(bench.now_ms, peer)
+    bench.peers.on_disconnected(bench.now_ms, peer)
     assert dials(bench) == []
     waited = 0
     while not (again := dials(bench)):
@@ -101,7 +101,7 @@ def test_a_broken_connection_is_dialled_again_within_a_slot() -> None:
         waited += 100
     assert again == [address(1, "20.0.1.1")]
     assert waited <= REDIAL_LOST_MS
-    bench.links.on_dial_failed(bench.now_ms, again[0])  # it is being restarted
+    bench.peers.on_dial_failed(bench.now_ms, again[0])  # it is being restarted
     waits = []
     for _ in range(4):
         waited = 0
@@ -109,45 +109,45 @@ def test_a_broken_connection_is_dialled_again_within_a_slot() -> None:
             bench.pass_ms(100)
             waited += 100
             if waited % SLOT_MS == 0:
-                bench.links.on_slot(bench.now_ms, [], [])
+                bench.peers.on_slot(bench.now_ms, [], [])
         waits.append(waited // SLOT_MS)
-        bench.links.on_dial_failed(bench.now_ms, again[0])
+        bench.peers.on_dial_failed(bench.now_ms, again[0])
     assert waits == [1, 2, 4, 8]
 
 
 def test_who_was_dropped_is_not_dialled_at_once() -> None:
     bench = Bench(bootstrap=[address(1, "20.0.1.1")])
-    bench.links.on_slot(bench.now_ms, [], [])
+    bench.peers.on_slot(bench.now_ms, [], [])
     assert dials(bench)
     peer = bench.up(1, outbound=True)
     bench.pass_ms(STOOD_MS)
-    bench.links.on_received(bench.now_ms, peer, "votes", b"garbage")
+    bench.peers.on_received(bench.now_ms, peer, "votes", b"garbage")
     assert bench.dropped(peer)
-    bench.links.on_disconnected(bench.now_ms, peer)
+    bench.peers.on_disconnected(bench.now_ms, peer)
     bench.pass_ms(REDIAL_LOST_MS)
     assert dials(bench) == []
     bench.pass_ms(60_000)
-    bench.links.on_slot(bench.now_ms, [], [])
+    bench.peers.on_slot(bench.now_ms, [], [])
     assert dials(bench)
     # and where it is banned still, the dial is over, and the next one waits longer
-    bench.links.on_connected(bench.now_ms, peer, address(1, "20.0.1.1"), True)
+    bench.peers.on_connected(bench.now_ms, peer, address(1, "20.0.1.1"), True)
     assert bench.dropped(peer)
     bench.pass_ms(1_000)
-    bench.links.on_slot(bench.now_ms, [], [])
+    bench.peers.on_slot(bench.now_ms, [], [])
     assert dials(bench) == []
 
 
 def test_a_connection_without_a_hello_is_a_failed_dial() -> None:
     bench = Bench(bootstrap=[address(1, "20.0.1.1")])
-    bench.links.on_slot(bench.now_ms, [], [])
+    bench.peers.on_slot(bench.now_ms, [], [])
     assert dials(bench)
-    bench.links.on_connected(bench.now_ms, peer_id(1), address(1, "20.0.1.1"), True)
-    bench.links.on_disconnected(bench.now_ms, peer_id(1))
+    bench.peers.on_connected(bench.now_ms, peer_id(1), address(1, "20.0.1.1"), True)
+    bench.peers.on_disconnected(bench.now_ms, peer_id(1))
     bench.pass_ms(REDIAL_LOST_MS)
-    bench.links.on_slot(bench.now_ms, [], [])
+    bench.peers.on_slot(bench.now_ms, [], [])
     assert dials(bench) == []
     bench.pass_ms(1_000)
-    bench.links.on_slot(bench.now_ms, [], [])
+    bench.peers.on_slot(bench.now_ms, [], [])
     assert dials(bench) == [address(1, "20.0.1.1")]
 
 
@@ -174,7 +174,7 @@ def test_syncing_is_by_certificate_then_by_height(
     status(bench, peer, **claim)
     bench.drain()
     assert any(isinstance(said, m.GetBlocks) for _, said in sent(bench.out))
-    assert bench.links.syncing(bench.now_ms) == syncing
+    assert bench.peers.syncing(bench.now_ms) == syncing
 
 
 def test_looking_for_a_shared_block_is_charged_as_fetching_is() -> None:
@@ -182,7 +182,7 @@ def test_looking_for_a_shared_block_is_charged_as_fetching_is() -> None:
     bench = Bench()
     honest, other = bench.up(1), bench.up(2)
     strange = tuple(bytes([n]) * 32 for n in range(1, m.LOCATOR_MAX))
-    for _ in range(BURST_BYTES // WORK_BYTES[m.Lane.BLOCK] // 2):
+    for _ in range(BURST_BYTES // WORK_BYTES[m.Topic.BLOCK] // 2):
         bench.hear(honest, m.GetBlocks(1, (GENESIS, *strange), 1))  # found at once
     bench.hear(other, m.GetBlocks(1, (*strange, GENESIS), 1))
     assert bench.score(honest) == bench.score(other) == 0

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dipnet.consensus.finality.votes import CERTIFIED_BYTES, Kind
+from dipnet.consensus.finality.votes import CERTIFIED_BYTES, BallotKind
 from dipnet.node.effects import Send
 from dipnet.node.peering import OFFENCE_OF, UNJUDGED_PUSHED
 from dipnet.node.peers import FLUSH_MS
@@ -26,12 +26,12 @@ def test_votes_are_the_first_thing_sent_and_wait_for_no_batch() -> None:
     peers = [bench.up(number) for number in (1, 2)]
     bench.pass_ms(FLUSH_MS)
     bench.drain()
-    links, one, proof = bench.links, vote(5), certificate(5)
-    links.gossip.announce(m.Lane.TX, [bytes(32)])
-    links.push(m.Lane.BLOCK, BLOCK, b"block")
+    links, one, proof = bench.peers, vote(5), certificate(5)
+    links.gossip.announce(m.Topic.TX, [bytes(32)])
+    links.push(m.Topic.BLOCK, BLOCK, b"block")
     links.on_slot(bench.now_ms, [bytes(32)], [])  # statuses
-    links.push(m.Lane.CERTIFICATE, proof.id, proof.raw)
-    links.push(m.Lane.VOTE, one.id, one.raw)
+    links.push(m.Topic.CERTIFICATE, proof.id, proof.raw)
+    links.push(m.Topic.VOTE, one.id, one.raw)
     assert links.next_ms(bench.now_ms) == bench.now_ms
     messages = sent(bench.drain())
     assert messages[:4] == [
@@ -50,9 +50,9 @@ def test_our_last_votes_are_repeated_to_all_and_judged_by_none_again() -> None:
     us = theirs.up(3)
     one = vote(5)
     for _ in range(3):
-        ours.links.push(m.Lane.VOTE, one.id, one.raw)
-        ours.links.repeat(m.Lane.VOTE, [one.raw])
-        ours.links.repeat(m.Lane.CERTIFICATE, [])
+        ours.peers.push(m.Topic.VOTE, one.id, one.raw)
+        ours.peers.repeat(m.Topic.VOTE, [one.raw])
+        ours.peers.repeat(m.Topic.CERTIFICATE, [])
         votes = [(peer, said) for peer, said in sent(ours.drain()) if isinstance(said, m.Votes)]
         assert {peer for peer, _ in votes} == set(peers)
         for _, message in votes:
@@ -101,8 +101,8 @@ def test_bad_signatures_get_a_peer_banned() -> None:
     bench.tell(peer, m.Votes((forged(vote(9)).raw,)))
     assert bench.dropped(peer)
     assert bench.hear(peer, m.Votes((vote(9).raw,))) is None
-    bench.links.on_connected(bench.now_ms, peer, f"/ip4/20.0.1.1/tcp/1/p2p/{peer}", False)
-    assert not bench.links.hellos.greeted(peer)
+    bench.peers.on_connected(bench.now_ms, peer, f"/ip4/20.0.1.1/tcp/1/p2p/{peer}", False)
+    assert not bench.peers.hellos.greeted(peer)
     assert bench.tell(other, m.Votes((vote(9).raw,))) == [vote(9)]
 
 
@@ -183,13 +183,13 @@ def test_a_flood_of_votes_is_bounded_work() -> None:
         incoming = bench.hear(peer, message)
         if incoming is not None:
             waiting.append(incoming)
-            bench.links.on_judged(bench.now_ms, incoming, [])  # as if all were of later epochs
+            bench.peers.on_judged(bench.now_ms, incoming, [])  # as if all were of later epochs
     judged = sum(incoming.size for incoming in waiting)
     seconds = 25 * len(frames) // 1_000
     assert judged <= VERIFY_BURST_BYTES + seconds * VERIFY_BYTES_PER_S + m.VOTES_MAX * 160
     assert judged >= VERIFY_BURST_BYTES
     assert bench.dropped(peer)  # every frame beyond it cost a point
-    assert not bench.links.gossip.express._judging
+    assert not bench.peers.gossip.vote_push._judging
 
 
 def test_votes_under_judgement_are_bounded_and_others_have_room() -> None:
@@ -198,7 +198,7 @@ def test_votes_under_judgement_are_bounded_and_others_have_room() -> None:
     waiting = [bench.hear(peer, message) for message in votes_of(20_000)]
     held = [incoming for incoming in waiting if incoming is not None]
     assert sum(incoming.size for incoming in held) <= UNJUDGED_PUSHED.bytes_max + 160 * m.VOTES_MAX
-    assert len(bench.links.gossip.express._judging) == sum(len(one.items) for one in held)
+    assert len(bench.peers.gossip.vote_push._judging) == sum(len(one.items) for one in held)
     assert bench.hear(other, m.Votes((vote(5).raw,))) is not None
     # nor does a flood of other gossip take the room of votes
     for number in range(100):
@@ -238,18 +238,18 @@ def test_a_block_that_votes_name_is_fetched_if_it_does_not_come() -> None:
     peers = [bench.up(number) for number in (1, 2)]
     for peer in peers:
         for _ in range(10):
-            bench.links.mentioned(bench.now_ms, peer, [BLOCK, GENESIS])
+            bench.peers.mentioned(bench.now_ms, peer, [BLOCK, GENESIS])
     bench.pass_ms(MENTION_MS - 1)
     assert fetches(bench) == []
     bench.pass_ms(100)
-    assert fetches(bench) == [(peers[0], m.Fetch(m.Lane.BLOCK, (BLOCK,)))]
-    bench.hear(peers[0], m.Absent(m.Lane.BLOCK, (BLOCK,)))  # it only relayed the vote
-    assert fetches(bench) == [(peers[1], m.Fetch(m.Lane.BLOCK, (BLOCK,)))]
+    assert fetches(bench) == [(peers[0], m.Fetch(m.Topic.BLOCK, (BLOCK,)))]
+    bench.hear(peers[0], m.Absent(m.Topic.BLOCK, (BLOCK,)))  # it only relayed the vote
+    assert fetches(bench) == [(peers[1], m.Fetch(m.Topic.BLOCK, (BLOCK,)))]
     bench.pass_ms(FETCH_MS_MAX)
     assert fetches(bench) == []
-    assert bench.links.gossip.wanted() == 0
-    bench.links.offered(bench.now_ms, peers[1], m.Lane.BLOCK, [BLOCK])  # surely there: at once
-    assert fetches(bench) == [(peers[1], m.Fetch(m.Lane.BLOCK, (BLOCK,)))]
+    assert bench.peers.gossip.wanted() == 0
+    bench.peers.offered(bench.now_ms, peers[1], m.Topic.BLOCK, [BLOCK])  # surely there: at once
+    assert fetches(bench) == [(peers[1], m.Fetch(m.Topic.BLOCK, (BLOCK,)))]
     assert all(bench.score(peer) == 0 for peer in peers)
 
 
@@ -257,14 +257,14 @@ def test_what_is_not_here_is_said() -> None:
     bench = Bench()
     peer = bench.up(1)
     bench.view.blocks[BLOCK] = b"block"
-    bench.hear(peer, m.Fetch(m.Lane.BLOCK, (bytes(32), BLOCK)))
+    bench.hear(peer, m.Fetch(m.Topic.BLOCK, (bytes(32), BLOCK)))
     bench.now_ms += FLUSH_MS
     answers = [said for _, said in sent(bench.drain()) if isinstance(said, m.Absent | m.Items)]
-    assert answers == [m.Absent(m.Lane.BLOCK, (bytes(32),)), m.Items(m.Lane.BLOCK, (b"block",))]
-    bench.hear(peer, m.Absent(m.Lane.VERTEX, (BLOCK,) * m.IDS_MAX))  # nobody asked: no harm
+    assert answers == [m.Absent(m.Topic.BLOCK, (bytes(32),)), m.Items(m.Topic.BLOCK, (b"block",))]
+    bench.hear(peer, m.Absent(m.Topic.VERTEX, (BLOCK,) * m.IDS_MAX))  # nobody asked: no harm
     assert bench.score(peer) == 0
     for _ in range(20):
-        bench.hear(peer, m.Absent(m.Lane.BLOCK, (BLOCK,) * 17))
+        bench.hear(peer, m.Absent(m.Topic.BLOCK, (BLOCK,) * 17))
     assert bench.dropped(peer)
 
 
@@ -272,7 +272,9 @@ def test_votes_of_both_kinds_go_one_way() -> None:
     bench = Bench()
     peer = bench.up(1)
     raws = tuple(
-        vote(5, index, kind).raw for kind in (Kind.PREVOTE, Kind.COMMIT) for index in (0, 1)
+        vote(5, index, kind).raw
+        for kind in (BallotKind.PREVOTE, BallotKind.COMMIT)
+        for index in (0, 1)
     )
     assert len(bench.tell(peer, m.Votes(raws))) == 4
     assert bench.tell(peer, m.Certificates((certificate(5).raw,)))

@@ -9,7 +9,7 @@ import pytest
 from dipnet.consensus.chain import rules
 from dipnet.consensus.chain.block import Block
 from dipnet.consensus.chain.schedule import slot_start_ms
-from dipnet.consensus.finality.votes import Kind
+from dipnet.consensus.finality.votes import BallotKind
 from dipnet.ledger.tx import decode
 from dipnet.node.effects import (
     Barrier,
@@ -37,12 +37,12 @@ from tests.sim.scenario import network
 from tests.sim.world import peer_id
 
 OTHER = peer_id(crypto.public_key(secret("another peer")))
-BOTH = (Kind.PREVOTE, Kind.COMMIT)
+BOTH = (BallotKind.PREVOTE, BallotKind.COMMIT)
 
 
 def votes_asked(effects: Sequence[Effect]) -> list[Sign]:
     signs = [effect for effect in effects if isinstance(effect, Sign)]
-    return [one for one in signs if one.ballot.kind is not Kind.PROPOSAL]
+    return [one for one in signs if one.ballot.kind is not BallotKind.PROPOSAL]
 
 
 def grown(slots: range) -> Bench:
@@ -94,12 +94,12 @@ def test_a_commit_waits_until_its_certificate_is_on_disk_and_a_prevote_does_not(
     bench.greet()
     bench.at_slot(1)
     block = everybody.child(chain, chain.head.hash, 1)
-    taken = bench.receive(m.Items(m.Lane.BLOCK, (block.raw,)))
+    taken = bench.receive(m.Items(m.Topic.BLOCK, (block.raw,)))
     (check,) = [one for one in taken if isinstance(one, Verify)]
     verdict = Verified(check.ticket, bench.node.check(check.kind, check.items))
     out = list(barrier.admit(bench.step(verdict)))
-    assert [one.ballot.kind for one in out if isinstance(one, Sign)] == [Kind.PREVOTE]
-    proof = everybody.certificate(chain, block.header, Kind.PREVOTE)
+    assert [one.ballot.kind for one in out if isinstance(one, Sign)] == [BallotKind.PREVOTE]
+    proof = everybody.certificate(chain, block.header, BallotKind.PREVOTE)
     (check,) = [
         one for one in bench.receive(m.Certificates((proof.raw,))) if isinstance(one, Verify)
     ]
@@ -108,7 +108,7 @@ def test_a_commit_waits_until_its_certificate_is_on_disk_and_a_prevote_does_not(
     assert proof.raw in [raw for one in out if isinstance(one, Write) for raw in one.puts.values()]
     assert not [one for one in out if isinstance(one, Sign)]
     out = list(barrier.durable(barrier.staged))
-    assert [one.ballot.kind for one in out if isinstance(one, Sign)] == [Kind.COMMIT]
+    assert [one.ballot.kind for one in out if isinstance(one, Sign)] == [BallotKind.COMMIT]
 
 
 def test_a_node_ends_before_rules_that_it_has_not_also_when_it_is_started_again() -> None:
@@ -149,7 +149,7 @@ class Liar:
 
     def deliver(self, block: Block) -> list[Effect]:
         """As the answer that it owes, then as anybody would."""
-        told: list[m.Message] = [m.Items(m.Lane.BLOCK, (block.raw,))]
+        told: list[m.Message] = [m.Items(m.Topic.BLOCK, (block.raw,))]
         if self.request:
             told.insert(0, m.Blocks(self.request, (block.raw,), False))
             self.request = 0
@@ -173,12 +173,12 @@ def test_a_peer_with_every_new_block_before_all_others_stops_no_delegate() -> No
         for late_ms in (300, 600, 900):
             liar.asked(bench.at_slot(slot, late_ms))
             liar.claim()
-    slots: dict[Kind, list[int]] = {kind: [] for kind in Kind}
+    slots: dict[BallotKind, list[int]] = {kind: [] for kind in BallotKind}
     for one in signs:
         if isinstance(one, Sign):
             slots[one.ballot.kind].append(one.ballot.slot)
-    assert slots[Kind.PREVOTE][-30:] == slots[Kind.COMMIT][-30:] == list(range(30, 60))
-    assert len(slots[Kind.PROPOSAL]) >= 10
+    assert slots[BallotKind.PREVOTE][-30:] == slots[BallotKind.COMMIT][-30:] == list(range(30, 60))
+    assert len(slots[BallotKind.PROPOSAL]) >= 10
 
 
 def test_an_answer_of_many_blocks_for_one_slot_ends_with_the_first() -> None:
@@ -235,7 +235,7 @@ def test_who_gives_only_surplus_blocks_of_a_slot_is_left_alone(
             given += 1
     kept = [one for one in forks if chain.header(one.hash) is not None]
     assert len(kept) == rules.SLOT_BLOCKS_MAX + TRIES_MAX
-    (peer,) = bench.node.links.peers(bench.node.steady_ms)
+    (peer,) = bench.node.peers.described(bench.node.steady_ms)
     blamed = not (promised or early or more)  # who keeps his word is left alone, not charged
     assert (peer["score"] <= OFFENCES["useless"] * TRIES_MAX) == blamed
 
@@ -248,17 +248,17 @@ def test_a_surplus_block_on_which_an_honest_leader_builds_is_taken() -> None:
     other.start()
     other.at_slot(9)
     other.answered(other.greet())
-    other.answered(other.receive(m.Items(m.Lane.BLOCK, (surplus.raw,))))
+    other.answered(other.receive(m.Items(m.Topic.BLOCK, (surplus.raw,))))
     child = network_of(bench).child(other.node.chain, surplus.hash, 2)
     bench.greet()
     for block in [*full, surplus]:
-        bench.answered(bench.receive(m.Items(m.Lane.BLOCK, (block.raw,))))
+        bench.answered(bench.receive(m.Items(m.Topic.BLOCK, (block.raw,))))
     chain = bench.node.chain
     assert [chain.header(one.hash) is None for one in [*full, surplus]] == [False] * 4 + [True]
     (ask,) = asked_at_once(bench, child.hash)
     bench.answered(bench.receive(m.Blocks(ask.request, (surplus.raw, child.raw), False)))
     assert chain.head.hash == child.hash
-    assert bench.node.links.peers(bench.node.steady_ms)[0]["score"] == 0
+    assert bench.node.peers.described(bench.node.steady_ms)[0]["score"] == 0
     assert asked_at_once(bench, bytes(32))  # and its peer is no failure
 
 
@@ -281,7 +281,7 @@ def test_certificates_of_what_is_settled_are_not_judged_and_go_no_further() -> N
     for slot in range(1, 6):
         bench.at_slot(slot)
         block = everybody.child(chain, chain.head.hash, slot)
-        bench.answered(bench.receive(m.Items(m.Lane.BLOCK, (block.raw,))))
+        bench.answered(bench.receive(m.Items(m.Topic.BLOCK, (block.raw,))))
         assert chain.head.hash == block.hash
         kept += [everybody.certificate(chain, block.header, kind) for kind in BOTH]
         if slot >= 4:
@@ -294,7 +294,7 @@ def test_certificates_of_what_is_settled_are_not_judged_and_go_no_further() -> N
         for told in (one, spoilt):
             out = bench.answered(bench.receive(m.Certificates((told.raw,))))
             assert not [said for said in sent_to(OTHER, out) if isinstance(said, m.Certificates)]
-    assert bench.node.links.scores.score(bench.now_ms, PEER) > -10
+    assert bench.node.peers.scores.score(bench.now_ms, PEER) > -10
 
 
 @pytest.mark.parametrize("certified", [True, False])
@@ -306,12 +306,12 @@ def test_a_certified_block_that_does_not_come_is_fetched(certified: bool) -> Non
     everybody, chain = network_of(there), there.node.chain
     block = everybody.child(chain, chain.head.hash, 1)
     there.at_slot(1)
-    there.answered(there.receive(m.Items(m.Lane.BLOCK, (block.raw,))))
+    there.answered(there.receive(m.Items(m.Topic.BLOCK, (block.raw,))))
     bench.at_slot(1)
     bench.greet()
-    vote = everybody.votes(chain, block.header, Kind.PREVOTE)[1]
-    proof = everybody.certificate(chain, block.header, Kind.PREVOTE)
-    fetch = m.Fetch(m.Lane.BLOCK, (block.hash,))
+    vote = everybody.votes(chain, block.header, BallotKind.PREVOTE)[1]
+    proof = everybody.certificate(chain, block.header, BallotKind.PREVOTE)
+    fetch = m.Fetch(m.Topic.BLOCK, (block.hash,))
     early = bench.answered(bench.receive(m.Votes((vote.raw,))))
     if certified:
         early += bench.answered(bench.receive(m.Certificates((proof.raw,))))
@@ -330,13 +330,13 @@ def test_a_flood_of_readings_holds_no_vote_up() -> None:
     bench.greet(peer=OTHER)
     bench.at_slot(1)
     block = everybody.child(chain, chain.head.hash, 1)
-    bench.answered(bench.receive(m.Items(m.Lane.BLOCK, (block.raw,))))
+    bench.answered(bench.receive(m.Items(m.Topic.BLOCK, (block.raw,))))
     for number in range(50):
         reading = bench.vertex(secret(f"device {number}"))
         flood = bench.answered(bench.step(Submitted(number, "vertices", (reading,))))
         flood += bench.at_slot(1, 15 * number)
         assert not [one for one in barrier.admit(flood) if isinstance(one, Send | Reply)]
-    vote = everybody.votes(chain, block.header, Kind.PREVOTE)[1]
+    vote = everybody.votes(chain, block.header, BallotKind.PREVOTE)[1]
     out = list(barrier.admit(bench.answered(bench.receive(m.Votes((vote.raw,))))))
     assert sent_to(OTHER, out) == [m.Votes((vote.raw,))]
     later = [

@@ -3,7 +3,7 @@
 import pytest
 
 from dipnet.consensus.finality.finality import prevote
-from dipnet.consensus.finality.votes import Ballot, Kind, Vote, VoteState, certificate_of
+from dipnet.consensus.finality.votes import Ballot, BallotKind, Vote, VoteState, certificate_of
 from dipnet.node.effects import Send, Sign
 from dipnet.node.voting import ASKED_MAX, signed_state
 from dipnet.p2p import messages as m
@@ -51,7 +51,7 @@ A = b"A" * 32
 def test_what_our_key_said_elsewhere_is_not_contradicted_and_ends_signing() -> None:
     bench = bench_of_four()
     bench.at_slot(9)
-    hear(bench, Ballot(Kind.PREVOTE, 0, 9, A, 0), Ballot(Kind.COMMIT, 0, 8, A, 0))
+    hear(bench, Ballot(BallotKind.PREVOTE, 0, 9, A, 0), Ballot(BallotKind.COMMIT, 0, 8, A, 0))
     assert (state(bench).prevoted, state(bench).committed) == (9, 8)
     assert elsewhere(bench) is None  # another node may have asked the same signer
     slot = next(one for one in bench.own_slots() if one > 9)
@@ -73,7 +73,7 @@ def test_what_our_key_said_elsewhere_is_not_contradicted_and_ends_signing() -> N
 def test_a_twin_on_the_same_signer_is_no_stranger() -> None:
     bench = bench_of_four()
     bench.at_slot(9)
-    hear(bench, Ballot(Kind.PREVOTE, 0, 9, A, 0))
+    hear(bench, Ballot(BallotKind.PREVOTE, 0, 9, A, 0))
     bench.state = VoteState(0, 0, 9, 0)  # the signer knows, as it gave the signature
     slot = next(one for one in bench.own_slots() if one > 9)
     bench.propose(slot)
@@ -88,12 +88,12 @@ def test_our_part_in_a_certificate_and_our_block_are_heard() -> None:
     header = makers.node.chain.head
     (raw,) = makers.node.view.blocks_after([makers.node.chain.genesis_hash])
     bench.now_ms = makers.now_ms
-    bench.answered(bench.receive(m.Items(m.Lane.BLOCK, (raw,))))
+    bench.answered(bench.receive(m.Items(m.Topic.BLOCK, (raw,))))
     assert bench.node.chain.head == header
     assert state(bench).proposed == slot
     members = makers.node.chain.epoch.members
     _, keys, _ = network(DELEGATES)
-    ballot = prevote(header, makers.node.chain.epoch_of(header).border)
+    ballot = prevote(header, makers.node.chain.epoch_of(header).boundary)
     votes = [voted(makers, ballot, key) for key in keys]
     with_us = certificate_of(votes[:3], members)
     fresh = bench_of_four()
@@ -149,11 +149,11 @@ def test_with_a_wrong_clock_nothing_is_proposed_and_it_says_by_how_much(
     bench = bench_of_four()
     slots = bench.own_slots()
     slot = next(slots)
-    monkeypatch.setattr(bench.node.links, "clock_offset_ms", lambda: off_ms)
+    monkeypatch.setattr(bench.node.peers, "clock_offset_ms", lambda: off_ms)
     assert bool(proposals(bench.answered(bench.at_slot(slot)))) == (told is None)
     assert bench.node.voting.idle == told
     assert (f"proposes nothing: {told}" in caplog.text) == (told is not None)
-    monkeypatch.setattr(bench.node.links, "clock_offset_ms", lambda: 0)
+    monkeypatch.setattr(bench.node.peers, "clock_offset_ms", lambda: 0)
     assert proposals(bench.at_slot(next(one for one in slots if one > slot)))
 
 

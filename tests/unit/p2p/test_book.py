@@ -22,8 +22,8 @@ from dipnet.p2p.book import (
     AddressBook,
     _shuffled,
 )
+from dipnet.p2p.connections import OUTBOUND_RESERVED, Connections
 from dipnet.p2p.messages import ADDRESSES_MAX
-from dipnet.p2p.slots import OUTBOUND_RESERVED, Slots
 from dipnet.primitives.errors import Corrupt, Invalid
 from tests.fixtures.memory import Memory
 from tests.fixtures.peer_ids import address, peer_id
@@ -49,7 +49,7 @@ def learn(book: AddressBook, numbers: range, teller: str = "9.9.9.9") -> int:
 
 
 def test_bootstrap_first_and_always() -> None:
-    book, slots = book_of(), Slots(local=False)
+    book, slots = book_of(), Connections(local=False)
     learn(book, range(10, 30))
     chosen = book.to_dial(0, slots, seed=1)
     assert sorted(chosen[:2]) == sorted(BOOT)
@@ -63,7 +63,7 @@ def test_bootstrap_first_and_always() -> None:
 
 def test_a_bootstrap_that_is_lost_again_and_again_is_dialled_as_often() -> None:
     """However long a busy machine could not keep its peers, it is back soon after."""
-    book, slots, now = book_of(), Slots(local=False), 0
+    book, slots, now = book_of(), Connections(local=False), 0
     for _ in range(40):
         assert BOOT[0] in book.to_dial(now, slots, 1)
         book.on_connected(now, BOOT[0])
@@ -80,7 +80,7 @@ def test_own_address_is_no_bootstrap_and_a_wrong_one_is_the_operators() -> None:
 
 @pytest.mark.parametrize("succeeded", [False, True])
 def test_redial_backs_off_and_gives_up(succeeded: bool) -> None:
-    book, slots, now = book_of(bootstrap=[]), Slots(local=False), 0
+    book, slots, now = book_of(bootstrap=[]), Connections(local=False), 0
     learn(book, range(10, 11))
     text = address(10, public(10))
     if succeeded:
@@ -108,7 +108,7 @@ def test_redial_backs_off_and_gives_up(succeeded: bool) -> None:
 
 
 def test_dial_without_outcome_expires() -> None:
-    book, slots = book_of(bootstrap=[]), Slots(local=False)
+    book, slots = book_of(bootstrap=[]), Connections(local=False)
     learn(book, range(10, 11))
     assert len(book.to_dial(0, slots, 1)) == 1
     assert book.to_dial(DIAL_MS_MAX, slots, 1) == []
@@ -118,7 +118,7 @@ def test_dial_without_outcome_expires() -> None:
 def test_a_connection_that_broke_is_dialled_again_at_once_with_jitter() -> None:
     dues = []
     for draw in (0, 123, 2**63):
-        book, slots = book_of(bootstrap=[]), Slots(local=False)
+        book, slots = book_of(bootstrap=[]), Connections(local=False)
         learn(book, range(10, 11))
         text = address(10, public(10))
         for _ in range(2):
@@ -147,7 +147,7 @@ def test_a_connection_that_broke_is_dialled_again_at_once_with_jitter() -> None:
 
 @pytest.mark.parametrize(("anchor", "most"), [(True, 10), (False, 30)])
 def test_a_connection_that_keeps_breaking_is_dialled_less_and_less(anchor: bool, most: int) -> None:
-    book, slots, now, waits = book_of(bootstrap=[]), Slots(local=False), 0, list[int]()
+    book, slots, now, waits = book_of(bootstrap=[]), Connections(local=False), 0, list[int]()
     learn(book, range(10, 11))
     for number in range(20, 20 if anchor else 20 + ANCHORS_MAX):  # others are the anchors
         learn(book, range(number, number + 1))
@@ -170,7 +170,7 @@ def test_a_connection_that_keeps_breaking_is_dialled_less_and_less(anchor: bool,
 
 
 def test_outbound_target_leaves_places_for_the_trusted() -> None:
-    book, slots = book_of(), Slots(local=False)
+    book, slots = book_of(), Connections(local=False)
     learn(book, range(100, 160))
     for number in range(OUTBOUND_TARGET):
         where = address(10 + number, f"30.1.{number}.1")
@@ -183,7 +183,7 @@ def test_outbound_target_leaves_places_for_the_trusted() -> None:
 
 
 def test_target_counts_what_is_under_way() -> None:
-    book, slots = book_of(bootstrap=[]), Slots(local=False)
+    book, slots = book_of(bootstrap=[]), Connections(local=False)
     learn(book, range(100, 160))
     first = book.to_dial(0, slots, 1)
     for text in first[:6]:
@@ -196,7 +196,7 @@ def test_target_counts_what_is_under_way() -> None:
 
 
 def test_one_of_a_subnet_and_one_of_a_peer_in_a_batch() -> None:
-    book, slots = book_of(bootstrap=[]), Slots(local=False)
+    book, slots = book_of(bootstrap=[]), Connections(local=False)
     book.learn("t", "9.9.9.9", [address(n, f"30.1.1.{n}") for n in range(10, 20)])
     assert len(book.to_dial(0, slots, 1)) == 1
     book = book_of(bootstrap=[])
@@ -212,7 +212,7 @@ def test_one_of_a_subnet_and_one_of_a_peer_in_a_batch() -> None:
 def test_local_networks_dial_many_on_loopback() -> None:
     book, slots = (
         book_of(bootstrap=[address(n, port=n) for n in range(1, 6)], local=True),
-        Slots(True),
+        Connections(True),
     )
     assert len(book.to_dial(0, slots, 1)) == 5
 
@@ -221,7 +221,7 @@ def test_the_order_is_the_seeds() -> None:
     def order(seed: int) -> list[str]:
         book = book_of()
         learn(book, range(10, 60))
-        return book.to_dial(0, Slots(local=False), seed)
+        return book.to_dial(0, Connections(local=False), seed)
 
     assert order(1) == order(1)
     assert len({tuple(order(seed)) for seed in range(20)}) > 15
@@ -257,7 +257,7 @@ def test_one_message_teaches_little() -> None:
 
 
 def test_told_to_others_is_what_is_reached_or_declared() -> None:
-    book, slots = book_of(), Slots(local=False)
+    book, slots = book_of(), Connections(local=False)
     reached, declared, heard, lied = (address(n, public(n)) for n in (10, 11, 12, 13))
     book.learn("teller", "9.9.9.9", [reached, heard])
     book.learn(peer_id(11), public(11), [declared])
@@ -278,7 +278,7 @@ def test_told_to_others_is_what_is_reached_or_declared() -> None:
 def test_poison() -> None:
     """10^5 hostile addresses displace no anchor, no bootstrap, nothing reached, no fair share."""
     memory = Memory()
-    book, slots = book_of(), Slots(local=False)
+    book, slots = book_of(), Connections(local=False)
     good = [address(n, public(n)) for n in range(10, 30)]
     book.learn("teller", "9.9.9.9", good)
     reached = good[:10]
@@ -365,7 +365,7 @@ def test_outcomes_of_strangers_change_nothing() -> None:
 
 
 def test_trusted_is_dialled_again_soon() -> None:
-    book, slots, now, waits = book_of(bootstrap=BOOT[:1]), Slots(local=False), 0, []
+    book, slots, now, waits = book_of(bootstrap=BOOT[:1]), Connections(local=False), 0, []
     for _ in range(8):
         assert book.to_dial(now, slots, 1) == BOOT[:1]
         book.on_failed(now, BOOT[0])
@@ -378,7 +378,7 @@ def test_trusted_is_dialled_again_soon() -> None:
 
 
 def test_a_dial_that_crossed_did_not_fail() -> None:
-    book, slots = book_of(bootstrap=BOOT[:1]), Slots(local=False)
+    book, slots = book_of(bootstrap=BOOT[:1]), Connections(local=False)
     assert book.to_dial(0, slots, 1) == BOOT[:1]
     book.on_crossed(BOOT[0])
     assert book.to_dial(1, slots, 1) == BOOT[:1]

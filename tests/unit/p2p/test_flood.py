@@ -15,7 +15,7 @@ import pytest
 from dipnet.p2p import messages as wire
 from dipnet.p2p.blocksync import BlockSync
 from dipnet.p2p.gossip import Gossip, Outgoing
-from dipnet.p2p.messages import Lane
+from dipnet.p2p.messages import Topic
 from dipnet.p2p.serve import serve_blocks, serve_located, serve_vertices
 from dipnet.p2p.vertexsync import VertexSync
 
@@ -67,7 +67,7 @@ class Node:
 
     def propose(self) -> None:
         self.height += 1
-        self.gossip.push(Lane.BLOCK, block_hash(self.height), block_hash(self.height))
+        self.gossip.push(Topic.BLOCK, block_hash(self.height), block_hash(self.height))
 
     def insert(self, now_ms: int, peer: str, raws: bytes) -> int:
         """Attach what has its parents, ask ``peer`` for what is missing."""
@@ -85,13 +85,13 @@ class Node:
                 for parent in (raw[ID : 2 * ID], raw[2 * ID :]):
                     self.tips.pop(parent, None)
                 fresh.append(raw[:ID])
-        self.gossip.announce(Lane.VERTEX, fresh, except_peer=peer)
+        self.gossip.announce(Topic.VERTEX, fresh, except_peer=peer)
         self.ask_missing(now_ms, peer)
         return len(self.log) - before
 
     def ask_missing(self, now_ms: int, peer: str) -> None:
         lacking = [id_ for raw in self.orphans.values() for id_ in self.missing(raw)]
-        self.gossip.on_announce(now_ms, peer, Lane.VERTEX, lacking, self.have)
+        self.gossip.on_announce(now_ms, peer, Topic.VERTEX, lacking, self.have)
 
     def missing(self, raw: bytes) -> list[bytes]:
         parents = (raw[ID : 2 * ID], raw[2 * ID :])
@@ -104,10 +104,10 @@ class Node:
             if height == self.height + 1:
                 self.height += 1
                 fresh += 1
-                self.gossip.push(Lane.BLOCK, raw, raw, except_peer=peer)
+                self.gossip.push(Topic.BLOCK, raw, raw, except_peer=peer)
             elif height > self.height:
                 self.blocks.on_unknown_parent(peer)
-        self.gossip.on_items(now_ms, peer, Lane.BLOCK, raws)
+        self.gossip.on_items(now_ms, peer, Topic.BLOCK, raws)
         return fresh
 
     def slot(self) -> None:
@@ -133,21 +133,21 @@ class Node:
                 known = self.has_block(status.head_hash)
                 self.blocks.on_status(now_ms, peer, status, known)
                 self.vertices.on_status(now_ms, peer, status.dag_count, len(self.log))
-            case wire.Announce(lane, ids):
-                self.gossip.on_announce(now_ms, peer, lane, ids, self.have)
+            case wire.Announce(topic, ids):
+                self.gossip.on_announce(now_ms, peer, topic, ids, self.have)
             case wire.Tips(ids):
-                self.gossip.on_announce(now_ms, peer, Lane.VERTEX, ids, self.have)
+                self.gossip.on_announce(now_ms, peer, Topic.VERTEX, ids, self.have)
                 if self.orphans:  # a tip may be here and wait for its past
                     self.ask_missing(now_ms, peer)
                     self.vertices.on_behind(now_ms, peer)
-            case wire.Fetch(Lane.VERTEX, ids):
+            case wire.Fetch(Topic.VERTEX, ids):
                 found = (self.log[self.ordinals[i]] for i in ids if i in self.ordinals)
-                self.gossip.answer(peer, Lane.VERTEX, found)
-            case wire.Items(Lane.BLOCK, raws):
+                self.gossip.answer(peer, Topic.VERTEX, found)
+            case wire.Items(Topic.BLOCK, raws):
                 self.take_blocks(now_ms, peer, raws)
             case wire.Vertices(_, raws):
                 ids = [raws[at : at + ID] for at in range(0, len(raws), VERTEX_BYTES)]
-                self.gossip.on_items(now_ms, peer, Lane.VERTEX, ids)
+                self.gossip.on_items(now_ms, peer, Topic.VERTEX, ids)
                 self.insert(now_ms, peer, raws)
             case message:
                 self.sync(now_ms, peer, message)

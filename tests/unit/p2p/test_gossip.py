@@ -20,9 +20,9 @@ from dipnet.p2p.messages import (
     Announce,
     Fetch,
     Items,
-    Lane,
     Message,
     Tips,
+    Topic,
     Vertices,
     decode,
 )
@@ -58,34 +58,34 @@ def joined(*peers: str) -> Gossip:
 
 def test_announces_once_and_not_back() -> None:
     gossip = joined("a", "b", "c")
-    gossip.on_items(0, "b", Lane.TX, ids_of(2))
-    gossip.announce(Lane.TX, ids_of(1, 2), except_peer="a")
+    gossip.on_items(0, "b", Topic.TX, ids_of(2))
+    gossip.announce(Topic.TX, ids_of(1, 2), except_peer="a")
     assert flushed(gossip) == [
-        ("b", Announce(Lane.TX, ids_of(1))),
-        ("c", Announce(Lane.TX, ids_of(1, 2))),
+        ("b", Announce(Topic.TX, ids_of(1))),
+        ("c", Announce(Topic.TX, ids_of(1, 2))),
     ]
-    gossip.announce(Lane.TX, ids_of(1, 2))
-    assert flushed(gossip) == [("a", Announce(Lane.TX, ids_of(1, 2)))]
+    gossip.announce(Topic.TX, ids_of(1, 2))
+    assert flushed(gossip) == [("a", Announce(Topic.TX, ids_of(1, 2)))]
 
 
 def test_blocks_are_pushed_whole_unless_large() -> None:
     gossip = joined("a", "b", "c")
-    gossip.on_announce(0, "b", Lane.BLOCK, ids_of(1), lambda _: True)
-    gossip.push(Lane.BLOCK, id_of(1), b"block", except_peer="c")
-    gossip.push(Lane.BLOCK, id_of(2), b"x" * (PUSH_BYTES_MAX + 1), except_peer="c")
+    gossip.on_announce(0, "b", Topic.BLOCK, ids_of(1), lambda _: True)
+    gossip.push(Topic.BLOCK, id_of(1), b"block", except_peer="c")
+    gossip.push(Topic.BLOCK, id_of(2), b"x" * (PUSH_BYTES_MAX + 1), except_peer="c")
     assert flushed(gossip) == [
-        ("a", Items(Lane.BLOCK, (b"block",))),
-        ("a", Announce(Lane.BLOCK, ids_of(2))),
-        ("b", Announce(Lane.BLOCK, ids_of(2))),
+        ("a", Items(Topic.BLOCK, (b"block",))),
+        ("a", Announce(Topic.BLOCK, ids_of(2))),
+        ("b", Announce(Topic.BLOCK, ids_of(2))),
     ]
 
 
 def test_lanes_leave_in_order() -> None:
     gossip = joined("a", "b")
     gossip.tips(ids_of(9))
-    gossip.announce(Lane.VERTEX, ids_of(1))
-    gossip.announce(Lane.TX, ids_of(2))
-    gossip.push(Lane.BLOCK, id_of(3), b"block")
+    gossip.announce(Topic.VERTEX, ids_of(1))
+    gossip.announce(Topic.TX, ids_of(2))
+    gossip.push(Topic.BLOCK, id_of(3), b"block")
     out = flushed(gossip)
     assert [type(message) for _, message in out] == [
         *(Items, Items),
@@ -97,7 +97,7 @@ def test_lanes_leave_in_order() -> None:
 
 def test_batches_are_cut() -> None:
     gossip = joined("a")
-    gossip.announce(Lane.VERTEX, [id_of(n) for n in range(IDS_MAX + 1)])
+    gossip.announce(Topic.VERTEX, [id_of(n) for n in range(IDS_MAX + 1)])
     sizes = [len(m.ids) for _, m in flushed(gossip) if isinstance(m, Announce)]
     assert sizes == [IDS_MAX, 1]
     gossip.tips([id_of(n) for n in range(IDS_MAX + 5)])
@@ -109,11 +109,11 @@ def test_batches_are_cut() -> None:
 def test_answers_are_cut_and_bounded() -> None:
     gossip = joined("a")
     half = b"v" * (BATCH_BYTES_MAX // 2)
-    assert gossip.answer("a", Lane.VERTEX, [half, half, b"w"]) > BATCH_BYTES_MAX
+    assert gossip.answer("a", Topic.VERTEX, [half, half, b"w"]) > BATCH_BYTES_MAX
     assert flushed(gossip) == [("a", Vertices(2, half * 2)), ("a", Vertices(1, b"w"))]
-    assert gossip.answer("a", Lane.TX, [b"t"]) > 0
-    assert flushed(gossip) == [("a", Items(Lane.TX, (b"t",)))]
-    assert gossip.answer("stranger", Lane.TX, [b"t"]) == 0
+    assert gossip.answer("a", Topic.TX, [b"t"]) > 0
+    assert flushed(gossip) == [("a", Items(Topic.TX, (b"t",)))]
+    assert gossip.answer("stranger", Topic.TX, [b"t"]) == 0
     read = 0
 
     def endless() -> object:
@@ -122,36 +122,36 @@ def test_answers_are_cut_and_bounded() -> None:
             read += 1
             yield b"x" * 100_000
 
-    assert gossip.answer("a", Lane.TX, endless()) <= ANSWER_BYTES_MAX + 10_000  # type: ignore[arg-type]
+    assert gossip.answer("a", Topic.TX, endless()) <= ANSWER_BYTES_MAX + 10_000  # type: ignore[arg-type]
     assert read <= ANSWER_BYTES_MAX // 100_000 + 1
-    assert gossip.answer("a", Lane.TX, [b"x" * 100_000]) == 0
+    assert gossip.answer("a", Topic.TX, [b"x" * 100_000]) == 0
     gossip.flush()
-    assert gossip.answer("a", Lane.TX, [b"x" * 100_000]) > 0
+    assert gossip.answer("a", Topic.TX, [b"x" * 100_000]) > 0
 
 
 def test_one_peer_is_asked_then_the_next() -> None:
     gossip = joined("a", "b", "c")
     for peer in "abc":
-        gossip.on_announce(0, peer, Lane.TX, ids_of(1), nothing)
-    assert flushed(gossip) == [("a", Fetch(Lane.TX, ids_of(1)))]
+        gossip.on_announce(0, peer, Topic.TX, ids_of(1), nothing)
+    assert flushed(gossip) == [("a", Fetch(Topic.TX, ids_of(1)))]
     assert gossip.on_tick(FETCH_MS_MAX - 1) == {}
     assert gossip.on_tick(FETCH_MS_MAX) == {"a": 1}
-    assert flushed(gossip) == [("b", Fetch(Lane.TX, ids_of(1)))]
-    gossip.on_refused(FETCH_MS_MAX + 1, "b", Lane.TX, ids_of(1))
-    assert flushed(gossip) == [("c", Fetch(Lane.TX, ids_of(1)))]
+    assert flushed(gossip) == [("b", Fetch(Topic.TX, ids_of(1)))]
+    gossip.on_refused(FETCH_MS_MAX + 1, "b", Topic.TX, ids_of(1))
+    assert flushed(gossip) == [("c", Fetch(Topic.TX, ids_of(1)))]
     assert gossip.on_tick(10 * FETCH_MS_MAX) == {"c": 1}
     assert flushed(gossip) == []
     assert gossip.wanted() == 0
-    gossip.on_announce(10 * FETCH_MS_MAX, "a", Lane.TX, ids_of(1), nothing)
-    assert flushed(gossip) == [("a", Fetch(Lane.TX, ids_of(1)))]
+    gossip.on_announce(10 * FETCH_MS_MAX, "a", Topic.TX, ids_of(1), nothing)
+    assert flushed(gossip) == [("a", Fetch(Topic.TX, ids_of(1)))]
 
 
 def test_what_is_here_is_not_fetched() -> None:
     gossip = joined("a", "b")
-    gossip.on_announce(0, "a", Lane.VERTEX, ids_of(1, 2, 1), lambda id_: id_ == id_of(2))
-    assert flushed(gossip) == [("a", Fetch(Lane.VERTEX, ids_of(1)))]
-    gossip.on_announce(0, "b", Lane.VERTEX, ids_of(1), nothing)
-    gossip.on_items(1, "b", Lane.VERTEX, ids_of(1, 77))
+    gossip.on_announce(0, "a", Topic.VERTEX, ids_of(1, 2, 1), lambda id_: id_ == id_of(2))
+    assert flushed(gossip) == [("a", Fetch(Topic.VERTEX, ids_of(1)))]
+    gossip.on_announce(0, "b", Topic.VERTEX, ids_of(1), nothing)
+    gossip.on_items(1, "b", Topic.VERTEX, ids_of(1, 77))
     assert gossip.wanted() == 0
     assert gossip.on_tick(10**6) == {}
     assert flushed(gossip) == []
@@ -159,34 +159,34 @@ def test_what_is_here_is_not_fetched() -> None:
 
 def test_what_is_mentioned_is_fetched_when_it_does_not_come() -> None:
     gossip = joined("a", "b")
-    gossip.on_mention(0, "a", Lane.BLOCK, ids_of(1, 2), nothing)
-    gossip.on_mention(1, "b", Lane.BLOCK, ids_of(1, 3), lambda id_: id_ == id_of(3))
-    gossip.on_mention(1, "stranger", Lane.BLOCK, ids_of(1), nothing)
+    gossip.on_mention(0, "a", Topic.BLOCK, ids_of(1, 2), nothing)
+    gossip.on_mention(1, "b", Topic.BLOCK, ids_of(1, 3), lambda id_: id_ == id_of(3))
+    gossip.on_mention(1, "stranger", Topic.BLOCK, ids_of(1), nothing)
     assert gossip.on_tick(MENTION_MS - 1) == {}
     assert flushed(gossip) == []
-    gossip.on_items(MENTION_MS - 1, "b", Lane.BLOCK, ids_of(2))
+    gossip.on_items(MENTION_MS - 1, "b", Topic.BLOCK, ids_of(2))
     gossip.on_tick(MENTION_MS)
-    assert flushed(gossip) == [("a", Fetch(Lane.BLOCK, ids_of(1)))]
-    gossip.on_refused(MENTION_MS, "a", Lane.BLOCK, ids_of(1))
-    assert flushed(gossip) == [("b", Fetch(Lane.BLOCK, ids_of(1)))]
+    assert flushed(gossip) == [("a", Fetch(Topic.BLOCK, ids_of(1)))]
+    gossip.on_refused(MENTION_MS, "a", Topic.BLOCK, ids_of(1))
+    assert flushed(gossip) == [("b", Fetch(Topic.BLOCK, ids_of(1)))]
     # whoever only spoke of it may lack it
-    gossip.push(Lane.BLOCK, id_of(1), b"block")
-    assert flushed(gossip) == [(peer, Items(Lane.BLOCK, (b"block",))) for peer in "ab"]
+    gossip.push(Topic.BLOCK, id_of(1), b"block")
+    assert flushed(gossip) == [(peer, Items(Topic.BLOCK, (b"block",))) for peer in "ab"]
 
 
 def test_what_is_announced_is_fetched_at_once_though_it_was_mentioned() -> None:
     for announcer in "ab":
         gossip = joined("a", "b")
-        gossip.on_mention(0, "a", Lane.BLOCK, ids_of(1), nothing)
-        gossip.on_announce(1, announcer, Lane.BLOCK, ids_of(1), nothing)
-        assert flushed(gossip) == [(announcer, Fetch(Lane.BLOCK, ids_of(1)))]
+        gossip.on_mention(0, "a", Topic.BLOCK, ids_of(1), nothing)
+        gossip.on_announce(1, announcer, Topic.BLOCK, ids_of(1), nothing)
+        assert flushed(gossip) == [(announcer, Fetch(Topic.BLOCK, ids_of(1)))]
         gossip.on_tick(MENTION_MS)
         assert flushed(gossip) == []
 
 
 def test_mentions_of_one_peer_are_bounded_and_released() -> None:
     gossip = joined("a")
-    gossip.on_mention(0, "a", Lane.BLOCK, (id_of(n) for n in range(100_000)), nothing)
+    gossip.on_mention(0, "a", Topic.BLOCK, (id_of(n) for n in range(100_000)), nothing)
     assert gossip.wanted() == OFFERS_MAX == len(gossip._later)
     gossip.on_tick(MENTION_MS)
     ((_, fetch),) = flushed(gossip)
@@ -198,32 +198,32 @@ def test_mentions_of_one_peer_are_bounded_and_released() -> None:
 
 def test_refusal_by_another_peer_changes_nothing() -> None:
     gossip = joined("a", "b")
-    gossip.on_announce(0, "a", Lane.TX, ids_of(1), nothing)
-    gossip.on_announce(0, "b", Lane.TX, ids_of(1), nothing)
-    gossip.on_refused(1, "b", Lane.TX, ids_of(1))
-    gossip.on_refused(1, "b", Lane.TX, ids_of(5))
-    assert flushed(gossip) == [("a", Fetch(Lane.TX, ids_of(1)))]
+    gossip.on_announce(0, "a", Topic.TX, ids_of(1), nothing)
+    gossip.on_announce(0, "b", Topic.TX, ids_of(1), nothing)
+    gossip.on_refused(1, "b", Topic.TX, ids_of(1))
+    gossip.on_refused(1, "b", Topic.TX, ids_of(5))
+    assert flushed(gossip) == [("a", Fetch(Topic.TX, ids_of(1)))]
     assert gossip.on_tick(FETCH_MS_MAX) == {"a": 1}
 
 
 def test_in_flight_is_bounded_and_refills() -> None:
     gossip = joined("a", "b")
     many = [id_of(n) for n in range(IN_FLIGHT_MAX + 10)]
-    gossip.on_announce(0, "a", Lane.VERTEX, many, nothing)
+    gossip.on_announce(0, "a", Topic.VERTEX, many, nothing)
     ((_, first),) = flushed(gossip)
     assert isinstance(first, Fetch)
     assert list(first.ids) == many[:IN_FLIGHT_MAX]
     # another who has room takes over what the first cannot be asked for
-    gossip.on_announce(1, "b", Lane.VERTEX, many[-5:], nothing)
-    assert flushed(gossip) == [("b", Fetch(Lane.VERTEX, tuple(many[-5:])))]
-    gossip.on_items(2, "a", Lane.VERTEX, many[:3])
-    assert flushed(gossip) == [("a", Fetch(Lane.VERTEX, tuple(many[-10:-7])))]
+    gossip.on_announce(1, "b", Topic.VERTEX, many[-5:], nothing)
+    assert flushed(gossip) == [("b", Fetch(Topic.VERTEX, tuple(many[-5:])))]
+    gossip.on_items(2, "a", Topic.VERTEX, many[:3])
+    assert flushed(gossip) == [("a", Fetch(Topic.VERTEX, tuple(many[-10:-7])))]
 
 
 def test_waiting_offers_are_asked_after_a_timeout() -> None:
     gossip = joined("a")
     many = [id_of(n) for n in range(2 * IN_FLIGHT_MAX)]
-    gossip.on_announce(0, "a", Lane.VERTEX, many, nothing)
+    gossip.on_announce(0, "a", Topic.VERTEX, many, nothing)
     gossip.flush()
     assert gossip.on_tick(FETCH_MS_MAX) == {"a": IN_FLIGHT_MAX}
     ((_, second),) = flushed(gossip)
@@ -233,9 +233,9 @@ def test_waiting_offers_are_asked_after_a_timeout() -> None:
 
 def test_offers_of_one_peer_are_bounded() -> None:
     gossip = joined("a", "b")
-    gossip.on_announce(0, "a", Lane.TX, (id_of(n) for n in range(100_000)), nothing)
+    gossip.on_announce(0, "a", Topic.TX, (id_of(n) for n in range(100_000)), nothing)
     assert gossip.wanted() == OFFERS_MAX
-    gossip.on_announce(0, "b", Lane.TX, ids_of(10**6), nothing)
+    gossip.on_announce(0, "b", Topic.TX, ids_of(10**6), nothing)
     assert gossip.wanted() == OFFERS_MAX + 1
     gossip.forget(1, "a")
     assert gossip.wanted() == 1
@@ -245,7 +245,7 @@ def test_announcers_of_one_id_are_bounded() -> None:
     peers = [f"p{n}" for n in range(2 * ANNOUNCERS_MAX)]
     gossip = joined(*peers)
     for peer in peers:
-        gossip.on_announce(0, peer, Lane.TX, ids_of(1), nothing)
+        gossip.on_announce(0, peer, Topic.TX, ids_of(1), nothing)
     asked = []
     for turn in range(1, 3 * ANNOUNCERS_MAX):
         asked += gossip.on_tick(turn * FETCH_MS_MAX)
@@ -256,17 +256,17 @@ def test_announcers_of_one_id_are_bounded() -> None:
 def test_forget_asks_others_and_releases_all() -> None:
     gossip = joined("a", "b")
     for peer in "ab":
-        gossip.on_announce(0, peer, Lane.TX, ids_of(1, 2), nothing)
-    gossip.on_announce(0, "a", Lane.TX, ids_of(3), nothing)
+        gossip.on_announce(0, peer, Topic.TX, ids_of(1, 2), nothing)
+    gossip.on_announce(0, "a", Topic.TX, ids_of(3), nothing)
     gossip.flush()
     gossip.forget(1, "a")
-    assert flushed(gossip) == [("b", Fetch(Lane.TX, ids_of(1, 2)))]
+    assert flushed(gossip) == [("b", Fetch(Topic.TX, ids_of(1, 2)))]
     assert gossip.wanted() == 2
     gossip.forget(2, "b")
     gossip.forget(2, "b")
     assert (gossip.wanted(), gossip._asked, gossip._peers) == (0, {}, {})
-    gossip.on_announce(3, "a", Lane.TX, ids_of(1), nothing)
-    gossip.on_items(3, "a", Lane.TX, ids_of(1))
+    gossip.on_announce(3, "a", Topic.TX, ids_of(1), nothing)
+    gossip.on_items(3, "a", Topic.TX, ids_of(1))
     assert (gossip.wanted(), flushed(gossip)) == (0, [])
 
 
@@ -341,13 +341,13 @@ def test_books_balance(calls: list[tuple[str, ...]]) -> None:
         for name, *rest in calls:
             match name, rest:
                 case "announce", (peer, ids):
-                    gossip.on_announce(now_ms, peer, Lane.TX, ids, nothing)
+                    gossip.on_announce(now_ms, peer, Topic.TX, ids, nothing)
                 case "mention", (peer, ids):
-                    gossip.on_mention(now_ms, peer, Lane.TX, ids, nothing)
+                    gossip.on_mention(now_ms, peer, Topic.TX, ids, nothing)
                 case "items", (peer, ids):
-                    gossip.on_items(now_ms, peer, Lane.TX, ids)
+                    gossip.on_items(now_ms, peer, Topic.TX, ids)
                 case "refused", (peer, ids):
-                    gossip.on_refused(now_ms, peer, Lane.TX, ids)
+                    gossip.on_refused(now_ms, peer, Topic.TX, ids)
                 case "tick", (step,):
                     now_ms += int(step)
                     gossip.on_tick(now_ms)
@@ -366,9 +366,9 @@ def test_what_was_mentioned_is_not_asked_for_twice(monkeypatch: pytest.MonkeyPat
     """A peer that had its hands full is asked as soon as it has room, and then not once more."""
     monkeypatch.setattr("dipnet.p2p.gossip.IN_FLIGHT_MAX", 1)
     gossip = joined("a")
-    gossip.on_mention(0, "a", Lane.BLOCK, ids_of(1), nothing)
-    gossip.on_announce(0, "a", Lane.BLOCK, ids_of(2, 1), nothing)
-    gossip.on_items(0, "a", Lane.BLOCK, ids_of(2))
+    gossip.on_mention(0, "a", Topic.BLOCK, ids_of(1), nothing)
+    gossip.on_announce(0, "a", Topic.BLOCK, ids_of(2, 1), nothing)
+    gossip.on_items(0, "a", Topic.BLOCK, ids_of(2))
     check(gossip)
     gossip.on_tick(MENTION_MS)
     check(gossip)

@@ -26,13 +26,13 @@ from dipnet.p2p.messages import (
     GetVertices,
     Hello,
     Items,
-    Lane,
     Located,
     LocateVertices,
     Message,
-    Peers,
+    PeerAddresses,
     Status,
     Tips,
+    Topic,
     VertexRange,
     Vertices,
     Votes,
@@ -66,10 +66,10 @@ MESSAGES: list[Message] = [
     Status(7, HASH, 5, bytes(32), 3, 6, 9, 3, 1_700_000_000_000),
     Votes((b"a", b"vote")),
     Certificates((b"certificate",)),
-    Absent(Lane.BLOCK, (HASH,)),
-    Announce(Lane.VERTEX, (HASH, bytes(32))),
-    Fetch(Lane.BLOCK, (HASH,)),
-    Items(Lane.TX, (b"a", b"bc")),
+    Absent(Topic.BLOCK, (HASH,)),
+    Announce(Topic.VERTEX, (HASH, bytes(32))),
+    Fetch(Topic.BLOCK, (HASH,)),
+    Items(Topic.TX, (b"a", b"bc")),
     Vertices(2, b"two"),
     Tips((HASH,)),
     GetBlocks(1, (HASH,), 128),
@@ -79,7 +79,7 @@ MESSAGES: list[Message] = [
     GetVertices(3, 77, 1000),
     VertexRange(3, 1077, False, b"wire"),
     GetPeers(),
-    Peers(("/ip4/10.0.0.1/tcp/1/p2p/x",)),
+    PeerAddresses(("/ip4/10.0.0.1/tcp/1/p2p/x",)),
 ]
 PROTOCOLS = sorted(FRAME_BYTES_MAX)
 
@@ -114,7 +114,7 @@ messages = st.one_of(
     st.builds(Absent, st.sampled_from(FETCHED), ids),
     st.builds(Announce, st.sampled_from(FETCHED), ids),
     st.builds(Fetch, st.sampled_from(FETCHED), ids),
-    st.builds(Items, st.sampled_from([Lane.BLOCK, Lane.TX]), raws),
+    st.builds(Items, st.sampled_from([Topic.BLOCK, Topic.TX]), raws),
     st.builds(Vertices, uints, st.binary(max_size=99)),
     st.builds(Tips, ids),
     st.builds(GetBlocks, uints, ids, uints),
@@ -124,7 +124,7 @@ messages = st.one_of(
     st.builds(GetVertices, uints, uints, uints),
     st.builds(VertexRange, uints, uints, st.booleans(), st.binary(max_size=99)),
     st.builds(GetPeers),
-    st.builds(Peers, text_lists),
+    st.builds(PeerAddresses, text_lists),
 )
 
 
@@ -150,7 +150,7 @@ def test_round_trip(message: Message) -> None:
 
 def test_encoding_is_pinned() -> None:
     assert encode(GetPeers()).hex() == "920100"
-    assert encode(Fetch(Lane.VERTEX, (HASH,))).hex() == "9401010491c420" + HASH.hex()
+    assert encode(Fetch(Topic.VERTEX, (HASH,))).hex() == "9401010491c420" + HASH.hex()
     assert encode(Blocks(1, (b"b",), True)).hex() == "9501010191c4016201"
 
 
@@ -227,7 +227,7 @@ def test_limits_themselves_are_accepted() -> None:
     for message in (
         Tips((HASH,) * IDS_MAX),
         GetBlocks(1, (HASH,) * LOCATOR_MAX, 1),
-        Peers(("x" * 256,) * ADDRESSES_MAX),
+        PeerAddresses(("x" * 256,) * ADDRESSES_MAX),
         Votes((bytes(VOTE_BYTES_MAX),) * VOTES_MAX),
         Certificates((bytes(CERTIFICATE_BYTES_MAX),) * CERTIFICATES_MAX),
     ):
@@ -241,13 +241,13 @@ def test_limits_are_those_of_votes_and_certificates() -> None:
 
 
 def test_claims_compare_as_fork_choice_does() -> None:
-    """A higher certificate is better than more blocks (specs/consensus.md 1)."""
+    """A higher certificate is better than more blocks (docs/spec/consensus.md "The protocol")."""
     longer = Status(9, HASH, 0, HASH, 1, 5, 0, 0, 0)
     later = Status(8, HASH, 0, HASH, 1, 6, 0, 0, 0)
     next_epoch = Status(7, HASH, 0, HASH, 2, 4, 0, 0, 0)
     assert longer.claim < later.claim < next_epoch.claim
     assert HELLO.status.claim == (3, 6, 7)
-    assert set(Lane) == {*wire.PUSHED, *FETCHED}
+    assert set(Topic) == {*wire.PUSHED, *FETCHED}
 
 
 def test_lying_lengths_cost_nothing() -> None:

@@ -2,6 +2,16 @@
 
 import pytest
 
+from dipnet.p2p.connections import (
+    CALL_AGAIN_MS,
+    CALLERS_MAX,
+    CALLS_BURST,
+    OUTBOUND_RESERVED,
+    PEERS_MAX,
+    PEERS_PER_SITE_MAX,
+    PEERS_PER_SUBNET_MAX,
+    Connections,
+)
 from dipnet.p2p.exchange import ASK_MS, SERVE_MS, Exchange
 from dipnet.p2p.scores import (
     BAN_MS_MAX,
@@ -16,16 +26,6 @@ from dipnet.p2p.scores import (
     VERIFY_BURST_BYTES,
     VERIFY_BYTES_PER_S,
     Scores,
-)
-from dipnet.p2p.slots import (
-    CALL_AGAIN_MS,
-    CALLERS_MAX,
-    CALLS_BURST,
-    OUTBOUND_RESERVED,
-    PEERS_MAX,
-    PEERS_PER_SITE_MAX,
-    PEERS_PER_SUBNET_MAX,
-    Slots,
 )
 from dipnet.primitives.errors import Invalid
 from tests.fixtures.peer_ids import address
@@ -192,7 +192,7 @@ def test_memory_of_scores_is_bounded_and_released() -> None:
 
 
 def test_inbound_cannot_take_the_outbound_places() -> None:
-    slots = Slots(local=False)
+    slots = Connections(local=False)
     for number in range(PEERS_MAX - OUTBOUND_RESERVED):
         where = address(number, f"8.8.{number}.1")
         slots.admit(0, f"p{number}", where)
@@ -209,7 +209,7 @@ def test_inbound_cannot_take_the_outbound_places() -> None:
 
 
 def test_few_from_one_network() -> None:
-    slots, now = Slots(local=False), 0
+    slots, now = Connections(local=False), 0
     for number in range(PEERS_PER_SITE_MAX):
         now += CALL_AGAIN_MS
         slots.admit(now, f"p{number}", address(number, HOST))
@@ -228,7 +228,7 @@ def test_few_from_one_network() -> None:
 
 def test_calling_again_too_soon() -> None:
     """Who lost its connection comes back at once, but not for ever."""
-    slots = Slots(local=False)
+    slots = Connections(local=False)
     for _ in range(CALLS_BURST):
         slots.admit(0, "a", address(1, HOST))
     with pytest.raises(Invalid, match="too soon"):
@@ -245,7 +245,7 @@ def test_calling_again_too_soon() -> None:
 
 
 def test_loopback_is_exempt_only_on_local_networks() -> None:
-    slots = Slots(local=True)
+    slots = Connections(local=True)
     for number in range(20):
         slots.admit(0, f"p{number}", address(number))
         slots.on_connected(f"p{number}", address(number), outbound=False)
@@ -253,7 +253,7 @@ def test_loopback_is_exempt_only_on_local_networks() -> None:
     for number in range(20):
         slots.forget(f"p{number}")
     assert len(slots) == 0
-    strict = Slots(local=False)
+    strict = Connections(local=False)
     for _ in range(CALLS_BURST):
         strict.admit(0, "a", address(1))
     with pytest.raises(Invalid, match="too soon"):

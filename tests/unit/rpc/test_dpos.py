@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dipnet.consensus.chain.schedule import shuffle
-from dipnet.consensus.finality.votes import Ballot, Kind
+from dipnet.consensus.finality.votes import Ballot, BallotKind
 from dipnet.host.metrics import render
 from dipnet.primitives.codec import to_hex
 from dipnet.primitives.crypto import checksum, sign
@@ -31,9 +31,9 @@ def test_tags_follow_certificates(node: Node) -> None:
     first = node.produce(certified=False)
     node.produce(certified=False)
     assert heights() == [2, 0, 0]
-    node.net.certify(node.chain, node.disk, first.header, Kind.PREVOTE)
+    node.net.certify(node.chain, node.disk, first.header, BallotKind.PREVOTE)
     assert heights() == [2, 1, 0]
-    node.net.certify(node.chain, node.disk, first.header, Kind.COMMIT)
+    node.net.certify(node.chain, node.disk, first.header, BallotKind.COMMIT)
     assert heights() == [2, 1, 1]
 
 
@@ -98,13 +98,13 @@ def test_backoff_is_told() -> None:
 def test_schedule_of_this_epoch_and_the_next(node: Node) -> None:
     while node.chain.epoch.number < 1:
         node.produce(slots=10)
-    border = node.chain.head
+    boundary = node.chain.head
     now, ahead = ask(node, "dpos_schedule"), ask(node, "dpos_schedule", 2)
     assert now == ask(node, "dpos_schedule", 1)
     assert now["border"] == {
-        "height": border.height, "hash": to_hex(border.hash), "slot": border.slot,
+        "height": boundary.height, "hash": to_hex(boundary.hash), "slot": boundary.slot,
     }  # fmt: skip
-    assert (now["firstSlot"], now["lastSlot"]) == (border.slot + 1, 60)
+    assert (now["firstSlot"], now["lastSlot"]) == (boundary.slot + 1, 60)
     assert now["startMs"] == node.genesis.time_ms + 1000 * now["firstSlot"]
     assert (now["quorum"], sorted(now["order"])) == (3, sorted(now["members"]))
     for _ in range(5):
@@ -130,7 +130,7 @@ def twice(node: Node) -> bytes:
     node.produce()
     name = node.chain.epoch.members.addresses[2]
     for block_id in (b"\1" * 32, b"\2" * 32):
-        ballot = Ballot(Kind.PROPOSAL, 0, 1, block_id, 0)
+        ballot = Ballot(BallotKind.PROPOSAL, 0, 1, block_id, 0)
         signature = sign(ballot.digest(node.genesis.chain_id), node.net.secrets[name])
         node.voting.tally.add_proposal(ballot, signature, 1)
     return name
@@ -215,7 +215,7 @@ def test_participation_has_a_label_for_each_member(node: Node) -> None:
     for _ in range(12):
         block = node.produce(certified=False)
         slot = block.header.slot
-        for kind, voters in ((Kind.PREVOTE, 4), (Kind.COMMIT, 3)):
+        for kind, voters in ((BallotKind.PREVOTE, 4), (BallotKind.COMMIT, 3)):
             for vote in node.net.votes(node.chain, block.header, kind)[:voters]:
                 certificate = node.voting.tally.add(vote, slot)
         assert certificate is not None

@@ -11,7 +11,7 @@ from dipnet.primitives.errors import Invalid
 from dipnet.rpc import jsonrpc
 from dipnet.rpc.backend import Backend
 from dipnet.rpc.jsonrpc import BATCH_ITEMS_MAX, RESPONSE_BYTES_MAX, Rpc
-from dipnet.rpc.method import Method, Param, table
+from dipnet.rpc.method import Param, RpcMethod, table
 from dipnet.rpc.params import RAW_ITEM, RAW_ITEMS, between
 
 
@@ -56,14 +56,14 @@ def bug(backend: object) -> object:
 
 METHODS = table(
     [
-        Method("add", (Param("a", between(0, 99)), Param("b", between(0, 99), 1)),
+        RpcMethod("add", (Param("a", between(0, 99)), Param("b", between(0, 99), 1)),
                lambda backend, a, b: a + b, "", ""),
-        Method("big", (), lambda backend: "x" * (RESPONSE_BYTES_MAX // 3), "", ""),
-        Method("bug", (), bug, "", ""),
-        Method("unspeakable", (), lambda backend: object(), "", ""),
-        Method("send", (Param("tx", RAW_ITEM),), one, "", "", way="txs"),
-        Method("offer", (Param("vertices", RAW_ITEMS),), each, "", "", way="vertices"),
-        Method("listen", (), lambda session: session.open("t", None), "", "", way="session"),
+        RpcMethod("big", (), lambda backend: "x" * (RESPONSE_BYTES_MAX // 3), "", ""),
+        RpcMethod("bug", (), bug, "", ""),
+        RpcMethod("unspeakable", (), lambda backend: object(), "", ""),
+        RpcMethod("send", (Param("tx", RAW_ITEM),), one, "", "", way="txs"),
+        RpcMethod("offer", (Param("vertices", RAW_ITEMS),), each, "", "", way="vertices"),
+        RpcMethod("listen", (), lambda session: session.open("t", None), "", "", way="session"),
     ]
 )  # fmt: skip
 

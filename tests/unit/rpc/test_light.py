@@ -1,4 +1,5 @@
-"""Light clients against a real chain: its borders, hand-over, elections, and what its RPC shows."""
+"""Light clients against a real chain: its boundaries, hand-over, elections, and what its RPC
+shows."""
 
 from typing import Any
 
@@ -8,7 +9,7 @@ from dipnet.cli.light import Followed, follow, of_hash
 from dipnet.consensus.chain.rules import leader
 from dipnet.consensus.finality.finality import commit, prevote
 from dipnet.consensus.finality.header import HASH_ZERO, Header
-from dipnet.consensus.finality.votes import Kind
+from dipnet.consensus.finality.votes import BallotKind
 from dipnet.primitives.codec import from_hex, to_hex
 from dipnet.primitives.errors import Invalid
 from dipnet.rpc import light as served
@@ -27,7 +28,7 @@ def node_of(delegates: int = 4, **parameters: Any) -> Node:
 
 
 def run(node: Node, epochs: int, without: bytes = b"") -> None:
-    """So many more borders; ``without`` never proposes."""
+    """So many more boundaries; ``without`` never proposes."""
     target = node.chain.epoch.number + epochs
     while node.chain.epoch.number < target:
         slots = 1
@@ -51,7 +52,7 @@ def followed(node: Node, state: LightState, **options: Any) -> tuple[LightState,
     done = Followed()
     for one in follow(Peer(node), state, final(node).certificate.ballot.epoch, done, **options):
         state = one
-    return state, done.borders
+    return state, done.boundaries
 
 
 def final(node: Node, *block_hash: bytes) -> FinalProof:
@@ -82,9 +83,9 @@ def test_a_client_follows_a_real_chain(delegates: int) -> None:
     node = node_of(delegates)
     run(node, 4)
     node.produce()
-    state, borders = followed(node, start(node))
-    assert (state.epoch, borders) == (4, 1), "the set is always the same: one hop"
-    assert state.border.hash == node.chain.epoch.border.block_id
+    state, boundaries = followed(node, start(node))
+    assert (state.epoch, boundaries) == (4, 1), "the set is always the same: one hop"
+    assert state.boundary.hash == node.chain.epoch.boundary.block_id
     assert followed(node, start(node), every=True) == (state, 4)
     proof = final(node)
     assert (proof.header, proof.path) == (node.chain.final, ())
@@ -92,40 +93,40 @@ def test_a_client_follows_a_real_chain(delegates: int) -> None:
 
 
 def test_a_client_follows_elections() -> None:
-    """Who never proposes loses his seat to a standby, two borders later."""
+    """Who never proposes loses his seat to a standby, two boundaries later."""
     node = node_of(6, delegates_active=4, delegates_standby=2)
     absent = node.chain.epoch.members.addresses[0]
     run(node, 4, without=absent)
     node.produce()
-    state, borders = followed(node, start(node))
+    state, boundaries = followed(node, start(node))
     assert state.members == node.chain.epoch.members
     assert state.members.index(absent) is None
-    assert 2 <= borders < 4
+    assert 2 <= boundaries < 4
     verify(state, final(node))
     with pytest.raises(Invalid) as caught:
         verify(start(node), final(node))
     assert caught.value.code == "light_epoch"
 
 
-def test_a_border_that_became_final_late_has_a_path() -> None:
+def test_a_boundary_that_became_final_late_has_a_path() -> None:
     node = node_of()
     while node.chain.head.slot < SLOTS - 1:
         node.produce()
-    border = node.produce(certified=False).header
-    assert border.next_set_hash != HASH_ZERO
+    boundary = node.produce(certified=False).header
+    assert boundary.next_set_hash != HASH_ZERO
     assert ask(node, "dpos_borders", 0) == [], "not before it is final"
     above = [node.produce(certified=False) for _ in range(3)]
-    assert ask(node, "dpos_finalHeader", to_hex(border.parent)), "what is below is final"
+    assert ask(node, "dpos_finalHeader", to_hex(boundary.parent)), "what is below is final"
     node.certify(above[1])
     (raw,) = ask(node, "dpos_borders", 0)
-    proof = light.decode_border(from_hex(raw))
-    assert proof.header == border == node.chain.final
+    proof = light.decode_boundary(from_hex(raw))
+    assert proof.header == boundary == node.chain.final
     assert proof.path == tuple(block.header for block in above[:2])
-    assert proof.certificate.ballot == commit(prevote(above[1].header, node.chain.epoch.border))
+    assert proof.certificate.ballot == commit(prevote(above[1].header, node.chain.epoch.boundary))
     state = light.advance(start(node), proof)
     assert state.epoch == 1
     newest = final(node)
-    assert (newest.header, newest.path) == (border, proof.path)
+    assert (newest.header, newest.path) == (boundary, proof.path)
     verify(start(node), newest)
     run(node, 1)
     node.produce()
@@ -151,14 +152,14 @@ def test_any_final_header_can_be_proven() -> None:
     assert ask(node, "dpos_finalHeader", to_hex(chain.genesis_hash)) is None
 
 
-def test_certificates_of_a_lower_epoch_prove_no_header_above_their_border() -> None:
+def test_certificates_of_a_lower_epoch_prove_no_header_above_their_boundary() -> None:
     """Hand-over blocks get theirs from the new set."""
     node = node_of()
     while node.chain.head.slot < SLOTS - 1:
         node.produce()
     node.produce(certified=False)
     late = node.produce(certified=False)
-    node.certify(node.produce(certified=False))  # makes the border final and nothing above it
+    node.certify(node.produce(certified=False))  # makes the boundary final and nothing above it
     assert error(node, "dpos_finalHeader", to_hex(late.hash))[0] == "not_found"
     node.produce()
     proof = final(node, late.hash)
@@ -175,14 +176,15 @@ def test_answers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ask(node, "dpos_borders", 2, 2, True) == every[1:3]
     for wrong in (0, 65):
         assert error(node, "dpos_borders", 1, wrong)[0] == "params"
-    monkeypatch.setattr(served, "BORDERS_BYTES_MAX", len(every[0]) // 2 + 1)
+    monkeypatch.setattr(served, "BOUNDARIES_BYTES_MAX", len(every[0]) // 2 + 1)
     assert ask(node, "dpos_borders", 1, 64, True) == every[:1]
-    monkeypatch.setattr(served, "BORDERS_BYTES_MAX", 0)
+    monkeypatch.setattr(served, "BOUNDARIES_BYTES_MAX", 0)
     assert ask(node, "dpos_borders", 2, 64, True) == every[1:2], "one at least"
 
 
 def test_a_proof_is_searched_for_in_few_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the blocks above carry no certificate, that of the border or the newest one serves."""
+    """Where the blocks above carry no certificate, that of the boundary or the newest one
+    serves."""
     node = node_of()
     first = node.produce(certified=False)
     node.certify(node.produce(certified=False))
@@ -190,7 +192,7 @@ def test_a_proof_is_searched_for_in_few_blocks(monkeypatch: pytest.MonkeyPatch) 
     assert len(final(node, first.hash).path) == 1
     run(node, 2)
     proof = final(node, first.hash)
-    assert proof.path[-1].next_set_hash != HASH_ZERO, "that of the border"
+    assert proof.path[-1].next_set_hash != HASH_ZERO, "that of the boundary"
     state = start(node)
     verify(state, proof)
     monkeypatch.setattr(served, "PATH_HEADERS_MAX", 1)
@@ -198,7 +200,7 @@ def test_a_proof_is_searched_for_in_few_blocks(monkeypatch: pytest.MonkeyPatch) 
     assert (code, "within" in text) == ("not_found", True)
 
 
-def test_borders_outlive_a_restart() -> None:
+def test_boundaries_outlive_a_restart() -> None:
     node = node_of()
     run(node, 3)
     verify(followed(node, start(node))[0], final(node))
@@ -209,13 +211,13 @@ def test_borders_outlive_a_restart() -> None:
     verify(followed(node, start(node))[0], final(node))
 
 
-def test_every_border_of_a_chain_is_kept_once() -> None:
+def test_every_boundary_of_a_chain_is_kept_once() -> None:
     node = node_of()
     run(node, 3)
-    kinds = {Kind.COMMIT}
+    kinds = {BallotKind.COMMIT}
     seen: list[Header] = []
-    for opens, raw in node.chain.borders(0, every=True):
-        proof = light.decode_border(raw)
+    for opens, raw in node.chain.boundaries(0, every=True):
+        proof = light.decode_boundary(raw)
         assert (proof.opens, proof.certificate.ballot.kind in kinds) == (opens, True)
         seen.append(proof.header)
     assert [one.epoch for one in seen] == [0, 1, 2]

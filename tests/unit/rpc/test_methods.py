@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from dipnet.dag import senml
-from dipnet.dag.vertex import PAYLOAD_SENML, Draft, decode, sign_vertex, topic_of
+from dipnet.dag.vertex import PAYLOAD_SENML, VertexDraft, decode, sign_vertex, topic_of
 from dipnet.ledger.tx import sign_tx
 from dipnet.primitives.codec import to_hex
 from dipnet.primitives.crypto import address, checksum, public_key
@@ -35,7 +35,7 @@ def pay(node: Node, nonce: int, **more: Any) -> str:
 def wire(node: Node, **changes: Any) -> bytes:
     """The device's next vertex, by the template."""
     template = ask(node, "dag_template", ISSUER)
-    draft = Draft(
+    draft = VertexDraft(
         template["chainId"],
         template["refHeight"],
         bytes.fromhex(template["refHash"][2:]),

@@ -10,7 +10,7 @@ from dipnet.primitives.errors import Invalid
 from dipnet.rpc import callparams, filters, params
 from dipnet.rpc.callparams import CallRequest
 from dipnet.rpc.filters import ANY_STREAM, LogFilter, LogQuery, StreamFilter
-from dipnet.rpc.method import Kind
+from dipnet.rpc.method import ParameterKind
 from dipnet.rpc.params import ByHash
 
 ADDRESS = "0x" + "aB" * 20
@@ -19,7 +19,7 @@ KINDS = {
     name: kind
     for room in (params, callparams, filters)
     for name, kind in vars(room).items()
-    if isinstance(kind, Kind)
+    if isinstance(kind, ParameterKind)
 }
 KINDS["COUNT"] = params.between(1, 256)
 

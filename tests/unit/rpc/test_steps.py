@@ -10,7 +10,7 @@ from dipnet.primitives.errors import Invalid
 from dipnet.rpc import jsonrpc
 from dipnet.rpc.backend import Backend
 from dipnet.rpc.jsonrpc import STEPS_RUNNING_MAX, Rpc
-from dipnet.rpc.method import Method, Steps, table
+from dipnet.rpc.method import RpcMethod, Steps, table
 
 
 class Fake:
@@ -52,7 +52,7 @@ def broken(backend: Fake) -> Steps[int]:
 
 
 METHODS = table(
-    [Method(one.__name__, (), one, "", "", way="steps")
+    [RpcMethod(one.__name__, (), one, "", "", way="steps")
      for one in (counted, endless, refusing, broken)]
 )  # fmt: skip
 

@@ -4,10 +4,10 @@ from typing import Any, Final
 
 import pytest
 
-from dipnet.consensus.finality.votes import Kind
+from dipnet.consensus.finality.votes import BallotKind
 from dipnet.consensus.staking.idpos import METHODS as IDPOS
 from dipnet.primitives.codec import to_hex
-from dipnet.rpc.method import REQUIRED, Method
+from dipnet.rpc.method import REQUIRED, RpcMethod
 from dipnet.rpc.server import METHODS
 from tests.fixtures.chain_builder import USERS, address_of, transfer
 from tests.fixtures.fake_contract import DPOS
@@ -38,11 +38,11 @@ def _node() -> Node:
         ask(found, "eth_sendRawTransaction", to_hex(raw))
         headers.append(found.produce(certified=False).header)
     found.net.certify(found.chain, found.disk, headers[0])
-    found.net.certify(found.chain, found.disk, headers[1], Kind.PREVOTE)
+    found.net.certify(found.chain, found.disk, headers[1], BallotKind.PREVOTE)
     return found
 
 
-def asked(node: Node, method: Method, block: object) -> Any:
+def asked(node: Node, method: RpcMethod, block: object) -> Any:
     """The method's answer at a block, whatever else it wants to know."""
     given = []
     for param in method.params:
@@ -64,7 +64,7 @@ def test_they_are_all_here() -> None:
 
 @pytest.mark.parametrize("tag", HEIGHTS)
 @pytest.mark.parametrize("method", WITH_BLOCK, ids=lambda method: method.name)
-def test_a_tag_is_the_height_that_it_names(node: Node, method: Method, tag: str) -> None:
+def test_a_tag_is_the_height_that_it_names(node: Node, method: RpcMethod, tag: str) -> None:
     assert asked(node, method, tag) == asked(node, method, hex(HEIGHTS[tag]))
 
 

@@ -9,7 +9,7 @@ from web3.exceptions import ContractLogicError
 from web3.logs import DISCARD
 
 from dipnet.cli.delegate_views import interface
-from dipnet.consensus.finality.votes import Ballot, Kind
+from dipnet.consensus.finality.votes import Ballot, BallotKind
 from dipnet.consensus.staking.candidates import registration_digest
 from dipnet.consensus.staking.evidence import record
 from dipnet.consensus.staking.idpos import METHODS
@@ -150,7 +150,7 @@ def test_parameters_and_rules(web3: Web3, running: Running) -> None:
 def test_evidence(web3: Web3, running: Running) -> None:
     bob, burned = Caller(web3, USERS[1]), 0
     epoch = running.node.chain.epoch.number
-    ballots = [Ballot(Kind.COMMIT, epoch, 9, bytes((n,)) * 32, 0) for n in (1, 2)]
+    ballots = [Ballot(BallotKind.COMMIT, epoch, 9, bytes((n,)) * 32, 0) for n in (1, 2)]
     records = [record(one, sign(one.digest(CHAIN_ID), secret("delegate 2"))) for one in ballots]
     assert bob.reads("burned") == burned
     slashed = bob.sends("submitEvidence", *records)["Slashed"]

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from dipnet.consensus.finality.borders import BorderProof, FinalProof
+from dipnet.consensus.finality.boundaries import BoundaryProof, FinalProof
 from dipnet.consensus.finality.header import HASH_ZERO, Header
 from dipnet.consensus.finality.members import Members
-from dipnet.consensus.finality.votes import Ballot, Kind
+from dipnet.consensus.finality.votes import Ballot, BallotKind
 from dipnet.primitives.errors import Invalid
 from dipnet.sdk.light import (
     LightState,
@@ -42,9 +42,9 @@ def chain_of(size: int = 4, every: int = 1, epochs: int = 6) -> LightChain:
     return LightChain(rotating(epochs, size, every))
 
 
-def refused(state: LightState, border: BorderProof) -> str:
+def refused(state: LightState, boundary: BoundaryProof) -> str:
     with pytest.raises(Invalid) as caught:
-        advance(state, border)
+        advance(state, boundary)
     return caught.value.code
 
 
@@ -73,7 +73,7 @@ def test_it_needs_nothing_of_the_node() -> None:
     assert set(done.stdout.split()) == {
         "dipnet", "dipnet._native", "dipnet._native.crypto", "dipnet.primitives",
         "dipnet.primitives.codec", "dipnet.primitives.crypto", "dipnet.primitives.errors",
-        "dipnet.consensus", "dipnet.consensus.finality", "dipnet.consensus.finality.borders",
+        "dipnet.consensus", "dipnet.consensus.finality", "dipnet.consensus.finality.boundaries",
         "dipnet.consensus.finality.finality", "dipnet.consensus.finality.header",
         "dipnet.consensus.finality.members", "dipnet.consensus.finality.votes",
         "dipnet.sdk", "dipnet.sdk.light",
@@ -84,12 +84,12 @@ def test_it_needs_nothing_of_the_node() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2, 4, 21])
-def test_it_follows_every_border(size: int) -> None:
+def test_it_follows_every_boundary(size: int) -> None:
     chain = chain_of(size)
     state = chain.start
     for epoch in range(4):
         chain.block()
-        state = advance(state, chain.border(hand_over=epoch))
+        state = advance(state, chain.boundary(hand_over=epoch))
         assert (state.epoch, state.members) == (epoch + 1, chain.sets[epoch + 1])
         assert decode_state(state.encode()) == state
         for above in (0, 1, 3):
@@ -97,38 +97,38 @@ def test_it_follows_every_border(size: int) -> None:
             verify_final(state, proof.header, proof.path, proof.certificate)
 
 
-def test_it_skips_borders_at_which_the_set_stays() -> None:
+def test_it_skips_boundaries_at_which_the_set_stays() -> None:
     chain = LightChain(rotating(12, 4, 5))
     for _ in range(11):
-        chain.border()
-    changed = [one for one in chain.borders if one.opens in (6, 11)]
+        chain.boundary()
+    changed = [one for one in chain.boundaries if one.opens in (6, 11)]
     state = chain.start
-    for border in changed:
-        state = advance(state, border)
+    for boundary in changed:
+        state = advance(state, boundary)
     proof = chain.finality()
     verify_final(state, proof.header, proof.path, proof.certificate)
     assert refused(chain.start, changed[1]) == "certificate_signature", "over a change"
 
 
-def test_a_header_below_the_border_is_final_with_it() -> None:
+def test_a_header_below_the_boundary_is_final_with_it() -> None:
     chain = chain_of()
     below = chain.block()
-    border = chain.border(hand_over=2)
+    boundary = chain.boundary(hand_over=2)
     state = chain.start
-    verify_final(state, below, (border.header, *border.path), border.certificate)
-    verify_final(state, border.header, border.path, border.certificate)
-    above = FinalProof(border.path[0], border.path[1:], border.certificate)
-    assert refused_final(state, above) == "light_epoch", "truncated at the border"
-    beyond = FinalProof(border.path[0], border.path[1:], border.certificate)
-    assert refused_final(advance(state, border), beyond) == "light_epoch"
+    verify_final(state, below, (boundary.header, *boundary.path), boundary.certificate)
+    verify_final(state, boundary.header, boundary.path, boundary.certificate)
+    above = FinalProof(boundary.path[0], boundary.path[1:], boundary.certificate)
+    assert refused_final(state, above) == "light_epoch", "truncated at the boundary"
+    beyond = FinalProof(boundary.path[0], boundary.path[1:], boundary.certificate)
+    assert refused_final(advance(state, boundary), beyond) == "light_epoch"
 
 
 def test_any_quorum_will_do_and_all_of_them() -> None:
     chain = chain_of(7)
-    border = chain.border()
+    boundary = chain.boundary()
     for signers in range(1, 8):
-        proof = certificate(commit(border.header), chain.sets[0], signers)
-        forged = replace(border, certificate=proof)
+        proof = certificate(commit(boundary.header), chain.sets[0], signers)
+        forged = replace(boundary, certificate=proof)
         if signers >= 5:
             assert advance(chain.start, forged).epoch == 1
         else:
@@ -138,145 +138,147 @@ def test_any_quorum_will_do_and_all_of_them() -> None:
 # --- forged hops
 
 
-def wrong_set(border: BorderProof, sets: list[Members]) -> BorderProof:
-    return replace(border, members=members_of(range(90, 94)))
+def wrong_set(boundary: BoundaryProof, sets: list[Members]) -> BoundaryProof:
+    return replace(boundary, members=members_of(range(90, 94)))
 
 
-def smaller_set(border: BorderProof, sets: list[Members]) -> BorderProof:
-    return replace(border, members=Members(border.members.pairs[1:]))
+def smaller_set(boundary: BoundaryProof, sets: list[Members]) -> BoundaryProof:
+    return replace(boundary, members=Members(boundary.members.pairs[1:]))
 
 
-def other_key(border: BorderProof, sets: list[Members]) -> BorderProof:
-    (delegate, _), *others = border.members.pairs
-    return replace(border, members=Members(((delegate, b"\x02" + bytes(32)), *others)))
+def other_key(boundary: BoundaryProof, sets: list[Members]) -> BoundaryProof:
+    (delegate, _), *others = boundary.members.pairs
+    return replace(boundary, members=Members(((delegate, b"\x02" + bytes(32)), *others)))
 
 
-def too_few(border: BorderProof, sets: list[Members]) -> BorderProof:
-    proof = certificate(border.certificate.ballot, sets[0], sets[0].quorum - 1)
-    return replace(border, certificate=proof)
+def too_few(boundary: BoundaryProof, sets: list[Members]) -> BoundaryProof:
+    proof = certificate(boundary.certificate.ballot, sets[0], sets[0].quorum - 1)
+    return replace(boundary, certificate=proof)
 
 
-def signed_twice(border: BorderProof, sets: list[Members]) -> BorderProof:
+def signed_twice(boundary: BoundaryProof, sets: list[Members]) -> BoundaryProof:
     """One signature under two bits: a quorum by count, not by members."""
-    proof = border.certificate
+    proof = boundary.certificate
     doubled = proof.signatures[:64] + proof.signatures[:128]
-    return replace(border, certificate=replace(proof, signatures=doubled))
+    return replace(boundary, certificate=replace(proof, signatures=doubled))
 
 
-def strangers(border: BorderProof, sets: list[Members]) -> BorderProof:
-    proof = signed_by(border.certificate, sets[0], members_of(range(90, 94)))
-    return replace(border, certificate=proof)
+def strangers(boundary: BoundaryProof, sets: list[Members]) -> BoundaryProof:
+    proof = signed_by(boundary.certificate, sets[0], members_of(range(90, 94)))
+    return replace(boundary, certificate=proof)
 
 
-def spoiled(border: BorderProof, sets: list[Members]) -> BorderProof:
-    proof = border.certificate
+def spoiled(boundary: BoundaryProof, sets: list[Members]) -> BoundaryProof:
+    proof = boundary.certificate
     flipped = bytes((proof.signatures[0] ^ 1,)) + proof.signatures[1:]
-    return replace(border, certificate=replace(proof, signatures=flipped))
+    return replace(boundary, certificate=replace(proof, signatures=flipped))
 
 
-def high_s(border: BorderProof, sets: list[Members]) -> BorderProof:
+def high_s(boundary: BoundaryProof, sets: list[Members]) -> BoundaryProof:
     order = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
-    proof = border.certificate
+    proof = boundary.certificate
     mirrored = order - int.from_bytes(proof.signatures[32:64], "big")
     signatures = proof.signatures[:32] + mirrored.to_bytes(32, "big") + proof.signatures[64:]
-    return replace(border, certificate=replace(proof, signatures=signatures))
+    return replace(boundary, certificate=replace(proof, signatures=signatures))
 
 
-def bit_outside(border: BorderProof, sets: list[Members]) -> BorderProof:
-    proof = border.certificate
-    return replace(border, certificate=replace(proof, bitmap=b"\x83"))
+def bit_outside(boundary: BoundaryProof, sets: list[Members]) -> BoundaryProof:
+    proof = boundary.certificate
+    return replace(boundary, certificate=replace(proof, bitmap=b"\x83"))
 
 
-def long_bitmap(border: BorderProof, sets: list[Members]) -> BorderProof:
-    proof = border.certificate
-    return replace(border, certificate=replace(proof, bitmap=proof.bitmap + b"\0"))
+def long_bitmap(boundary: BoundaryProof, sets: list[Members]) -> BoundaryProof:
+    proof = boundary.certificate
+    return replace(boundary, certificate=replace(proof, bitmap=proof.bitmap + b"\0"))
 
 
-def of_another_epoch(border: BorderProof, sets: list[Members]) -> BorderProof:
-    return replace(border, certificate=certificate(commit(border.header, 1), sets[0]))
+def of_another_epoch(boundary: BoundaryProof, sets: list[Members]) -> BoundaryProof:
+    return replace(boundary, certificate=certificate(commit(boundary.header, 1), sets[0]))
 
 
-def of_prevotes(border: BorderProof, sets: list[Members]) -> BorderProof:
-    ballot = replace(commit(border.header), kind=Kind.PREVOTE)
-    return replace(border, certificate=certificate(ballot, sets[0]))
+def of_prevotes(boundary: BoundaryProof, sets: list[Members]) -> BoundaryProof:
+    ballot = replace(commit(boundary.header), kind=BallotKind.PREVOTE)
+    return replace(boundary, certificate=certificate(ballot, sets[0]))
 
 
-def of_another_block(border: BorderProof, sets: list[Members]) -> BorderProof:
-    other = with_fields(border.header, gas_used=7)
-    return replace(border, certificate=certificate(commit(other), sets[0]))
+def of_another_block(boundary: BoundaryProof, sets: list[Members]) -> BoundaryProof:
+    other = with_fields(boundary.header, gas_used=7)
+    return replace(boundary, certificate=certificate(commit(other), sets[0]))
 
 
-def of_another_slot(border: BorderProof, sets: list[Members]) -> BorderProof:
-    ballot = replace(commit(border.header), slot=border.header.slot + 1)
-    return replace(border, certificate=certificate(ballot, sets[0]))
+def of_another_slot(boundary: BoundaryProof, sets: list[Members]) -> BoundaryProof:
+    ballot = replace(commit(boundary.header), slot=boundary.header.slot + 1)
+    return replace(boundary, certificate=certificate(ballot, sets[0]))
 
 
-def on_another_chain(border: BorderProof, sets: list[Members]) -> BorderProof:
-    header = with_fields(border.header, chain_id=CHAIN_ID + 1)
-    return replace(border, header=header, certificate=certificate(commit(header), sets[0]))
+def on_another_chain(boundary: BoundaryProof, sets: list[Members]) -> BoundaryProof:
+    header = with_fields(boundary.header, chain_id=CHAIN_ID + 1)
+    return replace(boundary, header=header, certificate=certificate(commit(header), sets[0]))
 
 
-def signed_for_another_chain(border: BorderProof, sets: list[Members]) -> BorderProof:
-    proof = certificate(border.certificate.ballot, sets[0], chain_id=CHAIN_ID + 1)
-    return replace(border, certificate=proof)
+def signed_for_another_chain(boundary: BoundaryProof, sets: list[Members]) -> BoundaryProof:
+    proof = certificate(boundary.certificate.ballot, sets[0], chain_id=CHAIN_ID + 1)
+    return replace(boundary, certificate=proof)
 
 
-def no_border(border: BorderProof, sets: list[Members]) -> BorderProof:
-    header = with_fields(border.header, next_set_hash=HASH_ZERO)
-    return replace(border, header=header, certificate=certificate(commit(header), sets[0]))
+def no_boundary(boundary: BoundaryProof, sets: list[Members]) -> BoundaryProof:
+    header = with_fields(boundary.header, next_set_hash=HASH_ZERO)
+    return replace(boundary, header=header, certificate=certificate(commit(header), sets[0]))
 
 
-def set_of_another_epoch(border: BorderProof, sets: list[Members]) -> BorderProof:
-    header = with_fields(border.header, next_set_hash=border.members.digest(2))
-    return replace(border, header=header, certificate=certificate(commit(header), sets[0]))
+def set_of_another_epoch(boundary: BoundaryProof, sets: list[Members]) -> BoundaryProof:
+    header = with_fields(boundary.header, next_set_hash=boundary.members.digest(2))
+    return replace(boundary, header=header, certificate=certificate(commit(header), sets[0]))
 
 
-def genesis_again(border: BorderProof, sets: list[Members]) -> BorderProof:
+def genesis_again(boundary: BoundaryProof, sets: list[Members]) -> BoundaryProof:
     header = LightChain(sets).genesis
-    return replace(border, header=header, certificate=certificate(commit(header), sets[0]))
+    return replace(boundary, header=header, certificate=certificate(commit(header), sets[0]))
 
 
 def certified_above(
-    border: BorderProof, sets: list[Members], top: Header, *path: Header
-) -> BorderProof:
+    boundary: BoundaryProof, sets: list[Members], top: Header, *path: Header
+) -> BoundaryProof:
     proof = certificate(commit(top, 0), sets[0])
-    return replace(border, path=(*path, top), certificate=proof)
+    return replace(boundary, path=(*path, top), certificate=proof)
 
 
-def path_of_strangers(border: BorderProof, sets: list[Members]) -> BorderProof:
-    return certified_above(border, sets, child(with_fields(border.header, gas_used=7), 1))
+def path_of_strangers(boundary: BoundaryProof, sets: list[Members]) -> BoundaryProof:
+    return certified_above(boundary, sets, child(with_fields(boundary.header, gas_used=7), 1))
 
 
-def path_with_a_hole(border: BorderProof, sets: list[Members]) -> BorderProof:
-    return certified_above(border, sets, child(child(border.header, 1)))
+def path_with_a_hole(boundary: BoundaryProof, sets: list[Members]) -> BoundaryProof:
+    return certified_above(boundary, sets, child(child(boundary.header, 1)))
 
 
-def path_with_a_false_height(border: BorderProof, sets: list[Members]) -> BorderProof:
-    return certified_above(border, sets, child(border.header, 1, height=border.header.height + 2))
+def path_with_a_false_height(boundary: BoundaryProof, sets: list[Members]) -> BoundaryProof:
+    return certified_above(
+        boundary, sets, child(boundary.header, 1, height=boundary.header.height + 2)
+    )
 
 
-def path_of_another_chain(border: BorderProof, sets: list[Members]) -> BorderProof:
-    return certified_above(border, sets, child(border.header, 1, chain_id=CHAIN_ID + 1))
+def path_of_another_chain(boundary: BoundaryProof, sets: list[Members]) -> BoundaryProof:
+    return certified_above(boundary, sets, child(boundary.header, 1, chain_id=CHAIN_ID + 1))
 
 
-def path_of_the_same_epoch(border: BorderProof, sets: list[Members]) -> BorderProof:
-    return certified_above(border, sets, child(border.header, 0))
+def path_of_the_same_epoch(boundary: BoundaryProof, sets: list[Members]) -> BoundaryProof:
+    return certified_above(boundary, sets, child(boundary.header, 0))
 
 
-def path_two_epochs_up(border: BorderProof, sets: list[Members]) -> BorderProof:
-    first = child(border.header, 1)
-    return certified_above(border, sets, child(first, 2), first)
+def path_two_epochs_up(boundary: BoundaryProof, sets: list[Members]) -> BoundaryProof:
+    first = child(boundary.header, 1)
+    return certified_above(boundary, sets, child(first, 2), first)
 
 
-def path_that_the_new_set_votes_on(border: BorderProof, sets: list[Members]) -> BorderProof:
-    """Its block knows the border to be final, so the old set votes on it no more."""
-    settled = (border.header.hash, border.header.slot)
-    return certified_above(border, sets, child(border.header, 1, final=settled))
+def path_that_the_new_set_votes_on(boundary: BoundaryProof, sets: list[Members]) -> BoundaryProof:
+    """Its block knows the boundary to be final, so the old set votes on it no more."""
+    settled = (boundary.header.hash, boundary.header.slot)
+    return certified_above(boundary, sets, child(boundary.header, 1, final=settled))
 
 
-def path_that_goes_on(border: BorderProof, sets: list[Members]) -> BorderProof:
-    """The certificate is the border's, the path ends above it."""
-    return replace(border, path=(child(border.header, 1),))
+def path_that_goes_on(boundary: BoundaryProof, sets: list[Members]) -> BoundaryProof:
+    """The certificate is the boundary's, the path ends above it."""
+    return replace(boundary, path=(child(boundary.header, 1),))
 
 
 @pytest.mark.parametrize(
@@ -302,7 +304,7 @@ def path_that_goes_on(border: BorderProof, sets: list[Members]) -> BorderProof:
         (path_that_the_new_set_votes_on, "light_certificate"),
         (on_another_chain, "light_chain"),
         (path_of_another_chain, "light_chain"),
-        (no_border, "light_border"),
+        (no_boundary, "light_border"),
         (genesis_again, "light_border"),
         (path_of_the_same_epoch, "light_border"),
         (path_of_strangers, "light_path"),
@@ -312,30 +314,32 @@ def path_that_goes_on(border: BorderProof, sets: list[Members]) -> BorderProof:
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
-def test_forged_hops(forge: Callable[[BorderProof, list[Members]], BorderProof], code: str) -> None:
+def test_forged_hops(
+    forge: Callable[[BoundaryProof, list[Members]], BoundaryProof], code: str
+) -> None:
     chain = chain_of()
-    border = chain.border()
-    assert advance(chain.start, border).epoch == 1
-    assert refused(chain.start, forge(border, chain.sets)) == code
+    boundary = chain.boundary()
+    assert advance(chain.start, boundary).epoch == 1
+    assert refused(chain.start, forge(boundary, chain.sets)) == code
 
 
 def test_hops_do_not_go_back() -> None:
     chain = chain_of()
-    first, second = chain.border(), chain.border()
+    first, second = chain.boundary(), chain.boundary()
     state = advance(chain.start, first)
     assert refused(state, first) == "light_epoch"
     assert refused(advance(state, second), second) == "light_epoch"
-    third = chain.border()
+    third = chain.boundary()
     assert refused(chain.start, third) == "certificate_signature", "by a set not known yet"
 
 
-def test_a_border_of_the_same_epoch_must_lie_above_the_known_one() -> None:
+def test_a_boundary_of_the_same_epoch_must_lie_above_the_known_one() -> None:
     chain = chain_of()
-    state = advance(chain.start, chain.border())
+    state = advance(chain.start, chain.boundary())
     low = with_fields(
-        state.border, epoch=1, next_set_hash=chain.sets[2].digest(2), height=state.border.height
+        state.boundary, epoch=1, next_set_hash=chain.sets[2].digest(2), height=state.boundary.height
     )
-    forged = BorderProof(low, (), certificate(commit(low), chain.sets[1]), chain.sets[2])
+    forged = BoundaryProof(low, (), certificate(commit(low), chain.sets[1]), chain.sets[2])
     assert refused(state, forged) == "light_border"
 
 
@@ -344,7 +348,7 @@ def test_a_border_of_the_same_epoch_must_lie_above_the_known_one() -> None:
 
 def test_a_certificate_makes_nothing_final_but_its_block_and_what_is_below() -> None:
     chain = chain_of()
-    state = advance(chain.start, chain.border())
+    state = advance(chain.start, chain.boundary())
     proof = chain.finality()
     assert refused_final(state, replace(proof, header=chain.block())) == "light_certificate"
     sibling = with_fields(proof.header, gas_used=9)
@@ -355,7 +359,7 @@ def test_a_certificate_makes_nothing_final_but_its_block_and_what_is_below() -> 
     assert refused_final(state, replace(above, path=above.path[::-1])) == "light_path"
     lower = replace(proof, certificate=certificate(commit(proof.header), chain.sets[1], 2))
     assert refused_final(state, lower) == "certificate_quorum"
-    ballot = Ballot(Kind.PREVOTE, 1, proof.header.slot, proof.header.hash, 0)
+    ballot = Ballot(BallotKind.PREVOTE, 1, proof.header.slot, proof.header.hash, 0)
     prevotes = replace(proof, certificate=certificate(ballot, chain.sets[1]))
     assert refused_final(state, prevotes) == "light_certificate"
     foreign = with_fields(proof.header, chain_id=CHAIN_ID + 1)
@@ -363,13 +367,13 @@ def test_a_certificate_makes_nothing_final_but_its_block_and_what_is_below() -> 
 
 
 def test_finality_is_of_the_known_epoch_only() -> None:
-    """Skipping lets a set vouch for later borders, never for what is final in later epochs."""
+    """Skipping lets a set vouch for later boundaries, never for what is final in later epochs."""
     chain = LightChain(rotating(4, 4, 9))
-    chain.border()
+    chain.boundary()
     proof = chain.finality()
     assert refused_final(chain.start, proof) == "light_epoch"
     old = replace(proof, certificate=certificate(commit(proof.header, 0), chain.sets[0]))
-    assert refused_final(advance(chain.start, chain.borders[0]), old) == "light_epoch"
+    assert refused_final(advance(chain.start, chain.boundaries[0]), old) == "light_epoch"
 
 
 # --- where trust begins
@@ -377,12 +381,12 @@ def test_finality_is_of_the_known_epoch_only() -> None:
 
 def test_trust_begins_at_a_header_that_commits_to_its_set() -> None:
     chain = chain_of()
-    border = chain.border()
+    boundary = chain.boundary()
     begin: list[tuple[Any, str]] = [
-        ((CHAIN_ID + 1, 1, border.header, border.members), "light_chain"),
-        ((CHAIN_ID, 2, border.header, border.members), "light_epoch"),
-        ((CHAIN_ID, 0, border.header, border.members), "light_epoch"),
-        ((CHAIN_ID, 1, border.header, chain.sets[2]), "light_set"),
+        ((CHAIN_ID + 1, 1, boundary.header, boundary.members), "light_chain"),
+        ((CHAIN_ID, 2, boundary.header, boundary.members), "light_epoch"),
+        ((CHAIN_ID, 0, boundary.header, boundary.members), "light_epoch"),
+        ((CHAIN_ID, 1, boundary.header, chain.sets[2]), "light_set"),
         ((CHAIN_ID, 1, chain.genesis, chain.sets[0]), "light_epoch"),
     ]
     for fields, code in begin:
@@ -391,17 +395,19 @@ def test_trust_begins_at_a_header_that_commits_to_its_set() -> None:
         assert caught.value.code == code
     for header, members, code in (
         (chain.genesis, members_of(range(9, 13)), "light_set"),
-        (border.header, border.members, "light_border"),
+        (boundary.header, boundary.members, "light_border"),
     ):
         with pytest.raises(Invalid) as caught:
             genesis_state(header, members)
         assert caught.value.code == code
-    assert trusted_state(CHAIN_ID, 1, border.header, border.members) == advance(chain.start, border)
+    assert trusted_state(CHAIN_ID, 1, boundary.header, boundary.members) == advance(
+        chain.start, boundary
+    )
 
 
 def test_an_old_header_is_not_trusted() -> None:
     state = chain_of().start
-    born = state.border.timestamp_ms
+    born = state.boundary.timestamp_ms
     check_age(state, born + 7 * DAY_MS, 7 * DAY_MS)
     check_age(state, born - DAY_MS, 7 * DAY_MS)
     with pytest.raises(Invalid, match="7 days old where at most 7 are safe") as caught:

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dipnet.consensus.chain.schedule import seed_key
-from dipnet.consensus.finality.votes import Ballot, Kind, VoteState
+from dipnet.consensus.finality.votes import Ballot, BallotKind, VoteState
 from dipnet.host.unixsocket import PrivateListener, connect
 from dipnet.primitives import crypto
 from dipnet.primitives.errors import Invalid
@@ -26,8 +26,8 @@ from dipnet.signing.signer_server import CLIENTS_MAX, EXIT_OK, answer_to
 from dipnet.signing.signer_socket import (
     FRAME_BYTES_MAX,
     LENGTH,
-    Hello,
     RemoteSigner,
+    SignerHello,
     decode_answer,
     decode_request,
     encode_answer,
@@ -46,14 +46,14 @@ uints = st.integers(0, 2**64 - 1)
 states = st.builds(VoteState, uints, uints, uints, uints)
 ballots = st.builds(
     Ballot,
-    st.sampled_from((Kind.PREVOTE,)),
+    st.sampled_from((BallotKind.PREVOTE,)),
     uints,
     uints,
     st.binary(min_size=32, max_size=32),
     uints,
 ) | st.builds(
     Ballot,
-    st.sampled_from((Kind.PROPOSAL, Kind.COMMIT)),
+    st.sampled_from((BallotKind.PROPOSAL, BallotKind.COMMIT)),
     uints,
     uints,
     st.binary(min_size=32, max_size=32),
@@ -62,7 +62,7 @@ ballots = st.builds(
 
 
 def prevote(slot: int, block: bytes = b"A", justify: int = 0, epoch: int = 0) -> Ballot:
-    return Ballot(Kind.PREVOTE, epoch, slot, block * 32, justify)
+    return Ballot(BallotKind.PREVOTE, epoch, slot, block * 32, justify)
 
 
 # --- records
@@ -83,7 +83,7 @@ def test_an_answer_comes_back(state: VoteState, signature: bytes, refusal: str) 
     assert refusal.startswith(told.refusal)
     assert told.refusal == refusal or len(told.refusal.encode()) > 196
     assert len(encode_answer(Answer(signature, state, refusal))) <= FRAME_BYTES_MAX
-    hello = Hello(7, b"k" * 33, b"s" * 32, state)
+    hello = SignerHello(7, b"k" * 33, b"s" * 32, state)
     assert decode_answer(encode_hello(hello)) == hello
 
 
@@ -94,7 +94,7 @@ def test_foreign_bytes_are_no_request_and_no_answer(raw: bytes) -> None:
             value = read(raw)
         except Invalid:  # and nothing else
             continue
-        assert isinstance(value, Answer | Hello) or encode_request(value) == raw
+        assert isinstance(value, Answer | SignerHello) or encode_request(value) == raw
 
 
 @given(ballots, st.integers(0, 120), st.integers(0, 255))
@@ -294,7 +294,9 @@ def impostor(path: Path, answer: Callable[[bytes], bytes]) -> Iterator[None]:
         listener.close()
 
 
-HELLO = encode_hello(Hello(CHAIN_ID, crypto.public_key(SECRET), seed_key(SECRET), VoteState()))
+HELLO = encode_hello(
+    SignerHello(CHAIN_ID, crypto.public_key(SECRET), seed_key(SECRET), VoteState())
+)
 OTHER_SECRET = crypto.keccak256(b"somebody else")
 
 
@@ -343,12 +345,14 @@ def test_a_signer_that_does_not_answer_is_not_waited_for(tmp_path: Path, ask: As
 
 
 def test_another_key_or_chain_is_not_taken(tmp_path: Path, ask: Ask) -> None:
-    other = Hello(CHAIN_ID, crypto.public_key(OTHER_SECRET), seed_key(OTHER_SECRET), VoteState())
+    other = SignerHello(
+        CHAIN_ID, crypto.public_key(OTHER_SECRET), seed_key(OTHER_SECRET), VoteState()
+    )
     hellos = iter([HELLO, encode_hello(other), encode_hello(other)])
     with impostor(tmp_path / SOCKET, lambda raw: frame(next(hellos)) if len(raw) == 3 else b""):
         node = ask(tmp_path)
         assert "another key" in node.sign(prevote(1)).refusal
-    foreign = encode_hello(Hello(1, other.public_key, other.seed_key, VoteState()))
+    foreign = encode_hello(SignerHello(1, other.public_key, other.seed_key, VoteState()))
     with (
         impostor(tmp_path / SOCKET, lambda raw: frame(foreign)),
         pytest.raises(Invalid) as caught,

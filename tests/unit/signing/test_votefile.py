@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dipnet.consensus.finality.votes import Ballot, Kind, VoteState, offence
+from dipnet.consensus.finality.votes import Ballot, BallotKind, VoteState, offence
 from dipnet.host.lockfile import lock
 from dipnet.primitives.crypto import keccak256
 from dipnet.primitives.errors import Corrupt, Invalid
@@ -24,7 +24,7 @@ STATE = VoteState(3, 70, 71, 69)
 numbers = st.integers(0, 12)
 states = st.builds(VoteState, st.integers(0, 2), numbers, numbers, numbers)
 ballots = st.builds(
-    Ballot, st.sampled_from(Kind), st.integers(0, 3), numbers, st.just(b"A" * 32), numbers
+    Ballot, st.sampled_from(BallotKind), st.integers(0, 3), numbers, st.just(b"A" * 32), numbers
 )
 
 

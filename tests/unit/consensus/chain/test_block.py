@@ -21,7 +21,7 @@ from dipnet.consensus.chain.block import (
     stored_block,
 )
 from dipnet.consensus.finality.header import HASH_ZERO, HEADER_BYTES_MAX, Header, decode_header
-from dipnet.consensus.finality.votes import Certificate, Kind
+from dipnet.consensus.finality.votes import BallotKind, Certificate
 from dipnet.ledger.genesis import BLOCK_BYTES_MAX
 from dipnet.ledger.state import EMPTY_ROOT, trie_root
 from dipnet.ledger.tx import TX_BYTES_MAX
@@ -35,8 +35,10 @@ CHAIN, DISK = NET.chain()
 TXS = [transfer("user 0", 0), transfer("user 1", 0), transfer("user 0", 1)]
 BLOCK = NET.child(CHAIN, CHAIN.genesis_hash, 3, TXS)
 add(CHAIN, DISK, BLOCK)
-PC, CC = (NET.certificate(CHAIN, BLOCK.header, kind) for kind in (Kind.PREVOTE, Kind.COMMIT))
-CERTIFYING = NET.child(CHAIN, BLOCK.hash, 4, [], [PC])
+PREVOTES, COMMITS = (
+    NET.certificate(CHAIN, BLOCK.header, kind) for kind in (BallotKind.PREVOTE, BallotKind.COMMIT)
+)
+CERTIFYING = NET.child(CHAIN, BLOCK.hash, 4, [], [PREVOTES])
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 
 
@@ -130,9 +132,9 @@ def test_body_and_header_belong_together() -> None:
     assert refusal(assembled(BLOCK, txs=raws[:2])) == "block_root"
     assert refusal(assembled(BLOCK, txs=raws[::-1])) == "block_root"
     assert refusal(NET.forged(BLOCK, tx_root=HASH_ZERO).raw) == "block_root"
-    assert refusal(assembled(BLOCK, certificates=[PC.raw])) == "block_root"
+    assert refusal(assembled(BLOCK, certificates=[PREVOTES.raw])) == "block_root"
     assert refusal(assembled(CERTIFYING, certificates=[])) == "block_root"
-    assert refusal(assembled(CERTIFYING, certificates=[CC.raw])) == "block_root"
+    assert refusal(assembled(CERTIFYING, certificates=[COMMITS.raw])) == "block_root"
     assert refusal(assembled(BLOCK, frontier=[HASH_ZERO])) == "record"
 
 
@@ -201,27 +203,33 @@ def carrying(*certificates: Certificate) -> bytes:
 
 
 def test_the_section_holds_one_of_each_kind() -> None:
-    for section in ((), (PC,), (CC,), (PC, CC)):
+    for section in ((), (PREVOTES,), (COMMITS,), (PREVOTES, COMMITS)):
         assert decode_block(carrying(*section), NET.genesis, proposer).certificates == section
-    for section in ((CC, PC), (PC, PC), (CC, CC)):
+    for section in ((COMMITS, PREVOTES), (PREVOTES, PREVOTES), (COMMITS, COMMITS)):
         assert refusal(carrying(*section)) == "certificate_form"
-    assert refusal(carrying(PC, CC, CC)) == "record"
+    assert refusal(carrying(PREVOTES, COMMITS, COMMITS)) == "record"
 
 
 def test_one_certificate_is_the_section_of_the_design() -> None:
     """keccak256 of the record of [1, kind, epoch, slot, block_id, justify_slot, bitmap, ...]."""
     assert decode_block(CERTIFYING.raw, NET.genesis) == CERTIFYING
     record = (
-        b"\x98\x01\x01\x00\x03\xc4\x20" + BLOCK.hash + b"\x00\xc4\x01\x01\xc4\x40" + PC.signatures
+        b"\x98\x01\x01\x00\x03\xc4\x20"
+        + BLOCK.hash
+        + b"\x00\xc4\x01\x01\xc4\x40"
+        + PREVOTES.signatures
     )
     assert CERTIFYING.header.cert_root == keccak256(record)
     assert BLOCK.header.cert_root == keccak256(b"")
 
 
 def test_a_malformed_certificate_spoils_the_block() -> None:
-    assert refusal(carrying(replace(PC, bitmap=b"\x03"))) == "certificate_form"
-    assert refusal(carrying(replace(CC, ballot=replace(CC.ballot, justify_slot=1)))) == "vote_form"
-    for raw in (b"", b"\x01", PC.raw + b"\x00", PC.raw[:-1], BLOCK.header.raw):
+    assert refusal(carrying(replace(PREVOTES, bitmap=b"\x03"))) == "certificate_form"
+    assert (
+        refusal(carrying(replace(COMMITS, ballot=replace(COMMITS.ballot, justify_slot=1))))
+        == "vote_form"
+    )
+    for raw in (b"", b"\x01", PREVOTES.raw + b"\x00", PREVOTES.raw[:-1], BLOCK.header.raw):
         header = with_fields(CERTIFYING.header, cert_root=cert_root([raw]))
         signature = sign(header.proposal_digest, NET.secrets[header.proposer])
         parts: dict[str, Any] = {"header": header.raw, "signature": signature}

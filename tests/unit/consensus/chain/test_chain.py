@@ -12,7 +12,7 @@ from dipnet.consensus.chain import records
 from dipnet.consensus.chain.block import Block
 from dipnet.consensus.chain.chain import Chain, Imported
 from dipnet.consensus.finality.header import HASH_ZERO
-from dipnet.consensus.finality.votes import Certificate, Kind
+from dipnet.consensus.finality.votes import BallotKind, Certificate
 from dipnet.consensus.staking.idpos import DPOS_ADDRESS
 from dipnet.ledger.state import supply
 from dipnet.primitives.codec import Puts
@@ -103,7 +103,7 @@ def test_what_is_known_does_nothing() -> None:
     chain, memory = net.chain()
     blocks = sustain(net, chain, memory, range(1, 4))
     before = stands(chain)
-    known = [net.certificate(chain, blocks[-1].header, kind) for kind in Kind if kind]
+    known = [net.certificate(chain, blocks[-1].header, kind) for kind in BallotKind if kind]
     for block in blocks:
         assert chain.on_block(block, LATE_MS) == Imported({})
     for certificate in known:
@@ -220,7 +220,7 @@ def test_a_certificate_makes_a_shorter_branch_the_head() -> None:
     short = net.child(chain, chain.genesis_hash, 5, [long[0].txs[0], transfer("user 1", 0)])
     add(chain, memory, short)
     assert chain.head == long[-1].header
-    imported = chain.on_certificate(net.certificate(chain, short.header, Kind.PREVOTE))
+    imported = chain.on_certificate(net.certificate(chain, short.header, BallotKind.PREVOTE))
     memory.apply(imported.puts)
     assert imported.applied == (short,)
     assert imported.reverted == tuple(tx for block in long[1:] for tx in block.txs)
@@ -238,7 +238,7 @@ def test_a_certificate_makes_a_shorter_branch_the_head() -> None:
     last = net.child(chain, long[-1].hash, 6)
     add(chain, memory, last)
     assert chain.head == short.header
-    imported = chain.on_certificate(net.certificate(chain, last.header, Kind.COMMIT))
+    imported = chain.on_certificate(net.certificate(chain, last.header, BallotKind.COMMIT))
     memory.apply(imported.puts)
     assert [one.hash for one in imported.applied] == [one.hash for one in (*long, last)]
     assert imported.finalized == range(1, 6)
@@ -349,7 +349,7 @@ def test_certificates_may_come_first() -> None:
         net.certificate(told, block.header, kind)
         for block in blocks
         if block.header.epoch < 2
-        for kind in (Kind.COMMIT, Kind.PREVOTE)
+        for kind in (BallotKind.COMMIT, BallotKind.PREVOTE)
     ]
     late: list[Certificate] = list(told.certificates)
     learn(chain, memory, *first[::-1])

@@ -8,7 +8,7 @@ from dipnet.consensus.chain import epochs, records
 from dipnet.consensus.chain.chain import Chain
 from dipnet.consensus.finality.certified import KEY_CERTIFICATE
 from dipnet.consensus.finality.header import HASH_ZERO
-from dipnet.consensus.finality.votes import Kind
+from dipnet.consensus.finality.votes import BallotKind
 from dipnet.ledger.genesis import Genesis
 from dipnet.primitives.errors import Corrupt, Invalid
 from tests.fixtures.chain_builder import (
@@ -47,12 +47,12 @@ def test_a_deep_unfinal_chain_is_kept_whole() -> None:
     assert len(kept(memory, records.KEY_UNDO)) == 35
     assert view(Chain(net.genesis, memory), memory) == view(chain, memory)
     on_trunk = view(chain, memory)
-    net.certify(chain, memory, side[-1].header, Kind.PREVOTE)
+    net.certify(chain, memory, side[-1].header, BallotKind.PREVOTE)
     assert (chain.head, chain.base.height) == (side[-1].header, 0)
     assert chain.account(transfer("user 0", 0).sender).nonce == 3
     assert state_records(memory) == state_records(net.chain()[1])
     assert view(Chain(net.genesis, memory), memory) == view(chain, memory)
-    net.certify(chain, memory, trunk[0].header, Kind.PREVOTE)
+    net.certify(chain, memory, trunk[0].header, BallotKind.PREVOTE)
     assert chain.safe == trunk[0].header
     assert view(chain, memory)[1:] == on_trunk[1:], "and back again"
     more = net.child(chain, side[-1].hash, 50, [transfer("user 0", 3)])
@@ -74,7 +74,7 @@ def test_a_shallow_final_block_and_a_restart_there() -> None:
     for one in (chain, again):
         disk = Memory(memory)
         one._reader = disk
-        net.certify(one, disk, side[-1].header, Kind.PREVOTE)
+        net.certify(one, disk, side[-1].header, BallotKind.PREVOTE)
         assert (one.head, one.safe, one.final) == (
             side[-1].header, side[-1].header, trunk[-1].header,
         )  # fmt: skip
@@ -92,7 +92,7 @@ def test_nothing_goes_from_the_final_block_upwards() -> None:
     assert chain.final == first[1].header
     every = {block.hash for block in (first[1], *blocks)}
     assert kept(memory, records.KEY_DELTA) == every
-    net.certify(chain, memory, blocks[-1].header, Kind.COMMIT)
+    net.certify(chain, memory, blocks[-1].header, BallotKind.COMMIT)
     assert chain.final == chain.base == blocks[-1].header
     assert kept(memory, records.KEY_DELTA) == {block.hash for block in blocks[-2:]}
     (child,) = grow(net, chain, memory, [30])
@@ -153,8 +153,8 @@ def test_a_dead_branch_that_was_longer() -> None:
     assert kept(memory, records.KEY_BLOCK) == {chain.genesis_hash, *(b.hash for b in sustained)}
 
 
-def test_a_dead_border_takes_its_epoch_along() -> None:
-    """What the canonical border opened stays for ever and is found though its delta is gone."""
+def test_a_dead_boundary_takes_its_epoch_along() -> None:
+    """What the canonical boundary opened stays for ever and is found though its delta is gone."""
     net = Net.of(4, overlays_max=1, undo_blocks_max=1, epoch_slots=5)
     chain, memory = net.chain()
     trunk = sustain(net, chain, memory, range(1, 4))
@@ -162,16 +162,16 @@ def test_a_dead_border_takes_its_epoch_along() -> None:
     alive = grow(net, chain, memory, [7], trunk[-1].hash)
     assert dead[0].header.next_set_hash != HASH_ZERO
     assert alive[0].header.next_set_hash != HASH_ZERO
-    assert {epoch.border.block_id for epoch in chain.epochs.numbered(1)} == {
+    assert {epoch.boundary.block_id for epoch in chain.epochs.numbered(1)} == {
         dead[0].hash, alive[0].hash,
     }  # fmt: skip
     net.certify(chain, memory, alive[0].header)
     sustain(net, chain, memory, range(8, 20))
     for one in (chain, Chain(net.genesis, memory)):
-        assert [epoch.border.block_id for epoch in one.epochs.numbered(1)] == [alive[0].hash]
+        assert [epoch.boundary.block_id for epoch in one.epochs.numbered(1)] == [alive[0].hash]
         low = one.need(one.hash_at(alive[0].header.height + 1) or b"")
         assert one.state(low.hash) is None
-        assert one.epoch_at(low).border.block_id == alive[0].hash
+        assert one.epoch_at(low).boundary.block_id == alive[0].hash
         assert one.epoch_at(one.need(alive[0].hash)) == one.epoch_at(low)
         assert one.epoch_at(one.need(trunk[0].hash)).number == 0
     assert kept(memory, epochs.KEY_EPOCH) <= kept(memory, records.KEY_BLOCK)
@@ -187,7 +187,7 @@ def test_the_floor_of_the_window_never_sinks() -> None:
     assert floor == trunk[-1].header
     assert chain.base == unfinal[3].header
     side = grow(net, chain, memory, [20], trunk[-1].hash)
-    net.certify(chain, memory, side[0].header, Kind.PREVOTE)
+    net.certify(chain, memory, side[0].header, BallotKind.PREVOTE)
     assert chain.base == trunk[-1].header, "down again"
     for one in (chain, Chain(net.genesis, memory)):
         assert one.state(floor.hash) is not None

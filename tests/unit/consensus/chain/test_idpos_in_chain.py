@@ -1,4 +1,5 @@
-"""The contract in a chain: transactions in blocks, borders that follow from them, nothing faked."""
+"""The contract in a chain: transactions in blocks, boundaries that follow from them, nothing
+faked."""
 
 from typing import Any
 
@@ -112,13 +113,13 @@ def test_a_vote_of_the_delegates_changes_the_length_of_slots_and_stops_old_progr
         *((one, "voteParameters", 2) for one in (names[0], names[2])),
     )
     town.rest(2)
-    border = town.chain.epoch.border.slot
+    boundary = town.chain.epoch.boundary.slot
     assert town.chain.parameters.slot_ms == 4_000
-    assert town.chain.head.slot == border
+    assert town.chain.head.slot == boundary
     before = town.chain.head.timestamp_ms
     town.block(*((one, "signalReady", RULES_KNOWN + 1) for one in names))
     assert town.chain.head.timestamp_ms == before + 4_000
-    town.rest(3)  # decided at this border
+    town.rest(3)  # decided at this boundary
     assert town.chain.parameters.rules == RULES_KNOWN
     town.rest(4)
     assert town.chain.parameters.rules == RULES_KNOWN + 1

@@ -9,7 +9,7 @@ from dipnet.consensus.chain import produce, rules
 from dipnet.consensus.chain.block import Block
 from dipnet.consensus.chain.chain import Chain
 from dipnet.consensus.chain.pool import Pool
-from dipnet.consensus.chain.produce import Draft, build
+from dipnet.consensus.chain.produce import BlockDraft, build
 from dipnet.consensus.chain.schedule import seed_key
 from dipnet.ledger.state import Journal
 from dipnet.ledger.tx import Tx
@@ -26,7 +26,7 @@ def filled(chain: Chain, *txs: Tx) -> Pool:
     return pool
 
 
-def drafted(net: Net, chain: Chain, pool: Pool, slot: int) -> Draft:
+def drafted(net: Net, chain: Chain, pool: Pool, slot: int) -> BlockDraft:
     """A draft by the leader of ``slot``, proven good on a copy of the chain."""
     draft = build(chain, pool, slot, *leads(net, chain, slot))
     disk = chain._reader
@@ -45,7 +45,7 @@ def leads(net: Net, chain: Chain, slot: int) -> tuple[bytes, bytes]:
     return leader, seed_key(net.secrets[leader])
 
 
-def sealed(net: Net, draft: Draft) -> Block:
+def sealed(net: Net, draft: BlockDraft) -> Block:
     """The draft, signed by its proposer."""
     key = net.secrets[draft.header.proposer]
     return draft.sealed(sign(draft.header.proposal_digest, key), public_key(key))

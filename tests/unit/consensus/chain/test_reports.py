@@ -9,10 +9,10 @@ from dipnet.consensus.chain.block import ordered_root
 from dipnet.consensus.chain.chain import Chain
 from dipnet.consensus.chain.execute import Execution
 from dipnet.consensus.chain.pool import Pool
-from dipnet.consensus.chain.produce import Draft, build
+from dipnet.consensus.chain.produce import BlockDraft, build
 from dipnet.consensus.chain.schedule import seed_key
 from dipnet.consensus.finality.tally import Offence, Statement
-from dipnet.consensus.finality.votes import Ballot, Kind, Vote
+from dipnet.consensus.finality.votes import Ballot, BallotKind, Vote
 from dipnet.consensus.staking.evidence import REPORTER, REPORTER_SECRET
 from dipnet.consensus.staking.idpos import DPOS_ADDRESS, METHODS
 from dipnet.ledger.genesis import VOTES_MAX
@@ -42,12 +42,14 @@ GAS = reports.REPORT_GAS
 
 
 def offence_by(name: str, epoch: int = 0) -> Offence:
-    ballots = [Ballot(Kind.COMMIT, epoch, 9, letter * 32, 0) for letter in (b"A", b"B")]
+    ballots = [Ballot(BallotKind.COMMIT, epoch, 9, letter * 32, 0) for letter in (b"A", b"B")]
     one, other = (Statement(b, sign(b.digest(CHAIN_ID), secret(name))) for b in ballots)
     return Offence("E2", address_of(name), one, other)
 
 
-def drafted(net: Net, chain: Chain, slot: int, offences: Sequence[Offence], pool: Pool) -> Draft:
+def drafted(
+    net: Net, chain: Chain, slot: int, offences: Sequence[Offence], pool: Pool
+) -> BlockDraft:
     leader = rules.leader(chain.epoch, slot, chain.head.final[1])
     assert leader is not None
     return build(chain, pool, slot, leader, seed_key(net.secrets[leader]), offences)
@@ -123,14 +125,14 @@ def test_who_votes_for_many_at_the_highest_prices_is_reported() -> None:
     world.send("d0", "unstake", staking.STAKE // 2)
     for delegate in delegates:
         world.block(delegate)
-    ballots = [Ballot(Kind.COMMIT, 0, 9, letter * 32, 0) for letter in (b"A", b"B")]
+    ballots = [Ballot(BallotKind.COMMIT, 0, 9, letter * 32, 0) for letter in (b"A", b"B")]
     one, other = (
         Statement(b, sign(b.digest(CHAIN_ID), staking.secret("d0"))) for b in ballots
     )  # fmt: skip
     root, puts = world.journal.commit()
     state = Memory(world.memory)
     state.apply(puts)
-    execution = Execution(world.around(delegates[1]), state, root, 10**9, False)
+    execution = Execution(world.context(delegates[1]), state, root, 10**9, False)
     proof = Offence("E2", delegates[0], one, other)
     gas = min(reports.REPORT_GAS, execution.gas_left)
     execution.add(reports.transaction(proof, CHAIN_ID, 0, gas))
@@ -226,7 +228,7 @@ def hears_two_commits(bench: Bench, offender: bytes) -> list[Effect]:
     members = bench.node.chain.epoch.members
     index = members.index_of_key(public_key(offender))
     assert index is not None
-    ballots = [Ballot(Kind.COMMIT, 0, 2, letter * 32, 0) for letter in (b"A", b"B")]
+    ballots = [Ballot(BallotKind.COMMIT, 0, 2, letter * 32, 0) for letter in (b"A", b"B")]
     chain_id = bench.genesis.chain_id
     votes = [Vote(b, index, sign(b.digest(chain_id), offender)).raw for b in ballots]
     return bench.answered(bench.receive(m.Votes(tuple(votes))))

@@ -15,7 +15,7 @@ from dipnet.consensus.chain.pool import Pool
 from dipnet.consensus.chain.produce import build
 from dipnet.consensus.chain.schedule import slot_start_ms
 from dipnet.consensus.finality.header import HASH_ZERO
-from dipnet.consensus.finality.votes import Kind
+from dipnet.consensus.finality.votes import BallotKind
 from dipnet.consensus.staking.idpos import DPOS_ADDRESS
 from dipnet.ledger.genesis import RULES_KNOWN
 from dipnet.ledger.state import Journal
@@ -253,7 +253,7 @@ def test_far_from_finality_only_system_transactions_pass() -> None:
 
 
 def test_unknown_rules_stop_us() -> None:
-    """A border puts rules in force that this program lacks: it follows the border, no child."""
+    """A boundary puts rules in force that this program lacks: it follows the boundary, no child."""
     with pytest.MonkeyPatch.context() as patch:
         newer = {"rules": RULES_KNOWN + 1}
         Elections(changes=lambda epoch: newer if epoch == 2 else {}).put(patch)
@@ -362,7 +362,7 @@ def test_a_full_slot_of_one_leader_leaves_room_to_another() -> None:
     twins = [net.child(chain, parent, 6) for parent in (chain.genesis_hash, *map(_hash, trunk))]
     assert {block.header.proposer for block in twins} == {liar}
     add(chain, memory, *twins)
-    net.certify(chain, memory, trunk[-1].header, Kind.COMMIT)
+    net.certify(chain, memory, trunk[-1].header, BallotKind.COMMIT)
     honest = net.child(chain, trunk[-1].hash, 6)
     assert honest.header.proposer != liar
     add(chain, memory, honest)
@@ -382,7 +382,7 @@ def test_equivocating_blocks_are_branches() -> None:
     add(chain, memory, plain, paid)
     assert chain.head.hash == min(plain.hash, paid.hash)
     other = paid if chain.head == plain.header else plain
-    net.certify(chain, memory, other.header, Kind.PREVOTE)
+    net.certify(chain, memory, other.header, BallotKind.PREVOTE)
     assert chain.head == chain.safe == other.header
-    net.certify(chain, memory, other.header, Kind.COMMIT)
+    net.certify(chain, memory, other.header, BallotKind.COMMIT)
     assert chain.final == other.header

@@ -25,7 +25,7 @@ from dipnet.consensus.chain.schedule import (
     slot_start_ms,
 )
 from dipnet.consensus.finality.header import HASH_ZERO
-from dipnet.consensus.finality.votes import Kind
+from dipnet.consensus.finality.votes import BallotKind
 from dipnet.primitives.crypto import keccak256
 from tests.fixtures.chain_builder import LATE_MS, TIME_MS, Net, add, grow, refusal, secret, sustain
 
@@ -45,13 +45,15 @@ def test_slots_tile_time() -> None:
 
 
 @given(st.integers(0, 10**7), st.integers(100, 60_000))
-def test_a_border_begins_when_it_did(border_slot: int, slot_ms: int) -> None:
+def test_a_boundary_begins_when_it_did(boundary_slot: int, slot_ms: int) -> None:
     genesis = NET.genesis
-    changed = rebased(genesis, genesis.model_copy(update={"slot_ms": slot_ms}), border_slot)
-    assert slot_start_ms(changed, border_slot) == slot_start_ms(genesis, border_slot)
-    assert slot_start_ms(changed, border_slot + 1) - slot_start_ms(changed, border_slot) == slot_ms
-    assert rebased(genesis, genesis, border_slot) == genesis
-    back = rebased(changed, genesis, border_slot)
+    changed = rebased(genesis, genesis.model_copy(update={"slot_ms": slot_ms}), boundary_slot)
+    assert slot_start_ms(changed, boundary_slot) == slot_start_ms(genesis, boundary_slot)
+    assert (
+        slot_start_ms(changed, boundary_slot + 1) - slot_start_ms(changed, boundary_slot) == slot_ms
+    )
+    assert rebased(genesis, genesis, boundary_slot) == genesis
+    back = rebased(changed, genesis, boundary_slot)
     assert back == genesis, "there and back at one slot"
 
 
@@ -185,7 +187,8 @@ def test_a_promise_holds_on_its_own_branch() -> None:
 
 
 def script(chain: Chain) -> list[tuple[bytes, ...]]:
-    """The order of every epoch from the headers of a chain alone, as docs/consensus.md says it."""
+    """The order of every epoch from the headers of a chain alone, as docs/spec/consensus.md says
+    it."""
     heights = range(chain.head.height + 1)
     headers = [chain.need(chain.hash_at(height) or b"") for height in heights]
     mix = {headers[0].hash: headers[0].hash}
@@ -212,29 +215,29 @@ def script(chain: Chain) -> list[tuple[bytes, ...]]:
     return orders
 
 
-def test_who_makes_the_border_has_one_seed_whatever_he_carries() -> None:
+def test_who_makes_the_boundary_has_one_seed_whatever_he_carries() -> None:
     net = Net.of(4, epoch_slots=12)
     chain, memory = net.chain()
     sustain(net, chain, memory, range(1, 9))
     for slot in range(9, 12):
         add(chain, memory, net.child(chain, chain.head.hash, slot, section=()))
     headers = [chain.need(chain.hash_at(height) or b"") for height in range(9, 12)]
-    commits = [net.certificate(chain, header, Kind.COMMIT) for header in headers]
-    borders = [
+    commits = [net.certificate(chain, header, BallotKind.COMMIT) for header in headers]
+    boundaries = [
         net.child(chain, headers[-1].hash, 12, section=it)
         for it in ((), *zip(commits, strict=True))
     ]
-    for border in borders:
-        memory.apply(chain.on_block(border, LATE_MS, asked=True).puts)
-    assert len({border.header.final for border in borders}) == len(borders) == 4
-    assert len({chain.epochs.get(1, border.hash).next_seed for border in borders}) == 1
+    for boundary in boundaries:
+        memory.apply(chain.on_block(boundary, LATE_MS, asked=True).puts)
+    assert len({boundary.header.final for boundary in boundaries}) == len(boundaries) == 4
+    assert len({chain.epochs.get(1, boundary.hash).next_seed for boundary in boundaries}) == 1
 
 
 def test_a_script_over_headers_gives_every_order() -> None:
     net = Net.of(7, epoch_slots=8)
     chain, memory = net.chain()
     sustain(net, chain, memory, [1, 2, 3, 4, 6, 7, 8])
-    grow(net, chain, memory, [9, 10])  # the border is made final by a block far above
+    grow(net, chain, memory, [9, 10])  # the boundary is made final by a block far above
     sustain(net, chain, memory, [11, 12, 15, 16, 18, 19, 20, 23, 25, 26, 31, 40])
     orders = script(chain)
     assert len(orders) == chain.epoch.number + 2 == 6

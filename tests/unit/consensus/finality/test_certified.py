@@ -9,7 +9,7 @@ from dipnet.consensus.chain.block import Block, cert_root
 from dipnet.consensus.chain.chain import Chain
 from dipnet.consensus.finality.finality import commit, prevote
 from dipnet.consensus.finality.header import Header
-from dipnet.consensus.finality.votes import Ballot, Certificate, Kind, Vote, certificate_of
+from dipnet.consensus.finality.votes import Ballot, BallotKind, Certificate, Vote, certificate_of
 from dipnet.primitives.crypto import sign
 from dipnet.primitives.errors import Invalid
 from tests.fixtures.chain_builder import (
@@ -56,7 +56,7 @@ def test_a_certificate_is_of_an_ancestor() -> None:
     chain, memory = NET.chain()
     own, beside = (NET.child(chain, chain.genesis_hash, slot) for slot in (1, 2))
     add(chain, memory, own, beside)
-    section = [NET.certificate(chain, beside.header, Kind.PREVOTE)]
+    section = [NET.certificate(chain, beside.header, BallotKind.PREVOTE)]
     assert refusal(chain, NET.child(chain, own.hash, 3, section=section)) == "certificate_block"
     add(chain, memory, NET.child(chain, beside.hash, 3, section=section))
 
@@ -64,7 +64,7 @@ def test_a_certificate_is_of_an_ancestor() -> None:
 def test_a_certificate_changes_a_link() -> None:
     chain, memory = NET.chain()
     first, second = grow(NET, chain, memory, [1, 2])
-    section = [NET.certificate(chain, first.header, Kind.PREVOTE)]
+    section = [NET.certificate(chain, first.header, BallotKind.PREVOTE)]
     third = NET.child(chain, second.hash, 3, section=section)
     add(chain, memory, third)
     again = NET.child(chain, third.hash, 4, section=section)
@@ -74,7 +74,7 @@ def test_a_certificate_changes_a_link() -> None:
 def test_a_certificate_is_of_what_may_be_voted() -> None:
     chain, memory = NET.chain()
     (block,) = grow(NET, chain, memory, [1])
-    ballot = prevote(block.header, chain.epoch_of(block.header).border)
+    ballot = prevote(block.header, chain.epoch_of(block.header).boundary)
     child = NET.child(chain, block.hash, 2)
     for wrong in (
         replace(ballot, justify_slot=1),
@@ -92,9 +92,9 @@ def test_a_certificate_is_of_what_may_be_voted() -> None:
 def test_a_quorum_has_signed_what_a_block_carries() -> None:
     chain, memory = NET.chain()
     (block,) = grow(NET, chain, memory, [1])
-    ballot = prevote(block.header, chain.epoch_of(block.header).border)
+    ballot = prevote(block.header, chain.epoch_of(block.header).boundary)
     few = certificate(NET, chain, block.header, ballot, 2)
-    good = NET.certificate(chain, block.header, Kind.PREVOTE)
+    good = NET.certificate(chain, block.header, BallotKind.PREVOTE)
     cases = ((few, "certificate_quorum"), (broken(good), "certificate_signature"))
     for certificate_, code in cases:
         bad = NET.child(chain, block.hash, 2, section=[certificate_])
@@ -107,8 +107,10 @@ def test_a_quorum_has_signed_what_a_block_carries() -> None:
     add(chain, memory, NET.child(chain, block.hash, 2, section=[good]))
 
 
-@pytest.mark.parametrize("kinds", [(Kind.PREVOTE, Kind.COMMIT), (Kind.COMMIT, Kind.PREVOTE)])
-def test_certificates_wait_for_their_block(kinds: Sequence[Kind]) -> None:
+@pytest.mark.parametrize(
+    "kinds", [(BallotKind.PREVOTE, BallotKind.COMMIT), (BallotKind.COMMIT, BallotKind.PREVOTE)]
+)
+def test_certificates_wait_for_their_block(kinds: Sequence[BallotKind]) -> None:
     other, other_memory = NET.chain()
     (block,) = grow(NET, other, other_memory, [1])
     chain, memory = NET.chain()
@@ -117,13 +119,13 @@ def test_certificates_wait_for_their_block(kinds: Sequence[Kind]) -> None:
     assert chain.final.height == 0
     add(chain, memory, block)
     assert chain.final == chain.safe == block.header
-    assert sorted(chain.certificates.highest) == [Kind.PREVOTE, Kind.COMMIT]
+    assert sorted(chain.certificates.highest) == [BallotKind.PREVOTE, BallotKind.COMMIT]
 
 
 def test_a_certificate_that_waited_in_vain_spoils_no_block() -> None:
     other, other_memory = NET.chain()
     (block,) = grow(NET, other, other_memory, [1])
-    ballot = prevote(block.header, other.epoch_of(block.header).border)
+    ballot = prevote(block.header, other.epoch_of(block.header).boundary)
     chain, memory = NET.chain()
     learn(chain, memory, certificate(NET, other, block.header, replace(ballot, justify_slot=1)))
     assert chain.on_block(block, LATE_MS).applied
@@ -137,7 +139,7 @@ def test_what_is_certified_outlives_a_restart() -> None:
     add(chain, memory, short)
     long = [block.header for block in grow(NET, chain, memory, [2, 3], chain.genesis_hash)]
     assert chain.head == long[-1]
-    learn(chain, memory, NET.certificate(chain, short.header, Kind.PREVOTE))
+    learn(chain, memory, NET.certificate(chain, short.header, BallotKind.PREVOTE))
     again = Chain(NET.genesis, Memory(memory))
     for one in (chain, again):
         assert one.head == one.safe == short.header

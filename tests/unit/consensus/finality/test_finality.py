@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dipnet.consensus.finality.finality import (
-    Border,
     Certified,
+    EpochBoundary,
+    HeaderLinks,
     Justify,
-    Links,
     Settled,
     backoff_step,
     check_certified,
@@ -18,7 +18,7 @@ from dipnet.consensus.finality.finality import (
     commit,
     derive,
     end_slot,
-    is_border,
+    is_boundary,
     leader_index,
     made_final,
     may_commit,
@@ -29,7 +29,7 @@ from dipnet.consensus.finality.finality import (
     useful,
     voting_epoch,
 )
-from dipnet.consensus.finality.votes import Ballot, Kind, VoteState
+from dipnet.consensus.finality.votes import Ballot, BallotKind, VoteState
 from dipnet.primitives.errors import Invalid
 
 
@@ -51,21 +51,23 @@ class Block:
         return name(self.slot)
 
 
-OLD = Border(1, name(30), 30)
-BORDER = Border(2, name(60), 60)
+OLD = EpochBoundary(1, name(30), 30)
+BOUNDARY = EpochBoundary(2, name(60), 60)
 """Epoch 2 lies above the block of slot 60, epoch 1 above that of slot 30."""
 
 
-def links(justify: int, epoch: int, final: int) -> Links:
-    return Links((name(justify), justify, epoch), (name(final), final))
+def links(justify: int, epoch: int, final: int) -> HeaderLinks:
+    return HeaderLinks((name(justify), justify, epoch), (name(final), final))
 
 
-def pc(slot: int, epoch: int, border: Border, justify: int = 0) -> Certified:
-    return Certified(Ballot(Kind.PREVOTE, epoch, slot, name(slot), justify), border)
+def prevote_certified(
+    slot: int, epoch: int, boundary: EpochBoundary, justify: int = 0
+) -> Certified:
+    return Certified(Ballot(BallotKind.PREVOTE, epoch, slot, name(slot), justify), boundary)
 
 
-def cc(slot: int, epoch: int, border: Border) -> Certified:
-    return Certified(Ballot(Kind.COMMIT, epoch, slot, name(slot), 0), border)
+def commit_certified(slot: int, epoch: int, boundary: EpochBoundary) -> Certified:
+    return Certified(Ballot(BallotKind.COMMIT, epoch, slot, name(slot), 0), boundary)
 
 
 # --- epochs
@@ -75,16 +77,16 @@ def test_an_epoch_is_due_at_the_next_multiple() -> None:
     assert [end_slot(slot, 30) for slot in (0, 1, 29, 30, 31, 59, 60)] == [30] * 3 + [60] * 3 + [90]
 
 
-def test_a_border_is_due_and_has_its_own_border_final() -> None:
-    assert is_border(BORDER, 90, 90, 60)
-    assert is_border(BORDER, 90, 95, 89)
-    assert not is_border(BORDER, 90, 89, 60)
-    assert not is_border(BORDER, 90, 90, 59), "the epoch is prolonged"
+def test_a_boundary_is_due_and_has_its_own_boundary_final() -> None:
+    assert is_boundary(BOUNDARY, 90, 90, 60)
+    assert is_boundary(BOUNDARY, 90, 95, 89)
+    assert not is_boundary(BOUNDARY, 90, 89, 60)
+    assert not is_boundary(BOUNDARY, 90, 90, 59), "the epoch is prolonged"
 
 
-def test_the_set_of_the_schedule_votes_once_its_border_is_final() -> None:
-    assert [voting_epoch(BORDER, final) for final in (30, 59, 60, 61)] == [1, 1, 2, 2]
-    assert voting_epoch(Border(0, name(0), 0), 0) == 0, "genesis is final"
+def test_the_set_of_the_schedule_votes_once_its_boundary_is_final() -> None:
+    assert [voting_epoch(BOUNDARY, final) for final in (30, 59, 60, 61)] == [1, 1, 2, 2]
+    assert voting_epoch(EpochBoundary(0, name(0), 0), 0) == 0, "genesis is final"
 
 
 # --- links
@@ -95,36 +97,44 @@ def test_the_set_of_the_schedule_votes_once_its_border_is_final() -> None:
     [
         # within an epoch
         (links(65, 2, 62), [], links(65, 2, 62)),
-        (links(65, 2, 62), [pc(66, 2, BORDER)], links(66, 2, 62)),
-        (links(65, 2, 62), [cc(66, 2, BORDER)], links(66, 2, 66)),
-        (links(65, 2, 62), [pc(67, 2, BORDER), cc(66, 2, BORDER)], links(67, 2, 66)),
-        (links(65, 2, 62), [pc(64, 2, BORDER)], links(65, 2, 62)),
-        (links(65, 2, 62), [cc(64, 2, BORDER)], links(65, 2, 64)),
-        # hand-over: the border is not final, the old set votes
+        (links(65, 2, 62), [prevote_certified(66, 2, BOUNDARY)], links(66, 2, 62)),
+        (links(65, 2, 62), [commit_certified(66, 2, BOUNDARY)], links(66, 2, 66)),
+        (
+            links(65, 2, 62),
+            [prevote_certified(67, 2, BOUNDARY), commit_certified(66, 2, BOUNDARY)],
+            links(67, 2, 66),
+        ),
+        (links(65, 2, 62), [prevote_certified(64, 2, BOUNDARY)], links(65, 2, 62)),
+        (links(65, 2, 62), [commit_certified(64, 2, BOUNDARY)], links(65, 2, 64)),
+        # hand-over: the boundary is not final, the old set votes
         (links(58, 1, 55), [], links(58, 1, 55)),
-        (links(58, 1, 55), [pc(60, 1, OLD)], links(60, 1, 55)),
-        (links(58, 1, 55), [pc(62, 1, BORDER)], links(62, 1, 55)),
-        (links(58, 1, 55), [cc(59, 1, OLD)], links(59, 1, 59)),
-        # the old set settles the border and nothing above it; the new epoch begins with it
-        (links(60, 1, 55), [cc(60, 1, OLD)], links(60, 2, 60)),
-        (links(62, 1, 55), [cc(62, 1, BORDER)], links(60, 2, 60)),
-        (links(58, 1, 55), [pc(64, 1, BORDER), cc(62, 1, BORDER)], links(60, 2, 60)),
-        (links(63, 2, 60), [pc(65, 1, BORDER)], links(63, 2, 60)),
-        (links(63, 2, 60), [cc(65, 1, BORDER)], links(63, 2, 60)),
+        (links(58, 1, 55), [prevote_certified(60, 1, OLD)], links(60, 1, 55)),
+        (links(58, 1, 55), [prevote_certified(62, 1, BOUNDARY)], links(62, 1, 55)),
+        (links(58, 1, 55), [commit_certified(59, 1, OLD)], links(59, 1, 59)),
+        # the old set settles the boundary and nothing above it; the new epoch begins with it
+        (links(60, 1, 55), [commit_certified(60, 1, OLD)], links(60, 2, 60)),
+        (links(62, 1, 55), [commit_certified(62, 1, BOUNDARY)], links(60, 2, 60)),
+        (
+            links(58, 1, 55),
+            [prevote_certified(64, 1, BOUNDARY), commit_certified(62, 1, BOUNDARY)],
+            links(60, 2, 60),
+        ),
+        (links(63, 2, 60), [prevote_certified(65, 1, BOUNDARY)], links(63, 2, 60)),
+        (links(63, 2, 60), [commit_certified(65, 1, BOUNDARY)], links(63, 2, 60)),
     ],
 )
 def test_links_are_the_parents_raised(
-    parent: Links, section: list[Certified], child: Links
+    parent: HeaderLinks, section: list[Certified], child: HeaderLinks
 ) -> None:
-    assert derive(parent, BORDER, section) == child
-    assert derive(parent, BORDER, section[::-1]) == child
+    assert derive(parent, BOUNDARY, section) == child
+    assert derive(parent, BOUNDARY, section[::-1]) == child
 
 
-def test_old_certificates_are_cut_at_the_border() -> None:
-    assert made_final(cc(59, 1, OLD)) == (name(59), 59)
-    assert made_final(cc(60, 1, OLD)) == (name(60), 60)
-    assert made_final(cc(61, 1, BORDER)) == (name(60), 60)
-    assert made_final(cc(61, 2, BORDER)) == (name(61), 61)
+def test_old_certificates_are_cut_at_the_boundary() -> None:
+    assert made_final(commit_certified(59, 1, OLD)) == (name(59), 59)
+    assert made_final(commit_certified(60, 1, OLD)) == (name(60), 60)
+    assert made_final(commit_certified(61, 1, BOUNDARY)) == (name(60), 60)
+    assert made_final(commit_certified(61, 2, BOUNDARY)) == (name(61), 61)
 
 
 def test_rank_is_epoch_then_slot() -> None:
@@ -133,81 +143,92 @@ def test_rank_is_epoch_then_slot() -> None:
 
 SECTIONS = st.lists(
     st.builds(
-        lambda make, slot, epoch: make(slot, epoch, OLD if slot <= 60 else BORDER),
-        st.sampled_from([pc, cc]),
+        lambda make, slot, epoch: make(slot, epoch, OLD if slot <= 60 else BOUNDARY),
+        st.sampled_from([prevote_certified, commit_certified]),
         st.integers(31, 70),
         st.sampled_from([1, 2]),
-    ).filter(lambda one: one.ballot.epoch <= one.border.epoch),
+    ).filter(lambda one: one.ballot.epoch <= one.boundary.epoch),
     max_size=3,
 )
 PARENTS = st.tuples(st.integers(31, 70), st.integers(30, 70)).map(
-    lambda pair: derive(links(max(pair), 1, min(pair)), BORDER, [])
+    lambda pair: derive(links(max(pair), 1, min(pair)), BOUNDARY, [])
 )
 
 
 @given(PARENTS, SECTIONS)
-def test_links_only_rise_and_begin_with_the_border(parent: Links, section: list[Certified]) -> None:
-    child = derive(parent, BORDER, section)
+def test_links_only_rise_and_begin_with_the_boundary(
+    parent: HeaderLinks, section: list[Certified]
+) -> None:
+    child = derive(parent, BOUNDARY, section)
     assert rank(child.justify) >= rank(parent.justify)
     assert child.final[1] >= parent.final[1]
-    settled = voting_epoch(BORDER, child.final[1]) == 2
+    settled = voting_epoch(BOUNDARY, child.final[1]) == 2
     if settled:
         assert rank(child.justify) >= (2, 60)
     for one in section:
-        if one.ballot.kind is Kind.COMMIT:
+        if one.ballot.kind is BallotKind.COMMIT:
             assert child.final[1] >= made_final(one)[1]
-    assert derive(child, BORDER, section) == child
+    assert derive(child, BOUNDARY, section) == child
 
 
 @given(PARENTS, SECTIONS)
 def test_what_is_useful_gives_the_same_links_and_may_be_carried(
-    parent: Links, section: list[Certified]
+    parent: HeaderLinks, section: list[Certified]
 ) -> None:
-    pair = [next((one for one in section if one.ballot.kind is kind), None) for kind in Kind][1:]
+    pair = [next((one for one in section if one.ballot.kind is kind), None) for kind in BallotKind][
+        1:
+    ]
     known = [one for one in pair if one is not None]
-    carried = useful(parent, BORDER, known)
-    assert derive(parent, BORDER, carried) == derive(parent, BORDER, known)
-    check_section(parent, BORDER, carried)
+    carried = useful(parent, BOUNDARY, known)
+    assert derive(parent, BOUNDARY, carried) == derive(parent, BOUNDARY, known)
+    check_section(parent, BOUNDARY, carried)
     if len(carried) < len(known):
         with pytest.raises(Invalid, match="raises nothing"):
-            check_section(parent, BORDER, known)
+            check_section(parent, BOUNDARY, known)
 
 
 @pytest.mark.parametrize(
     "section",
     [
-        [pc(64, 2, BORDER)],
-        [cc(62, 2, BORDER)],
-        [pc(66, 2, BORDER), pc(67, 2, BORDER)],
-        [cc(66, 2, BORDER), cc(67, 2, BORDER)],
-        [cc(66, 2, BORDER), pc(67, 2, BORDER)],
-        [pc(66, 2, BORDER), cc(66, 2, BORDER)],
-        [pc(66, 2, BORDER), cc(62, 2, BORDER)],
-        [pc(69, 1, BORDER)],
-        [pc(67, 2, BORDER), cc(66, 2, BORDER), cc(66, 2, BORDER)],
+        [prevote_certified(64, 2, BOUNDARY)],
+        [commit_certified(62, 2, BOUNDARY)],
+        [prevote_certified(66, 2, BOUNDARY), prevote_certified(67, 2, BOUNDARY)],
+        [commit_certified(66, 2, BOUNDARY), commit_certified(67, 2, BOUNDARY)],
+        [commit_certified(66, 2, BOUNDARY), prevote_certified(67, 2, BOUNDARY)],
+        [prevote_certified(66, 2, BOUNDARY), commit_certified(66, 2, BOUNDARY)],
+        [prevote_certified(66, 2, BOUNDARY), commit_certified(62, 2, BOUNDARY)],
+        [prevote_certified(69, 1, BOUNDARY)],
+        [
+            prevote_certified(67, 2, BOUNDARY),
+            commit_certified(66, 2, BOUNDARY),
+            commit_certified(66, 2, BOUNDARY),
+        ],
     ],
 )
 def test_a_section_that_no_block_may_carry(section: list[Certified]) -> None:
     with pytest.raises(Invalid) as caught:
-        check_section(links(65, 2, 62), BORDER, section)
+        check_section(links(65, 2, 62), BOUNDARY, section)
     assert caught.value.code == "certificate_section"
 
 
 def test_a_certificate_is_of_what_may_be_voted() -> None:
     block = Block(64, 2, (name(63), 63, 2), (name(60), 60))
-    check_certified(pc(64, 2, BORDER, 63), block)
-    check_certified(cc(64, 2, BORDER), block)
+    check_certified(prevote_certified(64, 2, BOUNDARY, 63), block)
+    check_certified(commit_certified(64, 2, BOUNDARY), block)
     handover = Block(64, 2, (name(59), 59, 1), (name(58), 58))
-    check_certified(pc(64, 1, BORDER, 59), handover)
+    check_certified(prevote_certified(64, 1, BOUNDARY, 59), handover)
     wrong = (
-        (pc(64, 1, BORDER, 63), block),  # the old set, the border being final
-        (pc(64, 2, BORDER, 59), handover),  # the new set, the border not being final
-        (cc(64, 2, BORDER), handover),
-        (pc(64, 2, BORDER, 62), block),  # a justify that the block does not have
-        (pc(64, 2, BORDER, 64), block),
-        (pc(65, 2, BORDER, 63), block),
-        (Certified(Ballot(Kind.PREVOTE, 2, 64, name(65), 63), BORDER), block),
-        (Certified(Ballot(Kind.PROPOSAL, 2, 64, name(64), 0), BORDER), block),
+        (prevote_certified(64, 1, BOUNDARY, 63), block),  # the old set, the boundary being final
+        (
+            prevote_certified(64, 2, BOUNDARY, 59),
+            handover,
+        ),  # the new set, the boundary not being final
+        (commit_certified(64, 2, BOUNDARY), handover),
+        (prevote_certified(64, 2, BOUNDARY, 62), block),  # a justify that the block does not have
+        (prevote_certified(64, 2, BOUNDARY, 64), block),
+        (prevote_certified(65, 2, BOUNDARY, 63), block),
+        (Certified(Ballot(BallotKind.PREVOTE, 2, 64, name(65), 63), BOUNDARY), block),
+        (Certified(Ballot(BallotKind.PROPOSAL, 2, 64, name(64), 0), BOUNDARY), block),
     )
     for certified, about in wrong:
         with pytest.raises(Invalid) as caught:
@@ -220,20 +241,20 @@ def test_a_certificate_is_of_what_may_be_voted() -> None:
 
 def test_votes_say_what_the_header_says() -> None:
     block = Block(64, 2, (name(63), 63, 2), (name(60), 60))
-    assert prevote(block, BORDER) == Ballot(Kind.PREVOTE, 2, 64, name(64), 63)
-    assert commit(prevote(block, BORDER)) == Ballot(Kind.COMMIT, 2, 64, name(64), 0)
+    assert prevote(block, BOUNDARY) == Ballot(BallotKind.PREVOTE, 2, 64, name(64), 63)
+    assert commit(prevote(block, BOUNDARY)) == Ballot(BallotKind.COMMIT, 2, 64, name(64), 0)
     handover = Block(64, 2, (name(59), 59, 1), (name(58), 58))
-    assert prevote(handover, BORDER).epoch == 1
+    assert prevote(handover, BOUNDARY).epoch == 1
 
 
 def test_v1_and_v2_are_asked_of_the_state() -> None:
     block = Block(64, 2, (name(63), 63, 2), (name(60), 60))
-    prevotes = prevote(block, BORDER)
-    assert may_prevote(VoteState(2, 0, 63, 63), block, BORDER) == ""
-    assert "locked" in may_prevote(VoteState(2, 0, 63, 64), block, BORDER)
-    assert "prevoted" in may_prevote(VoteState(2, 0, 64, 63), block, BORDER)
-    assert "epoch" in may_prevote(VoteState(3), block, BORDER)
-    assert may_prevote(VoteState(1, 0, 99, 99), block, BORDER) == "", "a new epoch"
+    prevotes = prevote(block, BOUNDARY)
+    assert may_prevote(VoteState(2, 0, 63, 63), block, BOUNDARY) == ""
+    assert "locked" in may_prevote(VoteState(2, 0, 63, 64), block, BOUNDARY)
+    assert "prevoted" in may_prevote(VoteState(2, 0, 64, 63), block, BOUNDARY)
+    assert "epoch" in may_prevote(VoteState(3), block, BOUNDARY)
+    assert may_prevote(VoteState(1, 0, 99, 99), block, BOUNDARY) == "", "a new epoch"
     assert may_commit(VoteState(2, 0, 64, 63), prevotes) == ""
     assert "prevoted" in may_commit(VoteState(2, 0, 65, 63), prevotes)
     assert "committed" in may_commit(VoteState(2, 0, 64, 64), prevotes)

@@ -3,7 +3,7 @@
 from dipnet.consensus.chain.chain import Chain
 from dipnet.consensus.finality.forkchoice import Tree
 from dipnet.consensus.finality.header import Header
-from dipnet.consensus.finality.votes import Kind
+from dipnet.consensus.finality.votes import BallotKind
 from tests.fixtures.chain_builder import Net, add, grow, learn, refusal, transfer, with_fields
 from tests.fixtures.memory import Memory
 
@@ -23,9 +23,9 @@ def test_a_final_block_is_never_left() -> None:
     assert chain.head == beside[-1]
     late = NET.child(chain, beside[-1].hash, 5)
     level = NET.child(chain, root, 5)
-    pc = NET.certificate(chain, beside[-1], Kind.PREVOTE)
+    prevotes = NET.certificate(chain, beside[-1], BallotKind.PREVOTE)
     NET.certify(chain, memory, final)
-    learn(chain, memory, pc)
+    learn(chain, memory, prevotes)
     assert chain.head == chain.final == final
     assert refusal(chain, late) == "block_old"
     assert refusal(chain, level) == "block_old"
@@ -34,7 +34,7 @@ def test_a_final_block_is_never_left() -> None:
 def test_prevotes_make_nothing_final() -> None:
     chain, memory = NET.chain()
     one = headers(chain, memory, [1], chain.genesis_hash)[0]
-    NET.certify(chain, memory, one, Kind.PREVOTE)
+    NET.certify(chain, memory, one, BallotKind.PREVOTE)
     assert chain.safe == one
     assert chain.final.height == 0
 
@@ -46,7 +46,7 @@ def test_the_highest_certificate_wins_and_not_the_last() -> None:
     longest = headers(chain, memory, [3, 4, 5], chain.genesis_hash)[-1]
     assert chain.head == longest
     for header, head in ((low, low), (high, high), (low, high)):
-        NET.certify(chain, memory, header, Kind.PREVOTE)
+        NET.certify(chain, memory, header, BallotKind.PREVOTE)
         assert chain.head == chain.safe == head
 
 

@@ -21,8 +21,8 @@ from dipnet.consensus.finality.tally import (
 )
 from dipnet.consensus.finality.votes import (
     Ballot,
+    BallotKind,
     Certificate,
-    Kind,
     Vote,
     VoteState,
     check_certificate,
@@ -140,7 +140,7 @@ def test_any_order_makes_the_same_ballots_certain(order: list[tuple[int, int]]) 
         ballot = (prevotes(), commits())[kind]
         if found := tally.add(Vote(ballot, index, UNSIGNED), NOW):
             made.append(found)
-    assert sorted(one.ballot.kind for one in made) == [Kind.PREVOTE, Kind.COMMIT]
+    assert sorted(one.ballot.kind for one in made) == [BallotKind.PREVOTE, BallotKind.COMMIT]
     assert all(len(one.indices()) == members.quorum for one in made)
 
 
@@ -252,9 +252,9 @@ def test_two_proposals_of_a_slot_are_an_offence() -> None:
 
 BALLOTS = st.builds(
     lambda kind, epoch, slot, block, justify: Ballot(
-        kind, epoch, slot, block, min(justify, slot - 1) if kind is Kind.PREVOTE else 0
+        kind, epoch, slot, block, min(justify, slot - 1) if kind is BallotKind.PREVOTE else 0
     ),
-    st.sampled_from([Kind.PREVOTE, Kind.COMMIT]),
+    st.sampled_from([BallotKind.PREVOTE, BallotKind.COMMIT]),
     st.sampled_from([2, 3, 3]),
     st.integers(1, 6),
     st.sampled_from([BLOCK, OTHER]),

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dipnet.consensus.finality.members import MEMBERS_MAX, Members
-from dipnet.consensus.finality.votes import Ballot, Kind, VoteState, offence
+from dipnet.consensus.finality.votes import Ballot, BallotKind, VoteState, offence
 from dipnet.primitives.codec import pack
 from dipnet.primitives.crypto import address, keccak256
 from tests.fixtures.delegates import (
@@ -25,9 +25,9 @@ STATE = VoteState(epoch=3, proposed=9, prevoted=7, committed=5)
 SLOTS = st.integers(0, 6)
 BALLOTS = st.builds(
     lambda kind, epoch, slot, block, justify: Ballot(
-        kind, epoch, slot, block, min(justify, slot) if kind is Kind.PREVOTE else 0
+        kind, epoch, slot, block, min(justify, slot) if kind is BallotKind.PREVOTE else 0
     ),
-    st.sampled_from(Kind),
+    st.sampled_from(BallotKind),
     st.integers(0, 2),
     SLOTS,
     st.sampled_from([BLOCK, OTHER]),

@@ -14,8 +14,8 @@ from dipnet.consensus.finality.votes import (
     CERTIFICATE_BYTES_MAX,
     VOTE_BYTES_MAX,
     Ballot,
+    BallotKind,
     Certificate,
-    Kind,
     Vote,
     certificate_of,
     check_certificate,
@@ -43,9 +43,9 @@ ORDER = 0xFFFFFFFF_FFFFFFFF_FFFFFFFF_FFFFFFFE_BAAEDCE6_AF48A03B_BFD25E8C_D036414
 FOUR = members_of(4)
 BALLOTS = st.builds(
     lambda kind, epoch, slot, block_id, justify: Ballot(
-        kind, epoch, slot, block_id, justify if kind is Kind.PREVOTE else 0
+        kind, epoch, slot, block_id, justify if kind is BallotKind.PREVOTE else 0
     ),
-    st.sampled_from([Kind.PREVOTE, Kind.COMMIT]),
+    st.sampled_from([BallotKind.PREVOTE, BallotKind.COMMIT]),
     st.integers(0, UINT_MAX),
     st.integers(0, UINT_MAX),
     st.binary(min_size=32, max_size=32),
@@ -256,7 +256,7 @@ def test_a_certificate_survives(one: Certificate) -> None:
 
 def test_the_largest_certificate_fits() -> None:
     everyone = certificate(
-        Ballot(Kind.PREVOTE, UINT_MAX, UINT_MAX, BLOCK, UINT_MAX), range(101), 101
+        Ballot(BallotKind.PREVOTE, UINT_MAX, UINT_MAX, BLOCK, UINT_MAX), range(101), 101
     )
     assert decode_certificate(everyone.raw) == everyone
     check_certificate(everyone, members_of(101), CHAIN_ID)

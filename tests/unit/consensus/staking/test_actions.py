@@ -83,9 +83,9 @@ def test_stake_unstake_claim(world: World) -> None:
     assert world.view("stakeOf", U1) == 9
     assert world.view("unbondingOf", U1) == (6, 3)
     assert world.refused("u1", "claim").startswith("dpos_claim: nothing to claim")
-    world.borders(2)
+    world.boundaries(2)
     assert world.refused("u1", "claim").startswith("dpos_claim")
-    world.border()
+    world.boundary()
     assert world.send("u1", "claim") == (6,)
     assert world.view("unbondingOf", U1) == (0, 0)
     assert world.journal.balance(U1) == rich - 9
@@ -97,7 +97,7 @@ def test_unbonding_twice(world: World) -> None:
     world.send("u1", "unstake", 6)
     told = world.refused("u1", "unstake", 1)
     assert told == "dpos_unbonding: stake is being released already: 6 until epoch 3"
-    world.borders(5)  # it is not paid by itself
+    world.boundaries(5)  # it is not paid by itself
     assert world.refused("u1", "unstake", 1).startswith("dpos_unbonding")
 
 
@@ -133,7 +133,7 @@ def test_a_stake_is_counted_once(world: World) -> None:
     assert world.view("delegates", 0, 9)[1] == (STAKE + 4, STAKE + 4, STAKE + 4, STAKE)
     world.send("u1", "unstake", 7)
     assert world.view("delegates", 0, 9)[1] == (STAKE + 1, STAKE + 1, STAKE + 1, STAKE)
-    world.border()
+    world.boundary()
     world.send("u1", "vote", [D3])
     assert world.view("delegates", 0, 9)[1] == (STAKE, STAKE, STAKE, STAKE + 5)
     world.send("u1", "vote", [])
@@ -172,7 +172,7 @@ def test_votes_follow_no_leader(world: World) -> None:
     assert world.refused("u1", "vote", [D0]).startswith("dpos_voted")
     world.send("u1", "vote", [])  # at any time, and it sets nobody free
     assert world.refused("u1", "vote", [D1]).startswith("dpos_voted")
-    world.border()
+    world.boundary()
     world.send("u1", "vote", [])
     world.send("u1", "vote", [D1])
     world.send("d0", "vote", [D1])  # genesis is no call
@@ -182,10 +182,10 @@ def test_votes_lapse_unless_refreshed(world: World) -> None:
     for name in ("u1", "u2"):
         world.send(name, "stake", value=10)
         world.send(name, "vote", [D0])
-    world.borders(3)
+    world.boundaries(3)
     world.send("u2", "vote", [D0])
     assert world.view("delegates", 0, 1)[1] == (STAKE + 20,)
-    world.border()
+    world.boundary()
     assert world.view("delegates", 0, 1)[1] == (10,)  # the delegate's own has lapsed as well
     assert (world.view("votesOf", U1), world.view("votesOf", U2)) == (((), 0), ((D0,), 7))
     world.block(D0)
@@ -341,10 +341,10 @@ def test_resigning_is_for_good(world: World) -> None:
     assert world.refused("d0", "resign").startswith("dpos_unknown")
     again = world.refused("d0", "register", *world.register("d0"))
     assert again.startswith("dpos_registered: no delegate any more")
-    world.border()
+    world.boundary()
     world.send("u1", "vote", [D1])  # his votes are free again
     assert world.view("delegate", D1)[5] == STAKE + 9
-    elected = world.border()
+    elected = world.boundary()
     assert D0 not in elected.members.addresses
 
 
@@ -352,7 +352,7 @@ def test_the_last_to_resign_leaves_the_roll_empty(world: World) -> None:
     for n in range(4):
         world.send(f"d{n}", "resign")
     assert world.view("delegates", 0, 9) == ((), ())
-    elected = world.border()
+    elected = world.boundary()
     assert set(elected.members.addresses) == {D0, D1, D2, D3}  # somebody has to go on
 
 

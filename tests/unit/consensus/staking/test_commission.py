@@ -40,14 +40,14 @@ def ahead(world: World, epochs: int) -> list[int]:
     """What he keeps in this epoch and in those after it."""
     found = [kept(world)]
     for _ in range(epochs):
-        world.border()
+        world.boundary()
         found.append(kept(world))
     return found
 
 
 def test_a_commission_is_not_raised_for_ones_own_blocks(world: World) -> None:
     """The highest in his own block, nothing as soon as the next begins."""
-    world.border()
+    world.boundary()
     for _ in range(3):
         register(world, 5_000)
         world.block(D0)
@@ -58,14 +58,14 @@ def test_a_commission_is_not_raised_for_ones_own_blocks(world: World) -> None:
 
 
 def test_a_raise_waits_as_long_as_a_vote(world: World) -> None:
-    world.borders(3)
+    world.boundaries(3)
     register(world, 5_000)
     assert ahead(world, 3) == [0, 0, 5_000, 5_000]
 
 
 def test_a_lower_one_acts_at_once(world: World) -> None:
     register(world, 5_000)
-    world.borders(2)
+    world.boundaries(2)
     assert kept(world) == 5_000
     register(world, 4_000)
     assert ahead(world, 3) == [4_000, 4_000, 4_000, 4_000]
@@ -82,7 +82,7 @@ def test_the_first_one_acts_at_once(world: World) -> None:
 
 def test_the_same_raise_again_changes_nothing(world: World) -> None:
     register(world, 5_000)
-    world.border()
+    world.boundary()
     register(world, 5_000)
     assert ahead(world, 1) == [0, 5_000]
     register(world, 5_000)  # in force: no raise any more
@@ -93,14 +93,14 @@ def test_the_same_raise_again_changes_nothing(world: World) -> None:
 def test_another_raise_has_a_date_of_its_own(world: World, bps: int) -> None:
     """A lower one, too: whoever looked in between must hear of it in time."""
     register(world, 4_500)
-    world.border()
+    world.boundary()
     register(world, bps)
     assert ahead(world, 2) == [0, 0, bps]
 
 
 def test_a_raise_upon_a_raise(world: World) -> None:
     register(world, 1_000)
-    world.borders(2)
+    world.boundaries(2)
     register(world, 2_000)
     assert ahead(world, 2) == [1_000, 1_000, 2_000]
 
@@ -116,13 +116,13 @@ def test_what_is_in_force_said_again_takes_back_a_raise(world: World) -> None:
 def test_leaving_brings_no_raise_forward(world: World) -> None:
     register(world, 5_000)
     world.send("d0", "resign")
-    world.border()
+    world.boundary()
     assert kept(world) == 0
 
 
 def test_a_limit_that_was_lowered_binds_all(world: World) -> None:
     register(world, 5_000)
-    world.borders(2)
+    world.boundaries(2)
     world.parameters = world.parameters.model_copy(update={"commission_bps_max": 300})
     assert kept(world) == 300
 

@@ -1,7 +1,7 @@
 """Decisions of the delegates against a naive model, over random proposals, votes and sets.
 
 The model is the text of docs/staking.md in Python: it keeps what was said and when, and works out
-at each border what follows. What a genesis.json may not say it asks of no model: the values here
+at each boundary what follows. What a genesis.json may not say it asks of no model: the values here
 are valid alone, and in the pairs that can meet.
 """
 
@@ -56,7 +56,7 @@ class Council:
     def enough(self, yes: list[str], members: list[str]) -> bool:
         return 3 * len([one for one in members if one in yes]) > 2 * len(members)
 
-    def border(self, epoch: int, members: list[str]) -> None:
+    def boundary(self, epoch: int, members: list[str]) -> None:
         """What has passed, run out or begins, before the election."""
         delay = self.force["parameter_delay_epochs"]
         for one in self.motions:
@@ -133,10 +133,10 @@ class Session:
             self.world.send(who, "vote", [address])
             self.registered.append(who)
 
-    def border(self) -> None:
+    def boundary(self) -> None:
         epoch = self.world.epoch
-        self.council.border(epoch, self.members(epoch))
-        self.world.border()
+        self.council.boundary(epoch, self.members(epoch))
+        self.world.boundary()
         self.council.decide(epoch, [self.members(epoch + 1), self.members(epoch + 2)])
 
     def compare(self) -> None:
@@ -153,7 +153,7 @@ class Session:
 
 
 def session(seed: int) -> Session:
-    """One that has run, and was right at every border."""
+    """One that has run, and was right at every boundary."""
     one = Session(seed)
     for _ in range(EPOCHS):
         for _ in range(STEPS):
@@ -161,7 +161,7 @@ def session(seed: int) -> Session:
             one.rng.choice(steps)(one.rng.choice(NAMES))
         if one.rng.randrange(6) == 0:
             one.come(one.rng.choice(NAMES))
-        one.border()
+        one.boundary()
         one.compare()
     return one
 

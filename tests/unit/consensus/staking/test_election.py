@@ -39,7 +39,7 @@ class Oracle:
         self.slots: list[tuple[int, bytes, bool]] = []  # epoch, whose, missed
 
     def votes(self, epoch: int) -> Counter[bytes]:
-        """What counts at the border of ``epoch``."""
+        """What counts at the boundary of ``epoch``."""
         found: Counter[bytes] = Counter()
         for one in self.casts.values():
             if epoch + 1 < one.epoch + EXPIRY:
@@ -48,7 +48,7 @@ class Oracle:
         return found
 
     def jailed(self, delegate: bytes, epoch: int) -> bool:
-        """Whether at the border of ``epoch`` he is kept out of the set that is elected."""
+        """Whether at the boundary of ``epoch`` he is kept out of the set that is elected."""
         for past in range(max(0, epoch - JAIL + 1), epoch + 1):
             his = [missed for at, who, missed in self.slots if (at, who) == (past, delegate)]
             if any(his) and 2 * sum(his) >= len(his):
@@ -56,7 +56,7 @@ class Oracle:
         return False
 
     def elected(self, epoch: int) -> tuple[list[bytes], list[bytes]]:
-        """Seats and standby that the border of ``epoch`` gives."""
+        """Seats and standby that the boundary of ``epoch`` gives."""
         votes, taken, rest = self.votes(epoch), [], {**self.organisations}
         for one in self.gone:
             rest.pop(one, None)
@@ -109,7 +109,7 @@ def test_elections_are_those_of_the_oracle(seed: int) -> None:
             if address_of(leaver) not in oracle.gone:
                 world.send(leaver, "resign")
                 oracle.gone.append(address_of(leaver))
-        world.border()
+        world.boundary()
         expected, waiting = oracle.elected(epoch)
         assert list(world.sets[epoch + 2].addresses) == expected
         assert world.view("activeSet", epoch + 2) == (tuple(expected), tuple(waiting))

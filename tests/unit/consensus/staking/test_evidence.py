@@ -9,7 +9,7 @@ from eth_abi.abi import decode as abi_decode
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dipnet.consensus.finality.votes import Ballot, Kind, VoteState
+from dipnet.consensus.finality.votes import Ballot, BallotKind, VoteState
 from dipnet.consensus.staking import evidence, idpos
 from dipnet.consensus.staking.actions import SLASHED
 from dipnet.consensus.staking.candidates import TOMBSTONED
@@ -22,10 +22,10 @@ from tests.fixtures.staking import CHAIN_ID, STAKE, World, address_of, network, 
 D0, U1 = address_of("d0"), address_of("u1")
 ONE, OTHER = b"\1" * 32, b"\2" * 32
 PAIRS = {
-    "E0": (Ballot(Kind.PROPOSAL, 0, 9, ONE, 0), Ballot(Kind.PROPOSAL, 0, 9, OTHER, 0)),
-    "E1": (Ballot(Kind.PREVOTE, 0, 9, ONE, 3), Ballot(Kind.PREVOTE, 0, 9, OTHER, 3)),
-    "E2": (Ballot(Kind.COMMIT, 0, 9, ONE, 0), Ballot(Kind.COMMIT, 0, 9, OTHER, 0)),
-    "E3": (Ballot(Kind.COMMIT, 0, 9, ONE, 0), Ballot(Kind.PREVOTE, 0, 12, OTHER, 8)),
+    "E0": (Ballot(BallotKind.PROPOSAL, 0, 9, ONE, 0), Ballot(BallotKind.PROPOSAL, 0, 9, OTHER, 0)),
+    "E1": (Ballot(BallotKind.PREVOTE, 0, 9, ONE, 3), Ballot(BallotKind.PREVOTE, 0, 9, OTHER, 3)),
+    "E2": (Ballot(BallotKind.COMMIT, 0, 9, ONE, 0), Ballot(BallotKind.COMMIT, 0, 9, OTHER, 0)),
+    "E3": (Ballot(BallotKind.COMMIT, 0, 9, ONE, 0), Ballot(BallotKind.PREVOTE, 0, 12, OTHER, 8)),
 }
 LOST = STAKE // 10
 REWARD = LOST // 10
@@ -62,7 +62,7 @@ def test_an_offence_is_punished(world: World, name: str, turned: bool) -> None:
     assert log.topics == (SLASHED.topic, D0.rjust(32, b"\0"), U1.rjust(32, b"\0"))
     assert abi_decode(["string", "uint256", "uint256"], log.data) == (name, LOST - REWARD, REWARD)
     for _ in range(6):
-        assert D0 not in world.border().members.addresses
+        assert D0 not in world.boundary().members.addresses
 
 
 def test_it_cannot_be_replayed(world: World) -> None:
@@ -88,17 +88,17 @@ def test_it_outlives_evidence() -> None:
     world.send("d0", "resign")
     world.send("d0", "unstake", STAKE)
     assert world.sets[1].index(D0) is not None
-    world.border()
+    world.boundary()
     late = [replace(one, epoch=1) for one in PAIRS["E1"]]
-    world.borders(3)  # the last epoch in which it may be reported
+    world.boundaries(3)  # the last epoch in which it may be reported
     assert world.refused("d0", "claim").startswith("dpos_claim")
     world.send("u1", "submitEvidence", *[signed(one) for one in late])
-    world.border()
+    world.boundary()
     assert world.send("d0", "claim") == (STAKE - LOST,)
 
 
 def test_evidence_that_is_too_old(world: World) -> None:
-    world.borders(4)
+    world.boundaries(4)
     told = world.refused("u1", "submitEvidence", *[signed(one) for one in PAIRS["E1"]])
     assert told == "dpos_old: evidence is too old: epoch 0, now 4"
     newer = [replace(one, epoch=1) for one in PAIRS["E1"]]
@@ -113,7 +113,7 @@ def test_his_votes_are_free_again(world: World) -> None:
     assert world.view("rewardsOf", address_of("u2")) == world.parameters.block_reward // 2
     world.block(D0)  # he leads slots until his sets are over, but nobody votes for him
     assert world.view("rewardsOf", address_of("u2")) == world.parameters.block_reward // 2
-    world.border()
+    world.boundary()
     world.send("u2", "vote", [address_of("d1")])
     assert world.refused("d0", "register", *world.register("d0")).startswith("dpos_registered")
 
@@ -157,7 +157,7 @@ def high_s(record: bytes) -> bytes:
         (signed(PAIRS["E1"][0]) + b"\0", signed(PAIRS["E1"][1])),
         (BLANK, BLANK.replace(ONE, OTHER)),
         (high_s(signed(PAIRS["E1"][0])), signed(PAIRS["E1"][1])),
-        (signed(Ballot(Kind.COMMIT, 0, 9, ONE, 3)), signed(PAIRS["E2"][1])),
+        (signed(Ballot(BallotKind.COMMIT, 0, 9, ONE, 3)), signed(PAIRS["E2"][1])),
         OF_TWO_EPOCHS,
         (signed(PAIRS["E3"][0]), signed(replace(PAIRS["E3"][1], justify_slot=9))),
         (signed(PAIRS["E1"][0]), signed(PAIRS["E0"][1])),
@@ -180,7 +180,7 @@ def test_any_bytes(first: bytes, second: bytes) -> None:
 
 def test_records_stay_short() -> None:
     """At ten blocks a second for a thousand years."""
-    ballot = Ballot(Kind.PREVOTE, 2**32 - 1, 2**39, ONE, 2**39)
+    ballot = Ballot(BallotKind.PREVOTE, 2**32 - 1, 2**39, ONE, 2**39)
     assert len(signed(ballot)) <= evidence.RECORD_BYTES_MAX
     data = METHODS["submitEvidence"].call_data(bytes(evidence.RECORD_BYTES_MAX), bytes(128))
     assert len(data) <= 400
@@ -191,8 +191,8 @@ def test_what_a_vote_state_allows_is_never_an_offence() -> None:
     slots, blocks = range(1, 4), (ONE, OTHER)
     ballots = [
         Ballot(kind, 1, slot, block, justify)
-        for kind, slot, block in product(Kind, slots, blocks)
-        for justify in (range(slot) if kind is Kind.PREVOTE else (0,))
+        for kind, slot, block in product(BallotKind, slots, blocks)
+        for justify in (range(slot) if kind is BallotKind.PREVOTE else (0,))
     ]
     offences = 0
     for one, other in product(ballots, ballots):

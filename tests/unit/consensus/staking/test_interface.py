@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dipnet.consensus.finality.votes import Ballot, Kind
+from dipnet.consensus.finality.votes import Ballot, BallotKind
 from dipnet.consensus.staking import evidence
 from dipnet.consensus.staking.actions import EVENTS
 from dipnet.consensus.staking.idpos import METHODS
@@ -209,10 +209,10 @@ def test_genesis_prices_every_method() -> None:
 def test_the_longest_calls_fit_a_transaction() -> None:
     world = crowded()
     delegates = [address_of(f"d{n}") for n in range(101)]
-    one = Ballot(Kind.COMMIT, 0, 9, b"\1" * 32, 0)
+    one = Ballot(BallotKind.COMMIT, 0, 9, b"\1" * 32, 0)
     records = [
         evidence.record(each, sign(each.digest(CHAIN_ID), secret("d0")))
-        for each in (one, Ballot(Kind.COMMIT, 0, 9, b"\2" * 32, 0))
+        for each in (one, Ballot(BallotKind.COMMIT, 0, 9, b"\2" * 32, 0))
     ]
 
     def fits(who: str, name: str, *arguments: Any) -> None:
@@ -223,7 +223,7 @@ def test_the_longest_calls_fit_a_transaction() -> None:
     world.send("u1", "stake", value=STAKE + 5)
     world.send("d0", "stake", value=STAKE)
     fits("u1", "vote", delegates[:32])
-    world.border()
+    world.boundary()
     fits("u1", "vote", delegates[32:64])
     fits("u1", "unstake", 5)
     fits("u1", "votesOf", U1)
@@ -238,5 +238,5 @@ def test_the_longest_calls_fit_a_transaction() -> None:
     fits("u1", "register", *world.register("u1", name="n" * 32, url="u" * 128))
     for delegate in delegates[32:64]:
         world.block(delegate)
-    world.borders(4)
+    world.boundaries(4)
     fits("u1", "claim")

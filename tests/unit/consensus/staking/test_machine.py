@@ -1,4 +1,4 @@
-"""IDpos against the naive model under random calls, blocks and borders; its mutants."""
+"""IDpos against the naive model under random calls, blocks and boundaries; its mutants."""
 
 import pytest
 from hypothesis import HealthCheck, settings

@@ -73,7 +73,7 @@ def agree_on(world: World, name: str, value: int, by: int = 0) -> int:
 def decide(world: World, name: str, value: int) -> None:
     """Until it is in force."""
     agree_on(world, name, value)
-    world.borders(world.parameters.parameter_delay_epochs + 1)
+    world.boundaries(world.parameters.parameter_delay_epochs + 1)
     assert getattr(world.parameters, name) == value
 
 
@@ -170,6 +170,6 @@ def test_two_that_leave_no_way_back_together() -> None:
     world = World(network())
     agree_on(world, "epoch_slots", 100_000)
     late = agree_on(world, "parameter_delay_epochs", 1_000, by=1)
-    world.borders(3)
+    world.boundaries(3)
     assert (world.parameters.epoch_slots, world.parameters.parameter_delay_epochs) == (100_000, 2)
     assert world.view("proposal", late)[3] == REFUSED

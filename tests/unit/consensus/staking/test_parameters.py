@@ -41,10 +41,10 @@ def test_a_quorum_changes_a_parameter_after_the_delay(world: World) -> None:
     )  # fmt: skip
     agree(world, number, "d1", "d2")
     assert world.view("proposal", number)[6] == 3
-    assert world.border().parameters == world.genesis  # passes here, in epoch 0
+    assert world.boundary().parameters == world.genesis  # passes here, in epoch 0
     assert world.view("proposal", number)[3:6] == (PASSED, 3 + OPEN_FOR, 3)
-    assert world.border().parameters.gas_limit == world.genesis.gas_limit
-    assert world.border().parameters.gas_limit == 10**8
+    assert world.boundary().parameters.gas_limit == world.genesis.gas_limit
+    assert world.boundary().parameters.gas_limit == 10**8
     assert (world.epoch, world.view("proposal", number)[3:6:2]) == (3, (EFFECTIVE, 3))
     assert world.view("parameters", named("gas_limit")) == 10**8
     assert world.view("parameters", named("slot_ms")) == world.genesis.slot_ms
@@ -55,7 +55,7 @@ def test_a_quorum_changes_a_parameter_after_the_delay(world: World) -> None:
 def test_two_of_four_are_no_quorum(world: World) -> None:
     number = propose(world, "gas_limit", 10**8)
     agree(world, number, "d1")
-    world.borders(OPEN_FOR)
+    world.boundaries(OPEN_FOR)
     assert world.view("proposal", number)[3] == EXPIRED
     assert world.parameters == world.genesis
     assert world.refused("d2", "voteParameters", number).startswith("dpos_proposal")
@@ -68,15 +68,15 @@ def test_votes_of_those_who_left_the_set_do_not_count(world: World) -> None:
         world.send(f"d{n}", "resign")
         who = world.candidate(f"u{n}", stake=9 * STAKE)
         world.send(f"u{n}", "vote", [who])
-    world.borders(2)
+    world.boundaries(2)
     assert set(world.members.addresses) == {address_of(one) for one in ("d2", "d3", "u0", "u1")}
     agree(world, number, "d3")
     assert world.refused("d1", "voteParameters", number).startswith("dpos_member")
     assert world.view("proposal", number)[6] == 2
-    world.border()
+    world.boundary()
     assert world.view("proposal", number)[3] == OPEN
     agree(world, number, "u0")
-    world.border()
+    world.boundary()
     assert world.view("proposal", number)[3] == PASSED
 
 
@@ -132,7 +132,7 @@ def test_two_that_fit_but_not_together(world: World) -> None:
     other = propose(world, "delegates_standby", 90, by="d1")
     for number, names in ((one, ("d1", "d2")), (other, ("d0", "d2"))):
         agree(world, number, *names)
-    world.borders(3)
+    world.boundaries(3)
     assert (world.parameters.delegates_active, world.parameters.delegates_standby) == (96, 2)
     assert [world.view("proposal", number)[3] for number in (one, other)] == [EFFECTIVE, REFUSED]
 
@@ -157,20 +157,20 @@ def test_another_length_of_slots_moves_no_slot_that_has_begun(world: World) -> N
 def test_a_new_version_of_the_rules_waits_for_readiness(world: World) -> None:
     number = propose(world, "rules", 2)
     agree(world, number, "d1", "d2")
-    world.borders(4)
+    world.boundaries(4)
     assert world.view("proposal", number)[3] == PASSED
     for name in ("d0", "d1"):
         world.send(name, "signalReady", 3)
     world.send("d2", "signalReady", 1)
-    world.border()
+    world.boundary()
     assert world.view("proposal", number)[3] == PASSED
     world.send("d3", "signalReady", 2)
-    assert world.border().parameters.rules == 1
-    starts = world.epoch + 1  # above the next border: until then this one is final
+    assert world.boundary().parameters.rules == 1
+    starts = world.epoch + 1  # above the next boundary: until then this one is final
     assert world.view("proposal", number)[3:6:2] == (DECIDED, starts)
     for name in ("d0", "d1", "d3"):
         world.send(name, "signalReady", 1)  # too late
-    assert world.border().parameters.rules == 2
+    assert world.boundary().parameters.rules == 2
     assert (world.epoch, world.view("proposal", number)[3:6:2]) == (starts, (EFFECTIVE, starts))
     assert propose(world, "rules", 3) == 2
 
@@ -182,7 +182,7 @@ def test_who_is_ready_in_time_waits_for_the_delay_alone(world: World) -> None:
         world.send(f"d{n}", "signalReady", 2)
     states = []
     for _ in range(3):
-        rules = world.border().parameters.rules
+        rules = world.boundary().parameters.rules
         states.append((rules, *world.view("proposal", number)[3:6:2]))
     assert states == [(1, PASSED, 3), (1, DECIDED, 3), (2, EFFECTIVE, 3)]
 
@@ -191,12 +191,12 @@ def test_what_is_decided_does_not_expire(world: World, monkeypatch: pytest.Monke
     monkeypatch.setattr(parameters, "PROPOSAL_EPOCHS", 1)
     number = propose(world, "rules", 2)
     agree(world, number, "d1", "d2")
-    world.borders(2)
+    world.boundaries(2)
     for n in range(3):
         world.send(f"d{n}", "signalReady", 2)
-    world.border()  # the last before it would expire
+    world.boundary()  # the last before it would expire
     assert world.view("proposal", number)[3:6] == (DECIDED, 4, 4)
-    assert world.border().parameters.rules == 2
+    assert world.boundary().parameters.rules == 2
 
 
 def test_readiness_of_those_who_will_run_it(world: World) -> None:
@@ -205,27 +205,27 @@ def test_readiness_of_those_who_will_run_it(world: World) -> None:
     agree(world, number, "d1", "d2")
     for n in range(4):
         world.send(f"d{n}", "signalReady", 2)
-    world.border()
+    world.boundary()
     for n in range(4):
         who = world.candidate(f"u{n}", stake=9 * STAKE)
         world.send(f"u{n}", "vote", [who])
-    world.border()  # elects the newcomers for epoch 3
+    world.boundary()  # elects the newcomers for epoch 3
     assert world.sets[3].index(address_of("u0")) is not None
     assert world.view("proposal", number)[3] == PASSED
     for n in range(2):
         world.send(f"u{n}", "signalReady", 2)
-    world.border()
+    world.boundary()
     assert world.view("proposal", number)[3] == PASSED
     world.send("u2", "signalReady", 2)
-    world.border()
+    world.boundary()
     assert world.view("proposal", number)[3] == DECIDED
-    assert world.border().parameters.rules == 2
+    assert world.boundary().parameters.rules == 2
 
 
 def test_a_version_that_nobody_is_ready_for_expires(world: World) -> None:
     number = propose(world, "rules", 2)
     agree(world, number, "d1", "d2")
-    world.borders(3 + OPEN_FOR)
+    world.boundaries(3 + OPEN_FOR)
     assert world.view("proposal", number)[3] == EXPIRED
     assert world.parameters.rules == 1
 
@@ -236,7 +236,7 @@ def test_the_lower_of_two_versions_comes_too_late(world: World) -> None:
         agree(world, number, *names)
     for n in range(4):
         world.send(f"d{n}", "signalReady", 3)
-    world.borders(3)
+    world.boundaries(3)
     assert world.parameters.rules == 3
     assert [world.view("proposal", number)[3] for number in numbers] == [EFFECTIVE, REFUSED]
 
@@ -255,21 +255,21 @@ def test_open_proposals_are_bounded(world: World, monkeypatch: pytest.MonkeyPatc
     propose(world, "gas_limit", 10**8)
     propose(world, "gas_limit", 10**8, by="d1")
     assert "2 are open" in world.refused("d2", "proposeParameters", named("gas_limit"), 10**8)
-    world.borders(OPEN_FOR)
+    world.boundaries(OPEN_FOR)
     propose(world, "gas_limit", 10**8, by="d2")
 
 
 def test_an_open_proposal_goes_with_its_proposer(world: World) -> None:
-    """He is outvoted at the first border: of the set after the next, then of none."""
+    """He is outvoted at the first boundary: of the set after the next, then of none."""
     number = propose(world, "gas_limit", 10**8)
     for n in range(4):
         who = world.candidate(f"u{n}", stake=9 * STAKE)
         world.send(f"u{n}", "vote", [who])
-    world.border()
+    world.boundary()
     assert [world.sets[epoch].index(D0) is None for epoch in (1, 2)] == [False, True]
     assert world.view("proposal", number)[3] == OPEN
     agree(world, number, "d1")
-    world.border()
+    world.boundary()
     assert world.view("proposal", number)[3] == EXPIRED
     assert world.root[PROPOSALS_OPEN] == world.root.element(PROPOSALS_OPEN, 0)[WORD] == 0
     assert world.refused("u0", "voteParameters", number).startswith("dpos_proposal")
@@ -279,16 +279,16 @@ def test_who_comes_back_keeps_his_proposal(world: World) -> None:
     for n in range(4):
         who = world.candidate(f"u{n}", stake=9 * STAKE)
         world.send(f"u{n}", "vote", [who])
-    world.border()
+    world.boundary()
     number = propose(world, "gas_limit", 10**8)
     world.send("u4", "stake", value=20 * STAKE)
     world.send("u4", "vote", [D0])
-    world.border()
+    world.boundary()
     assert [world.sets[epoch].index(D0) is None for epoch in (1, 2, 3)] == [False, True, False]
-    world.border()
+    world.boundary()
     assert world.view("proposal", number)[3] == OPEN
     agree(world, number, "u0", "u1")
-    world.border()
+    world.boundary()
     assert world.view("proposal", number)[3] == PASSED
 
 
@@ -300,11 +300,11 @@ def test_who_left_proposes_nothing_more(world: World, status: int) -> None:
     agree(world, leaves[1], "d2", "d3")
     for who in ("d0", "d1"):
         candidates.close(world.root, address_of(who), status)
-    world.border()
+    world.boundary()
     assert world.members.index(D0) is not None
     states = [world.view("proposal", number)[3] for number in (*leaves, stays)]
     assert states == [EXPIRED, PASSED, OPEN]
-    world.borders(2)
+    world.boundaries(2)
     assert world.parameters.slash_bps == 5
 
 
@@ -319,7 +319,7 @@ def test_a_seat_that_changes_hands_does_not_fill_the_list(
         if n > 1:  # his vote of two epochs ago
             propose(world, "jail_epochs", 7, by=f"a{n - 2}")
             assert world.root[PROPOSALS_OPEN] <= 2
-        world.border()
+        world.boundary()
     propose(
         world,
         "jail_epochs",

@@ -1,4 +1,4 @@
-"""The records of borders: one spelling, bounded, found on disk as light clients ask for them."""
+"""The records of boundaries: one spelling, bounded, found on disk as light clients ask for them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dipnet.consensus.finality import borders
-from dipnet.consensus.finality.borders import decode_border, decode_final
+from dipnet.consensus.finality import boundaries
+from dipnet.consensus.finality.boundaries import decode_boundary, decode_final
 from dipnet.consensus.finality.members import Members
 from dipnet.primitives.codec import pack
 from dipnet.primitives.errors import Invalid
@@ -17,11 +17,11 @@ from tests.fixtures.light_chain import LightChain, pair, rotating
 from tests.fixtures.memory import Memory
 
 CHAIN = LightChain(rotating(12, 4, 4))
-BORDERS = [CHAIN.border(hand_over=at % 3) for at in range(11)]
+BOUNDARIES = [CHAIN.boundary(hand_over=at % 3) for at in range(11)]
 FINALITY = CHAIN.finality(above=2)
-STATE = LightState(CHAIN.chain_id, 11, BORDERS[-1].header, BORDERS[-1].members)
+STATE = LightState(CHAIN.chain_id, 11, BOUNDARIES[-1].header, BOUNDARIES[-1].members)
 RECORDS: list[tuple[bytes, Callable[[bytes], Any]]] = [
-    (BORDERS[1].raw, decode_border),
+    (BOUNDARIES[1].raw, decode_boundary),
     (FINALITY.raw, decode_final),
     (STATE.encode(), decode_state),
 ]
@@ -49,16 +49,16 @@ def refusal(decode: Callable[[bytes], Any], raw: bytes) -> str:
     return caught.value.code
 
 
-@pytest.mark.parametrize(("raw", "decode"), RECORDS, ids=["border", "finality", "state"])
+@pytest.mark.parametrize(("raw", "decode"), RECORDS, ids=["boundary", "finality", "state"])
 def test_a_record_has_one_spelling(raw: bytes, decode: Callable[[bytes], Any]) -> None:
     assert spelled(decode(raw)) == raw
     assert decode(raw) == decode(spelled(decode(raw)))
     for wrong in (raw + b"\0", raw[:-1], b"", b"\x90", b"\x95" + raw):
         assert refusal(decode, wrong) == "record"
-    assert refusal(decode, bytes(borders.BORDER_BYTES_MAX + 1)) == "oversized"
+    assert refusal(decode, bytes(boundaries.BOUNDARY_BYTES_MAX + 1)) == "oversized"
 
 
-@pytest.mark.parametrize(("raw", "decode"), RECORDS, ids=["border", "finality", "state"])
+@pytest.mark.parametrize(("raw", "decode"), RECORDS, ids=["boundary", "finality", "state"])
 @settings(max_examples=150)
 @given(data=st.data())
 def test_changed_bytes_are_refused_or_are_another_value(
@@ -81,29 +81,32 @@ def test_any_bytes(raw: bytes, decode: Callable[[bytes], Any]) -> None:
     assert refusal(decode, raw) in FORMS
 
 
-def border_of(path: int = 0, pairs: list[tuple[bytes, bytes]] | None = None) -> bytes:
-    """A border's record, whatever it says."""
-    one = BORDERS[0]
+def boundary_of(path: int = 0, pairs: list[tuple[bytes, bytes]] | None = None) -> bytes:
+    """A boundary's record, whatever it says."""
+    one = BOUNDARIES[0]
     members = list(one.members.pairs) if pairs is None else pairs
     raws = [one.header.raw] * path
     return pack((1, one.header.raw, raws, one.certificate.raw, members))
 
 
 def test_bounds() -> None:
-    assert len(decode_border(border_of(borders.PATH_HEADERS_MAX)).path) == borders.PATH_HEADERS_MAX
-    assert refusal(decode_border, border_of(borders.PATH_HEADERS_MAX + 1)) == "record"
+    assert (
+        len(decode_boundary(boundary_of(boundaries.PATH_HEADERS_MAX)).path)
+        == boundaries.PATH_HEADERS_MAX
+    )
+    assert refusal(decode_boundary, boundary_of(boundaries.PATH_HEADERS_MAX + 1)) == "record"
     many = sorted(pair(index) for index in range(102))
-    assert len(decode_border(border_of(pairs=many[:101])).members) == 101
-    assert refusal(decode_border, border_of(pairs=many)) == "record"
+    assert len(decode_boundary(boundary_of(pairs=many[:101])).members) == 101
+    assert refusal(decode_boundary, boundary_of(pairs=many)) == "record"
 
 
 def test_sets_ascend_and_hold_each_delegate_once() -> None:
-    first, second, *_ = BORDERS[0].members.pairs
-    assert decode_border(border_of(pairs=[first, second])).members == Members((first, second))
-    assert refusal(decode_border, border_of(pairs=[])) == "record"
-    assert refusal(decode_border, border_of(pairs=[second, first])) == "record"
-    assert refusal(decode_border, border_of(pairs=[first, first])) == "record"
-    assert refusal(decode_border, border_of(pairs=[first, (first[0], second[1])])) == "record"
+    first, second, *_ = BOUNDARIES[0].members.pairs
+    assert decode_boundary(boundary_of(pairs=[first, second])).members == Members((first, second))
+    assert refusal(decode_boundary, boundary_of(pairs=[])) == "record"
+    assert refusal(decode_boundary, boundary_of(pairs=[second, first])) == "record"
+    assert refusal(decode_boundary, boundary_of(pairs=[first, first])) == "record"
+    assert refusal(decode_boundary, boundary_of(pairs=[first, (first[0], second[1])])) == "record"
 
 
 # --- on disk
@@ -119,16 +122,16 @@ def opened(found: Any) -> list[int]:
     return [opens for opens, _ in found]
 
 
-def test_borders_are_kept_under_the_epoch_that_they_open() -> None:
+def test_boundaries_are_kept_under_the_epoch_that_they_open() -> None:
     memory = disk()
-    for border in BORDERS:
-        assert borders.border_at(memory, border.opens) == border.raw
-    assert borders.border_at(memory, 0) is None
-    assert borders.border_at(memory, 12) is None
-    assert borders.newest_border(memory) == (11, BORDERS[-1].raw)
-    assert borders.newest_border(Memory()) is None
-    assert opened(borders.every_border(memory, 9)) == [9, 10, 11]
-    assert [decode_border(raw) for _, raw in borders.every_border(memory, 0)] == BORDERS
+    for boundary in BOUNDARIES:
+        assert boundaries.boundary_at(memory, boundary.opens) == boundary.raw
+    assert boundaries.boundary_at(memory, 0) is None
+    assert boundaries.boundary_at(memory, 12) is None
+    assert boundaries.newest_boundary(memory) == (11, BOUNDARIES[-1].raw)
+    assert boundaries.newest_boundary(Memory()) is None
+    assert opened(boundaries.every_boundary(memory, 9)) == [9, 10, 11]
+    assert [decode_boundary(raw) for _, raw in boundaries.every_boundary(memory, 0)] == BOUNDARIES
 
 
 @pytest.mark.parametrize(
@@ -137,14 +140,14 @@ def test_borders_are_kept_under_the_epoch_that_they_open() -> None:
 )
 def test_who_knows_a_set_needs_the_changes_and_the_newest(first: int, found: list[int]) -> None:
     memory = disk()
-    assert opened(borders.hop_borders(memory, first)) == found
+    assert opened(boundaries.hop_boundaries(memory, first)) == found
 
 
-def test_the_newest_border_is_given_once() -> None:
+def test_the_newest_boundary_is_given_once() -> None:
     chain = LightChain(rotating(6, 4, 4))
     for _ in range(5):
-        chain.border()
+        chain.boundary()
     memory = Memory()
     memory.apply(chain.disk)
-    assert opened(borders.hop_borders(memory, 1)) == [5], "a change that is the newest too"
-    assert opened(borders.hop_borders(Memory(), 1)) == []
+    assert opened(boundaries.hop_boundaries(memory, 1)) == [5], "a change that is the newest too"
+    assert opened(boundaries.hop_boundaries(Memory(), 1)) == []

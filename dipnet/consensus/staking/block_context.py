@@ -10,7 +10,7 @@ DPOS_ADDRESS: Final = bytes(18) + b"\x0d\x02"
 
 
 @dataclass(frozen=True, slots=True)
-class Around:
+class BlockContext:
     """The block that a call or the end of a block belongs to.
 
     ``parameters`` are those in force, ``members`` the set of ``epoch``, ``proposer`` a delegate's
@@ -27,7 +27,7 @@ class Around:
 
 @dataclass(frozen=True, slots=True)
 class Elected:
-    """What a border decides: Set(epoch + 2), and the parameters in force after it."""
+    """What a boundary decides: Set(epoch + 2), and the parameters in force after it."""
 
     members: Members
     parameters: Genesis

@@ -1,4 +1,4 @@
-"""Borders: who is elected, who is jailed, what lapses, and that voters cost nothing there."""
+"""Boundaries: who is elected, who is jailed, what lapses, and that voters cost nothing there."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from dipnet.consensus.staking import election, idpos
 from dipnet.consensus.staking.idpos import DPOS_ADDRESS
 from dipnet.ledger.genesis import DELEGATES_MAX
 from dipnet.ledger.state import Journal
-from dipnet.vm.storage_layout import Held, Place
+from dipnet.vm.storage_layout import Held, StorageSlot
 from tests.fixtures.memory import Memory
 from tests.fixtures.staking import STAKE, World, address_of, network
 
@@ -32,7 +32,7 @@ def test_a_vote_acts_from_the_epoch_after_the_next(world: World) -> None:
     back(world, "u2", 9 * STAKE, who)
     for epoch in (0, 1):
         assert world.sets[epoch].index(who) is None
-    elected = world.border()
+    elected = world.boundary()
     assert who in elected.members.addresses
     assert elected.members == world.sets[2]
     assert elected.parameters == world.genesis
@@ -41,17 +41,17 @@ def test_a_vote_acts_from_the_epoch_after_the_next(world: World) -> None:
 def test_most_votes_first_ties_by_address(world: World) -> None:
     lowest = sorted([D0, D1, D2, D3])
     world.candidate("u1")
-    assert world.border().members.addresses == tuple(lowest)  # no votes: nobody gives way
+    assert world.boundary().members.addresses == tuple(lowest)  # no votes: nobody gives way
     back(world, "u2", 4, lowest[3])
     back(world, "u3", 4, lowest[2], U1)
     back(world, "u4", STAKE, U1)
-    elected = world.border().members.addresses
+    elected = world.boundary().members.addresses
     assert elected == tuple(sorted([lowest[0], U1, lowest[2], lowest[3]]))
     assert world.view("activeSet", 3)[1] == (lowest[1],)
 
 
 def test_the_sets_that_are_kept(world: World) -> None:
-    world.borders(4)
+    world.boundaries(4)
     known = [epoch for epoch in range(10) if world.view("activeSet", epoch)[0]]
     assert known == [3, 4, 5]
     for epoch in known:
@@ -64,7 +64,7 @@ def test_an_organisation_has_so_many_seats() -> None:
     for n in range(1, 5):
         who = world.candidate(f"u{n}", stake=STAKE * 9, organisation=b"\7" * 32)
         world.send(f"u{n}", "vote", [who])
-    elected = world.border().members.addresses
+    elected = world.boundary().members.addresses
     ours = [one for one in elected if one not in (D0, D1)]
     assert (len(elected), len(ours)) == (4, 2)
     assert sorted(ours) == sorted(address_of(f"u{n}") for n in range(1, 5))[:2]
@@ -76,16 +76,16 @@ def test_who_misses_half_of_his_slots_gives_way_to_the_standby(world: World) -> 
         world.block(D0, [D1, D2])
         world.block(D1)
     world.block(D2)
-    elected = world.border().members
+    elected = world.boundary().members
     assert D1 not in elected.addresses or D2 not in elected.addresses
     assert (world.view("delegate", D1)[8], world.view("delegate", D2)[8]) == (4, 4)
     assert world.view("delegate", D3)[8] == 0  # he had no slot
     assert who in elected.addresses
     assert len(elected) == 4  # of two who are jailed one keeps the seat that nobody waits for
     assert world.view("delegate", D1)[6:8] == (2, 2)
-    world.border()
+    world.boundary()
     assert who in world.sets[3].addresses
-    world.border()
+    world.boundary()
     assert world.sets[4].addresses == tuple(sorted([D0, D1, D2, D3]))  # jail is over
 
 
@@ -95,35 +95,35 @@ def test_one_slot_of_two_is_half() -> None:
     world.block(first)
     world.block(first)
     world.block(first, [first])
-    assert first in world.border().members.addresses
+    assert first in world.boundary().members.addresses
     world.block(first, [first])
-    assert world.border().members.addresses == (other,)
+    assert world.boundary().members.addresses == (other,)
 
 
 def test_a_set_that_was_cut_off_is_not_shrunk_by_those_who_were_not(world: World) -> None:
     for _ in range(5):
         world.block(D0, [D1, D2, D3])
     for _ in range(4):
-        assert world.border().members.addresses == tuple(sorted([D0, D1, D2, D3]))
+        assert world.boundary().members.addresses == tuple(sorted([D0, D1, D2, D3]))
 
 
 def test_counters_begin_anew_with_an_epoch(world: World) -> None:
     world.candidate("u1")
     world.block(D0, [D1])
-    world.border()
+    world.boundary()
     assert world.view("delegate", D1)[8] == 4
     world.block(D1)
-    world.border()
+    world.boundary()
     assert world.view("delegate", D1)[6:9] == (1, 1, 4)  # no later than before
 
 
-def test_rewards_stay_exact_over_borders(world: World) -> None:
+def test_rewards_stay_exact_over_boundaries(world: World) -> None:
     back(world, "u2", STAKE, D0)
     paid = 0
     for _ in range(6):
         world.block(D0)
         paid += world.parameters.block_reward
-        world.border()
+        world.boundary()
     owed = world.view("rewardsOf", D0) + world.view("rewardsOf", U2)
     assert 0 <= paid - owed < 10**5
     balance = world.journal.balance(DPOS_ADDRESS)
@@ -156,7 +156,7 @@ def crowd(voters: int) -> World:
     return world
 
 
-def test_a_border_does_not_look_at_voters() -> None:
+def test_a_boundary_does_not_look_at_voters() -> None:
     looks = []
     for voters in (1, 200):
         world = crowd(voters)
@@ -165,7 +165,7 @@ def test_a_border_does_not_look_at_voters() -> None:
         world.journal = Counted(memory)
         for _ in range(5):  # the fifth is the one at which all votes lapse
             Counted.looks = 0
-            world.border()
+            world.boundary()
             looks.append(Counted.looks)
     assert max(looks) - min(looks) <= 8 * 8  # a lapse is written down for each candidate
     assert max(looks) < 8 * 30
@@ -174,12 +174,12 @@ def test_a_border_does_not_look_at_voters() -> None:
 def test_the_longest_set_is_kept_and_read() -> None:
     world = World(network(DELEGATES_MAX, users=1, delegates_active=DELEGATES_MAX,
                           delegates_standby=0))  # fmt: skip
-    world.border()
+    world.boundary()
     assert len(world.view("activeSet", 2)[0]) == DELEGATES_MAX
 
 
 def test_no_set_is_made_of_nothing() -> None:
-    empty = Place(Held(Journal(Memory()), DPOS_ADDRESS))
+    empty = StorageSlot(Held(Journal(Memory()), DPOS_ADDRESS))
     assert election.seated(empty, 5) == ()
     assert election.standby(empty, 5) == ()
 

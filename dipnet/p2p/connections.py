@@ -1,9 +1,9 @@
 """Places for connections: how many, and how many from one corner of the network.
 
-Rules that bind this file (DESIGN 7, go-ethereum's and Bitcoin Core's numbers): PEERS_MAX in all, of
-which OUTBOUND_RESERVED are never given to those that call us; few from one address and one
-subnet. Who lost its connection comes back at once: a site may call CALLS_BURST times, then once in
-CALL_AGAIN_MS. ``local`` is for test networks: loopback is exempt.
+Rules that bind this file (docs/design.md "Peers", go-ethereum's and Bitcoin Core's numbers):
+PEERS_MAX in all, of which OUTBOUND_RESERVED are never given to those that call us; few from one
+address and one subnet. Who lost its connection comes back at once: a site may call CALLS_BURST
+times, then once in CALL_AGAIN_MS. ``local`` is for test networks: loopback is exempt.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ CALLERS_MAX: Final = 4_096
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class Connection:
     """One connection and the networks that it comes from."""
 
     host: str
@@ -31,22 +31,22 @@ class Link:
     outbound: bool
 
 
-class Slots:
+class Connections:
     """The connections of one node, by peer."""
 
     def __init__(self, local: bool) -> None:
         self._local = local
-        self._links: dict[str, Link] = {}
+        self._connections: dict[str, Connection] = {}
         # site -> when it will have all its calls again; the longest silent first
         self._called_ms: dict[str, int] = {}
 
     def admit(self, now_ms: int, peer: str, address: str) -> None:
         """Let an inbound connection in, else ``Invalid("peer_limit")``. Then ``on_connected``."""
         host = parse(address).host
-        if peer in self._links:
+        if peer in self._connections:
             raise Invalid("peer_limit", "connected already")
-        inbound = len(self._links) - self.outbound()
-        if len(self._links) >= PEERS_MAX or inbound >= PEERS_MAX - OUTBOUND_RESERVED:
+        inbound = len(self._connections) - self.outbound()
+        if len(self._connections) >= PEERS_MAX or inbound >= PEERS_MAX - OUTBOUND_RESERVED:
             raise Invalid("peer_limit", "all inbound places are taken")
         if self._exempt(host):
             return
@@ -63,37 +63,37 @@ class Slots:
     def on_connected(self, peer: str, address: str, outbound: bool) -> None:
         """A connection stands."""
         host = parse(address).host
-        self._links[peer] = Link(host, site(host), subnet(host), outbound)
+        self._connections[peer] = Connection(host, site(host), subnet(host), outbound)
 
     def forget(self, peer: str) -> None:
         """The connection is gone."""
-        self._links.pop(peer, None)
+        self._connections.pop(peer, None)
 
     def room_for(self, host: str) -> bool:
         """Whether one more connection with this address and subnet is within the limits."""
         if self._exempt(host):
             return True
-        near, around = site(host), subnet(host)
-        links = self._links.values()
+        near, wider = site(host), subnet(host)
+        connections = self._connections.values()
         return (
-            sum(link.site == near for link in links) < PEERS_PER_SITE_MAX
-            and sum(link.subnet == around for link in links) < PEERS_PER_SUBNET_MAX
+            sum(connection.site == near for connection in connections) < PEERS_PER_SITE_MAX
+            and sum(connection.subnet == wider for connection in connections) < PEERS_PER_SUBNET_MAX
         )
 
     def host(self, peer: str) -> str:
         """Where the connected ``peer`` is; "" when it is not connected."""
-        link = self._links.get(peer)
-        return link.host if link is not None else ""
+        connection = self._connections.get(peer)
+        return connection.host if connection is not None else ""
 
     def outbound(self) -> int:
         """Connections that we made."""
-        return sum(link.outbound for link in self._links.values())
+        return sum(connection.outbound for connection in self._connections.values())
 
     def __contains__(self, peer: str) -> bool:
-        return peer in self._links
+        return peer in self._connections
 
     def __len__(self) -> int:
-        return len(self._links)
+        return len(self._connections)
 
     def _exempt(self, host: str) -> bool:
         return self._local and is_loopback(host)
