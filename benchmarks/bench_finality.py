@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from benchmarks.harness import Figure, Raw, Row, Run, Scale, clocked, measure
+from benchmarks.harness import Figure, Raw, Row, Run, Scale, again, clocked, measure
 from dipnet.consensus.finality.members import Members
 from dipnet.consensus.finality.votes import (
     Ballot,
@@ -39,7 +39,7 @@ def run(scale: Scale, say: Callable[[str], None]) -> list[Figure]:
             rows.append(
                 Row(
                     f"certificate, {signers} of {count} delegates", "ms",
-                    partial(_verified, certificate.raw, members, turns),
+                    again(partial(_verified, certificate.raw, members, turns)),
                     partial(_raw, certificate, members, turns),
                     "raw verify, 1 thread", f"<= {goal}", more=False,
                 )

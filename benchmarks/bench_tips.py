@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from benchmarks.harness import Figure, Raw, Row, Run, Scale, clocked, measure
+from benchmarks.harness import Figure, Raw, Row, Run, Scale, again, clocked, measure
 from dipnet._native.dag import Batch, Chase, Graph, check_batch
 from dipnet.dag.vertex import BATCH_VERTICES_MAX, VertexDraft, build_envelope
 
@@ -45,27 +45,27 @@ def run(scale: Scale, say: Callable[[str], None]) -> list[Figure]:
         rows += [
             Row(
                 f"insert, 4 parents, {what}", "ns",
-                partial(_insert, growing, numbers, inserts),
+                again(partial(_insert, growing, numbers, inserts)),
                 latency, reading, "<= 1,000" if last else "", more=False,
             ),
             Row(
                 f"select 4, {what}", "ns",
-                partial(_select, graph, PARENTS, SELECTIONS[scale.name]),
+                again(partial(_select, graph, PARENTS, SELECTIONS[scale.name])),
                 latency, reading, more=False,
             ),
             Row(
                 f"select 1, {what}", "ns",
-                partial(_select, graph, 1, SELECTIONS[scale.name]),
+                again(partial(_select, graph, 1, SELECTIONS[scale.name])),
                 latency, reading, "<= 100" if last else "", more=False,
             ),
             Row(
                 f"plain Python insert, {what}", "ns",
-                partial(_python_insert, python, inserts),
+                again(partial(_python_insert, python, inserts)),
                 latency, reading, more=False,
             ),
             Row(
                 f"plain Python select 4, {what}", "ns",
-                partial(_python_select, python, inserts),
+                again(partial(_python_select, python, inserts)),
                 latency, reading, more=False,
             ),
         ]  # fmt: skip
