@@ -90,9 +90,9 @@ def run(scale: Scale, say: Callable[[str], None]) -> list[Figure]:
         few = _country(Path(directory) / "few", who, max(1, voters // FEWER))
         turns = BOUNDARIES[scale.name]
         rows = [
-            _boundary(f"{voters:,} voters, {who} candidates", many, turns),
-            _boundary(f"{len(few.voters):,} voters, {who} candidates", few, turns),
-            _boundary(f"{voters:,} voters whose votes lapse", many.later().later(), turns),
+            _boundary(f"{voters:,} voters, {who} candidates", many, turns, turns),
+            _boundary(f"{len(few.voters):,} voters, {who} candidates", few, turns, FEWER * turns),
+            _boundary(f"{voters:,} voters whose votes lapse", many.later().later(), turns, turns),
             Row(
                 f"vote for {NAMED_MAX}", "us",
                 again(partial(_vote, many.later(), CALLS[scale.name])),
@@ -105,10 +105,11 @@ def run(scale: Scale, say: Callable[[str], None]) -> list[Figure]:
     return figures
 
 
-def _boundary(name: str, country: Country, turns: int) -> Row:
+def _boundary(name: str, country: Country, turns: int, counts: int) -> Row:
+    """``turns`` boundaries in a slice of the subject, ``counts`` counts in a slice of the limit."""
     return Row(
         f"boundary, {name}", "ms", again(partial(_at_boundary, country, turns)),
-        partial(_counted, country, turns), "counting the same votes in memory",
+        partial(_counted, country, counts), "counting the same votes in memory",
         f"<= {GOAL_MS:,}", more=False,
     )  # fmt: skip
 

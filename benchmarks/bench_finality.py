@@ -21,7 +21,7 @@ from dipnet.consensus.finality.votes import (
 )
 from dipnet.primitives.crypto import address, keccak256, public_key, sign, verify_batch
 
-TURNS_OF: Final = {"full": 200, "quick": 50, "tiny": 2}
+TURNS_OF: Final = {"full": 100, "quick": 50, "tiny": 2}
 GOALS_MS: Final = {21: 1, 101: 5}
 CHAIN_ID: Final = 2018
 BALLOT: Final = Ballot(BallotKind.COMMIT, 3, 7_200, keccak256(b"block"), 0)

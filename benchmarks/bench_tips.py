@@ -17,9 +17,9 @@ from dipnet._native.dag import Batch, Chase, Graph, check_batch
 from dipnet.dag.vertex import BATCH_VERTICES_MAX, VertexDraft, build_envelope
 
 TIPS: Final = {"full": (10_000, 100_000, 1_000_000), "quick": (10_000, 100_000), "tiny": (200,)}
-INSERTS: Final = {"full": 20_000, "quick": 5_000, "tiny": 100}
+INSERTS: Final = {"full": 10_000, "quick": 5_000, "tiny": 100}
 SELECTIONS: Final = {"full": 1_000_000, "quick": 100_000, "tiny": 100}
-READS: Final = {"full": 2_000_000, "quick": 200_000, "tiny": 1_000}
+READS: Final = {"full": 1_000_000, "quick": 200_000, "tiny": 1_000}
 CHAIN_ID: Final = 2018
 PARENTS: Final = 4
 INSERT_BATCH: Final = 1_000
