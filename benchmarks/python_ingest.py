@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import plyvel
 from coincurve import PublicKey
-from coincurve._libsecp256k1 import ffi, lib  # type: ignore[import-not-found]
+from coincurve._libsecp256k1 import ffi, lib
 from coincurve.context import GLOBAL_CONTEXT
 
 HEAD: Final = struct.Struct(">BBIHI8s20sQ32sQ16sHI32sB")

@@ -33,6 +33,7 @@ from dipnet.primitives.errors import Invalid
 from dipnet.sdk.light import decode_state
 from dipnet.signing import signer_socket, votefile
 from dipnet.signing.signer import Answer
+from dipnet.vm.abi import Method
 from tests.fixtures.chain_builder import CHAIN_ID, Net, address_of, grow, learn, transfer
 from tests.unit.consensus.finality.test_boundaries import BOUNDARIES, FINALITY, STATE
 from tests.unit.p2p.test_messages import MESSAGES
@@ -155,9 +156,14 @@ def contract() -> Iterator[Target]:
         if method.inputs:
             yield Target(
                 f"arguments of {method.name}", method.arguments,
-                lambda values, method=method: method.call_data(*values)[4:],
+                partial(_arguments, method),
                 (method.call_data(*(usual[one] for one in method.inputs))[4:],), {"dpos_call"},
             )  # fmt: skip
+
+
+def _arguments(method: Method, values: tuple[Any, ...]) -> bytes:
+    """The call data without its selector."""
+    return method.call_data(*values)[4:]
 
 
 def targets() -> list[Target]:
@@ -220,6 +226,11 @@ def fuzz(target: Target, rng: random.Random, goes_on: Callable[[int], bool]) -> 
     return tried, accepted
 
 
+def _until(end_s: float) -> Callable[[int], bool]:
+    """Whether ``time.monotonic`` is before ``end_s``, for ``fuzz``."""
+    return lambda _: time.monotonic() < end_s
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=20, help="for each decoder")
@@ -227,9 +238,8 @@ def main() -> int:
     chosen = parser.parse_args()
     print(f"seed {chosen.seed}")
     for target in targets():
-        until = time.monotonic() + chosen.seconds
         rng = random.Random(f"{chosen.seed} {target.name}")
-        tried, accepted = fuzz(target, rng, lambda _, until=until: time.monotonic() < until)
+        tried, accepted = fuzz(target, rng, _until(time.monotonic() + chosen.seconds))
         print(f"{target.name:32}{tried:10,} inputs, {accepted:8,} accepted", flush=True)
     return 0
 

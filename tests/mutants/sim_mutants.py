@@ -141,14 +141,13 @@ def _lose_released(old: Any, self: Dag, accepted: Any, _puts: Any, doomed: Any) 
 
 
 class _Unchecked(Execution):
-    def finish(self) -> Executed:
-        executed = super().finish()
-        return replace(executed, fields={})
+    def finish(self, missed: tuple[bytes, ...], commitment: bytes, boundary: bool) -> Executed:
+        return replace(super().finish(missed, commitment, boundary), fields={})
 
 
-def _mint(old: Any, self: Execution) -> Executed:
+def _mint(old: Any, self: Execution, *args: Any) -> Any:
     self._journal.add_balance(self._env.proposer, 1)
-    return old(self)  # type: ignore[no-any-return]
+    return old(self, *args)
 
 
 def _offended(old: Any, self: BlockSync, *args: Any) -> Any:

@@ -135,7 +135,7 @@ def main() -> None:
     if which not in OFFENCES:
         raise SystemExit(f"which offence? {' '.join(OFFENCES)}")
     Equivocator.which = which
-    dipnetd.Daemon = Equivocator  # type: ignore[misc]
+    dipnetd.Daemon = Equivocator  # type: ignore[attr-defined]
     dipnetd.app()
 
 

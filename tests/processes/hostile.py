@@ -18,8 +18,8 @@ from dipnet.p2p import messages as m
 from dipnet.p2p.hello import CAPABILITIES
 from dipnet.primitives import crypto
 from dipnet.sdk.keys import DEV_SECRETS
-from dipnet.transport.mailbox import Limits
-from dipnet.transport.net import Event, Net
+from dipnet.transport.mailbox import Event, Limits
+from dipnet.transport.net import Net
 from tests.fixtures.chain_builder import Net as Chains
 from tests.fixtures.chain_builder import add, with_fields
 

@@ -40,6 +40,10 @@ class Member:
         config = str(self.directory / FILE_NAME)
         return Process(self.directory / f"life{life:04}.log", program, "run", "--config", config)
 
+    def is_final_above(self, field: str, value: int) -> bool:
+        """Whether its newest final block has a larger ``field`` (height or slot)."""
+        return int(self.final()[field]) > value
+
     def final(self) -> dict[str, Any]:
         """The newest final block that it knows: height, hash, slot."""
         status = ask(self.url, "dpos_status")

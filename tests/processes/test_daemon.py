@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ from dipnet.consensus.chain.records import KEY_BLOCK
 from dipnet.daemon import daemon
 from dipnet.daemon.networks import DELEGATE_VOTES, DEV_CHAIN_ID, delegate, dev_genesis
 from dipnet.dag.vertex import VertexDraft, sign_vertex
-from dipnet.host.config import Config
+from dipnet.host.config import load
 from dipnet.host.store import Store
 from dipnet.ledger.genesis import Genesis
 from dipnet.node.node import first_puts
@@ -225,19 +226,19 @@ def test_while_the_disk_is_behind_nobody_is_answered_and_nothing_grows(
     store.allowed.set()
     store.commit()
     store.allowed.clear()
-    config = Config(data=tmp_path, listen="/ip4/127.0.0.1/tcp/0", rpc_port=0, local=True)
+    flags = {"data": tmp_path, "listen": "/ip4/127.0.0.1/tcp/0", "rpc_port": 0, "local": True}
     path, account = tmp_path / DELEGATE_VOTES, address_of(DEV_SECRETS[0])
     votefile.create(path, DEV_CHAIN_ID, account)
     votes = VoteFile(path, DEV_CHAIN_ID, account)
     signer = LocalSigner(DEV_SECRETS[0], votes, DEV_CHAIN_ID)
-    node = daemon.Daemon(config, genesis, store, b"\7" * 32, signer)
+    node = daemon.Daemon(load(flags, {}).config, genesis, store, b"\7" * 32, signer)
 
     async def main() -> int:
         loop = asyncio.get_running_loop()
         ready: asyncio.Future[daemon.Endpoints] = loop.create_future()
         running = asyncio.create_task(node.run(ready.set_result))
         await ready
-        told = []
+        told: list[asyncio.Task[Any]] = []
         while not node._behind:
             offer = node.submit("vertices", (reading(genesis, len(told)),))
             told.append(asyncio.create_task(offer))

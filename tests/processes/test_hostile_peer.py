@@ -228,7 +228,7 @@ async def test_orphans(network: Network) -> None:
 async def test_requests_by_the_thousand(network: Network) -> None:
     genesis = network.chain.genesis_hash
     unknown = tuple(secrets.token_bytes(32) for _ in range(m.LOCATOR_MAX))
-    asks = [
+    asks: list[m.Message] = [
         m.GetBlocks(1, (genesis,), 2**63), m.GetBlocks(1, unknown, 128), m.GetBlocks(1, (), 0),
         m.GetVertices(1, 0, 2**64 - 1), m.GetVertices(1, 2**64 - 1, 2**64 - 1),
         m.LocateVertices(1, unknown), m.GetPeers(),

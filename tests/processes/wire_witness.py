@@ -93,5 +93,5 @@ class _Opened(Daemon):
 
 
 if __name__ == "__main__":
-    dipnetd.Daemon = _Opened  # type: ignore[misc]
+    dipnetd.Daemon = _Opened  # type: ignore[attr-defined]
     dipnetd.app()

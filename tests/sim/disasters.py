@@ -192,7 +192,12 @@ class Disasters:
         """A clock jumps, and some time later back."""
         host, ms = self._rng.choice(self._world.hosts), self._rng.randint(*JUMP_MS)
         self._jump(host, ms)
-        self._world.after(WRONG_CLOCK_MS, lambda: self._peace or self._jump(host, -ms))
+
+        def back() -> None:
+            if not self._peace:
+                self._jump(host, -ms)
+
+        self._world.after(WRONG_CLOCK_MS, back)
 
     def _jump(self, host: Host, ms: int) -> None:
         host.skew_ms += ms

@@ -7,6 +7,7 @@ banned; what the others agree on must not change.
 import random
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 from dipnet.consensus.chain.block import Block, decode_block, seal
 from dipnet.dag.vertex import VertexDraft, sign_vertex, topic_of
@@ -122,7 +123,8 @@ class Hostile:
         field = self._rng.choice(("state_root", "receipt_root", "gas_used", "base_fee", "parent"))
         old = getattr(block.header, field)
         new = self._rng.randbytes(32) if isinstance(old, bytes) else old + 1
-        header = replace(block.header, **{field: new})
+        changed: dict[str, Any] = {field: new}
+        header = replace(block.header, **changed)
         signature = key.sign(header.proposal)
         return seal(header, block.txs, signature, key.address, block.certificates).raw
 

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from dipnet.dag.vertex import VertexDraft, build_envelope, sign_vertex, topic_of
 from dipnet.ledger.genesis import Genesis
@@ -108,12 +108,12 @@ class Device:
         if not wire:
             return
 
-        def replied(results: tuple[object, ...]) -> None:
+        def replied(results: tuple[Any, ...]) -> None:
             (result,) = results
             if isinstance(result, Invalid):
                 run.ledger.violations.append(f"honest vertex refused: {result}")
                 return
-            vertex_id, said = result  # type: ignore[misc]
+            vertex_id, said = result
             if said == "pending":  # its parents may be lost with the node that gave them
                 return
             run.ledger.vertices.setdefault(vertex_id, {})[host.index] = None

@@ -5,6 +5,7 @@ import traceback
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import Any
 
 from dipnet.consensus.chain.schedule import slot_at
 from dipnet.consensus.finality.finality import backoff_step, system_only, voting_epoch
@@ -55,7 +56,7 @@ def network(
     account_keys = [secret(f"account {i}") for i in range(ACCOUNTS)]
     funded = [*account_keys, *delegate_keys, *map(elector_key, range(ELECTORS)), OWNER]
     public = [crypto.public_key(key) for key in delegate_keys]
-    usual: dict[str, int] = {
+    usual: dict[str, Any] = {
         "chain_id": 2018,
         "time_ms": 1_700_000_000_000,
         "slot_ms": 1_000,
@@ -68,9 +69,8 @@ def network(
         "jail_epochs": 1,
         "vote_expiry_epochs": 1_000,
     }
-    genesis = Genesis(
-        **(usual | fields),
-        delegates=[
+    usual |= {
+        "delegates": [
             {
                 "name": f"d{i}",
                 "address": crypto.checksum(crypto.address(k)),
@@ -80,9 +80,11 @@ def network(
             for i, k in enumerate(public)
             if i < delegates or not unknown
         ],
-        balances={crypto.checksum(crypto.address(crypto.public_key(k))): BALANCE for k in funded},
-    )
-    return genesis, delegate_keys, account_keys
+        "balances": {
+            crypto.checksum(crypto.address(crypto.public_key(k))): BALANCE for k in funded
+        },
+    }
+    return Genesis.model_validate(usual | fields), delegate_keys, account_keys
 
 
 @dataclass

@@ -1,5 +1,7 @@
 """Any bytes are one message or ``Invalid("peer_message")``; a message has one encoding."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -213,7 +215,7 @@ def test_mutated_messages(message: Message, data: st.DataObject) -> None:
         ("nobody", [1, 0]),
     ],
 )
-def test_refused(protocol: str, record: list[object]) -> None:
+def test_refused(protocol: str, record: list[Any]) -> None:
     assert refused(protocol, pack(record))
 
 

@@ -41,7 +41,7 @@ def test_any_trie_proves_what_it_has_and_what_it_has_not(
     items: dict[bytes, bytes], absent: bytes
 ) -> None:
     hashed = [(keccak256(key), stored) for key, stored in items.items()]
-    root, puts = native.update({}.get, b"N", hashed)
+    root, puts = native.update(dict[bytes, bytes]().get, b"N", hashed)
     assert (root == EMPTY_ROOT) == (not items)
     for key in [*items, absent] if items else []:
         proof = prove(puts.get, b"N", root, key)
@@ -49,12 +49,12 @@ def test_any_trie_proves_what_it_has_and_what_it_has_not(
 
 
 def test_an_empty_trie_has_an_empty_proof() -> None:
-    assert prove({}.get, b"N", EMPTY_ROOT, b"key") == []
+    assert prove(dict[bytes, bytes]().get, b"N", EMPTY_ROOT, b"key") == []
 
 
 def test_an_altered_node_is_our_damage() -> None:
     items = [(keccak256(bytes((n,))), bytes(40)) for n in range(50)]
-    root, puts = native.update({}.get, b"N", items)
+    root, puts = native.update(dict[bytes, bytes]().get, b"N", items)
     for key, node in puts.items():
         assert node is not None
         broken = dict(puts) | {key: node[:-1] + bytes((node[-1] ^ 1,))}

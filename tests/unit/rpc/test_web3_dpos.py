@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from eth_typing import ChecksumAddress
 from web3 import Web3
 from web3.exceptions import ContractLogicError
 from web3.logs import DISCARD
@@ -30,8 +31,8 @@ class Caller:
         self.contract = web3.eth.contract(Web3.to_checksum_address(DPOS), abi=interface())
 
     @property
-    def address(self) -> str:
-        return str(self.signer.address)
+    def address(self) -> ChecksumAddress:
+        return Web3.to_checksum_address(self.signer.address)
 
     def sends(self, method: str, *arguments: Any, value: int = 0) -> dict[str, Any]:
         """What the transaction told, event by event."""
@@ -46,7 +47,8 @@ class Caller:
         )
         assert receipt["status"] == 1
         told: dict[str, Any] = {}
-        for event in self.contract.events:
+        events: Any = self.contract.events
+        for event in events:
             for log in event().process_receipt(receipt, errors=DISCARD):
                 told[log["event"]] = dict(log["args"])
         return told

@@ -39,6 +39,7 @@ async def test_frames_of_each_protocol_arrive_in_order_both_ways() -> None:
         assert a.id == peer_id(KEYS[0])
         assert a.events == [Connected(b.id, b.address, True)]
         (inbound,) = b.events
+        assert isinstance(inbound, Connected)
         assert (inbound.peer, inbound.outbound) == (a.id, False)
         assert parse_address(inbound.address)[0::2] == ("127.0.0.1", a.id)
         for n in range(300):

@@ -202,7 +202,8 @@ def script(chain: Chain) -> list[tuple[bytes, ...]]:
     members = sorted(one.address for one in chain.genesis.delegates)
     orders = []
     for one in seeds:
-        order, counter, words = list(members), 0, []
+        order, counter = list(members), 0
+        words: list[int] = []
         for last in reversed(range(1, len(order))):
             while not words or words[0] >= 2**64 - 2**64 % (last + 1):
                 words = words[1:]
