@@ -42,7 +42,6 @@ LOSSES = replace(SHORT, faults=LOSSY, settle_ms=5_000)
 SPLITS = replace(SHORT, disasters=("partition",), every_ms=(500, 3_000), doubled=50)
 LONELY = replace(SHORT, disasters=("partition", "one_way"), every_ms=(500, 3_000), settle_ms=4_000)
 SHARED = replace(SHORT, observers=1, double="shared")
-LIARS = replace(SHORT, delegates=4, hostile="liar")
 WRONG = replace(SHORT, wrong=True)
 AHEAD = replace(SHORT, delegates=4, far_ms=30_000, quiet_ms=28_000)
 BEHIND = replace(SHORT, delegates=4, far_ms=-30_000, fault_ms=40_000)
@@ -53,6 +52,7 @@ FORKED = replace(
     VICIOUS, vices=(("equivocate", "hide", "mute", "stale"),), disasters=("crawl", "partition"),
     every_ms=(500, 4_000), fault_ms=25_000,
 )  # fmt: skip
+INVALID = replace(VICIOUS, vices=(("invalid",),))
 FALSE = replace(VICIOUS, vices=(("certificates", "forged"),))
 EARLY = replace(VICIOUS, vices=(("ahead",),))
 EVIL = replace(VICIOUS, vices=(("double_vote", "early", "equivocate", "late_votes"),))
@@ -140,9 +140,17 @@ def _lose_released(old: Any, self: Dag, accepted: Any, _puts: Any, doomed: Any) 
     old(self, accepted, {}, doomed)
 
 
+class _Unlisted(dict[str, Any]):
+    """A proposer can put these fields into its header; a follower finds none to compare."""
+
+    def items(self) -> Any:
+        return ()
+
+
 class _Unchecked(Execution):
     def finish(self, missed: tuple[bytes, ...], commitment: bytes, boundary: bool) -> Executed:
-        return replace(super().finish(missed, commitment, boundary), fields={})
+        executed = super().finish(missed, commitment, boundary)
+        return replace(executed, fields=_Unlisted(executed.fields))
 
 
 def _mint(old: Any, self: Execution, *args: Any) -> Any:
@@ -214,7 +222,7 @@ MUTANTS = (
         LOSSES,
     ),
     Mutant("stores no released orphan", _around(Dag, "_release", _lose_released), LOSSES),
-    Mutant("compares no roots", _replace(chain, "Execution", _Unchecked), LIARS),
+    Mutant("compares no roots", _replace(chain, "Execution", _Unchecked), INVALID),
     Mutant("mints a wei too much", _around(Execution, "finish", _mint), SHORT),
     Mutant("checks no payment", _replace(pool, "check", lambda *_: None), WRONG),
     Mutant("keeps what is in a block", _replace(Pool, "on_head", lambda *_: None), SHORT),
