@@ -14,6 +14,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
+import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dipnet.primitives.errors import Invalid
@@ -146,24 +147,11 @@ def unknown(name: str) -> str:
 
 
 def to_toml(settings: Mapping[str, str | int | bool | list[str]]) -> str:
-    """A ``dipnet.toml`` of these settings, each under what it is for."""
-    lines = []
-    for name, value in settings.items():
-        lines += [f"# {Config.model_fields[name].description}", f"{name} = {_toml(value)}", ""]
-    return "\n".join(lines)
-
-
-def _toml(value: str | int | bool | list[str]) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    escaped = "".join(
-        c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in value
+    """The text of a ``dipnet.toml`` with these settings, each below a comment that describes it."""
+    return "\n".join(
+        f"# {Config.model_fields[name].description}\n{tomli_w.dumps({name: value})}"
+        for name, value in settings.items()
     )
-    return f'"{escaped}"'
 
 
 def _from_environ(environ: Mapping[str, str]) -> dict[str, object]:
