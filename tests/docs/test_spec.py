@@ -15,7 +15,8 @@ from dipnet.primitives.codec import to_hex
 from dipnet.primitives.crypto import address, public_key
 from tests import ROOT
 from tests.docs.test_citations import headings
-from tests.unit.test_house import SOURCES, record_prefixes
+from tests.mutants.run import GROUPS, mutants, row
+from tests.unit.test_house import BESIDE, SOURCES, record_prefixes
 
 KEY = public_key(bytes(31) + b"\1")
 BYTES = headings((ROOT / "docs" / "spec" / "bytes.md").read_text())
@@ -27,6 +28,7 @@ LEAST = {
     }],
 }  # fmt: skip
 """A network of which nothing is said that has a default."""
+CONSENSUS = headings((ROOT / "docs" / "spec" / "consensus.md").read_text())
 DAG = headings((ROOT / "docs" / "spec" / "dag.md").read_text())
 
 
@@ -115,3 +117,34 @@ def number_of(text: str) -> int:
         base, _, power = factor.strip().partition("^")
         product *= int(base) ** int(power or 1)
     return product
+
+
+def test_names_in_code_font_are_in_the_code() -> None:
+    """Identifiers of the three specifications, but not the shapes of records."""
+    sources = [*SOURCES, *BESIDE, ROOT / "Makefile", ROOT / "genesis.json"]
+    words = {word for path in sources for word in re.findall(r"\w+", path.read_text())}
+    words |= {path.stem for path in sources}
+    count = 0
+    for page in sorted((ROOT / "docs" / "spec").glob("*.md")):
+        text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+        quoted = " ".join(re.findall(r"`([^`\n]+)`", text))
+        found = re.findall(r"\b[A-Za-z_]\w{2,}\b", quoted)
+        named = {name for name in found if not re.fullmatch(r"b\d+", name)}
+        assert named <= words, page.name
+        count += len(named)
+    assert count > 200
+
+
+def test_every_rule_has_its_mutants() -> None:
+    """The last column of the table of rules: rows of ``make mutants``, by group and words."""
+    table = CONSENSUS["The rules, one by one"]
+    there = [row(group, one) for group, module, name in GROUPS for one in mutants(module, name)]
+    count = 0
+    for cells in rows(table)[1:]:
+        for part in cells[-1].split(";"):
+            group, _, words = part.strip().partition(": ")
+            for word in words.split(", "):
+                pattern = re.compile(rf"{group}: .*\b{re.escape(word)}")
+                assert any(pattern.match(name) for name in there), f"{cells[0]}: {group}: {word}"
+                count += 1
+    assert count > 45
