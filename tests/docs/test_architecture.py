@@ -29,7 +29,7 @@ def test_every_file_of_the_rooms_is_looked_at() -> None:
     assert len(SOURCES) > 90
 
 
-@pytest.mark.parametrize("path", SOURCES)
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_file_of_a_room_is_named(path: Path) -> None:
     room = path.relative_to(ROOT / "dipnet").parts[0]
     assert path.stem in {*re.findall(r"\w+", ROOMS[room]), "__init__"}
