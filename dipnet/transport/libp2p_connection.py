@@ -1,7 +1,7 @@
 """One libp2p connection, with a bound on everything that a stranger makes it read.
 
 py-libp2p gives multistream-select, Noise, Yamux and the identities; it is used below its ``Swarm``
-and ``Host``, whose accounts of connections do not end with the connections (docs/adr/0020). Rules
+and ``Host``, whose accounts of connections do not end with the connections (ADR 20). Rules
 that bind this file (docs/design.md "Peers"):
 * Nothing is read to a length that the peer chose without a limit of ours before it.
 * The memory of a connection is bounded: read-ahead, Yamux buffers and streams.
