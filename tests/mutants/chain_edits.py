@@ -8,8 +8,13 @@ RULES: Final = "dipnet.consensus.chain.rules"
 CHAIN: Final = "dipnet.consensus.chain.chain"
 SCHEDULE: Final = "dipnet.consensus.chain.schedule"
 EPOCHS: Final = "dipnet.consensus.chain.epochs"
+CODEC: Final = "dipnet.primitives.codec"
 CERTIFIED: Final = "dipnet.consensus.finality.certified"
 FORKCHOICE: Final = "dipnet.consensus.finality.forkchoice"
+RECORD_TESTS: Final = (
+    "tests/unit/primitives/test_canonical_records.py",
+    "tests/unit/primitives/test_codec.py",
+)
 RULES_TESTS: Final = ("tests/unit/consensus/chain/test_rules.py",)
 SCHEDULE_TESTS: Final = ("tests/unit/consensus/chain/test_schedule.py",)
 EPOCHS_TESTS: Final = ("tests/unit/consensus/chain/test_epochs.py",)
@@ -20,6 +25,17 @@ SURPLUS_TESTS: Final = (
 )
 LIGHT_TESTS: Final = ("tests/unit/rpc/test_light.py",)
 REPORTS_TESTS: Final = ("tests/unit/consensus/chain/test_reports.py",)
+
+RECORDS: Final = (
+    Edit("record", "integers may be signed", CODEC,
+         "        if self._raw[start] != _first_byte(value):\n", "        if False:\n",
+         RECORD_TESTS),
+    Edit("record", "an array may have a longer header", CODEC,
+         "        if self._raw[start] != _first_byte_of_array(count):\n", "        if False:\n",
+         RECORD_TESTS),
+    Edit("record", "may be followed by anything", CODEC,
+         "if elements.end != len(raw):", "if False:", RECORD_TESTS),
+)  # fmt: skip
 
 BLOCKS: Final = (
     Edit("header", "its fields may be anything", CHAIN,
@@ -214,4 +230,4 @@ REPORTS: Final = (
          "le=BPS_ALL // 2)", "le=BPS_ALL)", ("tests/unit/consensus/staking/test_evidence.py",)),
 )  # fmt: skip
 
-EDITS: Final = (*BLOCKS, *FOLLOWING, *SEEDS, *REPORTS)
+EDITS: Final = (*RECORDS, *BLOCKS, *FOLLOWING, *SEEDS, *REPORTS)
