@@ -22,7 +22,7 @@ from dipnet.consensus.finality.votes import (
     decode_vote,
     offence,
 )
-from dipnet.primitives.crypto import recover
+from dipnet.primitives.crypto import ADDRESS_BYTES
 from dipnet.primitives.errors import Invalid
 
 VOTE_SLOTS_MAX: Final = 256  # four blocks at the longest back-off
@@ -123,9 +123,8 @@ class Tally:
     for a moment shuts nothing out for long.
     """
 
-    def __init__(self, sets: Sets, chain_id: int) -> None:
+    def __init__(self, sets: Sets) -> None:
         self._sets = sets
-        self._chain_id = chain_id
         self._final = 0
         self._window = range(1, 1)  # the slots that may be kept
         self._slots: dict[int, _Slot] = {}
@@ -151,15 +150,20 @@ class Tally:
         at.certified[ballot] = members
         return certificate_of(list(votes.values()), members)
 
-    def add_proposal(self, ballot: Ballot, signature: bytes, slot_now: int) -> None:
-        """Keeps a proposal for E0. Raises as ``add`` does, and ``sender`` for no signature."""
+    def add_proposal(self, proposal: Statement, signer: bytes, slot_now: int) -> None:
+        """Keeps a proposal for E0; ``signer`` is the address of the key that signed it.
+
+        The signer was recovered when the block was decoded (``Block.signer``). Raises as ``add``
+        does, ``vote_member`` where the signer is no member of the set.
+        """
+        assert len(signer) == ADDRESS_BYTES, "nobody has recovered the signer"
+        ballot = proposal.ballot
         self._check_slot(ballot.slot, slot_now)
         members = _set_of(ballot, self._sets, 0)
-        signer = recover(ballot.digest(self._chain_id), signature)
         if signer not in members.signers:
             raise Invalid("vote_member", "no proposer of this epoch")
         self._slots.setdefault(ballot.slot, _Slot())
-        self._state(signer, Statement(ballot, signature))
+        self._state(signer, proposal)
 
     def offences(self) -> tuple[Offence, ...]:
         """The first proof against each offender, in the order of their discovery."""
