@@ -7,7 +7,7 @@ has another hash than its key, is ``Corrupt``.
 from typing import Final
 
 from dipnet.consensus.chain import records
-from dipnet.consensus.chain.block import Block, header_of, seal, stored_block
+from dipnet.consensus.chain.block import Block, seal, stored_block, stored_header
 from dipnet.consensus.chain.overlays import StoredDelta
 from dipnet.consensus.finality.header import Header
 from dipnet.ledger.genesis import Genesis
@@ -41,7 +41,7 @@ class StoredBlocks:
             if raw is None:
                 return None
             try:
-                header = header_of(raw)
+                header = stored_header(raw)
             except Invalid as refused:
                 raise _damaged(block_hash, str(refused)) from None
             if header.hash != block_hash:
@@ -64,7 +64,8 @@ class StoredBlocks:
             if header.height == 0:
                 return seal(header, (), b"")  # nobody signs genesis
             try:
-                block = stored_block(raw, self._genesis, self._senders(block_hash))
+                senders = self._senders(block_hash)
+                block = stored_block(raw, header, self._genesis.chain_id, senders)
             except Invalid as refused:
                 raise _damaged(block_hash, str(refused)) from None
             self._blocks.put(block_hash, block)
