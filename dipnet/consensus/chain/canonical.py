@@ -32,6 +32,7 @@ class Canonical(StoredBlocks):
         self._olds: Recent[Puts] = Recent(STATES_MAX)  # canonical block below the base -> undone
         self._spine = self._load(head, base)
         self._floor = self._lowest()
+        assert self._floor.height <= self.base.height <= self.head.height
 
     def _load(self, head: bytes, base: bytes) -> Spine:
         """The spine, from stored deltas; every block is checked to follow its parent."""
@@ -167,6 +168,7 @@ class Canonical(StoredBlocks):
         return Layer(trunk, side)
 
     def _canonical_state(self, header: Header) -> Reader:
+        assert self._floor.height <= header.height <= self.head.height
         if header.height >= self.base.height:
             return self._spine.state(header.height)
         puts = self._olds.get(header.hash)

@@ -400,6 +400,7 @@ class Chain(Canonical):
                     puts |= self._boundary_puts(made, certificate)
         if not puts:
             return Imported(puts)
+        assert final.height >= before.height, "a final block is never left"
         if final is not before:
             self._tree.finalize(final)
             self.sets = self._sets()
@@ -438,6 +439,7 @@ class Chain(Canonical):
         target = max(self.final.height, head.height - self._genesis.overlays_max)
         spine, moves = moved(self._reader, self._spine, fork, branch, target, self.stored_delta)
         puts |= moves
+        assert (spine.head.header, spine.base.header.height) == (head, target)
         applied = [self.need_block(one.header.hash) for one in branch]
         left = [self._need_at(height) for height in range(fork + 1, old_head.height + 1)]
         reverted = [tx for one in left for tx in self.need_block(one).txs]

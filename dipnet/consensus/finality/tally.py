@@ -139,12 +139,14 @@ class Tally:
         epoch are kept). The same vote again changes nothing.
         """
         ballot = vote.ballot
+        assert ballot.kind is not BallotKind.PROPOSAL
         self._check_slot(ballot.slot, slot_now)
         members = _set_of(ballot, self._sets, vote.index)
         at = self._slots.setdefault(ballot.slot, _Slot())
         self._state(members.signers[vote.index], Statement(ballot, vote.signature))
         votes = at.votes.setdefault(ballot, {})
         votes.setdefault(vote.index, vote)
+        assert len(votes) <= len(members)
         if len(votes) < members.quorum or ballot in at.certified:
             return None
         at.certified[ballot] = members
@@ -158,6 +160,7 @@ class Tally:
         """
         assert len(signer) == ADDRESS_BYTES, "nobody has recovered the signer"
         ballot = proposal.ballot
+        assert ballot.kind is BallotKind.PROPOSAL
         self._check_slot(ballot.slot, slot_now)
         members = _set_of(ballot, self._sets, 0)
         if signer not in members.signers:
@@ -189,6 +192,7 @@ class Tally:
         self._final = max(self._final, final_slot)
         first = max(self._final - VOTE_LATE_SLOTS, slot_now - VOTE_SLOTS_MAX, 0) + 1
         window = range(first, slot_now + VOTE_AHEAD_SLOTS + 1)
+        assert len(window) <= VOTE_SLOTS_MAX + VOTE_AHEAD_SLOTS
         if window != self._window:
             self._window = window
             for slot in sorted(slot for slot in self._slots if slot not in window):
@@ -217,6 +221,7 @@ class Tally:
                     self._offences[signer] = Offence(name, signer, old, new)
                     break
         own.append(new)
+        assert len(own) <= BALLOTS_MAX
 
     def _crossing(self, signer: bytes, ballot: Ballot) -> list[Statement]:
         """The statements of other slots with which ``ballot`` may be E3."""
@@ -237,6 +242,7 @@ class Tally:
         if not past.certified:
             return
         ballot, members = next(iter(past.certified.items()))
+        assert len(past.votes[ballot]) >= members.quorum
         voted: dict[BallotKind, set[int]] = {BallotKind.PREVOTE: set(), BallotKind.COMMIT: set()}
         for one, votes in past.votes.items():
             if (one.epoch, one.block_id) == (ballot.epoch, ballot.block_id):
