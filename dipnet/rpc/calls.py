@@ -17,11 +17,11 @@ from dipnet.primitives.codec import to_hex
 from dipnet.primitives.errors import Invalid
 from dipnet.rpc import lookup
 from dipnet.rpc.backend import Backend
+from dipnet.rpc.block_json import quantity
 from dipnet.rpc.callparams import CALL, CallRequest
 from dipnet.rpc.gas import base_fee_after
 from dipnet.rpc.method import Param, Reverted, RpcMethod
 from dipnet.rpc.params import BLOCK, BlockRef
-from dipnet.rpc.views import quantity
 from dipnet.vm.system import ERROR_SELECTOR, System
 from dipnet.vm.transaction import TX_GAS_MAX, Env, Outcome, call, floor_gas, intrinsic_gas
 

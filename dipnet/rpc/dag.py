@@ -19,9 +19,9 @@ from dipnet.primitives.codec import to_hex
 from dipnet.primitives.crypto import checksum
 from dipnet.primitives.errors import Invalid
 from dipnet.rpc.backend import Accepted, Backend
+from dipnet.rpc.block_json import JsonObject
 from dipnet.rpc.method import Param, RpcMethod
 from dipnet.rpc.params import ADDRESS, HASH, RAW_ITEMS, SEQ, TOPIC, between
-from dipnet.rpc.views import View
 
 PARENTS_DEFAULT: Final = 4
 RANGE_BYTES_MAX: Final = 2 << 20
@@ -30,9 +30,9 @@ READINGS_SHOWN_MAX: Final = 256
 INTEGER_MAX: Final = 2**63
 
 
-def vertex_view(vertex: Vertex, status: str) -> View:
+def vertex_json(vertex: Vertex, status: str) -> JsonObject:
     """Every field by name; bytes as 0x hex, numbers as numbers."""
-    view: View = {
+    fields: JsonObject = {
         "id": to_hex(vertex.id),
         "status": status,
         "anchorHeight": None,
@@ -53,11 +53,11 @@ def vertex_view(vertex: Vertex, status: str) -> View:
         "signature": to_hex(vertex.signature),
     }
     if vertex.payload_type == PAYLOAD_SENML and not vertex.flags & FLAG_ENCRYPTED:
-        view["readings"] = _readings(vertex)
-    return view
+        fields["readings"] = _readings(vertex)
+    return fields
 
 
-def _readings(vertex: Vertex) -> list[View] | None:
+def _readings(vertex: Vertex) -> list[JsonObject] | None:
     """The payload for people; None where it is not the SenML that it says it is."""
     clear = vertex.payload[SALT_BYTES:] if vertex.flags & FLAG_SALTED else vertex.payload
     try:
@@ -67,17 +67,17 @@ def _readings(vertex: Vertex) -> list[View] | None:
     return [_reading(reading) for reading in resolved[:READINGS_SHOWN_MAX]]
 
 
-def _reading(reading: Reading) -> View:
+def _reading(reading: Reading) -> JsonObject:
     value: object = reading.value
     if isinstance(value, bytes):
         value = to_hex(value)
-    view: View = {
+    fields: JsonObject = {
         "name": reading.name,
         "unit": reading.unit,
         "time": _number(reading.time),
         "value": _number(value),
     }
-    return view if reading.sum is None else view | {"sum": _number(reading.sum)}
+    return fields if reading.sum is None else fields | {"sum": _number(reading.sum)}
 
 
 def _number(value: object) -> object:
@@ -85,7 +85,7 @@ def _number(value: object) -> object:
     return float(value) if isinstance(value, int) and abs(value) >= INTEGER_MAX else value
 
 
-def submitted(results: Sequence[Accepted | Invalid]) -> list[View]:
+def submitted(results: Sequence[Accepted | Invalid]) -> list[JsonObject]:
     """One object for each vertex, in order."""
     return [
         {
@@ -101,7 +101,7 @@ def submitted(results: Sequence[Accepted | Invalid]) -> list[View]:
     ]
 
 
-def template(backend: Backend, issuer: bytes, k: int) -> View:
+def template(backend: Backend, issuer: bytes, k: int) -> JsonObject:
     final = backend.chain.final
     # The choice among equal tips is nobody's to foresee.
     made = backend.dag.template(issuer, k, final.height, secrets.randbits(64))
@@ -116,9 +116,9 @@ def template(backend: Backend, issuer: bytes, k: int) -> View:
     }
 
 
-def get(backend: Backend, vertex_id: bytes) -> View | None:
+def get(backend: Backend, vertex_id: bytes) -> JsonObject | None:
     vertex = backend.dag.get(vertex_id)
-    return None if vertex is None else vertex_view(vertex, "accepted")
+    return None if vertex is None else vertex_json(vertex, "accepted")
 
 
 def status(backend: Backend, vertex_id: bytes) -> str:
@@ -127,12 +127,12 @@ def status(backend: Backend, vertex_id: bytes) -> str:
     return "pending" if backend.dag.is_pending(vertex_id) else "unknown"
 
 
-def latest(backend: Backend, issuer: bytes, topic: bytes | None) -> View | None:
+def latest(backend: Backend, issuer: bytes, topic: bytes | None) -> JsonObject | None:
     vertex = backend.dag.latest(issuer, topic)
-    return None if vertex is None else vertex_view(vertex, "accepted")
+    return None if vertex is None else vertex_json(vertex, "accepted")
 
 
-def by_seq(backend: Backend, issuer: bytes, seq_from: int, count: int) -> list[View]:
+def by_seq(backend: Backend, issuer: bytes, seq_from: int, count: int) -> list[JsonObject]:
     found = backend.dag.range(issuer, seq_from, count)
     size = 0
 
@@ -142,10 +142,10 @@ def by_seq(backend: Backend, issuer: bytes, seq_from: int, count: int) -> list[V
         # Two vertices of one seq are never parted, or the next page would lack one.
         return size <= RANGE_BYTES_MAX or vertex.seq == found[0].seq
 
-    return [vertex_view(vertex, "accepted") for vertex in takewhile(fits, found)]
+    return [vertex_json(vertex, "accepted") for vertex in takewhile(fits, found)]
 
 
-def stats(backend: Backend) -> View:
+def stats(backend: Backend) -> JsonObject:
     return dict(backend.dag.stats())
 
 

@@ -19,9 +19,9 @@ from dipnet.primitives.crypto import checksum
 from dipnet.primitives.errors import Invalid
 from dipnet.rpc import lookup
 from dipnet.rpc.backend import Backend
+from dipnet.rpc.block_json import JsonObject, quantity
 from dipnet.rpc.method import Param, RpcMethod, Steps
 from dipnet.rpc.params import ADDRESS, BLOCK, BlockRef, ByHash
-from dipnet.rpc.views import View, quantity
 from dipnet.vm.storage_layout import PROPOSALS_OPEN, WORD, StorageSlot
 
 STATUSES: Final = {
@@ -68,11 +68,11 @@ def named(public: bytes) -> str:
     return to_hex(public)
 
 
-def _taking_part(one: Participation) -> View:
+def _taking_part(one: Participation) -> JsonObject:
     return {"slots": one.slots, "prevotes": one.prevotes, "commits": one.commits}
 
 
-def _announced(epoch: Epoch, one: Commission) -> View | None:
+def _announced(epoch: Epoch, one: Commission) -> JsonObject | None:
     """The commission that is not yet in force."""
     most = epoch.parameters.commission_bps_max
     if one.starts <= epoch.number:
@@ -80,9 +80,9 @@ def _announced(epoch: Epoch, one: Commission) -> View | None:
     return {"bps": one.at(one.starts, most), "epoch": one.starts}
 
 
-def candidate_view(
+def candidate_json(
     epoch: Epoch, one: Candidate, own_stake: int, taken: Mapping[bytes, Participation]
-) -> View:
+) -> JsonObject:
     """A candidate, without what depends on all others."""
     seen = taken.get(one.address)
     return {
@@ -115,30 +115,30 @@ def _everybody(at: At) -> list[bytes]:
     return list(listed | dict.fromkeys(at.epoch.next_members.addresses))
 
 
-def list_delegates(backend: Backend) -> Steps[list[View]]:
+def list_delegates(backend: Backend) -> Steps[list[JsonObject]]:
     at = At.of(backend, "latest")
     waiting = election.standby(at.root(), at.epoch.number + 1)
     taken = backend.voting.tally.participation()
-    read: list[tuple[Candidate, View]] = []
+    read: list[tuple[Candidate, JsonObject]] = []
     for address in _everybody(at):
         yield
         root = at.root()
         one = candidates.read(root, address)
         own = stakes.place(root, address)[stakes.STAKE]
-        read.append((one, candidate_view(at.epoch, one, own, taken)))
+        read.append((one, candidate_json(at.epoch, one, own, taken)))
     total = sum(one.votes for one, _ in read)
     read.sort(key=lambda pair: (-pair[0].votes, pair[0].address))
     return [
-        view
+        fields
         | {
             "share": round(one.votes / total, 6) if total else 0.0,
             "standby": waiting.index(one.address) + 1 if one.address in waiting else None,
         }
-        for one, view in read
+        for one, fields in read
     ]
 
 
-def account(backend: Backend, address: bytes, ref: BlockRef) -> View:
+def account(backend: Backend, address: bytes, ref: BlockRef) -> JsonObject:
     at = At.of(backend, ref)
     root = at.root()
     one = stakes.place(root, address)
@@ -160,7 +160,7 @@ def shown(name: str, value: int) -> object:
     return quantity(value) if name in WEI else value
 
 
-def _open_proposals(at: At) -> Iterator[View]:
+def _open_proposals(at: At) -> Iterator[JsonObject]:
     root = at.root()
     numbers = [root.element(PROPOSALS_OPEN, place)[WORD] for place in range(root[PROPOSALS_OPEN])]
     for number in numbers:
@@ -178,10 +178,10 @@ def _open_proposals(at: At) -> Iterator[View]:
         }
 
 
-def list_parameters(backend: Backend) -> Steps[View]:
+def list_parameters(backend: Backend) -> Steps[JsonObject]:
     at = At.of(backend, "latest")
     in_force = at.epoch.parameters
-    proposals: list[View] = []
+    proposals: list[JsonObject] = []
     for one in _open_proposals(at):
         yield
         proposals.append(one)
@@ -193,14 +193,14 @@ def list_parameters(backend: Backend) -> Steps[View]:
     }
 
 
-def delegate(backend: Backend, address: bytes) -> View:
+def delegate(backend: Backend, address: bytes) -> JsonObject:
     at = At.of(backend, "latest")
     root = at.root()
     one = candidates.read(root, address)
     if one.status == candidates.NONE:
         raise Invalid("not_found", f"{checksum(address)} is no candidate")
     own, taken = stakes.place(root, address)[stakes.STAKE], backend.voting.tally.participation()
-    return candidate_view(at.epoch, one, own, taken)
+    return candidate_json(at.epoch, one, own, taken)
 
 
 _CANDIDATE: Final = (

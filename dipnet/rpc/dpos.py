@@ -18,9 +18,9 @@ from dipnet.primitives.crypto import checksum
 from dipnet.primitives.errors import Invalid
 from dipnet.rpc import lookup
 from dipnet.rpc.backend import Backend
+from dipnet.rpc.block_json import JsonObject
 from dipnet.rpc.method import Param, RpcMethod
 from dipnet.rpc.params import between
-from dipnet.rpc.views import View
 from dipnet.rpc.watch import lagging
 
 SCHEDULE_SLOTS_MAX: Final = 10_000
@@ -38,12 +38,12 @@ def backoff_step(backend: Backend) -> int:
     return finality.backoff_step(max(unfinal, 0), backend.chain.parameters.backoff_slots)
 
 
-def _boundary(backend: Backend, epoch: Epoch) -> View:
+def _boundary(backend: Backend, epoch: Epoch) -> JsonObject:
     header = backend.chain.need(epoch.boundary.block_id)
     return {"height": header.height, "hash": to_hex(header.hash), "slot": header.slot}
 
 
-def schedule(backend: Backend, number: int) -> View:
+def schedule(backend: Backend, number: int) -> JsonObject:
     epoch = backend.chain.epoch
     parameters = epoch.parameters
     boundary, members, order = _boundary(backend, epoch), epoch.members, epoch.order
@@ -70,7 +70,7 @@ def schedule(backend: Backend, number: int) -> View:
     }
 
 
-def _place(header: Header, now_ms: int) -> View:
+def _place(header: Header, now_ms: int) -> JsonObject:
     return {
         "height": header.height,
         "hash": to_hex(header.hash),
@@ -96,7 +96,7 @@ def _silence(backend: Backend, member: bool) -> str | None:
     return voting.idle or (None if member else "not in the set of this epoch")
 
 
-def _own(backend: Backend) -> View | None:
+def _own(backend: Backend) -> JsonObject | None:
     voting, members = backend.voting, backend.chain.epoch.members
     if voting.voter is None:
         return None
@@ -117,7 +117,7 @@ def _own(backend: Backend) -> View | None:
     }
 
 
-def status(backend: Backend) -> View:
+def status(backend: Backend) -> JsonObject:
     chain, now_ms, slot = backend.chain, backend.now_ms(), slot_now(backend)
     epoch, watch = chain.epoch, backend.finality
     links = rules.links_of(chain.head)
@@ -144,7 +144,7 @@ def status(backend: Backend) -> View:
     }
 
 
-def _statement(one: Statement) -> View:
+def _statement(one: Statement) -> JsonObject:
     ballot = one.ballot
     return {
         "kind": ballot.kind.name.lower(),
@@ -156,7 +156,7 @@ def _statement(one: Statement) -> View:
     }
 
 
-def evidence(backend: Backend) -> list[View]:
+def evidence(backend: Backend) -> list[JsonObject]:
     return [
         {
             "offence": one.name,

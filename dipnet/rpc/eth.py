@@ -10,10 +10,10 @@ from dipnet.primitives.codec import to_hex
 from dipnet.primitives.errors import Invalid
 from dipnet.rpc import gas, lookup
 from dipnet.rpc.backend import Accepted, Backend
+from dipnet.rpc.block_json import quantity
 from dipnet.rpc.method import Param, RpcMethod
 from dipnet.rpc.params import ADDRESS, BLOCK, BLOCK_NUMBER, PERCENTILES, RAW_ITEM, BlockRef, between
 from dipnet.rpc.status import client_version
-from dipnet.rpc.views import quantity
 
 
 def web3_client_version(backend: Backend) -> str:

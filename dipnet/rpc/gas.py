@@ -16,8 +16,8 @@ from dipnet.consensus.finality.header import Header
 from dipnet.ledger.tx import Tx
 from dipnet.rpc import lookup
 from dipnet.rpc.backend import Backend
+from dipnet.rpc.block_json import JsonObject, quantity
 from dipnet.rpc.params import BlockRef
-from dipnet.rpc.views import View, quantity
 from dipnet.vm.receipt import Receipt
 
 TIP_IDLE_WEI: Final = 10**8
@@ -87,13 +87,13 @@ def _rewards(
 
 def fee_history(
     backend: Backend, count: int, newest: BlockRef, percentiles: tuple[float, ...]
-) -> View:
+) -> JsonObject:
     """``count`` blocks up to ``newest``, oldest first; fewer where there are not so many."""
     limit = REWARD_BLOCKS_MAX if percentiles else HISTORY_BLOCKS_MAX
     header = lookup.need(backend, newest)
     headers = list(islice(_back(backend, header), min(count, limit)))[::-1]
     fees = [one.base_fee for one in headers] + [base_fee_after(backend, header)]
-    view: View = {
+    fields: JsonObject = {
         "oldestBlock": quantity(headers[0].height if headers else header.height),
         "baseFeePerGas": [quantity(fee) for fee in fees] if headers else [],
         "gasUsedRatio": [one.gas_used / one.gas_limit for one in headers],
@@ -101,8 +101,8 @@ def fee_history(
         "blobGasUsedRatio": [0.0] * len(headers),
     }
     if percentiles:
-        view["reward"] = [
+        fields["reward"] = [
             _rewards(lookup.block(backend, one), lookup.receipts(backend, one), percentiles)
             for one in headers
         ]
-    return view
+    return fields

@@ -14,25 +14,29 @@ from dipnet.primitives.codec import to_hex
 from dipnet.primitives.errors import Invalid
 from dipnet.rpc import lookup
 from dipnet.rpc.backend import Backend
+from dipnet.rpc.block_json import JsonObject, logs_json
 from dipnet.rpc.filters import LOGS, LogFilter, LogQuery, may_hold
 from dipnet.rpc.method import Param, RpcMethod, Steps
 from dipnet.rpc.params import ByHash
-from dipnet.rpc.views import View, log_views
 
 LOG_BLOCKS_MAX: Final = 10_000
 LOGS_MAX: Final = 10_000
 
 
-def block_logs(backend: Backend, header: Header, wanted: LogFilter, removed: bool) -> list[View]:
+def block_logs(
+    backend: Backend, header: Header, wanted: LogFilter, removed: bool
+) -> list[JsonObject]:
     """The wanted logs of a block, in its order."""
     block = lookup.block(backend, header)
-    views: list[View] = []
+    found: list[JsonObject] = []
     index = 0
     for at, receipt in enumerate(lookup.receipts(backend, header)):
-        shown = log_views(block, at, receipt, index, removed)
-        views += [view for view, log in zip(shown, receipt.logs, strict=True) if wanted.takes(log)]
+        shown = logs_json(block, at, receipt, index, removed)
+        found += [
+            entry for entry, log in zip(shown, receipt.logs, strict=True) if wanted.takes(log)
+        ]
         index += len(receipt.logs)
-    return views
+    return found
 
 
 def _range(backend: Backend, query: LogQuery) -> tuple[Header, int] | None:
@@ -56,23 +60,23 @@ def _range(backend: Backend, query: LogQuery) -> tuple[Header, int] | None:
     return lookup.need(backend, high), low
 
 
-def get_logs(backend: Backend, query: LogQuery) -> Steps[list[View]]:
+def get_logs(backend: Backend, query: LogQuery) -> Steps[list[JsonObject]]:
     found = _range(backend, query)
     if found is None:
         return []
     header, low = found
     masks = query.wanted.masks()
-    blocks: list[list[View]] = []
+    blocks: list[list[JsonObject]] = []
     count = 0
     while True:
         if may_hold(header.logs_bloom, masks):
-            views = block_logs(backend, header, query.wanted, removed=False)
-            blocks.append(views)
-            count += len(views)
+            matching = block_logs(backend, header, query.wanted, removed=False)
+            blocks.append(matching)
+            count += len(matching)
             if count > LOGS_MAX:
                 raise Invalid("limit", f"more than {LOGS_MAX} logs; ask for fewer blocks")
         if header.height <= low:
-            return [view for views in reversed(blocks) for view in views]
+            return [entry for matching in reversed(blocks) for entry in matching]
         yield
         above, parent = header, backend.chain.header(header.parent)
         if parent is None:  # a dead branch was pruned while we walked it
@@ -94,7 +98,7 @@ class LogStream:
         self._wanted = wanted
         self._last = lookup.need(backend, 0)  # nothing was told yet, there is nothing to take back
 
-    def show(self, item: object) -> Iterable[View]:
+    def show(self, item: object) -> Iterable[JsonObject]:
         """What the client is told of a block that became the head."""
         assert isinstance(item, Block)
         for header in self._left(item.header):

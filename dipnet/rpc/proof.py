@@ -14,9 +14,9 @@ from dipnet.primitives.crypto import keccak256
 from dipnet.primitives.errors import Corrupt
 from dipnet.rpc import lookup
 from dipnet.rpc.backend import Backend
+from dipnet.rpc.block_json import JsonObject, quantity
 from dipnet.rpc.method import Param, RpcMethod
 from dipnet.rpc.params import ADDRESS, BLOCK, WORD, WORDS, BlockRef
-from dipnet.rpc.views import View, quantity
 
 _KEY_NIBBLES: Final = 64
 
@@ -72,7 +72,9 @@ def get_storage_at(backend: Backend, address: bytes, slot: bytes, ref: BlockRef)
     return to_hex(lookup.journal(backend, ref).slot(address, slot).to_bytes(32, "big"))
 
 
-def get_proof(backend: Backend, address: bytes, slots: tuple[bytes, ...], ref: BlockRef) -> View:
+def get_proof(
+    backend: Backend, address: bytes, slots: tuple[bytes, ...], ref: BlockRef
+) -> JsonObject:
     header, state = lookup.state(backend, ref)
     journal = Journal(state)
     account = journal.account(address)

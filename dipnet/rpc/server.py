@@ -32,24 +32,24 @@ from dipnet.rpc import (
     dpos,
     eth,
     light,
-    live_views,
     logs,
     proof,
     readings,
     status,
+    subscriptions,
 )  # fmt: skip
 from dipnet.rpc.backend import Backend
 from dipnet.rpc.bounds import BODY_BYTES_MAX
 from dipnet.rpc.jsonrpc import Rpc, error_body
-from dipnet.rpc.live import Live
 from dipnet.rpc.method import RpcMethod, table
+from dipnet.rpc.websocket import WebSocketSession
 
 BODY_S: Final = 30
 LOCAL_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
 ANY: Final = "*"
 JSON: Final = "application/json"
 METHODS: Final[dict[str, RpcMethod]] = table(
-    eth.METHODS, blocks.METHODS, calls.METHODS, logs.METHODS, proof.METHODS, live_views.METHODS,
+    eth.METHODS, blocks.METHODS, calls.METHODS, logs.METHODS, proof.METHODS, subscriptions.METHODS,
     dag.METHODS, dpos.METHODS, delegates.METHODS, light.METHODS, status.METHODS,
 )  # fmt: skip
 
@@ -162,7 +162,7 @@ class Doors:
 
     async def live(self, socket: WebSocket) -> None:
         """WebSocket /"""
-        await Live(self.rpc, socket).run()
+        await WebSocketSession(self.rpc, socket).run()
 
     async def livez(self, request: Request) -> Response:
         """The loop turns."""

@@ -9,10 +9,10 @@ from dipnet.primitives.codec import to_hex
 from dipnet.primitives.crypto import checksum
 from dipnet.rpc import lookup
 from dipnet.rpc.backend import Backend
+from dipnet.rpc.block_json import JsonObject, quantity
 from dipnet.rpc.dpos import slot_now
 from dipnet.rpc.method import Param, RpcMethod
 from dipnet.rpc.params import ADDRESS, BLOCK, BlockRef
-from dipnet.rpc.views import View, quantity
 
 
 def client_version() -> str:
@@ -21,11 +21,11 @@ def client_version() -> str:
     return f"dipnet/v{dipnet.__version__}/{system}/python{platform.python_version()}"
 
 
-def _place(header: Header) -> View:
+def _place(header: Header) -> JsonObject:
     return {"height": header.height, "hash": to_hex(header.hash), "slot": header.slot}
 
 
-def status(backend: Backend) -> View:
+def status(backend: Backend) -> JsonObject:
     genesis, chain, now_ms = backend.genesis, backend.chain, backend.now_ms()
     pending, queued = backend.pool.counts()
     health = backend.health()
@@ -52,7 +52,7 @@ def status(backend: Backend) -> View:
     }
 
 
-def account(backend: Backend, address: bytes, ref: BlockRef) -> View:
+def account(backend: Backend, address: bytes, ref: BlockRef) -> JsonObject:
     found = lookup.account(backend, address, ref)
     return {
         "address": checksum(address),

@@ -10,14 +10,14 @@ from dipnet.ledger.tx import Tx
 from dipnet.primitives.codec import to_hex
 from dipnet.primitives.errors import Invalid
 from dipnet.rpc.backend import Backend
-from dipnet.rpc.dag import vertex_view
+from dipnet.rpc.block_json import header_json
+from dipnet.rpc.dag import vertex_json
 from dipnet.rpc.feed import Topic
 from dipnet.rpc.filters import ANY_STREAM, STREAM_FILTER, LogFilter, StreamFilter
 from dipnet.rpc.jsonrpc import Session, Show
 from dipnet.rpc.logs import LogStream
 from dipnet.rpc.method import Param, RpcMethod
 from dipnet.rpc.params import STREAM, SUBSCRIPTION
-from dipnet.rpc.views import header_view
 
 Stream = Callable[[Backend, StreamFilter], Show]
 
@@ -47,7 +47,7 @@ def _plain(show: Show) -> Stream:
 def _head(item: object) -> Iterable[object]:
     header = item.header if isinstance(item, Block) else item
     assert isinstance(header, Header)
-    return (header_view(header),)
+    return (header_json(header),)
 
 
 def _tx(item: object) -> Iterable[object]:
@@ -68,7 +68,7 @@ def _vertices(backend: Backend, wanted: StreamFilter) -> Show:
     def show(item: object) -> Iterable[object]:
         assert isinstance(item, Vertex)
         if wanted.issuer in (b"", item.issuer) and wanted.topic in (b"", item.topic):
-            yield vertex_view(item, "accepted")
+            yield vertex_json(item, "accepted")
 
     return show
 

@@ -24,7 +24,7 @@ TOO_SLOW: Final = 1013  # RFC 6455 registry: try again later
 _encode: Final = msgspec.json.Encoder().encode
 
 
-class Live:
+class WebSocketSession:
     """A connected client. Implements ``jsonrpc.Session`` for ``eth_subscribe``."""
 
     def __init__(self, rpc: Rpc, socket: WebSocket) -> None:
