@@ -1,8 +1,8 @@
 """Blocks, transactions and receipts as Ethereum's JSON, which web3.py, ethers and viem read.
 
-Ethereum's fields carry 0x quantities. Fields of our own (slot, epoch, proposer, timestampMs,
-dagRoot, dagCount) stand beside them as plain numbers and 0x bytes. ``extraData`` is empty, so that
-no proof-of-authority middleware is needed. The block hash is keccak256 of our own header record.
+Ethereum's fields are 0x quantities. Our own fields (slot, epoch, proposer, timestampMs, dagRoot,
+dagCount) are plain numbers and 0x bytes beside them. ``extraData`` is empty, so clients need no
+proof-of-authority middleware. The block hash is keccak256 of our own header record.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ def quantity(number: int) -> str:
 
 
 def header_json(header: Header) -> JsonObject:
-    """The header's fields; also what ``newHeads`` notifies."""
+    """The fields of a header; ``newHeads`` and ``finalizedHeads`` send the same."""
     return {
         "number": quantity(header.height),
         "hash": to_hex(header.hash),
@@ -56,7 +56,7 @@ def header_json(header: Header) -> JsonObject:
 
 
 def block_json(block: Block, full: bool) -> JsonObject:
-    """A block with its transactions' hashes, or with the transactions themselves."""
+    """A block with the hashes of its transactions, or with the transactions if ``full``."""
     txs: list[object]
     if full:
         txs = [tx_json(tx, block.header, index) for index, tx in enumerate(block.txs)]
@@ -71,7 +71,7 @@ def block_json(block: Block, full: bool) -> JsonObject:
 
 
 def pending_block_json(head: Header, base_fee: int, timestamp_ms: int) -> JsonObject:
-    """The block that would come next, of which nobody knows who makes it or what is in it."""
+    """The block after ``head`` as far as it is known: no hash, proposer or transactions yet."""
     return header_json(head) | {
         "number": quantity(head.height + 1),
         "hash": None,
@@ -93,7 +93,7 @@ def pending_block_json(head: Header, base_fee: int, timestamp_ms: int) -> JsonOb
 
 
 def tx_json(tx: Tx, header: Header | None, index: int) -> JsonObject:
-    """A transaction, in the block of ``header`` at ``index``, or waiting when there is none."""
+    """A transaction at ``index`` in the block of ``header``; it waits if ``header`` is None."""
     price = tx.max_fee if header is None else tx.effective_price(header.base_fee)
     fields: JsonObject = {
         "blockHash": None if header is None else to_hex(header.hash),
@@ -139,7 +139,7 @@ def _place(block: Block, index: int) -> JsonObject:
 def logs_json(
     block: Block, index: int, receipt: Receipt, log_index: int, removed: bool
 ) -> list[JsonObject]:
-    """The logs of the transaction at ``index``, the first of which is the block's ``log_index``."""
+    """Logs of the transaction at ``index``; the first has index ``log_index`` in the block."""
     place = _place(block, index)
     return [
         place
@@ -157,7 +157,7 @@ def logs_json(
 def receipt_json(
     block: Block, receipts: Sequence[Receipt], index: int, log_index: int
 ) -> JsonObject:
-    """The receipt of the transaction at ``index``; its logs count on from ``log_index``."""
+    """The receipt of the transaction at ``index``; its first log has the index ``log_index``."""
     header, tx, receipt = block.header, block.txs[index], receipts[index]
     return _place(block, index) | {
         "from": to_hex(tx.sender),
@@ -174,7 +174,7 @@ def receipt_json(
 
 
 def receipts_json(block: Block, receipts: Sequence[Receipt]) -> list[JsonObject]:
-    """The receipts of a whole block."""
+    """The receipts of all transactions of a block, in their order."""
     shown, log_index = [], 0
     for index, receipt in enumerate(receipts):
         shown.append(receipt_json(block, receipts, index, log_index))

@@ -62,7 +62,7 @@ def get_block_receipts(backend: Backend, ref: BlockRef) -> list[JsonObject] | No
 
 
 def count_by_number(backend: Backend, ref: BlockRef) -> str | None:
-    if ref == "pending":  # as its block is shown: nobody knows what will be in it
+    if ref == "pending":  # the pending block is shown empty
         return quantity(0)
     header = lookup.find(backend, ref)
     return None if header is None else quantity(len(lookup.block(backend, header).txs))
@@ -92,37 +92,38 @@ METHODS: Final = (
         (Param("hash", HASH),),
         get_transaction,
         "transaction, or null",
-        "A transaction on the chain, or a waiting one (`blockHash` null).",
+        "A transaction on the chain, or a waiting transaction (`blockHash` is null).",
     ),
     RpcMethod(
         "eth_getTransactionReceipt",
         (Param("hash", HASH),),
         get_receipt,
         "receipt, or null while it waits",
-        "What came of a transaction.",
+        "The receipt of a transaction on the chain.",
     ),
     RpcMethod(
         "eth_getBlockByNumber",
         (Param("block", BLOCK_NUMBER), Param("full", FLAG, False)),
         get_block_by_number,
         "block, or null",
-        "A block; its transactions as hashes, or whole when `full`. Beside Ethereum's fields: "
-        "slot, epoch, proposer, timestampMs, dagRoot, dagCount. `finalized` has a commit "
-        "certificate or a descendant with one, `safe` a prevote certificate.",
+        "A block with the hashes of its transactions, or with the transactions if `full`. Beside "
+        "Ethereum's fields it has slot, epoch, proposer, timestampMs, dagRoot and dagCount. "
+        "`finalized` is the highest block that a commit certificate makes final, `safe` the "
+        "highest block with a prevote certificate.",
     ),
     RpcMethod(
         "eth_getBlockByHash",
         (Param("hash", HASH), Param("full", FLAG, False)),
         get_block_by_hash,
         "block, or null",
-        "The same by hash.",
+        "A block by its hash, as in `eth_getBlockByNumber`.",
     ),
     RpcMethod(
         "eth_getBlockReceipts",
         (Param("block", BLOCK),),
         get_block_receipts,
         "array of receipts, or null",
-        "All receipts of a block.",
+        "The receipts of all transactions of a block.",
         ("not_canonical",),
     ),
     RpcMethod(
@@ -130,27 +131,27 @@ METHODS: Final = (
         (Param("block", BLOCK_NUMBER),),
         count_by_number,
         "quantity, or null",
-        "How many transactions a block has.",
+        "The number of transactions in a block.",
     ),
     RpcMethod(
         "eth_getBlockTransactionCountByHash",
         (Param("hash", HASH),),
         count_by_hash,
         "quantity, or null",
-        "The same by hash.",
+        "The number of transactions in a block, by the block's hash.",
     ),
     RpcMethod(
         "eth_getTransactionByBlockNumberAndIndex",
         (Param("block", BLOCK_NUMBER), _INDEX),
         get_transaction_at,
         "transaction, or null",
-        "A transaction by its place in a block.",
+        "A transaction by its index in a block.",
     ),
     RpcMethod(
         "eth_getTransactionByBlockHashAndIndex",
         (Param("hash", HASH), _INDEX),
         get_transaction_in,
         "transaction, or null",
-        "The same by hash.",
+        "A transaction by its index in a block, by the block's hash.",
     ),
 )

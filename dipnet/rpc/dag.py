@@ -31,7 +31,7 @@ INTEGER_MAX: Final = 2**63
 
 
 def vertex_json(vertex: Vertex, status: str) -> JsonObject:
-    """Every field by name; bytes as 0x hex, numbers as numbers."""
+    """The JSON of a vertex: every field by name, bytes as 0x hex, numbers as plain numbers."""
     fields: JsonObject = {
         "id": to_hex(vertex.id),
         "status": status,
@@ -58,11 +58,11 @@ def vertex_json(vertex: Vertex, status: str) -> JsonObject:
 
 
 def _readings(vertex: Vertex) -> list[JsonObject] | None:
-    """The payload for people; None where it is not the SenML that it says it is."""
+    """The readings of a SenML payload; None where the payload is not valid SenML."""
     clear = vertex.payload[SALT_BYTES:] if vertex.flags & FLAG_SALTED else vertex.payload
     try:
         resolved = resolve(clear, vertex.timestamp_ms / 1000)
-    except Invalid:  # the device's business: the vertex stands whatever its payload says
+    except Invalid:  # payloads are not judged: the vertex is valid whatever is in them
         return None
     return [_reading(reading) for reading in resolved[:READINGS_SHOWN_MAX]]
 
@@ -81,12 +81,12 @@ def _reading(reading: Reading) -> JsonObject:
 
 
 def _number(value: object) -> object:
-    """Sums of 64-bit integers may be longer; JSON's readers take those as fractions anyway."""
+    """The value; an integer beyond 64 bits as a float, since JSON readers lose its digits."""
     return float(value) if isinstance(value, int) and abs(value) >= INTEGER_MAX else value
 
 
 def submitted(results: Sequence[Accepted | Invalid]) -> list[JsonObject]:
-    """One object for each vertex, in order."""
+    """The result of ``dag_submit``: one object for each vertex, in order."""
     return [
         {
             "error": {
@@ -103,7 +103,7 @@ def submitted(results: Sequence[Accepted | Invalid]) -> list[JsonObject]:
 
 def template(backend: Backend, issuer: bytes, k: int) -> JsonObject:
     final = backend.chain.final
-    # The choice among equal tips is nobody's to foresee.
+    # A secret seed: nobody can foresee which of equal tips are chosen.
     made = backend.dag.template(issuer, k, final.height, secrets.randbits(64))
     return {
         "chainId": backend.genesis.chain_id,
@@ -139,7 +139,7 @@ def by_seq(backend: Backend, issuer: bytes, seq_from: int, count: int) -> list[J
     def fits(vertex: Vertex) -> bool:
         nonlocal size
         size += len(vertex.raw)
-        # Two vertices of one seq are never parted, or the next page would lack one.
+        # Vertices of one seq stay on one page: the next page begins at a later seq.
         return size <= RANGE_BYTES_MAX or vertex.seq == found[0].seq
 
     return [vertex_json(vertex, "accepted") for vertex in takewhile(fits, found)]
@@ -159,8 +159,8 @@ METHODS: Final = (
         submitted,
         'array, one object for each vertex: id and status ("accepted", "pending" or "known"), or '
         "error",
-        "Offer signed vertices (envelope, signature, payload). A pending one waits for its "
-        "parents. Neighbours in a batch are taken in together.",
+        "Submit signed vertices (envelope, signature, payload). A vertex is `pending` while the "
+        "node lacks a parent of it. Adjacent submissions in a batch are processed together.",
         (
             "vertex_form",
             "vertex_chain",
@@ -184,7 +184,7 @@ METHODS: Final = (
         (_ISSUER, Param("k", between(1, PARENTS_MAX), PARENTS_DEFAULT)),
         template,
         "object of chainId, refHeight, refHash (8 bytes), parents, seq, prev, timestampMs",
-        "All that a device needs from the network to build its next vertex.",
+        "Everything that a device needs from the network to build its next vertex.",
         ("limit",),
     ),
     RpcMethod(
@@ -192,29 +192,30 @@ METHODS: Final = (
         (_ID,),
         get,
         "vertex, or null",
-        "A vertex, every field by name; `readings` where its payload is SenML.",
+        "A vertex, every field by name, with `readings` if its payload is SenML.",
     ),
     RpcMethod(
         "dag_status",
         (_ID,),
         status,
         '"accepted", "pending" (waits for parents) or "unknown"',
-        "Where a vertex stands.",
+        "The status of a vertex on this node.",
     ),
     RpcMethod(
         "dag_latest",
         (_ISSUER, Param("topic", TOPIC, None)),
         latest,
         "vertex, or null",
-        "The issuer's vertex of greatest seq, on a topic or on any.",
+        "The issuer's vertex with the greatest seq, on a topic or on any topic.",
     ),
     RpcMethod(
         "dag_range",
         (_ISSUER, Param("seqFrom", SEQ), Param("n", between(1, RANGE_MAX), RANGE_MAX)),
         by_seq,
         "array of vertices, by seq",
-        f"Up to n of the issuer's vertices from a seq on; fewer when they pass {RANGE_BYTES_MAX} "
-        "bytes. Go on from the last seq + 1 until the array is empty.",
+        "Up to n vertices of the issuer from a seq on; fewer if n have more than "
+        f"{RANGE_BYTES_MAX:,} bytes. For the next page ask from the last seq + 1, until the array "
+        "is empty.",
     ),
     RpcMethod(
         "dag_stats",
@@ -222,6 +223,6 @@ METHODS: Final = (
         stats,
         "object of counts: vertices, tips, edges, issuers, streams, graphBytes, orphans, "
         "orphanBytes",
-        "The DAG of this node in numbers.",
+        "Counts of this node's DAG.",
     ),
 )

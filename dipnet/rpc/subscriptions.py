@@ -1,4 +1,4 @@
-"""``eth_subscribe`` and what each stream tells its subscribers."""
+"""``eth_subscribe``, ``eth_unsubscribe``, and what each stream sends to its subscribers."""
 
 from collections.abc import Callable, Iterable
 from typing import Final
@@ -34,7 +34,7 @@ def unsubscribe(session: Session, subscription: str) -> bool:
 
 
 def _plain(show: Show) -> Stream:
-    """A stream without a filter."""
+    """A stream that takes no filter."""
 
     def made(backend: Backend, wanted: StreamFilter) -> Show:
         if wanted != ANY_STREAM:
@@ -87,11 +87,11 @@ METHODS: Final = (
         (Param("stream", STREAM), Param("filter", STREAM_FILTER, ANY_STREAM)),
         subscribe,
         "id of the subscription",
-        "WebSocket only. `eth_subscription` notifications carry a header (`newHeads`, and "
-        "`finalizedHeads` each block as it becomes final, lowest first), a hash "
-        "(`newPendingTransactions`), a log (`logs`; `removed` once its block leaves the chain), or "
-        "a vertex as of `dag_get` (`dagVertices`). A subscriber who leaves too much unread is cut "
-        "with close code 1013.",
+        "Subscribe to a stream; WebSocket only. Notifications are `eth_subscription`. `newHeads` "
+        "sends the header of each new head, `finalizedHeads` the header of each block as it "
+        "becomes final, lowest first, `newPendingTransactions` a hash, `logs` a log (again with "
+        "`removed` when its block leaves the chain), `dagVertices` a vertex as in `dag_get`. A "
+        "subscriber that leaves too many notifications unread is cut with close code 1013.",
         ("subscription", "limit"),
         way="session",
     ),
