@@ -181,10 +181,10 @@ async def serve(app: ASGIApp, host: str, port: int) -> Listener:
             ws_max_queue=MESSAGES_WAITING_MAX,
             ws_ping_interval=PING_S,
             ws_ping_timeout=PING_S,
-            ws_per_message_deflate=False,  # no decompression bombs: the bound holds for the bytes sent
+            ws_per_message_deflate=False,  # the size limit holds for the bytes sent: no bombs
             lifespan="off",
             log_config=None,
-            log_level="critical",  # bugs are told to Backend.failed
+            log_level="critical",
             access_log=False,
             proxy_headers=False,
             server_header=False,
