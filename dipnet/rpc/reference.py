@@ -15,9 +15,10 @@ INTRODUCTION: Final = f"""\
 Written by `python -m dipnet.rpc.reference` from the table of methods; a test compares the two.
 
 Send JSON-RPC 2.0 by `POST /` with `Content-Type: application/json`, or over a WebSocket on the
-same port (8545 on loopback unless configured). A batch has at most \
-{jsonrpc.BATCH_ITEMS_MAX:,} requests and is answered in order. Parameters go by position or by name. Numbers are 0x quantities in Ethereum's fields and plain JSON
-numbers in our own; bytes are 0x hex; amounts are wei, as quantities.
+same port (8545 on loopback unless configured). A batch has at most {jsonrpc.BATCH_ITEMS_MAX:,}
+requests and is answered in order. Parameters go by position or by name. Numbers are 0x quantities
+in Ethereum's fields and plain JSON numbers in our own; bytes are 0x hex; amounts are wei, as
+quantities.
 
 A request has at most {bounds.BODY_BYTES_MAX:,} bytes, {bounds.DEPTH_MAX} levels and \
 {bounds.VALUES_MAX:,} values; repeated keys, NaN and

@@ -1,4 +1,4 @@
-"""README.md: its Python and its commands for a running chain work as typed, on a chain of one node."""
+"""README.md: its Python and its commands work as typed, on the chain that they ask for."""
 
 import contextlib
 import io
