@@ -1,8 +1,8 @@
-"""Reads JSON from clients, bounded before it is parsed (docs/design.md "Interfaces").
+"""Foreign JSON, bounded before it is parsed into anything big (docs/design.md "Interfaces").
 
 Every check runs at C speed over the bytes, so that hostile input costs no more than honest input:
-first size, nesting and number of values, then the C scanner of the standard library, with hooks
-that refuse repeated keys, NaN, long numbers and lone surrogates.
+size, nesting and number of values first, then the standard library's C scanner with hooks that
+refuse what it would let through (repeated keys, NaN, long numbers, lone surrogates).
 """
 
 import json
@@ -16,14 +16,14 @@ DEPTH_MAX: Final = 32
 VALUES_MAX: Final = 1 << 15
 NUMBER_DIGITS_MAX: Final = 80
 
-# All brackets become square: only their depth is checked here, the parser checks how they pair.
+# All brackets become square ones: how they pair is the parser's business, how deep they go is ours.
 _SQUARE: Final = bytes.maketrans(b"{}", b"[]")
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 
 
 def _measure(raw: bytes) -> None:
-    """Refuse nesting and numbers of values that would make the parser recurse or allocate much."""
-    # Up to the first byte that is not JSON, strings begin and end here where the parser sees them.
+    """Refuse nesting or numbers of values that would make the parser recurse or allocate."""
+    # Up to the first byte that is not JSON this sees strings where the parser sees them.
     skeleton = b"".join(raw.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
     if skeleton.count(b",") >= VALUES_MAX:
         raise Invalid("limit", f"more than {VALUES_MAX} values")
@@ -70,14 +70,14 @@ _DECODER: Final = json.JSONDecoder(
 
 
 def load(raw: bytes) -> object:
-    """The value of one JSON text (RFC 8259); raises ``Invalid`` ("limit" or "parse")."""
+    """Parse one JSON text; ``Invalid`` ("limit" or "parse") for anything outside RFC 8259 or us."""
     if len(raw) > BODY_BYTES_MAX:
         raise Invalid("limit", f"request of more than {BODY_BYTES_MAX} bytes")
     _measure(raw)
     try:
         text = raw.decode()
         value: object = _DECODER.decode(text)
-        if "\\u" in text:  # only an escape can make a lone surrogate
+        if "\\u" in text:  # only an escape can smuggle in half of a surrogate pair
             json.dumps(value, ensure_ascii=False).encode()
     except UnicodeError as error:
         raise Invalid("parse", "not UTF-8, or half of a surrogate pair") from error

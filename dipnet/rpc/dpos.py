@@ -172,7 +172,7 @@ METHODS: Final = (
         "dpos_status",
         (),
         status,
-        "object of epoch, votingEpoch, border, endSlot, slot, members, quorum, head, safe and "
+        "object of epoch, votingEpoch, `border`, endSlot, slot, members, quorum, head, safe and "
         "finalized (height, hash, slot, ageMs), finalityLagSlots, unfinalBlocks, "
         "certificateLatencyMs (blocks, p50, p99), backoffStep, systemOnly, complaint, delegate "
         "(null, or address, publicKey, index, voteState, paused, silent), clockOffsetMs",
@@ -185,7 +185,7 @@ METHODS: Final = (
         "dpos_schedule",
         (Param("epoch", between(0, 2**53), -1),),
         schedule,
-        "object of epoch, border (null for the next), firstSlot, lastSlot, startMs, slotMs, "
+        "object of epoch, `border` (null for the next), firstSlot, lastSlot, startMs, slotMs, "
         "members, quorum, order, leaders",
         "The leaders of the slots of the current epoch (default) or of the next. An epoch begins "
         "at `firstSlot`, or later while the boundary before it is not final. `leaders` holds the "
