@@ -26,7 +26,7 @@ from benchmarks.network import ROOT, STOP_S
 from dipnet.dipnetd import testnet
 
 NODES: Final = {"full": 4, "quick": 4, "tiny": 2}
-SLOTS: Final = {"full": 15, "quick": 10, "tiny": 1}
+SLOTS: Final = {"full": 10, "quick": 10, "tiny": 1}
 SLOT_MS: Final = 1_000
 GOAL_MS: Final = 150
 ANSWER_S: Final = 60

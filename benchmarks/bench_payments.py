@@ -25,7 +25,7 @@ from dipnet.primitives.crypto import address, public_key, recover_batch, sha256,
 
 ACCOUNTS: Final = {"full": 200, "quick": 100, "tiny": 4}
 PAYMENTS: Final = {"full": 10_000, "quick": 4_000, "tiny": 8}  # of a slice
-SESSION_SLICES: Final = {"full": 10, "quick": 4, "tiny": 1}
+SESSION_SLICES: Final = {"full": 5, "quick": 4, "tiny": 1}
 RECOVERIES: Final = {"full": 3_000, "quick": 1_000, "tiny": 8}
 BATCH: Final = 100
 CONNECTIONS: Final = 4

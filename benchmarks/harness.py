@@ -37,7 +37,7 @@ class Scale:
     repetitions: int  # of a row without a limit
 
 
-FULL: Final = Scale("full", 10, 20, 5)
+FULL: Final = Scale("full", 10, 15, 5)
 QUICK: Final = Scale("quick", 10, 12, 2)
 TINY: Final = Scale("tiny", 1, 1, 1)  # the test suite: shows that a benchmark runs, nothing else
 
