@@ -137,7 +137,7 @@ def _send_all(
     node: Process, client: Client, bodies: Sequence[bytes], count: int, height: int
 ) -> float:
     """Sends all and waits until they are in blocks above ``height``; when the last was answered."""
-    # Nonces of an account go up from batch to batch; what overtakes another waits in the pool.
+    # Nonces of an account go up from batch to batch; a payment that comes early waits in the pool.
     with ThreadPoolExecutor(CONNECTIONS) as pool:
         jobs = [
             pool.submit(_send, node.port, bodies[first::CONNECTIONS])

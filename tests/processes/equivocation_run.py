@@ -30,7 +30,7 @@ BLOCKS_MAX = 2
 
 @dataclass(frozen=True)
 class Punished:
-    """What one honest node's chain says of it; slots and heights."""
+    """The punishment on an honest node's chain; slots and heights."""
 
     offence: str
     slot: int
@@ -39,7 +39,7 @@ class Punished:
 
 
 def run_offence(root: Path, which: str, honest: int, slot_ms: int) -> list[Punished]:
-    """One network to the punishment; what each honest node says."""
+    """Runs a network up to the punishment; its record on each honest node."""
     names = ["equivocator", *(f"honest{n}" for n in range(honest))]
     members = real_network.members(root, names)
     secrets = {one.name: keys.new_secret() for one in members}

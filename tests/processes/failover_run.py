@@ -42,7 +42,7 @@ SIGNED = re.compile(
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of all fail-overs; ``takeovers`` in slots, one each."""
+    """The outcome of all fail-overs; ``takeovers`` in slots, for each."""
 
     signed: int
     heard: int
@@ -114,7 +114,7 @@ class Network:
 
 
 def signed_ballots(log: str) -> list[Ballot]:
-    """What the signer gave a signature for, in order."""
+    """The ballots that the signer signed, in order."""
     return [
         Ballot(BallotKind[kind.upper()], int(epoch), int(slot), bytes.fromhex(block), int(justify))
         for kind, epoch, slot, justify, block in SIGNED.findall(log)

@@ -1,4 +1,4 @@
-"""A network of real processes on loopback: directories, settings, lives and what they say."""
+"""A network of real processes on loopback: directories, settings, lives and logs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ Settings = dict[str, str | int | bool | list[str]]
 
 @dataclass(frozen=True)
 class Member:
-    """One process of a network, before and while it runs."""
+    """A process of a network, before and while it runs."""
 
     name: str
     directory: Path

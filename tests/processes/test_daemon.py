@@ -1,5 +1,5 @@
 """The daemon as a process: killed under load, on a full disk, on damaged records, in each other's
-way. Whatever a client was told is there again; what cannot go on says in a sentence what to do."""
+way. Every fact that a client was told is there again; a start that fails says what to do."""
 
 import asyncio
 import contextlib
@@ -55,7 +55,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Program,
 
 
 def refused(program: Program) -> str:
-    """The one sentence of a start that cannot be."""
+    """The sentence of a start that fails."""
     with program:
         assert program.ended() == EXIT_USAGE
         assert "Traceback" not in program.said
@@ -251,7 +251,7 @@ def test_while_the_disk_is_behind_nobody_is_answered_and_nothing_grows(
         await asyncio.sleep(0)
         assert not seen.done()
         assert not any(one.done() for one in told)
-        assert node.chain.head.height == 0  # what is not durable is not signed
+        assert node.chain.head.height == 0  # a block that is not durable is not signed
         store.allowed.set()
         await seen
         for one in told:

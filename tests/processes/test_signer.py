@@ -54,7 +54,7 @@ def run(*arguments: object, say: str = "") -> Any:
     words = [*map(str, arguments), "--json"]
     result = CliRunner().invoke(app, words, input=say)
     assert result.exit_code == 0, result.output
-    return json.loads(result.stdout.splitlines()[-1])  # after the echo of what was said
+    return json.loads(result.stdout.splitlines()[-1])  # after the echo of the input
 
 
 def refused(*arguments: object, say: str = "") -> str:
