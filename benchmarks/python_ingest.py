@@ -1,8 +1,8 @@
 """The peer of the ingest: the same work as a good plain Python program would do it.
 
-Two threads verify (coincurve lets go of the GIL), a third builds the graph in dicts, a fourth writes
-synced batches to LevelDB. Parsed by ``struct``, hashed by ``hashlib``; nothing of dipnet is used. It keeps
-less than the node does: no orphans, no conflicts, no replies, no index by device.
+Two threads verify (coincurve lets go of the GIL), a third builds the graph in dicts, a fourth
+writes synced batches to LevelDB. ``struct`` parses, ``hashlib`` hashes; nothing of dipnet is used.
+It keeps less than the node does: no orphans, no conflicts, no replies, no index by device.
 """
 
 import hashlib

@@ -1,8 +1,8 @@
-"""Every decoder of foreign bytes, fed with what is almost right, as fast as Python does it.
+"""Every decoder of foreign bytes, fed with almost right bytes, as fast as Python does it.
 
-Run as a program (``make fuzz``), each target has its seconds. A decoder gives a value whose one
-spelling is the input, or refuses with a code that it declares; whatever else happens is a bug, and
-is told with the bytes. What is accepted is mutated further.
+Run as a program (``make fuzz``), each target has its seconds. A decoder gives a value whose only
+encoding is the input, or refuses with a code that it declares; any other outcome is a bug, and is
+printed with the bytes. Accepted inputs are mutated further.
 """
 
 import argparse
@@ -55,7 +55,7 @@ TX = {
 
 @dataclass(frozen=True)
 class Target:
-    """One decoder: ``spell`` writes what ``decode`` gives."""
+    """A decoder: ``spell`` encodes the value that ``decode`` gives."""
 
     name: str
     decode: Callable[[bytes], Any]
@@ -82,7 +82,7 @@ RECORDS = (1, UINT, BIG, Text(9), Bin(0, 300), Many((UINT, Many(Bin(1, 40), 3)),
 
 
 def records() -> Iterator[Target]:
-    """The one decoder below all others: what it takes, ``pack`` spells in the same bytes."""
+    """The decoder below all others: ``pack`` encodes every value of it in the same bytes."""
     small: list[Any] = [1, 7, big(10), b"text", b"", []]
     large: list[Any] = [1, 2**40, big(2**250), b"", bytes(299), [[300, [b"x" * 33]]] * 17]
     yield Target(
@@ -185,7 +185,7 @@ def targets() -> list[Target]:
 
 
 def mutated(rng: random.Random, raw: bytes, other: bytes) -> bytes:
-    """``raw`` with one to four small wounds."""
+    """``raw`` with one to four small changes."""
     data = bytearray(raw)
     for _ in range(rng.randint(1, 4)):
         at, size = rng.randint(0, len(data)), rng.choice((1, 1, 2, 8, 32))

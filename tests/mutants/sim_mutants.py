@@ -1,7 +1,7 @@
-"""Bugs on purpose: each is one line that somebody could get wrong, put into the shipping code.
+"""Bugs on purpose: each is a line that is easy to get wrong, put into the shipping code.
 
-A simulator that finds none of them proves nothing. Each has a mix of faults of which a few seeds
-find it; ``make mutants`` names the first that does, which is clean without the bug.
+A simulator that catches none of them proves nothing. Each has a mix of faults of which a few seeds
+catch it; ``make mutants`` names the first such seed, which has no violation without the bug.
 """
 
 from collections.abc import Callable, Iterator
@@ -33,7 +33,7 @@ from tests.sim.scenario import run_seed
 from tests.sim.world import Faults
 
 WIDTH = 110
-SEEDS_MAX = 20  # one of them finds a bug
+SEEDS_MAX = 20  # at least one of them catches the bug
 
 LOSSY = Faults(loss=30, duplicate=5, delay_ms=(20, 150))
 SHORT = Mix(delegates=3, fault_ms=10_000, load_ms=0, quiet_ms=24_000)
@@ -76,7 +76,7 @@ SILENT = replace(SHORT, delegates=4, disasters=("quorum",), every_ms=(2_000, 4_0
 
 @dataclass(frozen=True)
 class Mutant:
-    """What is broken, how, and the mix whose seeds find it."""
+    """The bug, how to plant it, and the mix whose seeds catch it."""
 
     name: str
     plant: Callable[[MonkeyPatch], None]
@@ -93,7 +93,7 @@ class Mutant:
         return ""
 
     def broken(self, seed: int) -> list[str]:
-        """What a seed says with the bug."""
+        """The violations of a seed with the bug."""
         with MonkeyPatch.context() as patch:
             self.plant(patch)
             return run_seed(seed, self.mix).violations
@@ -171,7 +171,7 @@ def _back_with_the_clock(old: Any, self: Node, now_ms: int, event: Any) -> Any:
 def _seen_as(
     kind: BallotKind, change: Callable[[VoteState, Ballot], VoteState]
 ) -> Callable[[MonkeyPatch], None]:
-    """The state of a voter is taken for another one when a ballot of ``kind`` is judged."""
+    """A ballot of ``kind`` is judged by another vote state."""
     refuse = VoteState.refuse
 
     def new(self: VoteState, ballot: Ballot) -> str:

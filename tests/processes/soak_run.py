@@ -1,8 +1,9 @@
 """``make soak MINUTES=n``: seven real nodes under load, of which up to two are killed all the time.
 
 A seed draws the nodes that are killed with -9, and when; the first two nodes never are, so that
-growth of their memory would show. Throughout, the watcher of the drill checks what ``finalized`` means. In
-the end every node has every acknowledged payment and vertex, and no log an unexpected line.
+growth of their memory would show. Throughout, the watcher of the drill checks what ``finalized``
+means. In the end every node has every acknowledged payment and vertex, and no log an unexpected
+line.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """A hostile peer: an honest node whose frames are rewritten on their way out.
 
-It lies about where it stands, sends garbage, mutates, replays and forges. What it sends may get it
-banned; what the others agree on must not change.
+It lies about its head, sends garbage, mutates, replays and forges. Its frames may get it banned;
+the chain and the DAG of the other nodes must not change.
 """
 
 import random
@@ -38,7 +38,7 @@ class Hostile:
         self._sent: list[tuple[str, bytes]] = []
 
     def frames(self, _to: End, protocol: str, data: bytes) -> Iterator[tuple[str, bytes]]:
-        """What is sent instead of one frame of the node."""
+        """The frames that are sent instead of a frame of the node."""
         rng = self._rng
         self._sent = [*self._sent[-REPLAYED:], (protocol, data)]
         if rng.randrange(100) >= self._mischief:
@@ -112,7 +112,7 @@ class Hostile:
                 return message
 
     def _forged(self, raw: bytes) -> bytes:
-        """Our own block with a wrong root, signed; another's with a byte changed."""
+        """Our own block with a wrong root, signed; any other block with some bytes changed."""
         try:
             block: Block = decode_block(raw, self._genesis)
         except Invalid:  # another vice has spoilt it
