@@ -217,6 +217,15 @@ def test_every_page_and_source_is_read() -> None:
     assert tracked("*.md") <= read().keys()
 
 
+def test_code_cites_the_papers_with_a_heading() -> None:
+    """A page of three hundred lines is no citation. Other pages are short, and tests read them."""
+    bare = re.compile(r"docs/(?:design|spec/\w+)\.md(?! \")")
+    code = {
+        path for path in read() if path.suffix != ".md" and path.parent != Path(__file__).parent
+    }
+    assert [str(path.relative_to(ROOT)) for path in sorted(code) if bare.search(read()[path])] == []
+
+
 def test_no_paper_outside_the_repository_is_cited() -> None:
     found = {path.relative_to(ROOT): SUPERSEDED.findall(text) for path, text in read().items()}
     assert {str(path): cited for path, cited in found.items() if cited} == {}

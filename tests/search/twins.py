@@ -12,7 +12,7 @@ of two that differ in which twin is which, one is left out. ``numbers`` takes fr
 
 After its rounds the network is healed. Held to: no two conflicting final blocks on honest nodes,
 ever; no offence by an honest key; finality goes on after healing within the bound that
-docs/spec/consensus.md gives.
+docs/spec/consensus.md "Liveness" gives.
 """
 
 import traceback
@@ -240,7 +240,8 @@ class Twins:
             self.world.submit(host.index, "txs", (raw,), lambda _: None)
 
     def _bound(self) -> int:
-        """In slots: until what was lost is asked for again, and what docs/spec/consensus.md
+        """In slots: until what was lost is asked for again, and what
+        docs/spec/consensus.md "Liveness"
         promises."""
         lost_slots = -(-unanswered_ms(self.honest) // SLOT_MS)
         step = backoff_step(self._slot - self.watch.lowest(), self.genesis.backoff_slots)
