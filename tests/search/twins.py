@@ -240,9 +240,8 @@ class Twins:
             self.world.submit(host.index, "txs", (raw,), lambda _: None)
 
     def _bound(self) -> int:
-        """In slots: until what was lost is asked for again, and what
-        docs/spec/consensus.md "Liveness"
-        promises."""
+        """In slots: until what was lost is asked for again, and what docs/spec/consensus.md
+        "Liveness" promises."""
         lost_slots = -(-unanswered_ms(self.honest) // SLOT_MS)
         step = backoff_step(self._slot - self.watch.lowest(), self.genesis.backoff_slots)
         return lost_slots + 2 * DELEGATES * step
