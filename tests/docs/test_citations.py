@@ -90,7 +90,7 @@ def read() -> dict[Path, str]:
 @cache
 def names() -> frozenset[str]:
     """Every file and folder of the tree, by each end of its path."""
-    ends = set()
+    ends: set[str] = set()
     for path in tracked():
         parts = path.relative_to(ROOT).parts
         for last in range(1, len(parts) + 1):
