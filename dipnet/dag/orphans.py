@@ -1,5 +1,5 @@
 """Vertices whose parents are not here yet. Bounded; the oldest goes first (docs/spec/dag.md
-"Vertex").
+"Parents and ages").
 
 A parent counts as *wanted* while some orphan names it and it is no orphan itself: it is what peers
 are asked for. Order is that of arrival everywhere, so equal arrivals give equal answers.

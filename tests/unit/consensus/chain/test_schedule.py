@@ -187,7 +187,8 @@ def test_a_promise_holds_on_its_own_branch() -> None:
 
 
 def script(chain: Chain) -> list[tuple[bytes, ...]]:
-    """The order of every epoch from the headers of a chain alone, as docs/spec/consensus.md says
+    """The order of every epoch from the headers of a chain alone, as docs/spec/consensus.md
+    "Seeds and leaders" says
     it."""
     heights = range(chain.head.height + 1)
     headers = [chain.need(chain.hash_at(height) or b"") for height in heights]
