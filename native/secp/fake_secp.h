@@ -1,5 +1,5 @@
-/* A stand-in for libsecp256k1 in test_*.c and fuzz_*.c, which link no library. Its calls fail and abort
- * where the library's do, so that the rules of the wrappers can be tested. A key is one byte
+/* A stand-in for libsecp256k1 in test_*.c and fuzz_*.c, which link no library. Its calls fail and
+ * abort where the library's do, so that the rules of the wrappers can be tested. A key is one byte
  * repeated; (r, s) verifies and recovers if r is the digest xor the key's byte. */
 #ifndef DIP_FAKE_SECP_H
 #define DIP_FAKE_SECP_H

@@ -1,4 +1,4 @@
-/* Takes any 97 bytes as signature and digest. The wrappers never pass on input on which libsecp256k1
+/* Takes any 97 bytes as signature and digest. The wrappers never pass on input on which the library
  * aborts, never accept a high s, and write nothing on failure. */
 #include "secp/fake_secp.h"
 
