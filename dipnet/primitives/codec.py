@@ -1,9 +1,9 @@
 """Bytes: canonical records (MessagePack), RLP, hex, and the types of state on disk.
 
 Every decoder here refuses by length before it allocates, takes exactly one encoding of a value, and
-fails only with ``Invalid`` (docs/design.md "Rules", rule 5). A record is an array of fixed length:
-unsigned integers below 2^64, byte strings and arrays of these, the version first (docs/spec/bytes.md
-"Records"). The *shape* of a record is data, written beside the type that uses it:
+fails only with ``Invalid`` (docs/design.md "Rules", rule 5). A record is an array of fixed length
+(docs/spec/bytes.md "Records"): its version, then unsigned integers below 2^64, byte strings and
+arrays of these. The *shape* of a record is data, written beside the type that uses it:
 
     HEADER = (1, UINT, Bin(32), BIG, Many((Bin(20), UINT), 100))
 """
@@ -249,7 +249,7 @@ def _first_byte_of_array(count: int) -> int:
 
 
 def _leaf(value: Any, shape: Shape) -> int | bytes:
-    """``value`` if it has ``shape``. ``type`` instead of isinstance, since bool is not an integer."""
+    """``value`` if it has ``shape``; ``type`` and not isinstance, which takes bool for int."""
     if isinstance(shape, Uint | int):
         if type(value) is not int:
             raise Invalid("record", "expected an integer")
@@ -319,7 +319,7 @@ def _rlp_head(kind: int, size: int) -> bytes:
 
 
 def rlp_decode(raw: bytes) -> Rlp:
-    """The item in ``raw``: minimal lengths, no bytes after it, at most ``RLP_DEPTH_MAX`` lists deep.
+    """The item in ``raw``: minimal lengths, no bytes after it, depth up to ``RLP_DEPTH_MAX``.
 
     Time and memory are proportional to ``len(raw)``, which the caller bounds. Raises
     ``Invalid("rlp")``.
@@ -374,7 +374,7 @@ def to_hex(data: bytes) -> str:
 
 
 def from_hex(text: str, code: str = "params") -> bytes:
-    """The bytes of ``text``, ``0x`` and pairs of hex digits; ``Invalid(code)`` for other text."""
+    """The bytes of ``0x`` and pairs of hex digits; ``Invalid(code)`` for any other text."""
     if not _HEX.fullmatch(text):
         raise Invalid(code, "expected 0x and an even number of hex digits")
     return bytes.fromhex(text[2:])

@@ -2,9 +2,9 @@
 "Values").
 
 An argument of a wrong length is a bug of the caller and raises ValueError. A bad signature is an
-answer: ``recover`` raises ``Invalid("sender")``, a batch marks the row. A signature is good only with
-1 <= r < n, 1 <= s <= n/2 (EIP-2) and a recovery id of 0 to 3. The batches release the GIL and run on
-native threads; ``threads=0`` means ``THREADS``.
+answer: ``recover`` raises ``Invalid("sender")``, a batch marks the row. A signature is good only
+with 1 <= r < n, 1 <= s <= n/2 (EIP-2) and a recovery id of 0 to 3. The batches release the GIL and
+run on native threads; ``threads=0`` means ``THREADS``.
 """
 
 from typing import Final

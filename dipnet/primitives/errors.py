@@ -1,8 +1,8 @@
 """The two expected failures, and the table of every refusal.
 
-``Invalid`` is the fault of a peer or a caller: refuse the input, lower the peer's score, answer with
-a code. ``Corrupt`` is the fault of our disk: stop signing, say what to do, exit. Any other exception
-is a bug and ends the process (docs/design.md "Rules", rule 4).
+``Invalid`` is the fault of a peer or a caller: refuse the input, lower the peer's score, answer
+with a code. ``Corrupt`` is the fault of our disk: stop signing, say what to do, exit. Any other
+exception is a bug and ends the process (docs/design.md "Rules", rule 4).
 """
 
 from dataclasses import dataclass
