@@ -158,7 +158,7 @@ def derive(
 def useful(
     parent: HeaderLinks, boundary: EpochBoundary, section: Sequence[Certified]
 ) -> tuple[Certified, ...]:
-    """The certificates of ``section`` that a block needs: without each its links were others.
+    """The certificates of ``section`` that a block needs: leaving one out changes its links.
 
     ``section`` has at most a prevote certificate and a commit certificate.
     """
