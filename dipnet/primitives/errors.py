@@ -124,22 +124,26 @@ REFUSALS: Final[dict[str, Refusal]] = {
         -32000, "invalid signature in certificate", "leave out votes that do not verify"
     ),
     "certificate_block": Refusal(
-        -32000, "certificate does not fit its block", "certify what the header of the block says"
+        -32000,
+        "certificate does not fit its block",
+        "certify the block with the links of its header",
     ),
     "certificate_section": Refusal(
-        -32000, "certificates in the wrong place", "carry only what raises justify or final"
+        -32000,
+        "certificates in the wrong place",
+        "carry only certificates that raise justify or final",
     ),
     # --- IDpos (reasons of reverts)
     "dpos_call": Refusal(-32000, "malformed call of IDpos", "encode it by its ABI"),
     "dpos_profile": Refusal(-32000, "invalid profile of a delegate", "correct the named argument"),
     "dpos_key": Refusal(-32000, "unusable signing key", "sign with a key that no delegate has"),
-    "dpos_candidates": Refusal(-32005, "too many candidates", "wait until one resigns"),
+    "dpos_candidates": Refusal(-32005, "too many candidates", "wait until a candidate resigns"),
     "dpos_registered": Refusal(-32000, "no delegate any more", "use another account"),
     "dpos_stake": Refusal(-32000, "not enough stake", "stake more, or unstake less"),
     "dpos_unbonding": Refusal(-32000, "stake is being released already", "claim it first"),
     "dpos_unknown": Refusal(-32000, "unknown delegate", "name a registered delegate"),
     "dpos_votes": Refusal(-32000, "invalid list of delegates", "name fewer, each once"),
-    "dpos_voted": Refusal(-32000, "voted in this epoch already", "vote again in the next one"),
+    "dpos_voted": Refusal(-32000, "voted in this epoch already", "vote again in the next epoch"),
     "dpos_claim": Refusal(-32000, "nothing to claim", "wait for rewards or for the release"),
     "dpos_offence": Refusal(-32000, "not an offence", "send two records that contradict"),
     "dpos_old": Refusal(-32000, "evidence is too old", "report within evidence_epochs"),

@@ -106,7 +106,8 @@ def decode_block(
 
 
 def _certificates(header: Header, sections: list[bytes]) -> tuple[Certificate, ...]:
-    """The certificates of a block by form: none, one, or first of prevotes and then of commits."""
+    """The certificates of a block; ``Invalid`` unless they are at most a prevote certificate and
+    then a commit certificate. Signatures are not verified here."""
     if header.cert_root != cert_root(sections):
         raise Invalid("block_root", "cert_root")
     certificates = tuple(decode_certificate(raw) for raw in sections)
@@ -124,10 +125,10 @@ def cert_root(sections: Sequence[bytes]) -> bytes:
 def stored_block(raw: bytes, header: Header, chain_id: int, senders: Sequence[bytes]) -> Block:
     """The block in ``raw``, a record of our disk that was judged before it was written.
 
-    ``header`` and ``senders`` (addresses, one for each transaction) are what the disk has beside
-    it. No root is computed and no signature recovered: ``signer`` is empty. Never for the bytes of
-    a peer, which ``decode_block`` judges. Raises ``Invalid`` where these cannot be the bytes of a
-    block with this header and so many transactions.
+    ``header`` and ``senders`` (addresses, in the order of the transactions) come from the disk as
+    well. No root is computed and no signature recovered: ``signer`` is empty. Never for the bytes
+    of a peer, which ``decode_block`` judges. Raises ``Invalid`` where these cannot be the bytes of
+    a block with this header and so many transactions.
     """
     header_raw, signature, tx_raws, sections, frontier = _unpack_block(raw)
     if header_raw != header.raw or len(senders) != len(tx_raws):
@@ -223,7 +224,7 @@ class _Nothing:
 def genesis_members(genesis: Genesis) -> Members:
     """The set of epochs 0 and 1: the first ``delegates_active`` delegates of genesis.json."""
     active = genesis.delegates[: genesis.delegates_active]
-    return Members.of((one.address, one.public_key) for one in active)
+    return Members.of((delegate.address, delegate.public_key) for delegate in active)
 
 
 def genesis_block(genesis: Genesis) -> tuple[Block, Puts]:

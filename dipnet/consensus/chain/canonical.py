@@ -26,7 +26,7 @@ class Canonical(StoredBlocks):
     """The canonical chain over the blocks that are stored."""
 
     def __init__(self, genesis: Genesis, reader: Reader, head: bytes, base: bytes) -> None:
-        """Load the blocks from ``base`` to ``head`` (hashes); ``Corrupt`` where one is missing."""
+        """Load the blocks from ``base`` to ``head`` (hashes); ``Corrupt`` if a block is missing."""
         super().__init__(genesis, reader)
         self._sides: Recent[Puts] = Recent(STATES_MAX)  # branch tip -> deltas since its fork
         self._olds: Recent[Puts] = Recent(STATES_MAX)  # canonical block below the base -> undone

@@ -173,18 +173,18 @@ class Chain(Canonical):
         """
         epoch = self.epoch_at(parent)
         certified = {
-            self._certified(one, epoch): one
-            for one in self.certificates
-            if self._tree.ancestor(parent, one.ballot.block_id)
-            and self.need(one.ballot.block_id).epoch >= epoch.before.epoch
+            self._certified(highest, epoch): highest
+            for highest in self.certificates
+            if self._tree.ancestor(parent, highest.ballot.block_id)
+            and self.need(highest.ballot.block_id).epoch >= epoch.before.epoch
         }
         useful = finality.useful(rules.links_of(parent), epoch.boundary, tuple(certified))
-        return tuple(certified[one] for one in useful)
+        return tuple(certified[needed] for needed in useful)
 
     def position(self, parent: Header, slot: int, section: Sequence[Certificate]) -> BlockPosition:
         """The position of a child of ``parent`` that carries the certificates of ``section``."""
         epoch = self.epoch_at(parent)
-        certified = [self._certified(one, epoch) for one in section]
+        certified = [self._certified(carried, epoch) for carried in section]
         links = finality.derive(rules.links_of(parent), epoch.boundary, certified)
         return BlockPosition(self.stored_delta(parent.hash), epoch, slot, links)
 
@@ -244,7 +244,7 @@ class Chain(Canonical):
         }
         self.remember(block, stored)
         self._tree.add(header)
-        for certificate in block.certificates:  # not before: what is proven is followed
+        for certificate in block.certificates:  # not before the block has proved to be valid
             self.certificates.prove(certificate)
         known = [*block.certificates, *self.certificates.arrived(header.hash)]
         return replace(self._settle(known, puts), surplus=surplus)
@@ -295,7 +295,7 @@ class Chain(Canonical):
     def _crowded(self, header: Header) -> bool:
         """Whether as many blocks of this slot and proposer are here as are kept unasked."""
         of_slot = [key[-HASH_BYTES:] for key, _ in self._reader.scan(slot_prefix(header.slot))]
-        own = sum(1 for one in of_slot if self.need(one).proposer == header.proposer)
+        own = sum(1 for hash_ in of_slot if self.need(hash_).proposer == header.proposer)
         return own >= rules.SLOT_BLOCKS_MAX
 
     def _check_position(self, block: Block, position: BlockPosition) -> None:
@@ -333,7 +333,7 @@ class Chain(Canonical):
     def _certified(self, certificate: Certificate, epoch: Epoch) -> Certified:
         """The ballot of a certificate with the boundary below its block.
 
-        The block must be of ``epoch`` or of the epoch before, and the ballot the one that the rules
+        The block must be of ``epoch`` or of the epoch before, and the ballot that which the rules
         allow for it, else ``Invalid("certificate_block")``.
         """
         header = self.need(certificate.ballot.block_id)
@@ -446,18 +446,18 @@ class Chain(Canonical):
         spine, moves = moved(self._reader, self._spine, fork, branch, target, self.stored_delta)
         puts |= moves
         assert (spine.head.header, spine.base.header.height) == (head, target)
-        applied = [self.need_block(one.header.hash) for one in branch]
+        applied = [self.need_block(stored.header.hash) for stored in branch]
         left = [self._need_at(height) for height in range(fork + 1, old_head.height + 1)]
-        reverted = [tx for one in left for tx in self.need_block(one).txs]
+        reverted = [tx for hash_ in left for tx in self.need_block(hash_).txs]
         puts |= dict.fromkeys([records.KEY_TX + tx.hash for tx in reverted])
-        # A certificate may make a shorter branch the best one.
+        # The new branch may be shorter: certificates count more than height.
         puts |= dict.fromkeys(
             [height_key(at) for at in range(head.height + 1, old_head.height + 1)]
         )
-        for one in applied:
-            puts[height_key(one.header.height)] = one.hash
-            for index, tx in enumerate(one.txs):
-                puts[records.KEY_TX + tx.hash] = records.pack_tx_position(one.hash, index)
+        for block in applied:
+            puts[height_key(block.header.height)] = block.hash
+            for index, tx in enumerate(block.txs):
+                puts[records.KEY_TX + tx.hash] = records.pack_tx_position(block.hash, index)
         self._prune(spine, puts)
         base = spine.base.header.hash
         puts[records.KEY_HEAD] = records.pack_head(head.hash, base, self.final.hash)

@@ -87,7 +87,7 @@ def build(
     position = chain.position(chain.head, slot, section)
     execution = chain.execution(position, proposer)
     bytes_max = position.epoch.parameters.block_bytes_max
-    room = bytes_max - BODY_BYTES_MIN - sum(len(one.raw) for one in section)
+    room = bytes_max - BODY_BYTES_MIN - sum(len(certificate.raw) for certificate in section)
     reported = _reported(chain, execution, offences)
     room -= sum(len(tx.raw) + BIN_HEAD_BYTES_MAX for tx in reported)
     filled, refused = _filled(execution, pool, position.fields["base_fee"], room)
@@ -104,7 +104,7 @@ def build(
         **executed.fields,
         proposer=proposer,
         tx_root=ordered_root([tx.raw for tx in txs]),
-        cert_root=cert_root([one.raw for one in section]),
+        cert_root=cert_root([certificate.raw for certificate in section]),
         seed_reveal=reveal,
         seed_commitment=commitment,
     )

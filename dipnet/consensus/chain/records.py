@@ -82,9 +82,9 @@ def unpack_receipts(raw: bytes | None, what: str) -> tuple[Receipt, ...]:
     """The receipts in a record under ``KEY_RECEIPTS``; ``what`` is its name in ``Corrupt``."""
     receipts: list[Receipt] = []
     gas = 0
-    for one in read(raw, _RECEIPTS, what)[0]:
+    for receipt in read(raw, _RECEIPTS, what)[0]:
         try:
-            receipts.append(Receipt.decode(one, gas))
+            receipts.append(Receipt.decode(receipt, gas))
         except Invalid as refused:
             raise Corrupt(f"{what} are damaged ({refused}): {RECORD_REMEDY}") from None
         gas = receipts[-1].cumulative_gas

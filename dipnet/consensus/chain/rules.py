@@ -53,7 +53,7 @@ def missed(epoch: Epoch, parent: Header, slot: int) -> tuple[bytes, ...]:
     first = max(parent.slot + 1, slot - MISSED_SLOTS_MAX)
     final_slot = links_of(parent).final[1]
     leaders = [leader(epoch, at, final_slot) for at in range(first, slot)]
-    return tuple(one for one in leaders if one is not None)
+    return tuple(address for address in leaders if address is not None)
 
 
 def system_only(epoch: Epoch, slot: int, final_slot: int) -> bool:

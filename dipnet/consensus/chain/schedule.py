@@ -93,7 +93,7 @@ def commitment(secret: bytes) -> bytes:
 
 
 def opens(reveal: bytes, committed: bytes) -> bool:
-    """Whether ``reveal`` opens the commitment; without one (zeros) only ``NO_SECRET`` does."""
+    """Whether ``reveal`` opens the commitment; only ``NO_SECRET`` opens no commitment (zeros)."""
     if committed == bytes(32):
         return reveal == NO_SECRET
     return commitment(reveal) == committed

@@ -66,7 +66,7 @@ def decode_final(raw: bytes) -> FinalProof:
 def _proof(
     header: bytes, path: list[bytes], certificate: bytes
 ) -> tuple[Header, tuple[Header, ...], Certificate]:
-    above = tuple(decode_header(one) for one in path)
+    above = tuple(map(decode_header, path))
     return decode_header(header), above, decode_certificate(certificate)
 
 
@@ -108,7 +108,7 @@ def decode_boundary(raw: bytes) -> BoundaryProof:
 def ordered_members(pairs: list[list[bytes]]) -> Members:
     """The set of these pairs, in order; ``Invalid("record")`` where they are no set."""
     try:
-        return Members(tuple((one, key) for one, key in pairs))
+        return Members(tuple((address, key) for address, key in pairs))
     except ValueError as error:
         raise Invalid("record", str(error)) from None
 

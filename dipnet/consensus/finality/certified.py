@@ -58,7 +58,7 @@ class KnownCertificates:
         """Keep a verified certificate until its block arrives."""
         block_id = certificate.ballot.block_id
         others = self._waiting.get(block_id) or []
-        if all(one.id != certificate.id for one in others):
+        if all(other.id != certificate.id for other in others):
             self._waiting.put(block_id, [*others, certificate])
 
     def arrived(self, block_id: bytes) -> list[Certificate]:
@@ -79,14 +79,14 @@ class KnownCertificates:
     @property
     def rank(self) -> tuple[int, int]:
         """(epoch, slot) of the highest certificate, (0, 0) where none is known."""
-        return max((one.rank for one in self.highest.values()), default=(0, 0))
+        return max((certificate.rank for certificate in self.highest.values()), default=(0, 0))
 
     def top(self) -> bytes:
         """The id of the block with the highest certificate of either kind, empty where none is.
 
         A commit certificate counts, since a quorum commits only what a quorum has prevoted.
         """
-        ranked = sorted(self.highest.values(), key=lambda one: one.rank)
+        ranked = sorted(self.highest.values(), key=lambda certificate: certificate.rank)
         return ranked[-1].ballot.block_id if ranked else b""
 
     def __iter__(self) -> Iterator[Certificate]:

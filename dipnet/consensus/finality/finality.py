@@ -143,11 +143,11 @@ def derive(
     the boundary.
     """
     justify, final = parent.justify, parent.final
-    for one in section:
-        ballot = one.ballot
+    for certified in section:
+        ballot = certified.ballot
         justify = max(justify, (ballot.block_id, ballot.slot, ballot.epoch), key=rank)
         if ballot.kind is BallotKind.COMMIT:
-            final = max(final, made_final(one), key=_slot)
+            final = max(final, made_final(certified), key=_slot)
     if voting_epoch(boundary, final[1]) == boundary.epoch:
         justify = max(justify, (boundary.block_id, boundary.slot, boundary.epoch), key=rank)
     assert rank(justify) >= rank(parent.justify), "links only rise along a chain"
@@ -164,9 +164,9 @@ def useful(
     """
     links = derive(parent, boundary, section)
     return tuple(
-        one
-        for one in section
-        if derive(parent, boundary, [other for other in section if other is not one]) != links
+        certified
+        for certified in section
+        if derive(parent, boundary, [kept for kept in section if kept is not certified]) != links
     )
 
 
@@ -183,7 +183,7 @@ def check_section(
     A block carries none, one, or a prevote certificate and then a commit certificate, and only such
     as it needs (``useful``): a node never verifies signatures that change nothing.
     """
-    kinds = [one.ballot.kind for one in section]
+    kinds = [certified.ballot.kind for certified in section]
     if kinds not in _SECTION_KINDS:
         raise Invalid("certificate_section", "a prevote certificate, then a commit certificate")
     if len(useful(parent, boundary, section)) != len(section):

@@ -35,10 +35,10 @@ class Members:
     def __post_init__(self) -> None:
         if not 1 <= len(self.pairs) <= MEMBERS_MAX:
             raise ValueError(f"a set of {len(self.pairs)} delegates")
-        if any(len(one) != 20 or len(key) != 33 for one, key in self.pairs):
+        if any(len(delegate) != 20 or len(key) != 33 for delegate, key in self.pairs):
             raise ValueError("a member is an address of 20 bytes and a key of 33")
-        if any(one >= other for one, other in pairwise(self.addresses)):
-            raise ValueError("members out of order, or one twice")
+        if any(lower >= upper for lower, upper in pairwise(self.addresses)):
+            raise ValueError("members out of order, or repeated")
         if len({*self.keys}) != len(self.pairs):
             raise ValueError("two members with one key")
 
@@ -58,7 +58,7 @@ class Members:
     @cached_property
     def addresses(self) -> tuple[bytes, ...]:
         """The addresses of the delegates by index."""
-        return tuple(one for one, _ in self.pairs)
+        return tuple(delegate for delegate, _ in self.pairs)
 
     @cached_property
     def keys(self) -> tuple[bytes, ...]:
@@ -72,7 +72,7 @@ class Members:
 
     @cached_property
     def _indices(self) -> dict[bytes, int]:
-        return {one: index for index, one in enumerate(self.addresses)}
+        return {delegate: index for index, delegate in enumerate(self.addresses)}
 
     def index(self, delegate: bytes) -> int | None:
         """The index of the delegate with this address, None where it is not in the set."""

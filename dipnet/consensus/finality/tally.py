@@ -89,8 +89,8 @@ def check(
             votes.append(vote)
     good = iter(check_votes(votes, members, chain_id))
     return [
-        Invalid("vote_signature") if isinstance(one, Vote) and not next(good) else one
-        for one in judged
+        Invalid("vote_signature") if isinstance(verdict, Vote) and not next(good) else verdict
+        for verdict in judged
     ]
 
 
@@ -182,10 +182,10 @@ class Tally:
         """By delegate, over the last ``PARTICIPATION_SLOTS_MAX`` certified slots of the past."""
         total: dict[bytes, Participation] = {}
         for taken in self._taken:
-            for delegate, one in taken.items():
+            for delegate, slot in taken.items():
                 sum_ = total.get(delegate, Participation())
                 total[delegate] = Participation(
-                    sum_.slots + 1, sum_.prevotes + one.prevotes, sum_.commits + one.commits
+                    sum_.slots + 1, sum_.prevotes + slot.prevotes, sum_.commits + slot.commits
                 )
         return total
 
@@ -237,7 +237,7 @@ class Tally:
             return []
         author = _author(signer, kind, ballot.epoch)
         there = (self._slots[slot].stated for slot in slots if slot in self._slots)
-        return [one for stated in there for one in stated.get(author, ())]
+        return [statement for stated in there for statement in stated.get(author, ())]
 
     def _count(self, past: _Slot) -> None:
         """Keep for ``participation`` which members have voted for the certified block."""
@@ -246,9 +246,9 @@ class Tally:
         ballot, members = next(iter(past.certified.items()))
         assert len(past.votes[ballot]) >= members.quorum
         voted: dict[BallotKind, set[int]] = {BallotKind.PREVOTE: set(), BallotKind.COMMIT: set()}
-        for one, votes in past.votes.items():
-            if (one.epoch, one.block_id) == (ballot.epoch, ballot.block_id):
-                voted[one.kind].update(votes)
+        for seen, votes in past.votes.items():
+            if (seen.epoch, seen.block_id) == (ballot.epoch, ballot.block_id):
+                voted[seen.kind].update(votes)
         prevoted, committed = voted[BallotKind.PREVOTE], voted[BallotKind.COMMIT]
         self._taken.append({
             delegate: Participation(1, index in prevoted, index in committed)
