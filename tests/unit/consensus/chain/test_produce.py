@@ -1,4 +1,4 @@
-"""Making blocks: what is taken, what is left, and that the chain takes the result."""
+"""Making blocks: which transactions are taken, which are left, and that the chain accepts."""
 
 import subprocess
 import sys
@@ -30,7 +30,7 @@ def filled(chain: Chain, *txs: Tx) -> Pool:
 
 
 def drafted(net: Net, chain: Chain, pool: Pool, slot: int) -> BlockDraft:
-    """A draft by the leader of ``slot``, proven good on a copy of the chain."""
+    """A draft by the leader of ``slot``, which a copy of the chain has accepted."""
     draft = build(chain, pool, slot, *leads(net, chain, slot))
     disk = chain._reader
     assert isinstance(disk, Memory)
@@ -41,7 +41,7 @@ def drafted(net: Net, chain: Chain, pool: Pool, slot: int) -> BlockDraft:
 
 
 def leads(net: Net, chain: Chain, slot: int) -> tuple[bytes, bytes]:
-    """The delegate whose turn ``slot`` is on the head, and his seed key."""
+    """The leader of ``slot`` on the head, and its seed key."""
     position = chain.position(chain.head, slot, chain.section(chain.head))
     leader = rules.leader(position.epoch, slot, position.links.final[1])
     assert leader is not None
@@ -130,7 +130,7 @@ def test_the_bytes_of_a_block_are_bounded() -> None:
 
 
 def test_a_poisoned_transaction_never_stops_production() -> None:
-    """The pool was told wrong nonces and balances: each bad one costs itself and its account."""
+    """The pool has wrong nonces and balances: a bad transaction is left out with its account."""
     net = Net.of()
     chain, memory = net.chain()
     used = transfer("user 0", 0)
