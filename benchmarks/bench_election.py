@@ -70,8 +70,10 @@ class Country:
     def context(self) -> BlockContext:
         """The last block of the epoch."""
         members = election.members(StorageSlot(Held(self.journal(), DPOS_ADDRESS)), self.epoch)
-        slot = self.genesis.epoch_slots * (self.epoch + 1)
-        return BlockContext(self.genesis, self.epoch, slot, slot, members.addresses[0], members)
+        slot = self.genesis.parameters.epoch_slots * (self.epoch + 1)
+        return BlockContext(
+            self.genesis.parameters, self.epoch, slot, slot, members.addresses[0], members
+        )
 
     def later(self) -> "Country":
         """The same after the boundary, as a node keeps it: in a layer over the store."""
@@ -170,7 +172,7 @@ def _settle_down(journal: Journal, who: bytes, stake: int, chosen: tuple[bytes, 
 
 
 def _at_boundary(country: Country, turns: int) -> Run:
-    seats, context = country.genesis.delegates_active, country.context
+    seats, context = country.genesis.parameters.delegates_active, country.context
     with clocked() as clock:
         for _ in range(turns):
             journal = country.journal()
@@ -195,7 +197,7 @@ def _count(country: Country) -> list[bytes]:
         share = stake // len(chosen)
         for one in chosen:
             sums[one] = sums.get(one, 0) + share
-    cap = country.genesis.seats_per_organisation_max
+    cap = country.genesis.parameters.seats_per_organisation_max
     found: list[bytes] = []
     held: dict[bytes, int] = {}
     for one in sorted(sums, key=lambda one: (-sums[one], one)):

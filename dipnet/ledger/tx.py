@@ -19,6 +19,7 @@ from dipnet.primitives.errors import Invalid
 TX_BYTES_MAX: Final = 131_072  # go-ethereum's txMaxSize: 4 x 32 KiB
 NONCE_MAX: Final = 2**64 - 1  # EIP-2681: this one is never used
 COST_MAX: Final = 2**256 - 1
+TX_GAS: Final = 21_000  # yellow paper, appendix G, G_transaction: no transaction costs less
 
 LEGACY: Final = 0  # EIP-155, and before it
 ACCESS_LIST: Final = 1  # EIP-2930

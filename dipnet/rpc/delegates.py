@@ -13,7 +13,7 @@ from dipnet.consensus.finality.header import Header
 from dipnet.consensus.finality.tally import Participation
 from dipnet.consensus.staking import candidates, election, parameters, stakes
 from dipnet.consensus.staking.candidates import Candidate, Commission
-from dipnet.ledger.genesis import AMENDABLE, RULES_KNOWN
+from dipnet.ledger.rules import RULES_KNOWN
 from dipnet.primitives.codec import to_hex
 from dipnet.primitives.crypto import checksum
 from dipnet.primitives.errors import Invalid
@@ -187,7 +187,7 @@ def list_parameters(backend: Backend) -> Steps[View]:
         proposals.append(one)
     return {
         "epoch": at.epoch.number,
-        "inForce": {name: shown(name, getattr(in_force, name)) for name in AMENDABLE},
+        "inForce": {name: shown(name, getattr(in_force, name)) for name in in_force.amendable},
         "rulesKnown": RULES_KNOWN,
         "proposals": proposals,
     }

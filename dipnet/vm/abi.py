@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from eth_abi.abi import encode
 
-from dipnet.ledger.genesis import VOTES_MAX
+from dipnet.ledger.parameters import VOTES_MAX
 from dipnet.primitives.crypto import keccak256
 from dipnet.primitives.errors import Invalid
 

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from dipnet.ledger.state import EMPTY_CODE_HASH, Journal
-from dipnet.ledger.tx import Tx
+from dipnet.ledger.tx import TX_GAS, Tx
 from dipnet.primitives.errors import Invalid
 from dipnet.vm.receipt import Log, Receipt
 from dipnet.vm.system import Call, OutOfGas, Revert, System
 
-TX_GAS: Final = 21_000
 CREATION_GAS: Final = 32_000  # EIP-2
 TOKEN_GAS: Final = 4  # EIP-2028: a zero byte is one token of data, any other is four
 TOKENS_PER_BYTE: Final = 4

@@ -24,7 +24,7 @@ from dipnet.consensus.staking import (
     rewards,
     stakes,
 )
-from dipnet.ledger.genesis import Genesis
+from dipnet.ledger.parameters import Parameters
 from dipnet.vm import abi, system, transaction
 from tests.fixtures.staking import World, network
 from tests.fixtures.staking_machine import Machine, walk
@@ -191,7 +191,7 @@ OF_CANDIDATES = (
            by(of_actions.test_a_key_serves_one_delegate_for_ever)),
     Mutant("another key for a delegate", actions.register, "candidates.public_key(one) != key",
            "False", by(of_actions.test_registering_again_changes_the_profile_alone)),
-    Mutant("a delegate without stake", actions.register, "held < genesis.delegate_stake_min",
+    Mutant("a delegate without stake", actions.register, "held < in_force.delegate_stake_min",
            "False", in_walks),
     Mutant("back after leaving", actions.register, "elif status != NONE:", "elif False:",
            by(of_actions.test_resigning_is_for_good)),
@@ -207,7 +207,7 @@ OF_EVIDENCE = (
     Mutant("evidence is replayed", actions.submit_evidence, "one[STATUS] == TOMBSTONED", "False",
            in_walks),
     Mutant("evidence of any age", actions.submit_evidence,
-           "context.epoch > offence.epoch + genesis.evidence_epochs", "False", in_walks),
+           "context.epoch > offence.epoch + in_force.evidence_epochs", "False", in_walks),
     Mutant("evidence expires an epoch early", actions.submit_evidence,
            "context.epoch > offence", "context.epoch >= offence", in_walks),
     Mutant("what is on its way out escapes", actions._slash, "(held + leaving)", "held", in_walks),
@@ -239,7 +239,7 @@ OF_PARAMETERS = (
            by(of_parameters.test_two_of_four_are_no_quorum)),
     Mutant("values are judged once", parameters._start,
            "parameters.amended(context.slot, name, value)",
-           "parameters.model_copy(update={name: value})",
+           "__import__('dataclasses').replace(parameters, **{name: value})",
            by(of_parameters.test_two_that_fit_but_not_together)),
     Mutant("rules that nobody has", parameters.decide_rules, "if all(", "if any((True,)) or all(",
            by(of_parameters.test_a_new_version_of_the_rules_waits_for_readiness)),
@@ -262,17 +262,17 @@ OF_PARAMETERS = (
            "in running[1:])", by(of_parameters.test_an_open_proposal_goes_with_its_proposer)),
     Mutant("a proposal goes though its proposer comes back", parameters._stays, "in running)",
            "in running[:1])", by(of_parameters.test_who_comes_back_keeps_his_proposal)),
-    Mutant("a value for ever", Genesis.amended, "if not low <= value <= high:", "if False:",
+    Mutant("a value for ever", Parameters.amended, "if not low <= value <= high:", "if False:",
            by(of_limits.test_what_is_just_beyond_is_refused, "gas_limit")),
-    Mutant("epochs too short to vote in", Genesis._leaves_a_way_back,
+    Mutant("epochs too short to vote in", Parameters._leaves_a_way_back,
            "min(EPOCH_MS_MIN, before.epoch_ms)", "0",
            by(of_limits.test_epochs_are_long_enough_to_vote_in, {"epoch_slots": 50}, "slot_ms",
               200)),
-    Mutant("a change that takes a year", Genesis._leaves_a_way_back, "self.change_ms <=", "0 <=",
+    Mutant("a change that takes a year", Parameters._leaves_a_way_back, "self.change_ms <=", "0 <=",
            by(of_limits.test_two_that_leave_no_way_back_together)),
-    Mutant("a price that nobody can pay", Genesis._leaves_a_way_back, "self.base_fee_floor <=",
+    Mutant("a price that nobody can pay", Parameters._leaves_a_way_back, "self.base_fee_floor <=",
            "0 <=", by(of_limits.test_a_floor_is_no_wall, 5, 0, 5_000)),
-    Mutant("an early choice binds for ever", Genesis._leaves_a_way_back,
+    Mutant("an early choice binds for ever", Parameters._leaves_a_way_back,
            "min(EPOCH_MS_MIN, before.epoch_ms)", "EPOCH_MS_MIN",
            by(of_limits.test_a_network_that_began_beyond_the_limits_is_governed_too)),
 )  # fmt: skip

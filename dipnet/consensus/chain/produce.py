@@ -11,7 +11,6 @@ from typing import Final
 
 from dipnet.consensus.chain import reports, rules, schedule
 from dipnet.consensus.chain.block import (
-    TX_GAS_MIN,
     Block,
     cert_root,
     constant_fields,
@@ -25,7 +24,7 @@ from dipnet.consensus.finality.header import HEADER_BYTES_MAX, Header
 from dipnet.consensus.finality.tally import Offence
 from dipnet.consensus.finality.votes import Certificate, Voter
 from dipnet.consensus.staking.evidence import REPORTER
-from dipnet.ledger.tx import Tx
+from dipnet.ledger.tx import TX_GAS, Tx
 from dipnet.primitives.crypto import address
 from dipnet.primitives.errors import Invalid
 
@@ -141,7 +140,7 @@ def _filled(
         size = len(tx.raw) + BIN_HEAD_BYTES_MAX
         if tx.gas > execution.gas_left or size > room:
             picks.skip()
-            if execution.gas_left < TX_GAS_MIN:
+            if execution.gas_left < TX_GAS:
                 break
             continue
         try:

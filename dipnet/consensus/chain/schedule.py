@@ -1,7 +1,7 @@
 """Slots, who leads them, and the seeds that nobody chooses (docs/spec/consensus.md "Seeds and
 leaders").
 
-Slot s begins at ``genesis.time_ms + s * slot_ms`` of the parameters in force. The members of an
+Slot s begins at ``slot_zero_ms + s * slot_ms`` of the parameters in force. The members of an
 epoch lead in an order that a seed shuffles. The seed is made of secrets to which proposers have
 committed before: each header opens the commitment of its proposer's last one and makes a new one,
 so that who withholds a block chooses between two seeds, and nobody between more.
@@ -9,27 +9,21 @@ so that who withholds a block chooses between two seeds, and nobody between more
 
 from typing import Final
 
-from dipnet.ledger.genesis import Genesis
+from dipnet.ledger.parameters import Parameters
 from dipnet.primitives.crypto import keccak256
 
 NO_SECRET: Final = bytes(32)
 _WORD_BITS: Final = 64
 
 
-def slot_start_ms(genesis: Genesis, slot: int) -> int:
+def slot_start_ms(parameters: Parameters, slot: int) -> int:
     """Unix time (ms) at which ``slot`` begins; also the timestamp of its block."""
-    return genesis.time_ms + slot * genesis.slot_ms
+    return parameters.slot_zero_ms + slot * parameters.slot_ms
 
 
-def slot_at(genesis: Genesis, now_ms: int) -> int:
+def slot_at(parameters: Parameters, now_ms: int) -> int:
     """The slot that runs at Unix time ``now_ms``; 0, the slot of genesis, before its time."""
-    return max(now_ms - genesis.time_ms, 0) // genesis.slot_ms
-
-
-def rebased(genesis: Genesis, changed: Genesis, boundary_slot: int) -> Genesis:
-    """``changed`` with the time origin for which ``boundary_slot`` begins when it did before."""
-    time_ms = slot_start_ms(genesis, boundary_slot) - boundary_slot * changed.slot_ms
-    return changed.model_copy(update={"time_ms": time_ms})
+    return max(now_ms - parameters.slot_zero_ms, 0) // parameters.slot_ms
 
 
 # --- order

@@ -20,7 +20,7 @@ from dipnet.consensus.staking.candidates import (
 )
 from dipnet.consensus.staking.election import SETS_AHEAD
 from dipnet.consensus.staking.stakes import FREE, RELEASE, REWARDS, STAKE, UNBONDING
-from dipnet.ledger.genesis import BPS_ALL
+from dipnet.ledger.parameters import BPS_ALL
 from dipnet.primitives.errors import Invalid
 from dipnet.vm.abi import Event
 from dipnet.vm.storage_layout import BURNED, StorageSlot
@@ -87,10 +87,10 @@ def register(
     A higher commission acts when the votes do that are cast on hearing of it: at once, it could
     be raised for each of the delegate's own blocks and shown as nothing in between (ADR 96).
     """
-    root, who, genesis = frame.root, frame.who, frame.context.parameters
+    root, who, in_force = frame.root, frame.who, frame.context.parameters
     profile = Profile(name, url, commission_bps, organisation)
-    profile.check(genesis)
-    candidates.check_key(genesis.chain_id, who, key, signature)
+    profile.check(in_force)
+    candidates.check_key(in_force.chain_id, who, key, signature)
     one = candidates.place(root, who)
     status = one[STATUS]
     if status == REGISTERED:
@@ -103,11 +103,11 @@ def register(
         raise Invalid("dpos_registered", "this account has been a delegate; use another")
     else:
         held = stakes.place(root, who)[STAKE]
-        if held < genesis.delegate_stake_min:
+        if held < in_force.delegate_stake_min:
             raise Invalid(
-                "dpos_stake", f"{held} staked, a delegate needs {genesis.delegate_stake_min}"
+                "dpos_stake", f"{held} staked, a delegate needs {in_force.delegate_stake_min}"
             )
-        candidates.enter(root, who, profile, key, commitment, genesis.candidates_max)
+        candidates.enter(root, who, profile, key, commitment, in_force.candidates_max)
     frame.emit(REGISTERED_EVENT, (who,), key, name)
     return ()
 
@@ -204,18 +204,18 @@ def submit_evidence(frame: Frame, first: bytes, second: bytes) -> tuple[int]:
     What is reported for no fee is reported by the block's proposer.
     """
     root, context = frame.root, frame.context
-    genesis = context.parameters
-    offence = evidence.prove(genesis.chain_id, first, second)
+    in_force = context.parameters
+    offence = evidence.prove(in_force.chain_id, first, second)
     delegate = candidates.owner_of(root, offence.signer)
     one = candidates.place(root, delegate)
     if one[STATUS] == NONE:
         raise Invalid("dpos_unknown", "the signatures are by no delegate's key")
     if one[STATUS] == TOMBSTONED:
         raise Invalid("dpos_tombstoned", f"0x{delegate.hex()}")
-    if context.epoch > offence.epoch + genesis.evidence_epochs:
+    if context.epoch > offence.epoch + in_force.evidence_epochs:
         raise Invalid("dpos_old", f"epoch {offence.epoch}, now {context.epoch}")
-    lost = _slash(root, delegate, context.epoch, genesis.slash_bps)
-    reward = lost * genesis.reporter_bps // BPS_ALL
+    lost = _slash(root, delegate, context.epoch, in_force.slash_bps)
+    reward = lost * in_force.reporter_bps // BPS_ALL
     candidates.close(root, delegate, TOMBSTONED)
     root[BURNED] += lost - reward
     frame.call.burn(lost - reward)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dipnet.consensus.finality.members import Members
-from dipnet.ledger.genesis import Genesis
+from dipnet.ledger.parameters import Parameters
 
 DPOS_ADDRESS: Final = bytes(18) + b"\x0d\x02"
 
@@ -17,7 +17,7 @@ class BlockContext:
     address.
     """
 
-    parameters: Genesis
+    parameters: Parameters
     epoch: int
     slot: int
     height: int
@@ -30,4 +30,4 @@ class Elected:
     """What a boundary decides: Set(epoch + 2), and the parameters in force after it."""
 
     members: Members
-    parameters: Genesis
+    parameters: Parameters

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from dipnet.ledger.genesis import BPS_ALL, NAME_FORM, Genesis
+from dipnet.ledger.genesis import NAME_FORM
+from dipnet.ledger.parameters import BPS_ALL, Parameters
 from dipnet.primitives.codec import pack
 from dipnet.primitives.crypto import address, keccak256, recover
 from dipnet.primitives.errors import Invalid
@@ -113,7 +114,7 @@ class Profile:
     commission_bps: int
     organisation: bytes
 
-    def check(self, parameters: Genesis) -> None:
+    def check(self, parameters: Parameters) -> None:
         """Raises ``Invalid("dpos_profile")``."""
         if not NAME_FORM.fullmatch(self.name):
             raise Invalid("dpos_profile", "name: 1 to 32 letters, digits and . _ - or space")

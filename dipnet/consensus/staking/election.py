@@ -15,7 +15,7 @@ from typing import Final
 from dipnet.consensus.finality.members import Members
 from dipnet.consensus.staking import candidates, stakes
 from dipnet.consensus.staking.candidates import JAILED_UNTIL, ORGANISATION, VOTES
-from dipnet.ledger.genesis import Genesis
+from dipnet.ledger.parameters import Parameters
 from dipnet.vm.storage_layout import SETS, StorageSlot, struct
 
 SETS_KEPT: Final = 3  # of this epoch, of the next, and the one that a boundary elects
@@ -69,7 +69,7 @@ def _places(root: StorageSlot) -> list[tuple[bytes, StorageSlot]]:
     return [(who, candidates.place(root, who)) for who in candidates.roll(root)]
 
 
-def jail_absent(root: StorageSlot, epoch: int, parameters: Genesis) -> None:
+def jail_absent(root: StorageSlot, epoch: int, parameters: Parameters) -> None:
     """At the boundary of ``epoch``: who missed half of his slots has no claim to the next sets."""
     for _, one in _places(root):
         if candidates.is_absent(one, epoch):
@@ -82,7 +82,7 @@ def expire_votes(root: StorageSlot, epoch: int) -> None:
         stakes.expire(root, candidate, epoch)
 
 
-def elect(root: StorageSlot, epoch: int, parameters: Genesis) -> Members:
+def elect(root: StorageSlot, epoch: int, parameters: Parameters) -> Members:
     """Decides and keeps the set of ``epoch``, two after the one whose boundary this is."""
     ranked = sorted((one[JAILED_UNTIL] > epoch, -one[VOTES], who) for who, one in _places(root))
     seats, cap = parameters.delegates_active, parameters.seats_per_organisation_max

@@ -195,15 +195,15 @@ def genesis_state(journal: Journal, genesis: Genesis) -> None:
     Each delegate of genesis is registered under his own key and votes for himself.
     """
     journal.set_code(DPOS_ADDRESS, CODE)
-    root = _root(journal)
+    root, first = _root(journal), genesis.parameters
     for one in genesis.delegates:
         profile = Profile(one.name, "", 0, bytes(32))
-        most = genesis.candidates_max
+        most = first.candidates_max
         candidates.enter(root, one.address, profile, one.public_key, bytes(32), most)
         journal.add_balance(DPOS_ADDRESS, one.stake)
         stakes.change_stake(root, one.address, one.stake, 0)
-        stakes.cast(root, one.address, (one.address,), 0, genesis.vote_expiry_epochs)
-    seats, standby = genesis.delegates_active, genesis.delegates_standby
+        stakes.cast(root, one.address, (one.address,), 0, first.vote_expiry_epochs)
+    seats, standby = first.delegates_active, first.delegates_standby
     ranked = [one.address for one in genesis.delegates][: seats + standby]
     for epoch in range(election.SETS_AHEAD):
         election.keep(root, epoch, ranked[:seats], ranked[seats:])

@@ -21,7 +21,7 @@ from dipnet.consensus.finality.members import Members
 from dipnet.consensus.staking import candidates
 from dipnet.consensus.staking.block_context import BlockContext
 from dipnet.consensus.staking.candidates import PROPOSED, READY, REGISTERED, STATUS
-from dipnet.ledger.genesis import AMENDABLE, DELEGATES_MAX, Genesis
+from dipnet.ledger.parameters import DELEGATES_MAX, Parameters
 from dipnet.primitives.errors import Invalid
 from dipnet.vm.storage_layout import (
     PARAMETERS,
@@ -98,16 +98,17 @@ def _quorum_ready(root: StorageSlot, members: Members, version: int) -> bool:
     return len(ready) >= members.quorum
 
 
-def value_of(parameters: Genesis, name: bytes) -> int:
+def value_of(parameters: Parameters, name: bytes) -> int:
     """The parameter in force under a name (32 bytes); ``Invalid("dpos_parameter")``."""
-    return int(getattr(parameters, _amendable(name)))
+    return int(getattr(parameters, _amendable(parameters, name)))
 
 
-def _amendable(name: bytes) -> str:
-    for known in AMENDABLE:
-        if known.encode().ljust(32, b"\0") == name:
-            return known
-    raise Invalid("dpos_parameter", "no parameter of this name is up for votes")
+def _amendable(parameters: Parameters, name: bytes) -> str:
+    """The parameter of a name: ASCII with zeros after it, as Solidity casts a text to bytes32."""
+    text = name.rstrip(b"\0").decode("ascii", "replace")
+    if not parameters.is_amendable(text):
+        raise Invalid("dpos_parameter", "no parameter of this name is up for votes")
+    return text
 
 
 def _need_member(context: BlockContext, who: bytes) -> None:
@@ -122,7 +123,7 @@ def propose(root: StorageSlot, context: BlockContext, who: bytes, name: bytes, v
     ``dpos_proposal`` (the proposer has one open, or there are too many).
     """
     _need_member(context, who)
-    known = _amendable(name)
+    known = _amendable(context.parameters, name)
     if known == RULES and value <= context.parameters.rules:
         raise Invalid("dpos_parameter", f"rules: version {context.parameters.rules} is in force")
     _amended(context.parameters, context.slot, known, value)
@@ -144,7 +145,7 @@ def propose(root: StorageSlot, context: BlockContext, who: bytes, name: bytes, v
     return number
 
 
-def _amended(parameters: Genesis, slot: int, name: str, value: int) -> Genesis:
+def _amended(parameters: Parameters, slot: int, name: str, value: int) -> Parameters:
     try:
         return parameters.amended(slot, name, value)
     except Invalid as refused:
@@ -167,7 +168,7 @@ def _open(root: StorageSlot) -> list[int]:
     return [root.element(PROPOSALS_OPEN, at)[WORD] for at in range(root[PROPOSALS_OPEN])]
 
 
-def at_boundary(root: StorageSlot, context: BlockContext) -> Genesis:
+def at_boundary(root: StorageSlot, context: BlockContext) -> Parameters:
     """The parameters after the boundary of ``context.epoch``, before its election.
 
     What becomes effective does so in the order in which it was proposed.
@@ -219,8 +220,8 @@ def _pass(one: StorageSlot, context: BlockContext) -> None:
 
 
 def _start(
-    root: StorageSlot, one: StorageSlot, context: BlockContext, parameters: Genesis
-) -> Genesis:
+    root: StorageSlot, one: StorageSlot, context: BlockContext, parameters: Parameters
+) -> Parameters:
     """The parameters with a proposal that takes effect at this boundary, or as they are."""
     name, value = _name(one[FIELD]), one[VALUE]
     if one[STATE] != (DECIDED if name == RULES else PASSED) or one[STARTS] > context.epoch + 1:

@@ -13,7 +13,7 @@ from typing import Final
 from dipnet.consensus.staking import candidates
 from dipnet.consensus.staking.block_context import BlockContext
 from dipnet.consensus.staking.candidates import ACCRUED, REGISTERED, STATUS, VOTES
-from dipnet.ledger.genesis import BPS_ALL
+from dipnet.ledger.parameters import BPS_ALL
 from dipnet.vm.storage_layout import StorageSlot
 
 SCALE: Final = 10**18

@@ -15,7 +15,7 @@ from dipnet.cli.main import app
 from dipnet.cli.sending import explained
 from dipnet.consensus.chain.schedule import commitment, seed_key, seed_secret
 from dipnet.consensus.finality.votes import Ballot, BallotKind
-from dipnet.ledger.genesis import AMENDABLE
+from dipnet.ledger.parameters import AMENDABLE
 from dipnet.primitives.crypto import checksum, sign
 from dipnet.primitives.errors import Invalid
 from dipnet.sdk import keys

@@ -22,7 +22,7 @@ from tests.fixtures.node_bench import Bench, kinds, of, proposals
 
 def test_start_asks_to_be_woken_at_the_next_slot() -> None:
     bench = Bench()
-    assert bench.start() == [Wake(slot_start_ms(bench.genesis, 1))]
+    assert bench.start() == [Wake(slot_start_ms(bench.genesis.parameters, 1))]
 
 
 def test_a_proposal_waits_for_its_signature() -> None:
@@ -79,7 +79,7 @@ def test_a_restart_signs_no_slot_again() -> None:
     (sign,) = proposals(first.at_slot(slot))
     first.signed(sign)  # the signature is lost with the process, the state is not
     again = Bench(disk=first.disk, state=first.state)
-    again.now_ms = slot_start_ms(first.genesis, slot - 1)  # and the clock is behind
+    again.now_ms = slot_start_ms(first.genesis.parameters, slot - 1)  # and the clock is behind
     again.start()
     assert not proposals(again.at_slot(slot))
     assert proposals(again.at_slot(slot + 1))
@@ -122,7 +122,7 @@ def test_a_clock_set_back_stops_no_gossip_and_no_slot() -> None:
     bench.start()
     bench.greet()
     bench.at_slot(3_600)
-    back = slot_start_ms(bench.genesis, 10)
+    back = slot_start_ms(bench.genesis.parameters, 10)
     effects = bench.step(Woke(), back)
     assert any(isinstance(e, Send) and e.protocol == "hello" for e in effects)  # a slot began
     bench.answered(bench.step(Submitted(1, "txs", (bench.payment(),))))

@@ -1,11 +1,13 @@
 """A commission is lowered at once, and raised when votes act that are cast on hearing of it."""
 
+from dataclasses import replace
+
 import pytest
 
 from dipnet.consensus.staking.actions import REGISTERED_EVENT
 from dipnet.consensus.staking.candidates import ANNOUNCED, ANNOUNCED_FROM, place
 from dipnet.consensus.staking.idpos import METHODS
-from dipnet.ledger.genesis import BPS_ALL
+from dipnet.ledger.parameters import BPS_ALL
 from tests.fixtures.staking import ETHER, STAKE, World, address_of, network
 
 D0, U1 = address_of("d0"), address_of("u1")
@@ -123,7 +125,7 @@ def test_leaving_brings_no_raise_forward(world: World) -> None:
 def test_a_limit_that_was_lowered_binds_all(world: World) -> None:
     register(world, 5_000)
     world.boundaries(2)
-    world.parameters = world.parameters.model_copy(update={"commission_bps_max": 300})
+    world.parameters = replace(world.parameters, commission_bps_max=300)
     assert kept(world) == 300
 
 
