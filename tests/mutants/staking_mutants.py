@@ -34,6 +34,7 @@ from tests.unit.consensus.staking import test_evidence as of_evidence
 from tests.unit.consensus.staking import test_interface as of_calls
 from tests.unit.consensus.staking import test_parameter_limits as of_limits
 from tests.unit.consensus.staking import test_parameters as of_parameters
+from tests.unit.ledger import test_parameters as of_rows
 from tests.unit.vm import test_abi as of_abi
 
 WALK_SEEDS = range(16)
@@ -262,6 +263,8 @@ OF_PARAMETERS = (
            "in running[1:])", by(of_parameters.test_an_open_proposal_goes_with_its_proposer)),
     Mutant("a proposal goes though its proposer comes back", parameters._stays, "in running)",
            "in running[:1])", by(of_parameters.test_who_comes_back_keeps_his_proposal)),
+    Mutant("a parameter of later rules", Parameters.is_amendable, "and row.rules <= self.rules",
+           "", by(of_rows.test_votes_change_a_parameter_only_under_its_rules)),
     Mutant("a value for ever", Parameters.amended, "if not low <= value <= high:", "if False:",
            by(of_limits.test_what_is_just_beyond_is_refused, "gas_limit")),
     Mutant("epochs too short to vote in", Parameters._leaves_a_way_back,

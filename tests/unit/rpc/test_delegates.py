@@ -7,6 +7,7 @@ import pytest
 from dipnet.consensus.staking.candidates import registration_digest
 from dipnet.consensus.staking.idpos import DPOS_ADDRESS, METHODS
 from dipnet.ledger.parameters import AMENDABLE
+from dipnet.ledger.rules import RULES_KNOWN
 from dipnet.primitives.codec import to_hex
 from dipnet.primitives.crypto import checksum, public_key, sign
 from tests.fixtures.chain_builder import CHAIN_ID, ETHER, STAKE, USERS, address_of, secret, transfer
@@ -139,7 +140,7 @@ def test_parameters_and_proposals(node: Node) -> None:
     assert (found["epoch"], list(found["inForce"])) == (0, list(AMENDABLE))
     assert found["inForce"]["slot_ms"] == 1000
     assert found["inForce"]["block_reward"] == hex(node.genesis.parameters.block_reward)
-    assert (found["proposals"], found["rulesKnown"]) == ([], 1)
+    assert (found["proposals"], found["rulesKnown"]) == ([], RULES_KNOWN)
     fund(node, FIRST)
     delegate = Sender(node, "delegate 0")
     delegate("proposeParameters", b"block_reward".ljust(32, b"\0"), ETHER)
