@@ -236,8 +236,8 @@ class Genesis(_Model):
         if rules < RULES_FIRST:
             raise Invalid(
                 "genesis",
-                f"rules: {rules} was made by an earlier program, whose networks this one does not "
-                "follow; make the network anew with dipnetd init or dipnetd testnet",
+                f"rules: a network of rules {rules} was made by an earlier program, and this one "
+                "does not follow it; make the network anew with dipnetd init or dipnetd testnet",
             )
         for name in fields:
             if name not in cls.names():

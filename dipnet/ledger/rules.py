@@ -20,7 +20,7 @@ class ProtocolRules:
 
 
 RULES: Final[Mapping[int, ProtocolRules]] = MappingProxyType({
-    2: ProtocolRules(2, "the rules of the first release; its issues amend them until then"),
+    2: ProtocolRules(2, "the rules of the first release, open to changes until that release"),
 })  # fmt: skip
 """The versions that this program follows, by number."""
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from dipnet.cli.main import app
 from dipnet.consensus.staking import parameters, stakes
 from dipnet.consensus.staking.idpos import METHODS
-from dipnet.consensus.staking.views import PAGE_MAX
+from dipnet.consensus.staking.queries import PAGE_MAX
 from dipnet.ledger.parameters import (
     CHANGE_MS_MAX,
     EPOCH_MS_MIN,
@@ -18,6 +18,7 @@ from dipnet.ledger.parameters import (
     Parameters,
     rows,
 )
+from dipnet.ledger.rules import RULES
 from dipnet.primitives.errors import REFUSALS
 from dipnet.vm.abi import INPUT_BYTES_MAX
 from dipnet.vm.storage_layout import ACCOUNTS
@@ -78,6 +79,11 @@ def test_its_limits_of_votes() -> None:
     assert f"shorter than {EPOCH_MS_MIN // 1_000} seconds" in TEXT
     assert f"longer than {CHANGE_MS_MAX // 86_400_000} days" in TEXT
     assert f"more than {FLOOR_TIMES_MAX:,} times" in TEXT
+
+
+def test_its_numbers_of_the_rules() -> None:
+    lines = re.findall(r"^\| (\d+) \| (.+) \|$", TEXT, re.MULTILINE)
+    assert lines == [(str(one.number), one.changes) for one in RULES.values()]
 
 
 def number_of(text: str) -> int:

@@ -13,9 +13,9 @@ from dipnet.consensus.staking import (
     candidates,
     election,
     parameters,
+    queries,
     rewards,
     stakes,
-    views,
 )
 from dipnet.consensus.staking.actions import Frame
 from dipnet.consensus.staking.block_context import DPOS_ADDRESS, BlockContext, Elected
@@ -72,39 +72,39 @@ _TABLE: Final = (
     ),
     Method("voteParameters", "uint256 id", "", _PLAIN, actions.vote_parameters),
     Method("signalReady", "uint256 rules", "", _PLAIN, actions.signal_ready),
-    Method("stakeOf", "address account", "uint256 amount", _PLAIN, views.stake_of, view=True),
+    Method("stakeOf", "address account", "uint256 amount", _PLAIN, queries.stake_of, view=True),
     Method(
         "votesOf", "address account", "address[] delegates, uint64 expiresEpoch", _ARRAY,
-        views.votes_of, view=True,
+        queries.votes_of, view=True,
     ),
-    Method("rewardsOf", "address account", "uint256 amount", _PLAIN, views.rewards_of, view=True),
+    Method("rewardsOf", "address account", "uint256 amount", _PLAIN, queries.rewards_of, view=True),
     Method(
         "unbondingOf", "address account", "uint256 amount, uint64 releaseEpoch", _PLAIN,
-        views.unbonding_of, view=True,
+        queries.unbonding_of, view=True,
     ),
     Method(
         "delegate", "address account",
         "string name, string url, uint16 commissionBps, bytes publicKey, bytes32 organisation, "
         "uint256 votes, uint64 produced, uint64 missed, uint64 jailedUntil, bool tombstoned, "
         "bool registered",
-        _TEXTS, views.delegate, view=True,
+        _TEXTS, queries.delegate, view=True,
     ),
     Method(
         "delegates", "uint256 offset, uint256 count", "address[] delegates, uint256[] votes",
-        _ARRAY, views.delegates, view=True,
+        _ARRAY, queries.delegates, view=True,
     ),
     Method(
         "activeSet", "uint256 epoch", "address[] members, address[] standby", _ARRAY,
-        views.active_set, view=True,
+        queries.active_set, view=True,
     ),
     Method(
         "proposal", "uint256 id",
         "bytes32 name, uint256 value, address proposer, uint8 state, uint64 expiresEpoch, "
         "uint64 startsEpoch, uint256 voters",
-        _PLAIN, views.proposal, view=True,
+        _PLAIN, queries.proposal, view=True,
     ),
-    Method("parameters", "bytes32 name", "uint256 value", _PLAIN, views.parameter, view=True),
-    Method("burned", "", "uint256 amount", _PLAIN, views.burned, view=True),
+    Method("parameters", "bytes32 name", "uint256 value", _PLAIN, queries.parameter, view=True),
+    Method("burned", "", "uint256 amount", _PLAIN, queries.burned, view=True),
 )  # fmt: skip
 
 METHODS: Final = {method.name: method for method in _TABLE}
