@@ -27,7 +27,7 @@ from dipnet.ledger.genesis import Genesis
 from dipnet.ledger.state import EMPTY_ROOT, Journal, Layer
 from dipnet.primitives.codec import Reader
 from dipnet.primitives.crypto import ADDRESS_ZERO, address, keccak256, public_key, recover, sign
-from dipnet.vm.storage_layout import Held, StorageSlot
+from dipnet.vm.storage_layout import JournalStorage, StorageSlot
 from dipnet.vm.transaction import TX_GAS_MAX, Env, call
 
 VOTERS: Final = {"full": 100_000, "quick": 10_000, "tiny": 50}
@@ -69,7 +69,9 @@ class Country:
     @property
     def context(self) -> BlockContext:
         """The last block of the epoch."""
-        members = election.members(StorageSlot(Held(self.journal(), DPOS_ADDRESS)), self.epoch)
+        members = election.members(
+            StorageSlot(JournalStorage(self.journal(), DPOS_ADDRESS)), self.epoch
+        )
         slot = self.genesis.parameters.epoch_slots * (self.epoch + 1)
         return BlockContext(
             self.genesis.parameters, self.epoch, slot, slot, members.addresses[0], members
@@ -135,7 +137,7 @@ def _country(path: Path, who: int, voters: int) -> Country:
     country = Country(store, store, _genesis())
     journal = country.journal()
     idpos.genesis_state(journal, country.genesis)
-    root = StorageSlot(Held(journal, DPOS_ADDRESS))
+    root = StorageSlot(JournalStorage(journal, DPOS_ADDRESS))
     for n in range(who - DELEGATES):
         owner, key = _account(f"candidate {n}"), public_key(keccak256(b"candidate %d" % n))
         organisation = keccak256(b"%d" % (n % 9)) if n % 3 else bytes(32)
@@ -162,7 +164,7 @@ def _account(name: str) -> bytes:
 
 def _settle_down(journal: Journal, who: bytes, stake: int, chosen: tuple[bytes, ...]) -> None:
     """What the two calls of a voter write, without their gas."""
-    root = StorageSlot(Held(journal, DPOS_ADDRESS))
+    root = StorageSlot(JournalStorage(journal, DPOS_ADDRESS))
     journal.add_balance(DPOS_ADDRESS, stake)
     stakes.change_stake(root, who, stake, 0)
     stakes.cast(root, who, chosen, 0, EXPIRY_EPOCHS)

@@ -34,7 +34,7 @@ class Storage(Protocol):
         """Replaces it."""
 
 
-class Held:
+class JournalStorage:
     """The storage of ``address`` in ``journal``, which nobody pays for."""
 
     __slots__ = ("_address", "_journal")

@@ -20,7 +20,7 @@ from dipnet.ledger.state import KEY_ACCOUNT, Journal, supply, trie_root
 from dipnet.node.node import Node
 from dipnet.primitives.codec import Reader
 from dipnet.primitives.crypto import keccak256
-from dipnet.vm.storage_layout import BURNED, Held, StorageSlot
+from dipnet.vm.storage_layout import BURNED, JournalStorage, StorageSlot
 from tests.sim.final import offences
 from tests.sim.load import Ledger
 from tests.sim.voters import Known
@@ -141,7 +141,7 @@ def _free_gas(node: Node, block_hash: bytes) -> int:
 
 def penalties(node: Node) -> int:
     """Wei of stake that are no more because their owners broke the rules."""
-    return StorageSlot(Held(Journal(node.chain.head_state), DPOS_ADDRESS))[BURNED]
+    return StorageSlot(JournalStorage(Journal(node.chain.head_state), DPOS_ADDRESS))[BURNED]
 
 
 def _payments(world: World, ledger: Ledger, nodes: list[Node]) -> Iterator[str]:

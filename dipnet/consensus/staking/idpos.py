@@ -32,7 +32,7 @@ from dipnet.ledger.genesis import Genesis
 from dipnet.ledger.state import Journal
 from dipnet.primitives.errors import Invalid
 from dipnet.vm.abi import INPUT_BYTES_MAX, SELECTOR_BYTES, Method
-from dipnet.vm.storage_layout import Held, StorageSlot
+from dipnet.vm.storage_layout import JournalStorage, StorageSlot
 from dipnet.vm.system import Call, Revert, System, error_data
 
 __all__ = [
@@ -134,7 +134,7 @@ def _run(context: BlockContext, call: Call) -> bytes:
 
 
 def _root(journal: Journal) -> StorageSlot:
-    return StorageSlot(Held(journal, DPOS_ADDRESS))
+    return StorageSlot(JournalStorage(journal, DPOS_ADDRESS))
 
 
 def commitment_of(journal: Journal, delegate: bytes) -> tuple[bytes, int]:

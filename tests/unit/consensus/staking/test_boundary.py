@@ -8,7 +8,7 @@ from dipnet.consensus.staking import election, idpos
 from dipnet.consensus.staking.idpos import DPOS_ADDRESS
 from dipnet.ledger.parameters import DELEGATES_MAX
 from dipnet.ledger.state import Journal
-from dipnet.vm.storage_layout import Held, StorageSlot
+from dipnet.vm.storage_layout import JournalStorage, StorageSlot
 from tests.fixtures.memory import Memory
 from tests.fixtures.staking import STAKE, World, address_of, network
 
@@ -179,7 +179,7 @@ def test_the_longest_set_is_kept_and_read() -> None:
 
 
 def test_no_set_is_made_of_nothing() -> None:
-    empty = StorageSlot(Held(Journal(Memory()), DPOS_ADDRESS))
+    empty = StorageSlot(JournalStorage(Journal(Memory()), DPOS_ADDRESS))
     assert election.seated(empty, 5) == ()
     assert election.standby(empty, 5) == ()
 
