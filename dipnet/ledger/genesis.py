@@ -1,12 +1,11 @@
 """genesis.json: the values that a network agrees on before its first block.
 
-Two rules bind this file. A genesis.json says every parameter of its rules itself, so that a later
-program cannot read an old network differently. And ``encode`` has one spelling for a network
-however its file was written, so that the digest of it can name the network (docs/spec/bytes.md
-"Roots").
+Two rules bind this file. A genesis.json names every parameter of its rules, so that a later program
+cannot read an old network differently. ``encode`` has one spelling for a network, however its file
+was written, so that the digest of the encoding can name the network (docs/spec/bytes.md "Roots").
 
-The text is foreign: size, depth, digits and duplicate keys are refused before a model is built, and
-every refusal is ``Invalid("genesis")`` with the field and what to write there.
+The text is foreign: size, depth, digits and duplicate keys are refused before a model is built.
+Every refusal is ``Invalid("genesis")`` with the field and the remedy.
 """
 
 import difflib
@@ -46,7 +45,7 @@ DEPTH_MAX: Final = 8
 DIGITS_MAX: Final = 78  # of 2^256 - 1
 
 NAME_FORM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,31}", re.ASCII)
-# A whole string (an open one runs to the end: linear in any case), or a bracket outside of one.
+# A whole string, or a bracket outside of strings. An open string runs to the end: linear.
 _NESTING: Final = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
 
 
@@ -85,7 +84,7 @@ def _array(value: Any) -> Any:
 
 
 def _balances(value: Any) -> Any:
-    """Addresses become bytes here, because two spellings of one must not become one entry."""
+    """Decode addresses here: two spellings of one address must not give two entries."""
     if not isinstance(value, Mapping):
         raise ValueError("write an object of addresses and amounts")
     balances: dict[bytes, Any] = {}
@@ -117,7 +116,7 @@ class _Model(BaseModel):
 
 
 class Delegate(_Model):
-    """Who may produce blocks. ``address`` is that of ``public_key`` (33 bytes, compressed).
+    """A delegate of the first set. ``address`` is that of ``public_key`` (33 bytes, compressed).
 
     ``stake`` (wei) is held by IDpos from the first block on and votes for the delegate itself.
     """
@@ -152,7 +151,7 @@ class Genesis(_Model):
     )
     balances: Balances
     parameters: InstanceOf[Parameters]
-    """Those of the first epoch. Later ones are the chain's to say (``Epoch.parameters``)."""
+    """The parameters of epoch 0. Those of later epochs are in ``Epoch.parameters``."""
 
     @property
     def chain_id(self) -> int:
@@ -171,7 +170,7 @@ class Genesis(_Model):
 
     @model_validator(mode="after")
     def _fields_agree(self) -> Self:
-        """What one field says about another."""
+        """Check the fields against one another."""
         for name in ("name", "address", "public_key"):
             values = [getattr(delegate, name) for delegate in self.delegates]
             if len(values) != len({*values}):
@@ -198,7 +197,7 @@ class Genesis(_Model):
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
-        """The keys of a genesis.json in their order, those of every known rules number."""
+        """All keys of a genesis.json under the newest known rules, in their order."""
         return (
             *(row.key or name for name, row in rows(cls.table).items()),
             "delegates",
@@ -209,7 +208,7 @@ class Genesis(_Model):
     def checked(cls, fields: Mapping[str, Any]) -> Self:
         """The network of these fields by the keys of genesis.json; defaults for parameters.
 
-        Raises ``Invalid("genesis")``, which names each wrong field and what to do about it.
+        Raises ``Invalid("genesis")``, which names each wrong field and its remedy.
         """
         parameters = cls.table.checked(fields)
         parsed = {row.key or name for name, row in rows(cls.table).items()}
@@ -259,7 +258,7 @@ class Genesis(_Model):
         return cls.checked(fields)
 
     def encode(self) -> bytes:
-        """The one file of this network: fields in order, balances by address, amounts decimal.
+        """The canonical file: fields in order, balances by address, amounts in decimal strings.
 
         Parameters that came with later rules are left out, so that a later program, which knows
         more of them, gives the same bytes (ADR 99).
@@ -306,7 +305,7 @@ def _parse(raw: bytes) -> Any:
             parse_int=_integer,
             object_pairs_hook=_object,
         )
-    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are ones
+    except ValueError as error:  # also JSONDecodeError and UnicodeDecodeError
         raise Invalid("genesis", f"not JSON: {error}") from None
 
 
@@ -333,7 +332,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _told(error: Any, keys: Iterable[str]) -> str:
-    """One of pydantic's errors as ``field: what is wrong``."""
+    """An error of pydantic as ``field: fault``."""
     place = ".".join(quoted(part) for part in error["loc"])
     if error["type"] == "missing":
         return f"{place}: missing; add it"

@@ -1,8 +1,8 @@
 """The protocol's parameters: the table of them, and the values in force for a block.
 
 Each field of ``Parameters`` is one row of the table: its bounds, its default, the number of the
-rules that it came with, and what votes may make of it. The first values are those of genesis.json
-(``genesis.py``); an epoch has them as votes have amended them (``staking/parameters.py``).
+rules that it came with, and the limits of votes. The first values are those of genesis.json
+(``genesis.py``); votes amend them at epoch boundaries (``staking/parameters.py``).
 """
 
 import re
@@ -26,12 +26,12 @@ BLOCK_BYTES_MAX: Final = 8 * 1024 * 1024
 """The most bytes that a frame between peers holds."""
 
 EPOCH_MS_MIN: Final = 10_000
-"""Votes make epochs no shorter: a proposal stays open for 336 epochs, then about an hour."""
+"""Votes make epochs no shorter. A proposal stays open for 336 epochs: here for about an hour."""
 CHANGE_MS_MAX: Final = 90 * 24 * 3_600 * 1_000
-"""Votes make the way from a proposal to its effect no longer."""
+"""Votes make the time from a proposal to its effect no longer."""
 FLOOR_TIMES_MAX: Final = 1_000
-"""Votes raise ``base_fee_floor`` to at most so many times ``base_fee_initial``: the accounts of a
-young network hold what that price costs, and a vote that lowers the floor must be paid for."""
+"""Votes raise ``base_fee_floor`` to at most this multiple of ``base_fee_initial``. At a higher
+price perhaps no delegate could pay for the vote that lowers the floor again."""
 
 ERRORS_MAX: Final = 5  # told at once
 QUOTE_MAX: Final = 60  # characters of a foreign text that an error repeats
@@ -46,14 +46,14 @@ _ROW: Final = "row"
 
 @dataclass(frozen=True, slots=True)
 class ParameterRow:
-    """What holds of one parameter, whatever its value.
+    """The definition of one parameter.
 
-    ``low`` and ``high`` bound what a genesis.json may say, ``votes`` bounds what a vote may make of
-    it; ends are included, and ``votes`` is None where no vote may change it. ``rules`` is the
-    number of the rules that it came with. ``wei``: genesis.json has it as a decimal string.
-    ``words``: the texts to choose from, for a parameter that is no number. ``key``: its name in
-    genesis.json where that is another than the field's. ``default`` is None where a genesis.json
-    alone can say it.
+    ``low`` and ``high`` bound the value in a genesis.json, ``votes`` the value that a vote sets;
+    ends are included. ``votes`` is None where votes cannot change the parameter. ``rules`` is the
+    number of the rules that introduced it. ``wei``: genesis.json has the value as a decimal string.
+    ``words``: the allowed texts, for a parameter that is not a number. ``key``: the name in
+    genesis.json, where it differs from the field name. ``default`` is None where a genesis.json
+    must give the value.
     """
 
     default: int | str | None
@@ -70,7 +70,7 @@ class ParameterRow:
         assert self.votes is None or self.low <= self.votes[0] <= self.votes[1] <= self.high
 
     def value(self, given: Any) -> int | str:
-        """The value that a genesis.json gives; ``ValueError`` says what is wrong."""
+        """The value in a genesis.json, checked; ``ValueError`` with the fault and its remedy."""
         if self.words:
             if given not in self.words:
                 raise ValueError(f"should be {' or '.join(map(repr, self.words))}; correct it")
@@ -136,9 +136,9 @@ class Parameters:
     rules: int = parameter(RULES_FIRST, RULES_FIRST, 2**32 - 1, True)
     base_fee_initial: int = parameter(1_000_000_000, 0, UINT_MAX, wei=True)
     # A genesis.json is read before anything depends on it. A vote may be a typing error, and with
-    # the value that it put in force the delegates must be able to take it back (ADR 76). So votes
-    # make no set in which one absence stops finality, no block or price that has no room for the
-    # call that proposes, no fee that takes days to fall, no stake or seat that never comes back.
+    # the value in force the delegates must be able to vote again (ADR 76). So votes make no set in
+    # which one absence stops finality, no block without room for a proposal and no price that its
+    # sender cannot pay, no fee that takes days to fall, no stake or seat that never comes back.
     slot_ms: int = parameter(1_000, 100, 60_000, True)
     epoch_slots: int = parameter(3_600, 1, 10_000_000, (1, 100_000))
     delegates_active: int = parameter(21, 1, DELEGATES_MAX, (4, DELEGATES_MAX))
@@ -174,8 +174,8 @@ class Parameters:
     commission_bps_max: int = parameter(5_000, 0, BPS_ALL, True)
     seats_per_organisation_max: int = parameter(6, 1, DELEGATES_MAX, True)
     parameter_delay_epochs: int = parameter(24, 1, EPOCHS_MAX, (1, 1_024))
-    # The gas of an IDpos call beside its storage, transfers and events (staking/idpos.py): never so
-    # much that nobody could call IDpos to lower it again.
+    # The gas of an IDpos call beside its storage, transfers and events (staking/idpos.py). The
+    # bound leaves room in a transaction for the call that lowers the price again.
     dpos_gas_call: int = parameter(500, 100, 200_000, True)
     dpos_gas_plain: int = parameter(2_000, 100, 200_000, True)
     dpos_gas_text: int = parameter(5_000, 100, 200_000, True)
@@ -211,7 +211,7 @@ class Parameters:
     def checked(cls, given: Mapping[str, Any]) -> Self:
         """The parameters of a genesis.json by its keys, defaults for the keys that are not there.
 
-        Raises ``Invalid("genesis")``, which names each wrong value and what to do about it.
+        Raises ``Invalid("genesis")``, which names each wrong value and its remedy.
         """
         values: dict[str, Any] = {}
         faults = []
@@ -231,7 +231,7 @@ class Parameters:
         return made
 
     def _agree(self) -> None:
-        """What one parameter says about another."""
+        """Check the parameters against one another."""
         _need((
             (self.delegates_active + self.delegates_standby <= DELEGATES_MAX,
              f"delegates_standby: with delegates_active more than {DELEGATES_MAX}; lower it"),
@@ -262,10 +262,10 @@ class Parameters:
         return row is not None and row.votes is not None and row.rules <= self.rules
 
     def amended(self, slot: int, name: str, value: int) -> Self:
-        """The parameters that hold from the boundary block in ``slot`` on, with one changed.
+        """These parameters with one changed, in force above the boundary block in ``slot``.
 
-        Raises ``Invalid("genesis")``, also for a value that could not be taken back (ADR 76). The
-        first delegates, balances and base fee are past and bind no later value.
+        Raises ``Invalid("genesis")``, also for a value that later votes could not change back
+        (ADR 76). The first delegates and balances do not bind later values.
         """
         if not self.is_amendable(name):
             raise Invalid("genesis", f"{name}: votes do not change it under rules {self.rules}")
@@ -286,7 +286,7 @@ class Parameters:
         return replace(self, slot_ms=slot_ms, slot_zero_ms=zero_ms)
 
     def _leaves_a_way_back(self, before: Self) -> None:
-        """What votes may not do to several fields together; nothing is worse than it was before."""
+        """Check limits of votes on several fields together; a value beyond may stay, not grow."""
         _need((
             (self.epoch_ms >= min(EPOCH_MS_MIN, before.epoch_ms),
              f"epoch_slots: epochs of less than {EPOCH_MS_MIN} ms; raise it"),

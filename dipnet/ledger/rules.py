@@ -1,4 +1,4 @@
-"""The versions of the protocol's rules: the one table of what each number means.
+"""The versions of the protocol's rules: a table of their numbers and of what each changed.
 
 The parameter ``rules`` holds the number in force. Delegates raise it by vote (ADR 76). Code that
 depends on the version asks ``Parameters.rules_in_force`` and compares no numbers of its own: a
@@ -13,7 +13,7 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class ProtocolRules:
-    """One version of the rules. ``changes`` says in one sentence what the version changed."""
+    """A version of the rules. ``changes`` is its difference to the version before, for people."""
 
     number: int
     changes: str

@@ -1,4 +1,4 @@
-"""What a transaction may do to IDpos. Each function judges all of its arguments before it writes.
+"""The methods of IDpos that change it. Each checks all of its arguments before it writes.
 
 A refusal is ``Invalid`` with a code of the group ``dpos_``; the caller sees it as the reason of the
 revert. Events are declared here and in ``contracts/IDpos.sol``.
@@ -82,10 +82,10 @@ def register(
     organisation: bytes,
     signature: bytes,
 ) -> tuple[()]:
-    """Makes the caller a candidate, or changes what one says of itself; the key stays.
+    """Makes the caller a candidate, or changes the profile of a candidate; the key stays.
 
-    A higher commission acts when the votes do that are cast on hearing of it: at once, it could
-    be raised for each of the delegate's own blocks and shown as nothing in between (ADR 96).
+    A higher commission acts together with the votes that are cast in answer to it. If it acted at
+    once, a delegate could raise it for its own blocks and lower it in between (ADR 96).
     """
     root, who, in_force = frame.root, frame.who, frame.context.parameters
     profile = Profile(name, url, commission_bps, organisation)
@@ -113,7 +113,7 @@ def register(
 
 
 def resign(frame: Frame) -> tuple[()]:
-    """Takes the caller off the roll for good; he leads slots until his sets are over."""
+    """Takes the caller off the roll for good; it leads slots until the end of its last set."""
     if not candidates.is_open(frame.root, frame.who):
         raise Invalid("dpos_unknown", "you are not registered")
     candidates.close(frame.root, frame.who, RESIGNED)
@@ -135,10 +135,10 @@ def stake(frame: Frame) -> tuple[()]:
 
 
 def unstake(frame: Frame, amount: int) -> tuple[()]:
-    """Begins to release a part of the caller's stake; one at a time.
+    """Begins to release a part of the caller's stake. One release runs at a time.
 
-    Of who is or was a delegate it takes longer by the epochs in whose sets he may still be, so
-    that it outlasts evidence against him.
+    The stake of a present or former delegate waits longer by the epochs in whose sets it may
+    still be, so that evidence against it comes before the release.
     """
     root, who, context = frame.root, frame.who, frame.context
     one, status = stakes.place(root, who), candidates.place(root, who)[STATUS]
@@ -158,10 +158,10 @@ def unstake(frame: Frame, amount: int) -> tuple[()]:
 
 
 def vote(frame: Frame, delegates: tuple[bytes, ...]) -> tuple[()]:
-    """Gives the caller's stake to these delegates, in equal parts, in place of any before.
+    """Gives the caller's stake to these delegates in equal parts, in place of earlier votes.
 
-    Once an epoch: who could follow the leaders from slot to slot with his votes would earn of
-    every block, at the cost of all who do not (ADR 73). Taking votes back is always possible.
+    Once an epoch: a voter whose votes followed the leaders from slot to slot would earn from
+    every block, at the cost of the other voters (ADR 73). Votes can be taken back at any time.
     """
     context = frame.context
     most = context.parameters.votes_per_account_max
@@ -181,7 +181,7 @@ def vote(frame: Frame, delegates: tuple[bytes, ...]) -> tuple[()]:
 
 
 def claim(frame: Frame) -> tuple[int]:
-    """Pays the caller what he has earned and what is past its unbonding; the sum."""
+    """Pays the caller its rewards and the stake whose release is due; returns the sum in wei."""
     root, who, epoch = frame.root, frame.who, frame.context.epoch
     one = stakes.settle(root, who, epoch)
     rewards, released = one[REWARDS], stakes.matured(one, epoch)
@@ -199,9 +199,9 @@ def claim(frame: Frame) -> tuple[int]:
 
 
 def submit_evidence(frame: Frame, first: bytes, second: bytes) -> tuple[int]:
-    """Punishes the delegate whose key signed both records; the reporter's reward in wei.
+    """Punishes the delegate whose key signed both records; returns the reporter's reward in wei.
 
-    What is reported for no fee is reported by the block's proposer.
+    The reporter of a report without a fee is the block's proposer (ADR 83).
     """
     root, context = frame.root, frame.context
     in_force = context.parameters
@@ -226,7 +226,7 @@ def submit_evidence(frame: Frame, first: bytes, second: bytes) -> tuple[int]:
 
 
 def _slash(root: StorageSlot, delegate: bytes, epoch: int, bps: int) -> int:
-    """Takes the part of all that a delegate has at stake, what is unbonding included; wei."""
+    """Takes ``bps`` of a delegate's stake and of its unbonding stake; returns the wei taken."""
     one = stakes.place(root, delegate)
     held, leaving = one[STAKE], one[UNBONDING]
     lost = (held + leaving) * bps // BPS_ALL
@@ -240,7 +240,7 @@ def _slash(root: StorageSlot, delegate: bytes, epoch: int, bps: int) -> int:
 
 
 def propose_parameters(frame: Frame, name: bytes, value: int) -> tuple[int]:
-    """Opens a proposal by a member of the current set, who votes for it; its number."""
+    """Opens a proposal of a member of the current set with its vote; returns the number."""
     number = parameters.propose(frame.root, frame.context, frame.who, name, value)
     frame.emit(PROPOSED, (number, frame.who), name, value)
     return (number,)
@@ -254,7 +254,7 @@ def vote_parameters(frame: Frame, number: int) -> tuple[()]:
 
 
 def signal_ready(frame: Frame, rules: int) -> tuple[()]:
-    """A delegate says up to which version of the rules his node goes."""
+    """Records the newest version of the rules that the caller's node follows."""
     if not candidates.is_open(frame.root, frame.who):
         raise Invalid("dpos_unknown", "you are not registered")
     if not 0 < rules <= VERSION_MAX:

@@ -1,12 +1,13 @@
-"""Elections: who leads the epoch after the next, decided at a boundary (docs/spec/consensus.md
+"""Elections: a boundary decides the set of the epoch after the next (docs/spec/consensus.md
 "Election").
 
-The votes of every candidate are summed already, so a boundary looks at candidates and never at
-voters. Most votes first, ties by address; no organisation has more than its seats.
+Each candidate holds the sum of its votes, so that a boundary looks at candidates and never at
+voters. Candidates are ranked by votes, ties by address. ``seats_per_organisation_max`` bounds the
+seats of an organisation.
 
-Who is jailed comes after all who are not: he loses his seat to the first of them who waits for one,
-and keeps it where nobody does. So jail never makes a set smaller, whoever was cut off from whom
-(ADR 72). Where nobody is registered at all the newest set goes on.
+Jailed candidates rank behind all others. A jailed delegate loses its seat to a waiting candidate,
+and keeps it where none waits. So jail never makes a set smaller, whichever side of a partition was
+jailed (ADR 72). Where no candidate is registered the newest set goes on.
 """
 
 from collections.abc import Sequence
@@ -18,13 +19,13 @@ from dipnet.consensus.staking.candidates import JAILED_UNTIL, ORGANISATION, VOTE
 from dipnet.ledger.parameters import Parameters
 from dipnet.vm.storage_layout import SETS, StorageSlot, struct
 
-SETS_KEPT: Final = 3  # of this epoch, of the next, and the one that a boundary elects
+SETS_KEPT: Final = 3  # of this epoch, of the next, and of the one after that, once elected
 SETS_AHEAD: Final = 2
 
 (
     SET_EPOCH,  # uint64
     MEMBERS,  # address[]: ascending
-    STANDBY,  # address[]: who comes next, most votes first
+    STANDBY,  # address[]: the candidates behind the last seat, most votes first
 ) = struct(64, 256, 256)
 
 
@@ -39,13 +40,13 @@ def seated(root: StorageSlot, epoch: int) -> tuple[bytes, ...]:
 
 
 def standby(root: StorageSlot, epoch: int) -> tuple[bytes, ...]:
-    """Who would have been next in the election of that set."""
+    """The standby of an epoch's set, most votes first; empty where it is not known (any more)."""
     one = _place(root, epoch)
     return one.addresses(STANDBY) if one[SET_EPOCH] == epoch else ()
 
 
 def members(root: StorageSlot, epoch: int) -> Members:
-    """The set of an epoch that is known: at a boundary, that of the next one."""
+    """The set of an epoch that is kept: at a boundary, the set of the next epoch."""
     return members_of(root, seated(root, epoch))
 
 
@@ -70,7 +71,7 @@ def _places(root: StorageSlot) -> list[tuple[bytes, StorageSlot]]:
 
 
 def jail_absent(root: StorageSlot, epoch: int, parameters: Parameters) -> None:
-    """At the boundary of ``epoch``: who missed half of his slots has no claim to the next sets."""
+    """At the boundary of ``epoch``: jails the candidates that missed half of their slots in it."""
     for _, one in _places(root):
         if candidates.is_absent(one, epoch):
             one[JAILED_UNTIL] = epoch + SETS_AHEAD + parameters.jail_epochs
@@ -83,7 +84,7 @@ def expire_votes(root: StorageSlot, epoch: int) -> None:
 
 
 def elect(root: StorageSlot, epoch: int, parameters: Parameters) -> Members:
-    """Decides and keeps the set of ``epoch``, two after the one whose boundary this is."""
+    """Decides and writes the set of ``epoch``, at the boundary two epochs before."""
     ranked = sorted((one[JAILED_UNTIL] > epoch, -one[VOTES], who) for who, one in _places(root))
     seats, cap = parameters.delegates_active, parameters.seats_per_organisation_max
     chosen = _fill(root, [who for _, _, who in ranked], seats + parameters.delegates_standby, cap)
@@ -93,7 +94,7 @@ def elect(root: StorageSlot, epoch: int, parameters: Parameters) -> Members:
 
 
 def _fill(root: StorageSlot, ranked: Sequence[bytes], most: int, cap: int) -> Sequence[bytes]:
-    """The first ``most`` of them of whom no organisation has more than ``cap``."""
+    """The first ``most`` candidates with at most ``cap`` of each organisation."""
     chosen: list[bytes] = []
     held: dict[int, int] = {}
     for one in ranked:

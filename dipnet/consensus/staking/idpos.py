@@ -1,8 +1,8 @@
-"""IDpos at 0x...0d02: the table of its methods, and what the chain asks of it at a block's end.
+"""IDpos at 0x...0d02: the table of its methods, and its part in the end of a block.
 
 The rules are in the files of the nouns: ``candidates``, ``stakes``, ``rewards``, ``election``,
-``evidence``, ``parameters``. Its account has a code of one byte that nobody runs, so that it may
-have storage; the storage is laid out as Solidity would (``layout``).
+``evidence``, ``parameters``. Its account has a code of one byte, which never runs, because only an
+account with code may have storage. The storage has Solidity's layout (``vm/storage_layout.py``).
 """
 
 from functools import partial
@@ -43,7 +43,7 @@ __all__ = [
 CODE: Final = b"\xfe"
 """INVALID: an account needs code to have storage (EIP-161); the contract itself is in Python."""
 
-# The fields of genesis.json that price a method.
+# The parameters that price a method.
 _CALL: Final = "dpos_gas_call"  # any call, before its method is found
 _PLAIN: Final = "dpos_gas_plain"
 _TEXTS: Final = "dpos_gas_text"
@@ -117,7 +117,7 @@ def system(context: BlockContext) -> System:
 
 
 def _run(context: BlockContext, call: Call) -> bytes:
-    """One call: finds the method, is paid, runs it; the reason of a revert begins with a code."""
+    """Charges for a call and runs its method; the reason of a revert begins with a code."""
     prices = context.parameters
     call.charge(getattr(prices, _CALL))
     try:
@@ -140,7 +140,7 @@ def _root(journal: Journal) -> StorageSlot:
 def commitment_of(journal: Journal, delegate: bytes) -> tuple[bytes, int]:
     """The seed commitment (32 bytes) that the delegate's next reveal must open; zeros for none.
 
-    With the slot of the block that made it, 0 for his registration.
+    With the slot of the block that made it, 0 for the registration.
     """
     one = candidates.place(_root(journal), delegate)
     return one[COMMITMENT].to_bytes(32, "big"), one[COMMITTED_AT]
@@ -162,7 +162,7 @@ def candidates_of(journal: Journal) -> list[Candidate]:
 def end_block(
     journal: Journal, context: BlockContext, tips: int, missed: tuple[bytes, ...], commitment: bytes
 ) -> None:
-    """Pays the proposer's pot, counts who produced and who missed, keeps the new commitment.
+    """Shares out the block's rewards, counts produced and missed slots, keeps the new commitment.
 
     The tips (wei) are on the contract's balance already; the block reward is minted here.
     ``missed`` names the leader of each slot since the parent in which there is no block.
@@ -177,7 +177,7 @@ def end_block(
 
 
 def at_boundary(journal: Journal, context: BlockContext) -> Elected:
-    """After ``end_block`` of the boundary block of ``around.epoch``: evictions and the election."""
+    """Ends ``context.epoch``, after ``end_block`` of its boundary: jail, parameters, election."""
     root, epoch = _root(journal), context.epoch
     election.jail_absent(root, epoch, context.parameters)
     election.expire_votes(root, epoch + 1)
@@ -192,7 +192,7 @@ def at_boundary(journal: Journal, context: BlockContext) -> Elected:
 def genesis_state(journal: Journal, genesis: Genesis) -> None:
     """Writes the contract's account before the first block: code, stakes, Sets 0 and 1.
 
-    Each delegate of genesis is registered under his own key and votes for himself.
+    Each delegate of genesis is registered under its own key and votes for itself.
     """
     journal.set_code(DPOS_ADDRESS, CODE)
     root, first = _root(journal), genesis.parameters

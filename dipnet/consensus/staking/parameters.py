@@ -1,17 +1,17 @@
 """Changes of the protocol's parameters by vote of the delegates (docs/spec/consensus.md
 "Election").
 
-A member of the current set proposes one value of one field of genesis.json. At each boundary the
-proposals for which a quorum of that epoch's set has voted pass; ``parameter_delay_epochs`` later,
-at a boundary again, they take effect. What is not passed in ``PROPOSAL_EPOCHS`` expires, and sooner
-where its proposer leaves the sets. Every value is judged by the rules of genesis.json and by those
-that leave a way back, when it is proposed and again when it takes effect (ADR 76).
+A member of the current set proposes a value of one parameter. At each boundary a proposal passes
+when a quorum of that epoch's set has voted for it. It takes effect at another boundary,
+``parameter_delay_epochs`` later. A proposal that has not passed after ``PROPOSAL_EPOCHS`` expires,
+and sooner when its proposer leaves the sets. ``Parameters.amended`` judges the value when it is
+proposed and again when it takes effect (ADR 76).
 
-A new version of the rules needs besides that, at a boundary, a quorum of the set of the next epoch
-and of the one after it have signalled readiness. Then it is *decided*, and in force after the next
-boundary. There is none before this one is final: so a new rule starts only at a final boundary at
-which a quorum was ready, and everybody knows an epoch ahead. What nobody is ready for in
-``PROPOSAL_EPOCHS`` after its delay expires.
+A new version of the rules also needs signals of readiness: at a boundary, of a quorum of the set of
+the next epoch and of a quorum of the set after that. Then it is *decided*, and in force above the
+next boundary. The next boundary comes only after this one is final: so a new version starts at a
+final boundary at which a quorum was ready, and every node knows an epoch ahead. A version without
+readiness expires ``PROPOSAL_EPOCHS`` after its delay.
 """
 
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ from dipnet.vm.storage_layout import (
 )
 
 PROPOSAL_EPOCHS: Final = 336
-PROPOSALS_OPEN_MAX: Final = 2 * DELEGATES_MAX  # one a member of this set and of the next
+PROPOSALS_OPEN_MAX: Final = 2 * DELEGATES_MAX  # one for each member of two sets
 
 OPEN: Final = 1
 PASSED: Final = 2
@@ -50,7 +50,7 @@ RULES: Final = "rules"
     FIELD,  # bytes32: the name, ASCII with zeros after it
     VALUE,  # uint256
     PROPOSER,  # address
-    STATE,  # uint8: one of the above
+    STATE,  # uint8: OPEN to DECIDED
     EXPIRES,  # uint64: epoch
     STARTS,  # uint64: the first epoch in which it is in force, 0 unless it has passed
     VOTERS,  # mapping(address => bool)
@@ -59,7 +59,7 @@ RULES: Final = "rules"
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """One proposal; ``starts`` is 0 unless it has passed, ``voters`` count if of the set."""
+    """A proposal. ``starts`` is 0 unless it has passed; ``voters`` are those of the current set."""
 
     name: str
     value: int
@@ -79,7 +79,7 @@ def _name(word: int) -> str:
 
 
 def read(root: StorageSlot, number: int, members: Members) -> Proposal:
-    """A proposal; ``Invalid("dpos_proposal")`` where there is none."""
+    """The proposal of a number; ``Invalid("dpos_proposal")`` where there is none."""
     one = _place(root, number)
     if not one[STATE]:
         raise Invalid("dpos_proposal", f"there is no proposal {number}")
@@ -117,10 +117,10 @@ def _need_member(context: BlockContext, who: bytes) -> None:
 
 
 def propose(root: StorageSlot, context: BlockContext, who: bytes, name: bytes, value: int) -> int:
-    """Opens a proposal, with its proposer's vote; its number.
+    """Opens a proposal with its proposer's vote; returns the number.
 
     Raises ``Invalid``: ``dpos_member``, ``dpos_parameter`` (unknown, out of range),
-    ``dpos_proposal`` (the proposer has one open, or there are too many).
+    ``dpos_proposal`` (the proposer has an open proposal, or too many are open).
     """
     _need_member(context, who)
     known = _amendable(context.parameters, name)
@@ -153,7 +153,10 @@ def _amended(parameters: Parameters, slot: int, name: str, value: int) -> Parame
 
 
 def vote(root: StorageSlot, context: BlockContext, who: bytes, number: int) -> None:
-    """``Invalid``: ``dpos_member``, ``dpos_proposal`` (none, not open, voted already)."""
+    """A member votes for a proposal.
+
+    Raises ``Invalid``: ``dpos_member``, ``dpos_proposal`` (unknown, not open, voted already).
+    """
     _need_member(context, who)
     one = _place(root, number)
     if one[STATE] != OPEN:
@@ -171,7 +174,7 @@ def _open(root: StorageSlot) -> list[int]:
 def at_boundary(root: StorageSlot, context: BlockContext) -> Parameters:
     """The parameters after the boundary of ``context.epoch``, before its election.
 
-    What becomes effective does so in the order in which it was proposed.
+    Proposals that are due take effect in the order in which they were made.
     """
     parameters = context.parameters
     for number in _open(root):
@@ -182,11 +185,11 @@ def at_boundary(root: StorageSlot, context: BlockContext) -> Parameters:
 
 
 def close(root: StorageSlot, running: tuple[Members, ...]) -> None:
-    """At a boundary, after its election: takes what is no longer pending off the list.
+    """At a boundary, after its election: takes proposals that are no longer pending off the list.
 
-    An open proposal goes with its proposer, where he is of none of the ``running`` sets (those of
-    the next epoch and of the one after it) or no candidate any more: else one seat that changes
-    hands would leave one each time, and fill the list.
+    ``running`` are the sets of the next two epochs. An open proposal expires when its proposer has
+    no seat in them or is no candidate any more. Otherwise a seat that changes hands would leave an
+    open proposal each time, and fill the list.
     """
     numbers = _open(root)
     still = []
@@ -240,10 +243,10 @@ def _start(
 
 
 def decide_rules(root: StorageSlot, context: BlockContext, running: tuple[Members, ...]) -> None:
-    """At a boundary, after its election: new rules whose delay is over and for which all are ready.
+    """At a boundary, after its election: decides new rules that are due and have a quorum ready.
 
-    ``running`` are the sets of the next epoch, which makes the last blocks by the old rules, and
-    of the one after it, which makes the first by the new ones.
+    ``running`` are the sets of the next two epochs: the first makes the last blocks by the old
+    rules, the second the first blocks by the new rules.
     """
     starts = context.epoch + 2
     for number in _open(root):

@@ -1,4 +1,4 @@
-"""What anyone may ask IDpos. Every answer that could be long is bounded by its arguments or gas."""
+"""The methods of IDpos that only read. Arguments or gas bound the length of each answer."""
 
 from typing import Final
 
@@ -13,12 +13,12 @@ PAGE_MAX: Final = 256
 
 
 def stake_of(frame: Frame, account: bytes) -> tuple[int]:
-    """wei."""
+    """The stake of an account, wei."""
     return (stakes.place(frame.root, account)[STAKE],)
 
 
 def votes_of(frame: Frame, account: bytes) -> tuple[list[bytes], int]:
-    """The delegates that an account votes for, and the epoch with which that lapses."""
+    """The delegates that an account votes for, and the epoch with which the votes lapse."""
     one = stakes.place(frame.root, account)
     if one[EXPIRES] <= frame.context.epoch:
         return [], 0
@@ -26,12 +26,12 @@ def votes_of(frame: Frame, account: bytes) -> tuple[list[bytes], int]:
 
 
 def rewards_of(frame: Frame, account: bytes) -> tuple[int]:
-    """wei that ``claim`` would pay for votes and blocks."""
+    """The rewards (wei) that ``claim`` would pay an account for votes and blocks."""
     return (stakes.rewards(frame.root, account),)
 
 
 def unbonding_of(frame: Frame, account: bytes) -> tuple[int, int]:
-    """wei on their way out, and the epoch from which they may be claimed."""
+    """The unbonding stake (wei) of an account, and the epoch from which it may be claimed."""
     one = stakes.place(frame.root, account)
     return one[UNBONDING], one[RELEASE]
 
@@ -39,9 +39,9 @@ def unbonding_of(frame: Frame, account: bytes) -> tuple[int, int]:
 def delegate(
     frame: Frame, account: bytes
 ) -> tuple[str, str, int, bytes, bytes, int, int, int, int, bool, bool]:
-    """What the contract knows of a delegate; ``Invalid("dpos_unknown")`` of a stranger.
+    """The contract's record of a delegate; ``Invalid("dpos_unknown")`` for other accounts.
 
-    The commission is the one in force, not one that is announced.
+    The commission is the commission in force, not an announced one.
     """
     context, one = frame.context, candidates.read(frame.root, account)
     if one.status == NONE:
@@ -62,13 +62,13 @@ def delegates(frame: Frame, offset: int, count: int) -> tuple[list[bytes], list[
 
 
 def active_set(frame: Frame, epoch: int) -> tuple[list[bytes], list[bytes]]:
-    """The members of an epoch's set, ascending, and their standby; empty where not known."""
+    """The members of an epoch's set, ascending, and its standby; empty where not known."""
     root = frame.root
     return list(election.seated(root, epoch)), list(election.standby(root, epoch))
 
 
 def proposal(frame: Frame, number: int) -> tuple[bytes, int, bytes, int, int, int, int]:
-    """A proposal of a parameter; its voters count if they are of the current set."""
+    """A proposal of a parameter; only voters of the current set count."""
     one = parameters.read(frame.root, number, frame.context.members)
     return (
         one.name.encode().ljust(32, b"\0"), one.value, one.proposer, one.state, one.expires,
@@ -77,10 +77,10 @@ def proposal(frame: Frame, number: int) -> tuple[bytes, int, bytes, int, int, in
 
 
 def parameter(frame: Frame, name: bytes) -> tuple[int]:
-    """The value that is in force; ``Invalid("dpos_parameter")``."""
+    """The value of a parameter in force; ``Invalid("dpos_parameter")``."""
     return (parameters.value_of(frame.context.parameters, name),)
 
 
 def burned(frame: Frame) -> tuple[int]:
-    """wei of stake that penalties have taken out of the world."""
+    """The wei of stake that penalties have burned."""
     return (frame.root[BURNED],)

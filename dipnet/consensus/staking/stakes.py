@@ -1,16 +1,16 @@
-"""Stakes, votes and their expiry, and what accounts have earned by them (docs/spec/consensus.md
+"""Stakes, votes and their expiry, and the rewards of accounts (docs/spec/consensus.md
 "Election").
 
-A stake is counted once: the delegates that an account names have equal *shares* of it, and what
-the division leaves over votes for nobody. Each candidate holds the sum of the shares that vote for
-it, kept with every change, so that an election never looks at a voter.
+A stake is counted once: the delegates that an account names have equal *shares* of it, and the
+remainder of the division does not vote. Each candidate holds the sum of the shares that vote for
+it, updated with every change, so that an election never looks at a voter.
 
 Votes lapse unless they are cast again. The shares that lapse with an epoch are summed by candidate
-(``LAPSES``); at the boundary before it the sum is taken off the candidate's votes, and what a wei
-of it had earned by then is written down: more they will not get, whenever they are settled.
+(``LAPSES``). At the boundary before it the sum is taken off the candidate's votes, and the
+candidate's ACCRUED is stored: lapsed votes earn up to it, whenever they are settled.
 
-*Settling* pays what votes have earned into the account, and forgets votes that have lapsed. Any
-change of stake or votes settles first. It costs a few words for each delegate voted for.
+*Settling* adds the earnings of votes to the account's rewards and removes lapsed votes. A change of
+stake or votes settles first. It costs a few words of storage for each delegate voted for.
 """
 
 from collections.abc import Sequence
@@ -25,11 +25,11 @@ from dipnet.vm.storage_layout import ACCOUNTS, LAPSES, WORD, StorageSlot, struct
 (
     STAKE,  # uint256: wei
     REWARDS,  # uint256: wei that are settled and not yet claimed
-    UNBONDING,  # uint256: wei on their way out
+    UNBONDING,  # uint256: wei of stake that is being released
     SHARE,  # uint256: wei of stake that vote for each of the delegates
     RELEASE,  # uint64: the epoch from which UNBONDING may be claimed
     EXPIRES,  # uint64: the epoch with which the votes lapse
-    FREE,  # uint64: the epoch from which it may vote for others
+    FREE,  # uint64: the epoch from which the account may vote for others
     VOTES,  # Vote[]
 ) = struct(256, 256, 256, 256, 64, 64, 64, 256)
 
@@ -78,7 +78,7 @@ def _unsettled(root: StorageSlot, one: StorageSlot) -> list[tuple[StorageSlot, i
 
 
 def rewards(root: StorageSlot, account: bytes) -> int:
-    """wei that the account has earned and not claimed, settled or not."""
+    """The rewards (wei) of an account, settled or not, that it has not claimed."""
     one = place(root, account)
     share = one[SHARE]
     return one[REWARDS] + sum(
@@ -87,7 +87,7 @@ def rewards(root: StorageSlot, account: bytes) -> int:
 
 
 def matured(one: StorageSlot, epoch: int) -> int:
-    """wei of the account that are past their unbonding."""
+    """The unbonding stake (wei) of an account that may be claimed in ``epoch``."""
     return one[UNBONDING] if one[RELEASE] <= epoch else 0
 
 
@@ -95,7 +95,7 @@ def matured(one: StorageSlot, epoch: int) -> int:
 
 
 def settle(root: StorageSlot, account: bytes, epoch: int) -> StorageSlot:
-    """Pays what the votes of an account have earned into it; the account."""
+    """Adds the earnings of an account's votes to its rewards; returns the account's struct."""
     one = place(root, account)
     share = one[SHARE]
     total = 0
@@ -111,7 +111,7 @@ def settle(root: StorageSlot, account: bytes, epoch: int) -> StorageSlot:
 def cast(
     root: StorageSlot, account: bytes, delegates: Sequence[bytes], epoch: int, expires: int
 ) -> None:
-    """Gives the stake of an account to ``delegates`` alone, which are distinct and may be none.
+    """Gives the stake of an account to ``delegates`` alone: distinct addresses, or none.
 
     Raises ``Invalid``: ``dpos_unknown`` (not registered), ``dpos_stake`` (nothing to vote with).
     """
@@ -133,7 +133,7 @@ def cast(
 
 
 def change_stake(root: StorageSlot, account: bytes, amount: int, epoch: int) -> StorageSlot:
-    """Adds wei, or takes what is there, of an account's stake; its votes weigh so much more."""
+    """Adds ``amount`` wei, negative to take, to an account's stake and to its votes."""
     one = settle(root, account, epoch)
     one[STAKE] += amount
     if one[VOTES]:
@@ -154,7 +154,7 @@ def _reweigh(root: StorageSlot, one: StorageSlot, share: int) -> None:
 
 
 def _forget(root: StorageSlot, one: StorageSlot, lapsed: bool) -> None:
-    """Drops the votes of a settled account; ``lapsed`` ones weigh on no candidate any more."""
+    """Removes the votes of a settled account; ``lapsed`` votes are off their candidates already."""
     share, expires = one[SHARE], one[EXPIRES]
     for entry in _votes(one):
         delegate = to_address(entry[DELEGATE])
@@ -170,7 +170,7 @@ def _forget(root: StorageSlot, one: StorageSlot, lapsed: bool) -> None:
 
 
 def expire(root: StorageSlot, delegate: bytes, epoch: int) -> None:
-    """At the boundary before ``epoch``: what lapses with it no longer votes for a candidate."""
+    """At the boundary before ``epoch``: takes the votes that lapse with it off a delegate."""
     lapse = _lapse(root, epoch, delegate)
     weight = lapse[WEIGHT]
     if weight:
