@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, Final, NoReturn, Self
+from typing import Annotated, Any, ClassVar, Final, Self
 
 from pydantic import (
     AfterValidator,
@@ -32,21 +32,20 @@ from dipnet.ledger.parameters import (
     SUPPLY_MAX,
     Parameters,
     amount,
-    quoted,
     rows,
 )
 from dipnet.ledger.rules import RULES_FIRST, RULES_KNOWN
-from dipnet.primitives import crypto
+from dipnet.primitives import crypto, jsontext
 from dipnet.primitives.codec import BIG_MAX, to_hex
 from dipnet.primitives.errors import Invalid
 
 GENESIS_BYTES_MAX: Final = 4 * 1024 * 1024
-DEPTH_MAX: Final = 8
-DIGITS_MAX: Final = 78  # of 2^256 - 1
 
 NAME_FORM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,31}", re.ASCII)
-# A whole string, or a bracket outside of strings. An open string runs to the end: linear.
-_NESTING: Final = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
+# As many digits as 2^256 - 1 has. The model bounds the strings, field by field.
+_FILE: Final = jsontext.JsonBounds(
+    GENESIS_BYTES_MAX, depth_max=8, digits_max=78, floats=False, lone_surrogates=True
+)
 
 
 # --- the kinds of values
@@ -93,11 +92,11 @@ def _balances(value: Any) -> Any:
             address = _address(key)
             wei = amount(given)
         except ValueError as error:
-            raise ValueError(f"{quoted(key)}: {error}") from None
+            raise ValueError(f"{_quoted(key)}: {error}") from None
         if type(wei) is not int or not 0 <= wei <= BIG_MAX:
-            raise ValueError(f"{quoted(key)}: write an amount of wei from 0 to 2^256 - 1")
+            raise ValueError(f"{_quoted(key)}: write an amount of wei from 0 to 2^256 - 1")
         if address in balances:
-            raise ValueError(f"{quoted(key)}: this address is there twice; keep one")
+            raise ValueError(f"{_quoted(key)}: this address is there twice; keep one")
         balances[address] = wei
     return {address: balances[address] for address in sorted(balances)}
 
@@ -289,43 +288,12 @@ class Genesis(_Model):
 
 def _parse(raw: bytes) -> Any:
     """JSON of bounded size, depth and digits, without floats, constants or duplicate keys."""
-    if len(raw) > GENESIS_BYTES_MAX:
-        raise Invalid("genesis", f"{len(raw)} bytes where {GENESIS_BYTES_MAX} are allowed")
     try:
-        text = raw.decode()
-        depth = 0
-        for token in _NESTING.finditer(text):
-            depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
-            if depth > DEPTH_MAX:
-                raise Invalid("genesis", f"nested deeper than {DEPTH_MAX}")
-        return json.loads(
-            text,
-            parse_float=_no_float,
-            parse_constant=_no_float,
-            parse_int=_integer,
-            object_pairs_hook=_object,
-        )
-    except ValueError as error:  # also JSONDecodeError and UnicodeDecodeError
+        return jsontext.load(raw, _FILE)
+    except (UnicodeError, json.JSONDecodeError) as error:
         raise Invalid("genesis", f"not JSON: {error}") from None
-
-
-def _no_float(text: str) -> NoReturn:
-    raise Invalid("genesis", f"{quoted(text)}: write an integer, without point or exponent")
-
-
-def _integer(text: str) -> int:
-    if len(text) > DIGITS_MAX:  # converting takes quadratic time
-        raise Invalid("genesis", f"{quoted(text)}: a number of more than {DIGITS_MAX} digits")
-    return int(text)
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in fields:
-            raise Invalid("genesis", f"{quoted(name)}: there twice; keep one")
-        fields[name] = value
-    return fields
+    except ValueError as error:
+        raise Invalid("genesis", str(error)) from None
 
 
 # --- the words of a refusal
@@ -333,7 +301,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _told(error: Any, keys: Iterable[str]) -> str:
     """An error of pydantic as ``field: fault``."""
-    place = ".".join(quoted(part) for part in error["loc"])
+    place = ".".join(_quoted(part) for part in error["loc"])
     if error["type"] == "missing":
         return f"{place}: missing; add it"
     if error["type"] == "extra_forbidden":
@@ -345,8 +313,14 @@ def _told(error: Any, keys: Iterable[str]) -> str:
 
 
 def _unknown(place: str, keys: Iterable[str]) -> str:
-    name = quoted(place.rpartition(".")[2])
+    name = _quoted(place.rpartition(".")[2])
     near = difflib.get_close_matches(name, list(keys), 1)
-    return f"{quoted(place)}: no such field; " + (
+    return f"{_quoted(place)}: no such field; " + (
         f"did you mean {near[0]}?" if near else "remove it"
     )
+
+
+def _quoted(text: object) -> str:
+    """A foreign text short and printable."""
+    short = str(text)[: jsontext.QUOTE_MAX + 1].encode("ascii", "backslashreplace").decode()
+    return "".join(c if c.isprintable() else "?" for c in short)[: jsontext.QUOTE_MAX]

@@ -34,7 +34,6 @@ FLOOR_TIMES_MAX: Final = 1_000
 price perhaps no delegate could pay for the vote that lowers the floor again."""
 
 ERRORS_MAX: Final = 5  # told at once
-QUOTE_MAX: Final = 60  # characters of a foreign text that an error repeats
 
 _DECIMAL: Final = re.compile(r"0|[1-9][0-9]{0,77}", re.ASCII)
 _HEX_NUMBER: Final = re.compile(r"0x[0-9a-fA-F]{1,64}", re.ASCII)
@@ -317,9 +316,3 @@ def rows(table: type[Parameters]) -> Mapping[str, ParameterRow]:
 
 AMENDABLE: Final = tuple(name for name, row in rows(Parameters).items() if row.votes is not None)
 """The parameters that votes may change under the newest known rules."""
-
-
-def quoted(text: object) -> str:
-    """A foreign text short and printable."""
-    short = str(text)[: QUOTE_MAX + 1].encode("ascii", "backslashreplace").decode()
-    return "".join(c if c.isprintable() else "?" for c in short)[:QUOTE_MAX]

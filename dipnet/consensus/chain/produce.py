@@ -58,10 +58,10 @@ def proposer(chain: Chain, slot: int, voter: Voter) -> bytes | None:
     """The delegate's address if the block of ``slot`` on the head is his to make, else None."""
     if slot <= chain.head.slot:
         return None
-    place = chain.place(chain.head, slot, chain.section(chain.head))
-    leader = rules.leader(place.epoch, slot, place.links.final[1])
-    index = place.epoch.members.index_of_key(voter.public_key)
-    ours = index is not None and place.epoch.members.addresses[index] == leader
+    position = chain.position(chain.head, slot, chain.section(chain.head))
+    leader = rules.leader(position.epoch, slot, position.links.final[1])
+    index = position.epoch.members.index_of_key(voter.public_key)
+    ours = index is not None and position.epoch.members.addresses[index] == leader
     return leader if ours else None
 
 
@@ -82,23 +82,23 @@ def build(
     later than the head's.
     """
     section = chain.section(chain.head)
-    place = chain.place(chain.head, slot, section)
-    execution = chain.execution(place, proposer)
-    bytes_max = place.epoch.parameters.block_bytes_max
+    position = chain.position(chain.head, slot, section)
+    execution = chain.execution(position, proposer)
+    bytes_max = position.epoch.parameters.block_bytes_max
     room = bytes_max - BODY_BYTES_MIN - sum(len(one.raw) for one in section)
     reported = _reported(chain, execution, offences)
     room -= sum(len(tx.raw) + BIN_HEAD_BYTES_MAX for tx in reported)
-    filled, refused = _filled(execution, pool, place.fields["base_fee"], room)
+    filled, refused = _filled(execution, pool, position.fields["base_fee"], room)
     txs = (*reported, *filled)
-    committed, committed_slot = chain.committed(place.parent.header, proposer)
+    committed, committed_slot = chain.committed(position.parent.header, proposer)
     reveal = schedule.NO_SECRET
     if committed != reveal:
         reveal = schedule.seed_secret(seed_key, committed_slot)
     commitment = schedule.commitment(schedule.seed_secret(seed_key, slot))
-    executed = execution.finish(place.missed, commitment, place.boundary)
+    executed = execution.finish(position.missed, commitment, position.boundary)
     header = Header(
         **constant_fields(chain.genesis),
-        **place.fields,
+        **position.fields,
         **executed.fields,
         proposer=proposer,
         tx_root=ordered_root([tx.raw for tx in txs]),

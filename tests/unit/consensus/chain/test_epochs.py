@@ -22,7 +22,7 @@ from tests.fixtures.chain_builder import (
     with_fields,
 )
 from tests.fixtures.elections import Elections
-from tests.fixtures.later_rules import NEXT, LaterGenesis
+from tests.fixtures.later_rules import NEXT, LaterGenesis, LaterParameters
 from tests.fixtures.memory import Memory
 
 EPOCH_SLOTS = 3
@@ -182,5 +182,6 @@ def test_a_record_outlives_a_program_that_knows_more_parameters(at: Boundary) ->
     again = decode(raw, later)
     assert again.encode(later) == raw
     assert (again.parameters, again.order) == (replace(later, elasticity=4), epoch.order)
+    assert isinstance(again.parameters, LaterParameters)
     more = replace(again, parameters=replace(again.parameters, rules=NEXT, meters_max=9))
     assert decode(more.encode(later), later) == more
