@@ -23,9 +23,9 @@ interface IDpos {
     event ParameterVoted(uint256 indexed id, address indexed delegate);
     event ReadySignalled(address indexed delegate, uint256 rules);
 
-    /// Makes the sender a candidate, who has staked enough, or changes what one says of itself.
+    /// Makes a sender that has staked enough a candidate, or changes a candidate's profile.
     /// publicKey: 33 bytes; signature: its 65 bytes over keccak256("DIPNET/register" || record),
-    /// record = msgpack [1, chain id, sender]. organisation: zero for none. Of who is a candidate, a
+    /// record = msgpack [1, chain id, sender]. organisation: zero for none. A candidate's
     /// lower commission acts at once, a higher one from the epoch after the next on.
     function register(
         string calldata name,
@@ -54,7 +54,7 @@ interface IDpos {
     function claim() external returns (uint256 paid);
 
     /// Two records [1, kind, epoch, slot, block id, justify slot, signature] that prove an offence.
-    /// The sender is rewarded; a proposer who reports for no fee is, in the place of the sender.
+    /// The reward goes to the sender, for a report without a fee to the block's proposer.
     function submitEvidence(bytes calldata first, bytes calldata second)
         external
         returns (uint256 reward);
@@ -106,7 +106,7 @@ interface IDpos {
         view
         returns (address[] memory delegates, uint256[] memory votes);
 
-    /// The set of an epoch: known are those of the last one, of this and of the next.
+    /// The set of an epoch; the contract keeps those of this epoch, the last and the next.
     function activeSet(uint256 epoch)
         external
         view
@@ -129,6 +129,6 @@ interface IDpos {
 
     function parameters(bytes32 name) external view returns (uint256 value);
 
-    /// Stake that penalties have taken out of the world.
+    /// The wei of stake that penalties have burned.
     function burned() external view returns (uint256 amount);
 }

@@ -1,32 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity >=0.8.0;
 
-/// How IDpos lays out its storage, for whoever proves a value of it with eth_getProof. Nobody
-/// deploys this contract; its storage layout, as solc prints it, is that of the account.
+/// The storage layout of IDpos, for proofs of its values with eth_getProof. This contract is never
+/// deployed; its storage layout, as solc prints it, is that of the account.
 contract IDposStorage {
     struct Candidate {
         uint8 status; // 0 none, 1 registered, 2 resigned, 3 tombstoned
-        uint16 commissionBps; // till announcedBps is in force
+        uint16 commissionBps; // until announcedBps is in force
         uint8 keyParity; // first byte of the compressed key
         uint32 rollAt; // index in roll
         uint64 jailedUntil; // the first epoch for whose set it is no longer jailed
         uint32 ready; // newest version of the rules that its node follows
         uint32 proposed; // number of its open proposal
         uint64 committedAt; // slot of the block that made the commitment
-        uint64 counted; // the epoch of the next two
+        uint64 counted; // the epoch of produced and missed
         uint32 produced;
         uint32 missed;
         uint64 producedEver;
         uint64 missedEver;
         uint256 votes; // wei of stake that votes for it
-        uint256 accrued; // what one wei of it has earned since ever, times 10^18
+        uint256 accrued; // the earnings of a wei of votes since genesis, times 10^18
         bytes32 keyX;
         bytes32 organisation;
         bytes32 commitment;
         string name;
         string url;
-        uint16 announcedBps; // the commission that replaces it
-        uint64 announcedFrom; // the first epoch in which it does, 0 for none
+        uint16 announcedBps; // the commission that replaces commissionBps
+        uint64 announcedFrom; // the first epoch of announcedBps, 0 for none
     }
 
     struct Vote {
