@@ -180,8 +180,8 @@ class Genesis(_Model):
              "base_fee_initial: below base_fee_floor; raise it"),
             (len(self.delegates) <= first.candidates_max,
              "candidates_max: fewer than there are delegates; raise it"),
-            (all(one.stake >= first.delegate_stake_min for one in self.delegates),
-             "delegates: one has a stake below delegate_stake_min; raise it"),
+            (all(delegate.stake >= first.delegate_stake_min for delegate in self.delegates),
+             "delegates: a stake is below delegate_stake_min; raise it"),
             (self.supply() < SUPPLY_MAX,
              "balances: their sum with the stakes reaches 2^128; lower them"),
         )  # fmt: skip
@@ -192,7 +192,7 @@ class Genesis(_Model):
 
     def supply(self) -> int:
         """The sum (wei) of all balances before the first block and of the stakes of delegates."""
-        return sum(self.balances.values()) + sum(one.stake for one in self.delegates)
+        return sum(self.balances.values()) + sum(delegate.stake for delegate in self.delegates)
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
@@ -216,7 +216,7 @@ class Genesis(_Model):
             return cls.model_validate(own | {"parameters": parameters})
         except ValidationError as error:
             told = error.errors(include_url=False)[:ERRORS_MAX]
-            faults = "; ".join(_told(one, cls.names()) for one in told)
+            faults = "; ".join(_told(fault, cls.names()) for fault in told)
             raise Invalid("genesis", faults) from None
 
     @classmethod

@@ -305,7 +305,7 @@ def _need(claims: Iterable[tuple[bool, str]]) -> None:
 
 @cache
 def _rows(table: Any) -> Mapping[str, ParameterRow]:
-    return {one.name: one.metadata[_ROW] for one in fields(table)}
+    return {known.name: known.metadata[_ROW] for known in fields(table)}
 
 
 def rows(table: type[Parameters]) -> Mapping[str, ParameterRow]:

@@ -124,7 +124,7 @@ def list_delegates(backend: Backend) -> Steps[list[JsonObject]]:
         yield
         root = at.root()
         one = candidates.read(root, address)
-        own = stakes.place(root, address)[stakes.STAKE]
+        own = stakes.record_of(root, address)[stakes.STAKE]
         read.append((one, candidate_json(at.epoch, one, own, taken)))
     total = sum(one.votes for one, _ in read)
     read.sort(key=lambda pair: (-pair[0].votes, pair[0].address))
@@ -141,7 +141,7 @@ def list_delegates(backend: Backend) -> Steps[list[JsonObject]]:
 def account(backend: Backend, address: bytes, ref: BlockRef) -> JsonObject:
     at = At.of(backend, ref)
     root = at.root()
-    one = stakes.place(root, address)
+    one = stakes.record_of(root, address)
     votes = [checksum(delegate) for delegate in stakes.votes(one)]
     return {
         "address": checksum(address),
@@ -199,7 +199,7 @@ def delegate(backend: Backend, address: bytes) -> JsonObject:
     one = candidates.read(root, address)
     if one.status == candidates.NONE:
         raise Invalid("not_found", f"{checksum(address)} is not a candidate")
-    own, taken = stakes.place(root, address)[stakes.STAKE], backend.voting.tally.participation()
+    own, taken = stakes.record_of(root, address)[stakes.STAKE], backend.voting.tally.participation()
     return candidate_json(at.epoch, one, own, taken)
 
 

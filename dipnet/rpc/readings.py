@@ -82,9 +82,9 @@ def _delegates(backend: Backend) -> Iterator[Sample]:
     """Delegates with a seat now or in the next epoch, as the contract records them."""
     root, epoch = lookup.contract(backend, "latest"), backend.chain.epoch
     everybody = candidates.roll(root)
-    cast = sum(candidates.place(root, one)[candidates.VOTES] for one in everybody)
+    cast = sum(candidates.record_of(root, one)[candidates.VOTES] for one in everybody)
     for delegate in dict.fromkeys((*epoch.members.addresses, *epoch.next_members.addresses)):
-        one, label = candidates.place(root, delegate), (("delegate", checksum(delegate)),)
+        one, label = candidates.record_of(root, delegate), (("delegate", checksum(delegate)),)
         votes, jailed = one[candidates.VOTES], one[candidates.JAILED_UNTIL] > epoch.number
         yield Sample("delegate_votes_wei", "Stake that votes for the delegate", votes, label)
         text = "The delegate's share of the votes for all candidates"

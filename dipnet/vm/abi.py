@@ -154,8 +154,8 @@ class Event:
     def topics(self, *values: bytes | int) -> tuple[bytes, ...]:
         """The topics of a log with these indexed arguments."""
         words = [
-            one.to_bytes(32, "big") if isinstance(one, int) else one.rjust(32, b"\0")
-            for one in values
+            value.to_bytes(32, "big") if isinstance(value, int) else value.rjust(32, b"\0")
+            for value in values
         ]
         return (self.topic, *words)
 
@@ -167,5 +167,5 @@ class Event:
         """The arguments of a log of it by their names; for clients. ``Invalid("dpos_call")``."""
         indexed = _decoded(_types(self.indexed), b"".join(topics[1:]))
         declared = f"{self.indexed},{self.rest}".split(",")
-        names = [one.split()[1] for one in declared if one.strip()]
+        names = [argument.split()[1] for argument in declared if argument.strip()]
         return dict(zip(names, (*indexed, *_decoded(_types(self.rest), data)), strict=True))

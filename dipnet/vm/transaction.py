@@ -154,16 +154,16 @@ def call(
     contract = system.get(to)
     if contract is None:
         return Outcome(True, b"", 0, ())
-    one = Call(journal, to, caller, value, input, gas)
+    running = Call(journal, to, caller, value, input, gas)
     try:
-        output = contract(one)
+        output = contract(running)
     except Revert as refused:
         journal.rollback(mark)
-        return Outcome(False, refused.data, gas - one.gas, ())
+        return Outcome(False, refused.data, gas - running.gas, ())
     except OutOfGas:
         journal.rollback(mark)
         return Outcome(False, b"", gas, ())
-    return Outcome(True, output, gas - one.gas, tuple(one.logs))
+    return Outcome(True, output, gas - running.gas, tuple(running.logs))
 
 
 def _is_delegation(code: bytes) -> bool:

@@ -91,18 +91,18 @@ def register(
     profile = Profile(name, url, commission_bps, organisation)
     profile.check(in_force)
     candidates.check_key(in_force.chain_id, who, key, signature)
-    one = candidates.place(root, who)
-    status = one[STATUS]
+    record = candidates.record_of(root, who)
+    status = record[STATUS]
     if status == REGISTERED:
-        if candidates.public_key(one) != key:
+        if candidates.public_key(record) != key:
             raise Invalid("dpos_key", "a delegate keeps the key that it registered with")
-        candidates.describe(one, profile)
+        candidates.describe(record, profile)
         epoch = frame.context.epoch
-        candidates.charge(one, commission_bps, epoch, epoch + SETS_AHEAD)
+        candidates.charge(record, commission_bps, epoch, epoch + SETS_AHEAD)
     elif status != NONE:
         raise Invalid("dpos_registered", "this account has been a delegate; use another")
     else:
-        held = stakes.place(root, who)[STAKE]
+        held = stakes.record_of(root, who)[STAKE]
         if held < in_force.delegate_stake_min:
             raise Invalid(
                 "dpos_stake", f"{held} staked, a delegate needs {in_force.delegate_stake_min}"
@@ -141,18 +141,18 @@ def unstake(frame: Frame, amount: int) -> tuple[()]:
     still be, so that evidence against it comes before the release.
     """
     root, who, context = frame.root, frame.who, frame.context
-    one, status = stakes.place(root, who), candidates.place(root, who)[STATUS]
-    held = one[STAKE]
+    record, status = stakes.record_of(root, who), candidates.record_of(root, who)[STATUS]
+    held = record[STAKE]
     if not 0 < amount <= held:
         raise Invalid("dpos_stake", f"unstake {amount} of {held}")
     least = context.parameters.delegate_stake_min
     if status == REGISTERED and held - amount < least:
         raise Invalid("dpos_stake", f"a delegate keeps {least}; resign first")
-    if one[UNBONDING]:
-        raise Invalid("dpos_unbonding", f"{one[UNBONDING]} until epoch {one[RELEASE]}")
+    if record[UNBONDING]:
+        raise Invalid("dpos_unbonding", f"{record[UNBONDING]} until epoch {record[RELEASE]}")
     stakes.change_stake(root, who, -amount, context.epoch)
     release = context.epoch + context.parameters.unbonding_epochs + (SETS_AHEAD if status else 0)
-    one[UNBONDING], one[RELEASE] = amount, release
+    record[UNBONDING], record[RELEASE] = amount, release
     frame.emit(UNSTAKED, (who,), amount, release)
     return ()
 
@@ -169,13 +169,13 @@ def vote(frame: Frame, delegates: tuple[bytes, ...]) -> tuple[()]:
         raise Invalid("dpos_votes", f"{len(delegates)} delegates, at most {most}")
     if len({*delegates}) != len(delegates):
         raise Invalid("dpos_votes", "a delegate is named twice")
-    one = stakes.place(frame.root, frame.who)
-    if delegates and one[FREE] > context.epoch:
+    record = stakes.record_of(frame.root, frame.who)
+    if delegates and record[FREE] > context.epoch:
         raise Invalid("dpos_voted", f"epoch {context.epoch}")
     expires = context.epoch + context.parameters.vote_expiry_epochs
     stakes.cast(frame.root, frame.who, delegates, context.epoch, expires)
     if delegates:
-        one[FREE] = context.epoch + 1
+        record[FREE] = context.epoch + 1
     frame.emit(VOTED, (frame.who,), delegates, expires if delegates else 0)
     return ()
 
@@ -183,13 +183,13 @@ def vote(frame: Frame, delegates: tuple[bytes, ...]) -> tuple[()]:
 def claim(frame: Frame) -> tuple[int]:
     """Pays the caller its rewards and the stake whose release is due; returns the sum in wei."""
     root, who, epoch = frame.root, frame.who, frame.context.epoch
-    one = stakes.settle(root, who, epoch)
-    rewards, released = one[REWARDS], stakes.matured(one, epoch)
+    record = stakes.settle(root, who, epoch)
+    rewards, released = record[REWARDS], stakes.matured(record, epoch)
     if not rewards + released:
         raise Invalid("dpos_claim")
-    one[REWARDS] = 0
+    record[REWARDS] = 0
     if released:
-        one[UNBONDING] = one[RELEASE] = 0
+        record[UNBONDING] = record[RELEASE] = 0
     frame.call.transfer(who, rewards + released)
     frame.emit(CLAIMED, (who,), rewards, released)
     return (rewards + released,)
@@ -207,10 +207,10 @@ def submit_evidence(frame: Frame, first: bytes, second: bytes) -> tuple[int]:
     in_force = context.parameters
     offence = evidence.prove(in_force.chain_id, first, second)
     delegate = candidates.owner_of(root, offence.signer)
-    one = candidates.place(root, delegate)
-    if one[STATUS] == NONE:
+    record = candidates.record_of(root, delegate)
+    if record[STATUS] == NONE:
         raise Invalid("dpos_unknown", "the signatures are by no delegate's key")
-    if one[STATUS] == TOMBSTONED:
+    if record[STATUS] == TOMBSTONED:
         raise Invalid("dpos_tombstoned", f"0x{delegate.hex()}")
     if context.epoch > offence.epoch + in_force.evidence_epochs:
         raise Invalid("dpos_old", f"epoch {offence.epoch}, now {context.epoch}")
@@ -227,12 +227,12 @@ def submit_evidence(frame: Frame, first: bytes, second: bytes) -> tuple[int]:
 
 def _slash(root: StorageSlot, delegate: bytes, epoch: int, bps: int) -> int:
     """Takes ``bps`` of a delegate's stake and of its unbonding stake; returns the wei taken."""
-    one = stakes.place(root, delegate)
-    held, leaving = one[STAKE], one[UNBONDING]
+    record = stakes.record_of(root, delegate)
+    held, leaving = record[STAKE], record[UNBONDING]
     lost = (held + leaving) * bps // BPS_ALL
     from_stake = min(lost, held)
     stakes.change_stake(root, delegate, -from_stake, epoch)
-    one[UNBONDING] = leaving - (lost - from_stake)
+    record[UNBONDING] = leaving - (lost - from_stake)
     return lost
 
 
@@ -259,6 +259,6 @@ def signal_ready(frame: Frame, rules: int) -> tuple[()]:
         raise Invalid("dpos_unknown", "you are not registered")
     if not 0 < rules <= VERSION_MAX:
         raise Invalid("dpos_parameter", f"rules: 1 to {VERSION_MAX}")
-    candidates.place(frame.root, frame.who)[READY] = rules
+    candidates.record_of(frame.root, frame.who)[READY] = rules
     frame.emit(READY_EVENT, (frame.who,), rules)
     return ()

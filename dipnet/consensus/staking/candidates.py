@@ -130,34 +130,35 @@ class Profile:
 # --- reads
 
 
-def place(root: StorageSlot, candidate: bytes) -> StorageSlot:
+def record_of(root: StorageSlot, candidate: bytes) -> StorageSlot:
     """The struct of a candidate (address)."""
     return root.under(CANDIDATES, candidate)
 
 
-def public_key(one: StorageSlot) -> bytes:
+def public_key(record: StorageSlot) -> bytes:
     """The compressed key of a candidate, 33 bytes."""
-    return bytes((one[KEY_PARITY],)) + one[KEY_X].to_bytes(32, "big")
+    return bytes((record[KEY_PARITY],)) + record[KEY_X].to_bytes(32, "big")
 
 
-def commission(one: StorageSlot) -> Commission:
+def commission(record: StorageSlot) -> Commission:
     """The commission of a candidate, with its announcement."""
-    return Commission(one[COMMISSION], one[ANNOUNCED], one[ANNOUNCED_FROM])
+    return Commission(record[COMMISSION], record[ANNOUNCED], record[ANNOUNCED_FROM])
 
 
 def read(root: StorageSlot, candidate: bytes) -> Candidate:
     """The record of a candidate; ``status`` is ``NONE`` for any other account."""
-    one = place(root, candidate)
+    record = record_of(root, candidate)
     return Candidate(
-        candidate, one[STATUS], one.text(NAME).decode(), one.text(URL).decode(), commission(one),
-        public_key(one), one[ORGANISATION].to_bytes(32, "big"), one[VOTES], one[PRODUCED_EVER],
-        one[MISSED_EVER], one[JAILED_UNTIL], one[READY],
+        candidate, record[STATUS], record.text(NAME).decode(), record.text(URL).decode(),
+        commission(record), public_key(record), record[ORGANISATION].to_bytes(32, "big"),
+        record[VOTES], record[PRODUCED_EVER], record[MISSED_EVER], record[JAILED_UNTIL],
+        record[READY],
     )  # fmt: skip
 
 
 def is_open(root: StorageSlot, candidate: bytes) -> bool:
     """Whether it is registered, so that it may be voted for."""
-    return place(root, candidate)[STATUS] == REGISTERED
+    return record_of(root, candidate)[STATUS] == REGISTERED
 
 
 def roll(root: StorageSlot) -> tuple[bytes, ...]:
@@ -204,42 +205,46 @@ def enter(
     if owner[WORD]:
         raise Invalid("dpos_key", "the public key serves another delegate")
     owner[WORD] = int.from_bytes(candidate, "big")
-    one = place(root, candidate)
-    one[STATUS] = REGISTERED
-    one[KEY_PARITY], one[KEY_X] = key[0], int.from_bytes(key[1:], "big")
-    one[COMMITMENT] = int.from_bytes(commitment, "big")
-    describe(one, profile)
-    one[COMMISSION] = profile.commission_bps
-    one[ROLL_AT] = at
+    record = record_of(root, candidate)
+    record[STATUS] = REGISTERED
+    record[KEY_PARITY], record[KEY_X] = key[0], int.from_bytes(key[1:], "big")
+    record[COMMITMENT] = int.from_bytes(commitment, "big")
+    describe(record, profile)
+    record[COMMISSION] = profile.commission_bps
+    record[ROLL_AT] = at
     root.element(ROLL, at)[WORD] = int.from_bytes(candidate, "big")
     root[ROLL] = at + 1
 
 
-def describe(one: StorageSlot, profile: Profile) -> None:
+def describe(record: StorageSlot, profile: Profile) -> None:
     """Replaces the profile of a candidate except its commission."""
-    one[ORGANISATION] = int.from_bytes(profile.organisation, "big")
-    one.set_text(NAME, profile.name.encode())
-    one.set_text(URL, profile.url.encode())
+    record[ORGANISATION] = int.from_bytes(profile.organisation, "big")
+    record.set_text(NAME, profile.name.encode())
+    record.set_text(URL, profile.url.encode())
 
 
-def charge(one: StorageSlot, bps: int, epoch: int, starts: int) -> None:
+def charge(record: StorageSlot, bps: int, epoch: int, starts: int) -> None:
     """Changes the commission of a candidate as ``Commission.changed`` says."""
-    new = commission(one).changed(bps, epoch, starts)
-    one[COMMISSION], one[ANNOUNCED], one[ANNOUNCED_FROM] = new.bps, new.announced, new.starts
+    new = commission(record).changed(bps, epoch, starts)
+    record[COMMISSION], record[ANNOUNCED], record[ANNOUNCED_FROM] = (
+        new.bps,
+        new.announced,
+        new.starts,
+    )
 
 
 def close(root: StorageSlot, candidate: bytes, status: int) -> None:
     """Takes a candidate out for good, ``RESIGNED`` or ``TOMBSTONED``, and its votes with it."""
-    one = place(root, candidate)
-    if one[STATUS] == REGISTERED:
+    record = record_of(root, candidate)
+    if record[STATUS] == REGISTERED:
         last = root[ROLL] - 1
         moved = root.element(ROLL, last)
-        root.element(ROLL, one[ROLL_AT])[WORD] = moved[WORD]
-        place(root, to_address(moved[WORD]))[ROLL_AT] = one[ROLL_AT]
+        root.element(ROLL, record[ROLL_AT])[WORD] = moved[WORD]
+        record_of(root, to_address(moved[WORD]))[ROLL_AT] = record[ROLL_AT]
         moved[WORD] = 0
         root[ROLL] = last
-    one[STATUS] = status
-    one[ROLL_AT] = one[VOTES] = 0
+    record[STATUS] = status
+    record[ROLL_AT] = record[VOTES] = 0
 
 
 def count(root: StorageSlot, epoch: int, producer: bytes, missed: Sequence[bytes]) -> None:
@@ -247,20 +252,20 @@ def count(root: StorageSlot, epoch: int, producer: bytes, missed: Sequence[bytes
     tally: dict[bytes, int] = {}
     for delegate in missed:
         tally[delegate] = tally.get(delegate, 0) + 1
-    _tally(place(root, producer), epoch, 1, 0)
+    _tally(record_of(root, producer), epoch, 1, 0)
     for delegate, times in tally.items():
-        _tally(place(root, delegate), epoch, 0, times)
+        _tally(record_of(root, delegate), epoch, 0, times)
 
 
-def _tally(one: StorageSlot, epoch: int, produced: int, missed: int) -> None:
-    if one[COUNTED] != epoch:
-        one[COUNTED], one[PRODUCED], one[MISSED] = epoch, 0, 0
-    one[PRODUCED] = min(one[PRODUCED] + produced, _UINT32_MAX)
-    one[MISSED] = min(one[MISSED] + missed, _UINT32_MAX)
-    one[PRODUCED_EVER] += produced
-    one[MISSED_EVER] += missed
+def _tally(record: StorageSlot, epoch: int, produced: int, missed: int) -> None:
+    if record[COUNTED] != epoch:
+        record[COUNTED], record[PRODUCED], record[MISSED] = epoch, 0, 0
+    record[PRODUCED] = min(record[PRODUCED] + produced, _UINT32_MAX)
+    record[MISSED] = min(record[MISSED] + missed, _UINT32_MAX)
+    record[PRODUCED_EVER] += produced
+    record[MISSED_EVER] += missed
 
 
-def is_absent(one: StorageSlot, epoch: int) -> bool:
+def is_absent(record: StorageSlot, epoch: int) -> bool:
     """Whether the candidate missed at least half of its slots in ``epoch``."""
-    return one[COUNTED] == epoch and one[MISSED] > 0 and one[MISSED] >= one[PRODUCED]
+    return record[COUNTED] == epoch and record[MISSED] > 0 and record[MISSED] >= record[PRODUCED]

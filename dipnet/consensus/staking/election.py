@@ -35,14 +35,14 @@ def _place(root: StorageSlot, epoch: int) -> StorageSlot:
 
 def seated(root: StorageSlot, epoch: int) -> tuple[bytes, ...]:
     """The delegates of an epoch's set, ascending; empty where it is not known (any more)."""
-    one = _place(root, epoch)
-    return one.addresses(MEMBERS) if one[SET_EPOCH] == epoch else ()
+    record = _place(root, epoch)
+    return record.addresses(MEMBERS) if record[SET_EPOCH] == epoch else ()
 
 
 def standby(root: StorageSlot, epoch: int) -> tuple[bytes, ...]:
     """The standby of an epoch's set, most votes first; empty where it is not known (any more)."""
-    one = _place(root, epoch)
-    return one.addresses(STANDBY) if one[SET_EPOCH] == epoch else ()
+    record = _place(root, epoch)
+    return record.addresses(STANDBY) if record[SET_EPOCH] == epoch else ()
 
 
 def members(root: StorageSlot, epoch: int) -> Members:
@@ -53,28 +53,29 @@ def members(root: StorageSlot, epoch: int) -> Members:
 def members_of(root: StorageSlot, delegates: Sequence[bytes]) -> Members:
     """The set of these candidates with their keys."""
     return Members.of(
-        (one, candidates.public_key(candidates.place(root, one))) for one in delegates
+        (delegate, candidates.public_key(candidates.record_of(root, delegate)))
+        for delegate in delegates
     )
 
 
 def keep(root: StorageSlot, epoch: int, chosen: Sequence[bytes], waiting: Sequence[bytes]) -> None:
     """Writes the set of an epoch in place of the oldest."""
-    one = _place(root, epoch)
-    one[SET_EPOCH] = epoch
-    one.set_addresses(MEMBERS, sorted(chosen))
-    one.set_addresses(STANDBY, waiting)
+    record = _place(root, epoch)
+    record[SET_EPOCH] = epoch
+    record.set_addresses(MEMBERS, sorted(chosen))
+    record.set_addresses(STANDBY, waiting)
 
 
-def _places(root: StorageSlot) -> list[tuple[bytes, StorageSlot]]:
+def _registered(root: StorageSlot) -> list[tuple[bytes, StorageSlot]]:
     """The registered candidates."""
-    return [(who, candidates.place(root, who)) for who in candidates.roll(root)]
+    return [(who, candidates.record_of(root, who)) for who in candidates.roll(root)]
 
 
 def jail_absent(root: StorageSlot, epoch: int, parameters: Parameters) -> None:
     """At the boundary of ``epoch``: jails the candidates that missed half of their slots in it."""
-    for _, one in _places(root):
-        if candidates.is_absent(one, epoch):
-            one[JAILED_UNTIL] = epoch + SETS_AHEAD + parameters.jail_epochs
+    for _, record in _registered(root):
+        if candidates.is_absent(record, epoch):
+            record[JAILED_UNTIL] = epoch + SETS_AHEAD + parameters.jail_epochs
 
 
 def expire_votes(root: StorageSlot, epoch: int) -> None:
@@ -85,7 +86,9 @@ def expire_votes(root: StorageSlot, epoch: int) -> None:
 
 def elect(root: StorageSlot, epoch: int, parameters: Parameters) -> Members:
     """Decides and writes the set of ``epoch``, at the boundary two epochs before."""
-    ranked = sorted((one[JAILED_UNTIL] > epoch, -one[VOTES], who) for who, one in _places(root))
+    ranked = sorted(
+        (record[JAILED_UNTIL] > epoch, -record[VOTES], who) for who, record in _registered(root)
+    )
     seats, cap = parameters.delegates_active, parameters.seats_per_organisation_max
     chosen = _fill(root, [who for _, _, who in ranked], seats + parameters.delegates_standby, cap)
     chosen = chosen or seated(root, epoch - 1)
@@ -97,13 +100,13 @@ def _fill(root: StorageSlot, ranked: Sequence[bytes], most: int, cap: int) -> Se
     """The first ``most`` candidates with at most ``cap`` of each organisation."""
     chosen: list[bytes] = []
     held: dict[int, int] = {}
-    for one in ranked:
+    for candidate in ranked:
         if len(chosen) == most:
             break
-        organisation = candidates.place(root, one)[ORGANISATION]
+        organisation = candidates.record_of(root, candidate)[ORGANISATION]
         if organisation:
             if held.get(organisation, 0) == cap:
                 continue
             held[organisation] = held.get(organisation, 0) + 1
-        chosen.append(one)
+        chosen.append(candidate)
     return chosen

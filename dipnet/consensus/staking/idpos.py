@@ -142,21 +142,21 @@ def commitment_of(journal: Journal, delegate: bytes) -> tuple[bytes, int]:
 
     With the slot of the block that made it, 0 for the registration.
     """
-    one = candidates.place(_root(journal), delegate)
-    return one[COMMITMENT].to_bytes(32, "big"), one[COMMITTED_AT]
+    record = candidates.record_of(_root(journal), delegate)
+    return record[COMMITMENT].to_bytes(32, "big"), record[COMMITTED_AT]
 
 
 def is_tombstoned(journal: Journal, signer: bytes) -> bool:
     """Whether the delegate whose key has the address ``signer`` was slashed."""
     root = _root(journal)
-    return candidates.place(root, candidates.owner_of(root, signer))[STATUS] == TOMBSTONED
+    return candidates.record_of(root, candidates.owner_of(root, signer))[STATUS] == TOMBSTONED
 
 
 def candidates_of(journal: Journal) -> list[Candidate]:
     """All registered candidates, most votes first, ties by address."""
     root = _root(journal)
-    found = [candidates.read(root, one) for one in candidates.roll(root)]
-    return sorted(found, key=lambda one: (-one.votes, one.address))
+    found = [candidates.read(root, address) for address in candidates.roll(root)]
+    return sorted(found, key=lambda found: (-found.votes, found.address))
 
 
 def end_block(
@@ -170,10 +170,10 @@ def end_block(
     root, delegate = _root(journal), context.proposer
     reward = context.parameters.block_reward
     journal.add_balance(DPOS_ADDRESS, reward)
-    stakes.place(root, delegate)[REWARDS] += rewards.share_out(root, context, reward + tips)
+    stakes.record_of(root, delegate)[REWARDS] += rewards.share_out(root, context, reward + tips)
     candidates.count(root, context.epoch, delegate, missed)
-    one = candidates.place(root, delegate)
-    one[COMMITMENT], one[COMMITTED_AT] = int.from_bytes(commitment, "big"), context.slot
+    record = candidates.record_of(root, delegate)
+    record[COMMITMENT], record[COMMITTED_AT] = int.from_bytes(commitment, "big"), context.slot
 
 
 def at_boundary(journal: Journal, context: BlockContext) -> Elected:
@@ -196,14 +196,14 @@ def genesis_state(journal: Journal, genesis: Genesis) -> None:
     """
     journal.set_code(DPOS_ADDRESS, CODE)
     root, first = _root(journal), genesis.parameters
-    for one in genesis.delegates:
-        profile = Profile(one.name, "", 0, bytes(32))
+    for delegate in genesis.delegates:
+        profile = Profile(delegate.name, "", 0, bytes(32))
         most = first.candidates_max
-        candidates.enter(root, one.address, profile, one.public_key, bytes(32), most)
-        journal.add_balance(DPOS_ADDRESS, one.stake)
-        stakes.change_stake(root, one.address, one.stake, 0)
-        stakes.cast(root, one.address, (one.address,), 0, first.vote_expiry_epochs)
+        candidates.enter(root, delegate.address, profile, delegate.public_key, bytes(32), most)
+        journal.add_balance(DPOS_ADDRESS, delegate.stake)
+        stakes.change_stake(root, delegate.address, delegate.stake, 0)
+        stakes.cast(root, delegate.address, (delegate.address,), 0, first.vote_expiry_epochs)
     seats, standby = first.delegates_active, first.delegates_standby
-    ranked = [one.address for one in genesis.delegates][: seats + standby]
+    ranked = [delegate.address for delegate in genesis.delegates][: seats + standby]
     for epoch in range(election.SETS_AHEAD):
         election.keep(root, epoch, ranked[:seats], ranked[seats:])

@@ -80,21 +80,25 @@ def _name(word: int) -> str:
 
 def read(root: StorageSlot, number: int, members: Members) -> Proposal:
     """The proposal of a number; ``Invalid("dpos_proposal")`` where there is none."""
-    one = _place(root, number)
-    if not one[STATE]:
+    proposal = _place(root, number)
+    if not proposal[STATE]:
         raise Invalid("dpos_proposal", f"there is no proposal {number}")
     return Proposal(
-        _name(one[FIELD]), one[VALUE], to_address(one[PROPOSER]), one[STATE], one[EXPIRES],
-        one[STARTS], _support(one, members),
+        _name(proposal[FIELD]), proposal[VALUE], to_address(proposal[PROPOSER]), proposal[STATE],
+        proposal[EXPIRES], proposal[STARTS], _support(proposal, members),
     )  # fmt: skip
 
 
-def _support(one: StorageSlot, members: Members) -> int:
-    return sum(one.under(VOTERS, member)[WORD] for member in members.addresses)
+def _support(proposal: StorageSlot, members: Members) -> int:
+    return sum(proposal.under(VOTERS, member)[WORD] for member in members.addresses)
 
 
 def _quorum_ready(root: StorageSlot, members: Members, version: int) -> bool:
-    ready = [one for one in members.addresses if candidates.place(root, one)[READY] >= version]
+    ready = [
+        member
+        for member in members.addresses
+        if candidates.record_of(root, member)[READY] >= version
+    ]
     return len(ready) >= members.quorum
 
 
@@ -127,7 +131,7 @@ def propose(root: StorageSlot, context: BlockContext, who: bytes, name: bytes, v
     if known == RULES and value <= context.parameters.rules:
         raise Invalid("dpos_parameter", f"rules: version {context.parameters.rules} is in force")
     _amended(context.parameters, context.slot, known, value)
-    candidate = candidates.place(root, who)
+    candidate = candidates.record_of(root, who)
     if candidate[PROPOSED]:
         raise Invalid("dpos_proposal", f"your proposal {candidate[PROPOSED]} is still open")
     count = root[PROPOSALS_OPEN]
@@ -135,11 +139,11 @@ def propose(root: StorageSlot, context: BlockContext, who: bytes, name: bytes, v
         raise Invalid("dpos_proposal", f"{count} are open")
     number = root[PROPOSALS_MADE] + 1
     candidate[PROPOSED] = root[PROPOSALS_MADE] = number
-    one = _place(root, number)
-    one[FIELD], one[VALUE] = int.from_bytes(name, "big"), value
-    one[PROPOSER], one[STATE] = int.from_bytes(who, "big"), OPEN
-    one[EXPIRES] = context.epoch + PROPOSAL_EPOCHS
-    one.under(VOTERS, who)[WORD] = 1
+    proposal = _place(root, number)
+    proposal[FIELD], proposal[VALUE] = int.from_bytes(name, "big"), value
+    proposal[PROPOSER], proposal[STATE] = int.from_bytes(who, "big"), OPEN
+    proposal[EXPIRES] = context.epoch + PROPOSAL_EPOCHS
+    proposal.under(VOTERS, who)[WORD] = 1
     root.element(PROPOSALS_OPEN, count)[WORD] = number
     root[PROPOSALS_OPEN] = count + 1
     return number
@@ -158,10 +162,10 @@ def vote(root: StorageSlot, context: BlockContext, who: bytes, number: int) -> N
     Raises ``Invalid``: ``dpos_member``, ``dpos_proposal`` (unknown, not open, voted already).
     """
     _need_member(context, who)
-    one = _place(root, number)
-    if one[STATE] != OPEN:
+    proposal = _place(root, number)
+    if proposal[STATE] != OPEN:
         raise Invalid("dpos_proposal", f"proposal {number} is not open")
-    voter = one.under(VOTERS, who)
+    voter = proposal.under(VOTERS, who)
     if voter[WORD]:
         raise Invalid("dpos_proposal", f"you voted for proposal {number} already")
     voter[WORD] = 1
@@ -178,9 +182,9 @@ def at_boundary(root: StorageSlot, context: BlockContext) -> Parameters:
     """
     parameters = context.parameters
     for number in _open(root):
-        one = _place(root, number)
-        _pass(one, context)
-        parameters = _start(root, one, context, parameters)
+        proposal = _place(root, number)
+        _pass(proposal, context)
+        parameters = _start(root, proposal, context, parameters)
     return parameters
 
 
@@ -194,51 +198,54 @@ def close(root: StorageSlot, running: tuple[Members, ...]) -> None:
     numbers = _open(root)
     still = []
     for number in numbers:
-        one = _place(root, number)
-        proposer = to_address(one[PROPOSER])
-        if one[STATE] == OPEN and not _stays(root, proposer, running):
-            one[STATE] = EXPIRED
-        if one[STATE] in _PENDING:
+        proposal = _place(root, number)
+        proposer = to_address(proposal[PROPOSER])
+        if proposal[STATE] == OPEN and not _stays(root, proposer, running):
+            proposal[STATE] = EXPIRED
+        if proposal[STATE] in _PENDING:
             still.append(number)
         else:
-            candidates.place(root, proposer)[PROPOSED] = 0
+            candidates.record_of(root, proposer)[PROPOSED] = 0
     for at in range(len(numbers)):
         root.element(PROPOSALS_OPEN, at)[WORD] = still[at] if at < len(still) else 0
     root[PROPOSALS_OPEN] = len(still)
 
 
 def _stays(root: StorageSlot, who: bytes, running: tuple[Members, ...]) -> bool:
-    registered = candidates.place(root, who)[STATUS] == REGISTERED
+    registered = candidates.record_of(root, who)[STATUS] == REGISTERED
     return registered and any(members.index(who) is not None for members in running)
 
 
-def _pass(one: StorageSlot, context: BlockContext) -> None:
+def _pass(proposal: StorageSlot, context: BlockContext) -> None:
     following = context.epoch + 1
-    if one[STATE] == OPEN and _support(one, context.members) >= context.members.quorum:
-        one[STATE] = PASSED
-        one[STARTS] = following + context.parameters.parameter_delay_epochs
-        one[EXPIRES] = one[STARTS] + PROPOSAL_EPOCHS
-    if one[STATE] != DECIDED and one[EXPIRES] <= following:
-        one[STATE] = EXPIRED
+    if proposal[STATE] == OPEN and _support(proposal, context.members) >= context.members.quorum:
+        proposal[STATE] = PASSED
+        proposal[STARTS] = following + context.parameters.parameter_delay_epochs
+        proposal[EXPIRES] = proposal[STARTS] + PROPOSAL_EPOCHS
+    if proposal[STATE] != DECIDED and proposal[EXPIRES] <= following:
+        proposal[STATE] = EXPIRED
 
 
 def _start(
-    root: StorageSlot, one: StorageSlot, context: BlockContext, parameters: Parameters
+    root: StorageSlot, proposal: StorageSlot, context: BlockContext, parameters: Parameters
 ) -> Parameters:
     """The parameters with a proposal that takes effect at this boundary, or as they are."""
-    name, value = _name(one[FIELD]), one[VALUE]
-    if one[STATE] != (DECIDED if name == RULES else PASSED) or one[STARTS] > context.epoch + 1:
+    name, value = _name(proposal[FIELD]), proposal[VALUE]
+    if (
+        proposal[STATE] != (DECIDED if name == RULES else PASSED)
+        or proposal[STARTS] > context.epoch + 1
+    ):
         return parameters
     if name == RULES and value <= parameters.rules:
-        one[STATE] = REFUSED
+        proposal[STATE] = REFUSED
         return parameters
     try:
         amended = parameters.amended(context.slot, name, value)
     except Invalid:
-        one[STATE] = REFUSED
+        proposal[STATE] = REFUSED
         return parameters
-    one[STATE], one[STARTS] = EFFECTIVE, context.epoch + 1
-    root.under(PARAMETERS, one[FIELD].to_bytes(32, "big"))[WORD] = value
+    proposal[STATE], proposal[STARTS] = EFFECTIVE, context.epoch + 1
+    root.under(PARAMETERS, proposal[FIELD].to_bytes(32, "big"))[WORD] = value
     return amended
 
 
@@ -250,8 +257,12 @@ def decide_rules(root: StorageSlot, context: BlockContext, running: tuple[Member
     """
     starts = context.epoch + 2
     for number in _open(root):
-        one = _place(root, number)
-        if one[STATE] == PASSED and _name(one[FIELD]) == RULES and one[STARTS] <= starts:
-            version = one[VALUE]
+        proposal = _place(root, number)
+        if (
+            proposal[STATE] == PASSED
+            and _name(proposal[FIELD]) == RULES
+            and proposal[STARTS] <= starts
+        ):
+            version = proposal[VALUE]
             if all(_quorum_ready(root, members, version) for members in running):
-                one[STATE], one[STARTS] = DECIDED, starts
+                proposal[STATE], proposal[STARTS] = DECIDED, starts

@@ -14,15 +14,15 @@ PAGE_MAX: Final = 256
 
 def stake_of(frame: Frame, account: bytes) -> tuple[int]:
     """The stake of an account, wei."""
-    return (stakes.place(frame.root, account)[STAKE],)
+    return (stakes.record_of(frame.root, account)[STAKE],)
 
 
 def votes_of(frame: Frame, account: bytes) -> tuple[list[bytes], int]:
     """The delegates that an account votes for, and the epoch with which the votes lapse."""
-    one = stakes.place(frame.root, account)
-    if one[EXPIRES] <= frame.context.epoch:
+    record = stakes.record_of(frame.root, account)
+    if record[EXPIRES] <= frame.context.epoch:
         return [], 0
-    return stakes.votes(one), one[EXPIRES]
+    return stakes.votes(record), record[EXPIRES]
 
 
 def rewards_of(frame: Frame, account: bytes) -> tuple[int]:
@@ -32,8 +32,8 @@ def rewards_of(frame: Frame, account: bytes) -> tuple[int]:
 
 def unbonding_of(frame: Frame, account: bytes) -> tuple[int, int]:
     """The unbonding stake (wei) of an account, and the epoch from which it may be claimed."""
-    one = stakes.place(frame.root, account)
-    return one[UNBONDING], one[RELEASE]
+    record = stakes.record_of(frame.root, account)
+    return record[UNBONDING], record[RELEASE]
 
 
 def delegate(
@@ -43,14 +43,14 @@ def delegate(
 
     The commission is the commission in force, not an announced one.
     """
-    context, one = frame.context, candidates.read(frame.root, account)
-    if one.status == NONE:
+    context, found = frame.context, candidates.read(frame.root, account)
+    if found.status == NONE:
         raise Invalid("dpos_unknown", f"0x{account.hex()}")
-    kept = one.commission.at(context.epoch, context.parameters.commission_bps_max)
+    kept = found.commission.at(context.epoch, context.parameters.commission_bps_max)
     return (
-        one.name, one.url, kept, one.public_key, one.organisation, one.votes,
-        one.produced, one.missed, one.jailed_until, one.status == TOMBSTONED,
-        one.status == REGISTERED,
+        found.name, found.url, kept, found.public_key, found.organisation, found.votes,
+        found.produced, found.missed, found.jailed_until, found.status == TOMBSTONED,
+        found.status == REGISTERED,
     )  # fmt: skip
 
 
@@ -58,7 +58,7 @@ def delegates(frame: Frame, offset: int, count: int) -> tuple[list[bytes], list[
     """A page of the registered delegates, and their votes in wei of stake."""
     end = min(frame.root[ROLL], offset + min(count, PAGE_MAX))
     page = [frame.root.address_at(ROLL, at) for at in range(offset, end)]
-    return page, [candidates.place(frame.root, one)[candidates.VOTES] for one in page]
+    return page, [candidates.record_of(frame.root, address)[candidates.VOTES] for address in page]
 
 
 def active_set(frame: Frame, epoch: int) -> tuple[list[bytes], list[bytes]]:
@@ -69,10 +69,10 @@ def active_set(frame: Frame, epoch: int) -> tuple[list[bytes], list[bytes]]:
 
 def proposal(frame: Frame, number: int) -> tuple[bytes, int, bytes, int, int, int, int]:
     """A proposal of a parameter; only voters of the current set count."""
-    one = parameters.read(frame.root, number, frame.context.members)
+    found = parameters.read(frame.root, number, frame.context.members)
     return (
-        one.name.encode().ljust(32, b"\0"), one.value, one.proposer, one.state, one.expires,
-        one.starts, one.voters,
+        found.name.encode().ljust(32, b"\0"), found.value, found.proposer, found.state,
+        found.expires, found.starts, found.voters,
     )  # fmt: skip
 
 

@@ -27,15 +27,15 @@ def share_out(root: StorageSlot, context: BlockContext, amount: int) -> int:
     until the end of its last set and has no voters any more: their part stays with the contract, so
     that leaving never pays.
     """
-    one = candidates.place(root, context.proposer)
-    kept = candidates.commission(one).at(context.epoch, context.parameters.commission_bps_max)
+    record = candidates.record_of(root, context.proposer)
+    kept = candidates.commission(record).at(context.epoch, context.parameters.commission_bps_max)
     own = amount * kept // BPS_ALL
-    if one[STATUS] != REGISTERED:
+    if record[STATUS] != REGISTERED:
         return own
-    votes = one[VOTES]
+    votes = record[VOTES]
     if not votes:
         return amount
-    one[ACCRUED] += (amount - own) * SCALE // votes
+    record[ACCRUED] += (amount - own) * SCALE // votes
     return own
 
 

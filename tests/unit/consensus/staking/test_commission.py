@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from dipnet.consensus.staking.actions import REGISTERED_EVENT
-from dipnet.consensus.staking.candidates import ANNOUNCED, ANNOUNCED_FROM, place
+from dipnet.consensus.staking.candidates import ANNOUNCED, ANNOUNCED_FROM, record_of
 from dipnet.consensus.staking.idpos import METHODS
 from dipnet.ledger.parameters import BPS_ALL
 from tests.fixtures.staking import ETHER, STAKE, World, address_of, network
@@ -79,7 +79,7 @@ def test_the_first_one_acts_at_once(world: World) -> None:
     world.send("u3", "vote", [who])
     world.block(who)
     assert world.view("rewardsOf", who) == REWARD // 2
-    assert place(world.root, who)[ANNOUNCED_FROM] == 0
+    assert record_of(world.root, who)[ANNOUNCED_FROM] == 0
 
 
 def test_the_same_raise_again_changes_nothing(world: World) -> None:
@@ -110,7 +110,7 @@ def test_a_raise_upon_a_raise(world: World) -> None:
 def test_what_is_in_force_said_again_takes_back_a_raise(world: World) -> None:
     register(world, 5_000)
     register(world, 0)
-    one = place(world.root, D0)
+    one = record_of(world.root, D0)
     assert (one[ANNOUNCED], one[ANNOUNCED_FROM]) == (0, 0)
     assert ahead(world, 3) == [0, 0, 0, 0]
 
@@ -133,5 +133,5 @@ def test_what_is_announced_is_in_the_call_and_in_storage(world: World) -> None:
     data = METHODS["register"].call_data(*world.register("d0", commission=5_000))
     (log,) = world.run(D0, data).logs
     assert log.topics == REGISTERED_EVENT.topics(D0)
-    one = place(world.root, D0)
+    one = record_of(world.root, D0)
     assert (one[ANNOUNCED], one[ANNOUNCED_FROM]) == (5_000, 2)
