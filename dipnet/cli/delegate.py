@@ -18,7 +18,8 @@ from dipnet.consensus.chain.schedule import commitment, seed_key, seed_secret
 from dipnet.consensus.finality.votes import Ballot, BallotKind
 from dipnet.consensus.staking.candidates import registration_digest
 from dipnet.consensus.staking.evidence import record
-from dipnet.ledger.genesis import AMENDABLE, RULES_KNOWN
+from dipnet.ledger.parameters import AMENDABLE
+from dipnet.ledger.rules import RULES_KNOWN
 from dipnet.primitives.codec import from_hex, to_hex
 from dipnet.primitives.crypto import checksum, public_key, sign
 from dipnet.primitives.errors import Invalid

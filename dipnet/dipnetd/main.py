@@ -202,10 +202,11 @@ def _dev_network(directory: Path, slot_ms: int | None) -> Genesis:
     genesis = networks.read_genesis(path)
     if [d.address for d in genesis.delegates] != [keys.address_of(keys.DEV_SECRETS[0])]:
         raise Invalid("config", f"{directory} is no development chain; start it with dipnetd run")
-    if slot_ms not in (None, genesis.slot_ms):
+    kept_ms = genesis.parameters.slot_ms
+    if slot_ms not in (None, kept_ms):
         raise Invalid(
             "config",
-            f"the chain in {directory} has slots of {genesis.slot_ms} ms; leave out --slot-ms or "
+            f"the chain in {directory} has slots of {kept_ms} ms; leave out --slot-ms or "
             "choose another --data",
         )
     return genesis
@@ -226,7 +227,7 @@ def _dev_banner(genesis: Genesis, endpoints: Endpoints, data: Path | None) -> No
             "mnemonic": keys.DEV_MNEMONIC,
             "balance": f"{networks.DEV_BALANCE_WEI // 10**18} each",
             "chain id": genesis.chain_id,
-            "slot": f"{genesis.slot_ms} ms",
+            "slot": f"{genesis.parameters.slot_ms} ms",
             "data": data or "temporary; --data DIR keeps the chain",
             "peers": " ".join(endpoints.addresses),
             "JSON-RPC": f"http://{url}  ws://{url}",

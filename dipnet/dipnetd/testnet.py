@@ -145,8 +145,8 @@ def _described(genesis: Genesis, plans: list[NodePlan], addresses: list[str]) ->
     seated = {one.address for one in genesis.delegates}
     return {
         "chainId": genesis.chain_id,
-        "slotMs": genesis.slot_ms,
-        "epochSlots": genesis.epoch_slots,
+        "slotMs": genesis.parameters.slot_ms,
+        "epochSlots": genesis.parameters.epoch_slots,
         "accounts": [
             {"address": checksum(keys.address_of(secret)), "privateKey": "0x" + secret.hex()}
             for secret in keys.DEV_SECRETS

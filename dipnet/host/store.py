@@ -20,7 +20,8 @@ from dipnet.primitives.errors import Corrupt, Invalid
 
 KEY_META = b"m"
 META_FORMAT = KEY_META + b"format"
-FORMAT = b"dipnet 1"
+FORMAT_NAME = b"dipnet "
+FORMAT = FORMAT_NAME + b"2"
 WRITE_BUFFER_BYTES = 16 << 20
 CACHE_BYTES = 16 << 20
 FILES_MAX = 256
@@ -54,9 +55,9 @@ class Store:
         if self.get(META_FORMAT) is None and next(self.scan(b""), None) is None:
             self.stage({META_FORMAT: FORMAT})
             self.commit()
-        if self.get(META_FORMAT) != FORMAT:
+        if (found := self.get(META_FORMAT)) != FORMAT:
             self.close()
-            raise Invalid("config", f"{path} holds no data of this version; choose another --data")
+            raise Invalid("config", _other_format(path, found or b""))
 
     # --- reads: staged, then in flight, then disk
 
@@ -184,6 +185,18 @@ class Store:
     def _latch(self, error: BaseException) -> Corrupt:
         self._dead = f"storage failed in {self._path}: {error}; {REMEDY}"
         return Corrupt(self._dead)
+
+
+def _other_format(path: Path, found: bytes) -> str:
+    """What to do about a database that this program has not written."""
+    if not found.startswith(FORMAT_NAME):
+        return f"{path} holds a database that is not dipnetd's; choose another --data"
+    if found < FORMAT:
+        return (
+            f"{path} was written by an earlier dipnetd, whose chains this one does not read; move "
+            "the directory away, and take the genesis.json of a network of today"
+        )
+    return f"{path} was written by a later dipnetd; run that one, or choose another --data"
 
 
 def _open(path: Path) -> plyvel.DB:

@@ -76,8 +76,8 @@ def from_genesis(genesis: Genesis) -> Known:
     """Trust in a genesis.json: its block is made here, no node is asked for it."""
     header = genesis_block(genesis)[0].header
     state = light.genesis_state(header, genesis_members(genesis))
-    epoch_ms = genesis.epoch_slots * genesis.slot_ms
-    return Known(header.hash, genesis.unbonding_epochs * epoch_ms // 2, state, None)
+    first = genesis.parameters
+    return Known(header.hash, first.unbonding_epochs * first.epoch_ms // 2, state, None)
 
 
 def load(path: Path) -> Known | None:

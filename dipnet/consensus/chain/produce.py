@@ -24,10 +24,9 @@ from dipnet.consensus.finality.header import HEADER_BYTES_MAX, Header
 from dipnet.consensus.finality.tally import Offence
 from dipnet.consensus.finality.votes import Certificate, Voter
 from dipnet.consensus.staking.evidence import REPORTER
-from dipnet.ledger.tx import Tx
+from dipnet.ledger.tx import TX_GAS, Tx
 from dipnet.primitives.crypto import address
 from dipnet.primitives.errors import Invalid
-from dipnet.vm.transaction import TX_GAS
 
 log = logging.getLogger("dipnet.produce")
 
