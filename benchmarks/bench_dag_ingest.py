@@ -20,6 +20,7 @@ from benchmarks.workload import Vertices, make
 from dipnet.daemon import networks
 from dipnet.daemon.daemon import Daemon
 from dipnet.ledger.genesis import Genesis
+from dipnet.node.work import ClientVertices
 from dipnet.primitives.crypto import address
 from dipnet.primitives.errors import Invalid
 
@@ -90,7 +91,7 @@ async def _submit_all(vertices: Vertices, size: int, node: Daemon) -> Run:
 
 
 async def _submit(node: Daemon, wires: tuple[bytes, ...]) -> None:
-    results = await node.submit("vertices", wires)
+    results = await node.submit(ClientVertices(wires))
     accepted = [result for result in results if not isinstance(result, Invalid)]
     if len(accepted) < len(wires) or {status for _, status in accepted} != {"accepted"}:
         raise RuntimeError("the node refused a good vertex, or lets it wait")

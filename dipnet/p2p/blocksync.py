@@ -44,9 +44,25 @@ BELIEF_MS: Final = 10_000  # after a peer led us on there is more where that cam
 NOWHERE: Final = (0, b"")
 
 
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What became of the blocks of one answer to ``GetBlocks``."""
+
+    fresh: int
+    """Blocks that were new and valid, on whatever branch, without the surplus."""
+    surplus: int
+    """Blocks that were new and valid, but too many of their leader and slot."""
+    last: tuple[int, bytes]
+    """Height and hash of the last block that is stored now, new or not; ``NOWHERE``: none."""
+    led: bool
+    """The delivery gave us another head, whose slot is still long past."""
+    early: bool
+    """It ended with a block from the future: the clock of the peer or ours is wrong."""
+
+
 @dataclass(slots=True)
 class _Peer:
-    """One peer's claim and how it keeps it."""
+    """The claim of one peer, and what its answers have brought."""
 
     status: Status
     strange_ms: int | None = None  # since when its heads are unknown to us
@@ -155,54 +171,41 @@ class BlockSync:
         return blocks.raws
 
     def on_imported(
-        self,
-        now_ms: int,
-        peer: str,
-        ours: Status,
-        fresh: int,
-        last: tuple[int, bytes],
-        have: Have,
-        led: bool,
-        early: bool = False,
-        surplus: int = 0,
+        self, now_ms: int, peer: str, ours: Status, delivery: Delivery, have: Have
     ) -> list[str]:
-        """The outcome of a delivery; offences.
+        """The offences of ``peer`` (names of ``scores.OFFENCES``) after a delivery.
 
-        ``fresh`` blocks were new and valid, on whatever branch, ``surplus`` ones beside them too
-        many of their leader and slot (``Imported``); ``last`` is height and hash of the
-        last one that is stored now, new or not; (0, b"") when there is none. ``led``: our head is
-        another by them, and still of long ago. ``early``: it ended with a block from the future;
-        one clock is wrong, maybe ours, which is no offence of his.
+        ``ours`` is where we stand after it, ``have`` whether a block is here.
         """
         known = self._peers.get(peer)
         if known is None or known.promised is None:
             return []
         promised = known.promised
         known.busy_until_ms = now_ms
-        climbed = known.more and last[0] > known.cursor[0] and known.stale < STALE_ANSWERS_MAX
-        known.cursor = last if known.more else NOWHERE
-        if early:
+        higher = known.more and delivery.last[0] > known.cursor[0]
+        climbed = higher and known.stale < STALE_ANSWERS_MAX
+        known.cursor = delivery.last if known.more else NOWHERE
+        if delivery.early:
             known.cursor, known.paused_until_ms = NOWHERE, now_ms + EARLY_MS
-        if fresh:
-            known.tries = known.stale = 0
-        if led:
+        if delivery.led:
             known.believed_until_ms = now_ms + BELIEF_MS
-        if fresh:
+        if delivery.fresh:
+            known.tries = known.stale = 0
             return []
-        failed = surplus > 0 and self._fail(now_ms, known)
-        if early:
+        failed = delivery.surplus > 0 and self._fail(now_ms, known)
+        if delivery.early:
             return []
         known.stale += 1
         if climbed:
             return []
         known.called = False
-        if have(promised.head_hash):  # others were faster: the answer is no lie
+        if have(promised.head_hash):  # other peers were faster: the answer is no lie
             return []
         if ours.claim >= promised.claim:
             known.cursor = NOWHERE
             known.paused_until_ms = max(known.paused_until_ms, now_ms + REST_MS)
             return []
-        failed = failed if surplus else self._fail(now_ms, known)
+        failed = failed if delivery.surplus else self._fail(now_ms, known)
         return ["useless", "lying"] if failed else ["useless"]
 
     def on_tick(self, now_ms: int) -> list[str]:

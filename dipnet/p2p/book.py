@@ -20,6 +20,7 @@ from dipnet.p2p.connections import OUTBOUND_RESERVED, Connections
 from dipnet.p2p.messages import ADDRESSES_MAX as TOLD_MAX
 from dipnet.primitives.codec import UINT, Puts, Uint, pack, unpack
 from dipnet.primitives.errors import Corrupt, Invalid
+from dipnet.primitives.splitmix import splitmix64
 
 KEY_PEER: Final = b"P"  # + address text -> [1, last success ms, is anchor]
 
@@ -40,7 +41,6 @@ FAILURES_MAX: Final = 3  # in a row, then hearsay is dropped
 FAILURES_REACHED_MAX: Final = 17  # then what was reached is dropped: after six hours
 _RECORD: Final = (1, UINT, Uint(1))
 _RECORD_BYTES_MAX: Final = 16
-_MASK: Final = 2**64 - 1
 _T = TypeVar("_T")
 
 
@@ -311,9 +311,7 @@ def _shuffled(items: Sequence[_T], seed: int) -> list[_T]:
     """Fisher and Yates with splitmix64: the same order for the same seed everywhere."""
     order = list(items)
     for at in range(len(order) - 1, 0, -1):
-        seed = (seed + 0x9E3779B97F4A7C15) & _MASK
-        mixed = ((seed ^ seed >> 30) * 0xBF58476D1CE4E5B9) & _MASK
-        mixed = ((mixed ^ mixed >> 27) * 0x94D049BB133111EB) & _MASK
-        other = (mixed ^ mixed >> 31) % (at + 1)
+        seed, drawn = splitmix64(seed)
+        other = drawn % (at + 1)
         order[at], order[other] = order[other], order[at]
     return order

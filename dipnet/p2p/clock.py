@@ -20,7 +20,8 @@ from typing import Final
 
 SAMPLES_MAX: Final = 8  # of one peer: what a small step forward takes to be noticed, in statuses
 OWN_MIN: Final = 3
-_UNTOLD: Final = -(1 << 70)  # ms, below what any peer can say
+UNTOLD: Final = "the clock has leapt, and too few peers have told theirs since"
+_NOT_TOLD: Final = -(1 << 70)  # ms, below what any peer can say
 
 
 class Clock:
@@ -51,12 +52,22 @@ class Clock:
         """
         chosen = [peer for peer in own if peer in self._samples]
         voices = chosen if len(chosen) >= OWN_MIN else list(self._samples)
-        offsets = sorted(max(self._samples[peer], default=_UNTOLD) for peer in voices)
+        offsets = sorted(max(self._samples[peer], default=_NOT_TOLD) for peer in voices)
         if not offsets:
             return None
         low, high = offsets[(len(offsets) - 1) // 2], offsets[len(offsets) // 2]
         offset = max(low, min(high, 0))
-        return offset if offset != _UNTOLD else None
+        return offset if offset != _NOT_TOLD else None
+
+    def fault(self, own: Iterable[str], bound_ms: int, needed: bool) -> str | None:
+        """Why a delegate must not rely on our clock, for people: it differs from ``offset_ms`` by
+        more than the bound, or that is not known although it is ``needed``."""
+        off_ms = self.offset_ms(own)
+        if off_ms is None:
+            return UNTOLD if needed else None
+        if abs(off_ms) <= bound_ms:
+            return None
+        return f"the clock is {abs(off_ms)} ms {'behind' if off_ms > 0 else 'ahead of'} peers"
 
     def forget(self, peer: str) -> None:
         """The peer is gone: release all that it took."""

@@ -1,15 +1,15 @@
-"""The flood: who has seen what, what is wanted from whom, and what leaves next.
+"""Gossip of blocks, transactions and vertices: announced by id and fetched, or pushed whole.
 
 Rules that bind this file (docs/design.md "Peers"):
-* Votes and certificates are the business of ``VotePush`` and leave at once. Blocks up to
-  PUSH_BYTES_MAX are pushed whole to peers that have not been seen to have them; larger ones,
-  transactions and vertices are announced by id and fetched.
-* One peer at a time is asked for an id. It has FETCH_MS_MAX; then the next that announced it.
-  When nobody is left the id is forgotten: the next tips bring it back.
+* Votes and certificates are not here: ``votepush.VotePush`` sends them at once.
+* A block of up to PUSH_BYTES_MAX is pushed whole to each peer that is not known to have it. Larger
+  blocks, transactions and vertices are announced by id and fetched.
+* One peer at a time is asked for an id. It has FETCH_MS_MAX; then the next peer that announced the
+  id is asked. When no such peer is left the id is forgotten: the next tips bring it back.
 * A block that a certificate names is mostly on its way: it is fetched if it is MENTION_MS late.
-* Nothing else is sent at once. ``flush`` gives the batches, lane by lane (votes, certificates,
-  blocks, transactions, vertices), so that a flood of readings never stands before a block.
-* All that one peer can make us remember is bounded and released by ``forget``.
+* Nothing is sent at once. ``flush`` gives the batches topic by topic (blocks, transactions,
+  vertices), so that a block never waits behind a flood of readings.
+* Everything that one peer can make us remember is bounded and released by ``forget``.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +21,6 @@ from dipnet.p2p.messages import (
     FETCHED,
     IDS_MAX,
     ITEMS_MAX,
-    PUSHED,
     Announce,
     Fetch,
     Have,
@@ -33,7 +32,6 @@ from dipnet.p2p.messages import (
     encode,
 )
 from dipnet.p2p.seen import Seen
-from dipnet.p2p.votepush import VotePush
 
 FETCH_MS_MAX: Final = 2_000
 MENTION_MS: Final = 300
@@ -84,12 +82,11 @@ class Gossip:
     """The flood of one node. A peer takes part from ``join`` to ``forget``; others are ignored."""
 
     def __init__(self) -> None:
-        self.vote_push = VotePush()
         self._peers: dict[str, _Peer] = {}
         self._wants: dict[_Key, _Want] = {}
         self._asked: dict[_Key, _Want] = {}  # those of _wants that are in flight, by deadline
         self._later: dict[_Key, int] = {}  # those that were only mentioned: when to ask, in order
-        self._mail: dict[tuple[Topic, str], None] = {}  # lanes of peers for whom something waits
+        self._mail: dict[tuple[Topic, str], None] = {}  # topics of peers for which frames wait
         self._queued_bytes = 0
 
     @property
@@ -100,14 +97,12 @@ class Gossip:
     def join(self, peer: str) -> None:
         """The peer has said hello."""
         self._peers.setdefault(peer, _Peer())
-        self.vote_push.join(peer)
 
     def forget(self, now_ms: int, peer: str) -> None:
         """The peer is gone: release all that it took, ask others for what it owed."""
         gone = self._peers.pop(peer, None)
         if gone is None:
             return
-        self.vote_push.forget(peer)
         for topic in FETCHED:
             self._mail.pop((topic, peer), None)
         for key in gone.offers:
@@ -139,10 +134,7 @@ class Gossip:
                 seen.add(id_)
 
     def push(self, topic: Topic, id_: bytes, raw: bytes, except_peer: str = "") -> None:
-        """Send a whole item to every peer that is not known to have it; announce a large one."""
-        if topic in PUSHED:
-            self.vote_push.push(topic, id_, raw, except_peer)
-            return
+        """Send a whole item to every peer that is not known to have it; announce a large item."""
         if len(raw) > PUSH_BYTES_MAX:
             self.announce(topic, (id_,), except_peer)
             return
@@ -171,8 +163,8 @@ class Gossip:
         return to.answer_bytes - before
 
     def flush(self) -> list[Outgoing]:
-        """All that waits, as frames, lane by lane."""
-        out = self.vote_push.flush()
+        """All that waits, as frames, topic by topic."""
+        out: list[Outgoing] = []
         for topic, name in sorted(self._mail, key=itemgetter(0)):
             peer = self._peers[name]
             out += [(name, "gossip", frame) for frame in _drain(topic, peer)]
@@ -248,10 +240,7 @@ class Gossip:
         return want
 
     def on_items(self, now_ms: int, peer: str, topic: Topic, ids: Iterable[bytes]) -> None:
-        """``ids`` came from ``peer`` and are good: nobody else need send them."""
-        if topic in PUSHED:
-            self.vote_push.on_good(peer, topic, ids)
-            return
+        """``ids`` came from ``peer`` and are good: no other peer need send them."""
         sender = self._peers.get(peer)
         freed: dict[str, None] = {}
         for id_ in ids:
@@ -382,12 +371,12 @@ def _answers(topic: Topic, raws: Iterable[bytes]) -> Iterator[bytes]:
 
 def _frame(topic: Topic, raws: list[bytes]) -> bytes:
     if topic is Topic.VERTEX:
-        return encode(Vertices(len(raws), b"".join(raws)))
+        return encode(Vertices(b"".join(raws)))
     return encode(Items(topic, tuple(raws)))
 
 
 def _drain(topic: Topic, peer: _Peer) -> Iterator[bytes]:
-    """Frames of one lane for one peer: answers and pushes, then fetches, then announcements."""
+    """Frames of one topic for one peer: answers and pushes, then fetches, then announcements."""
     yield from peer.frames[topic]
     for ids, message in ((peer.fetch[topic], Fetch), (peer.tell[topic], Announce)):
         for at in range(0, len(ids), IDS_MAX):

@@ -161,9 +161,8 @@ class Items:
 
 @dataclass(frozen=True, slots=True)
 class Vertices:
-    """``count`` whole vertices, concatenated: one native call parses them."""
+    """Whole vertices, concatenated: one native call parses them."""
 
-    count: int
     wire: bytes
 
 
@@ -289,7 +288,7 @@ def _topic_of(*allowed: Topic) -> Callable[[int], Topic]:
 
     def read(value: int) -> Topic:
         if value not in by_number:
-            raise Invalid("peer_message", f"lane {value} does not carry this")
+            raise Invalid("peer_message", f"topic {value} is not for this message")
         return by_number[value]
 
     return read
@@ -298,8 +297,8 @@ def _topic_of(*allowed: Topic) -> Callable[[int], Topic]:
 _NUMBER = _Field(UINT, _same)
 _HASH = _Field(Bin(32), _same)
 _FLAG = _Field(Uint(1), bool)
-_ANY_LANE = _Field(UINT, _topic_of(*FETCHED))
-_ITEM_LANE = _Field(UINT, _topic_of(Topic.BLOCK, Topic.TX))
+_ANY_TOPIC = _Field(UINT, _topic_of(*FETCHED))
+_ITEM_TOPIC = _Field(UINT, _topic_of(Topic.BLOCK, Topic.TX))
 _IDS = _Field(Many(Bin(32), IDS_MAX), tuple)
 _LOCATOR = _Field(Many(Bin(32), LOCATOR_MAX), tuple)
 _RAWS = _Field(Many(Bin(1, ITEM_BYTES_MAX), ITEMS_MAX), tuple)
@@ -328,12 +327,12 @@ _TABLE: Final[dict[str, dict[int, tuple[type[Any], tuple[_Field, ...]]]]] = {
         1: (Certificates, (_Field(Many(Bin(1, CERTIFICATE_BYTES_MAX), CERTIFICATES_MAX), tuple),)),
     },
     "gossip": {
-        0: (Announce, (_ANY_LANE, _IDS)),
-        1: (Fetch, (_ANY_LANE, _IDS)),
-        2: (Items, (_ITEM_LANE, _RAWS)),
-        3: (Vertices, (_NUMBER, _WIRE)),
+        0: (Announce, (_ANY_TOPIC, _IDS)),
+        1: (Fetch, (_ANY_TOPIC, _IDS)),
+        2: (Items, (_ITEM_TOPIC, _RAWS)),
+        3: (Vertices, (_WIRE,)),
         4: (Tips, (_IDS,)),
-        5: (Absent, (_ANY_LANE, _IDS)),
+        5: (Absent, (_ANY_TOPIC, _IDS)),
     },
     "sync": {
         0: (GetBlocks, (_NUMBER, _LOCATOR, _NUMBER)),
@@ -394,7 +393,7 @@ def decode(protocol: str, data: bytes) -> Message:
 def _plain(value: int | bytes | str | Sequence[bytes | str]) -> Record:
     if isinstance(value, bytes):
         return value
-    if isinstance(value, int):  # Lane and bool too
+    if isinstance(value, int):  # Topic and bool too
         return int(value)
     if isinstance(value, str):
         return value.encode()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dipnet.p2p.address import is_loopback, site
+from dipnet.p2p.messages import Topic
 from dipnet.primitives.errors import Invalid
 
 SCORE_MIN: Final = -100
@@ -44,6 +45,15 @@ MESSAGE_BYTES: Final = 512  # what a message costs beside its own bytes
 # Of votes and certificates, 64 to 128 bytes a signature: 101 delegates sign 202 votes a slot.
 VERIFY_BYTES_PER_S: Final = 128 << 10
 VERIFY_BURST_BYTES: Final = 512 << 10
+BLOCK_IDS_MAX: Final = 16  # of one Announce, Fetch or Absent: blocks come one by one
+# What looking up an id costs us, as bytes of the sender's allowance: blocks are read from disk.
+LOOKUP_BYTES: Final = {
+    Topic.VOTE: 1 << 10,
+    Topic.CERTIFICATE: 16 << 10,
+    Topic.BLOCK: 1 << 20,
+    Topic.TX: 512,
+    Topic.VERTEX: 32,
+}
 
 
 @dataclass(slots=True)
@@ -128,11 +138,17 @@ class Scores:
             raise Invalid("peer_limit", "too many bytes in too short a time")
         bucket.take(size + MESSAGE_BYTES)
 
-    def on_work(self, peer: str, size: int) -> None:
-        """What the last message of ``peer`` made us do is worth ``size`` bytes of its allowance."""
+    def on_lookup(self, peer: str, topic: Topic, count: int) -> None:
+        """Charge the look-up of ``count`` ids that ``peer`` has sent."""
         bucket = self._received.get(peer)
         if bucket is not None:
-            bucket.take(size)
+            bucket.take(LOOKUP_BYTES[topic] * count)
+
+    def on_ids(self, peer: str, topic: Topic, count: int) -> None:
+        """``on_lookup`` of one message; ``Invalid("peer_message")`` for too many blocks."""
+        if topic is Topic.BLOCK and count > BLOCK_IDS_MAX:
+            raise Invalid("peer_message", f"{count} blocks in one message")
+        self.on_lookup(peer, topic, count)
 
     def on_verify(self, now_ms: int, peer: str, size: int) -> None:
         """Votes of ``size`` bytes are to be verified; ``Invalid("peer_limit")``: no (``rate``)."""

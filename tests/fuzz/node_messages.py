@@ -184,7 +184,7 @@ class Messages:
         made += self.rng.sample(self.vertices, min(2, len(self.vertices)))
         self.rng.shuffle(made)
         rest = self.rng.randbytes(3) * self.world.bad(0.05)
-        return m.Vertices(self.world.number(), b"".join(made) + rest)
+        return m.Vertices(b"".join(made) + rest)
 
     # --- blocks, votes, certificates
 

@@ -145,14 +145,26 @@ def seal(
 
 
 def header_of(raw: bytes) -> Header:
-    """The header of a block that we stored: its body is not looked at.
+    """The header of a block whose bytes may be anybody's; the body is not looked at.
 
     Raises ``Invalid`` when the bytes before the body are not those of a block.
     """
+    return decode_header(_header_bytes(raw))
+
+
+def block_id(raw: bytes) -> bytes:
+    """The id of the block in ``raw``, if that is a block: nothing is decoded.
+
+    Raises ``Invalid("record")`` when no header can be where one must begin.
+    """
+    return keccak256(_header_bytes(raw))
+
+
+def _header_bytes(raw: bytes) -> bytes:
     size = int.from_bytes(raw[3:5], "big")  # after 0x96, version, 0xc5: an array, a bin of 16 bits
     if raw[2:3] != b"\xc5" or size > HEADER_BYTES_MAX:
-        raise Invalid("record", "no header where the stored block begins")
-    return decode_header(raw[5 : 5 + size])
+        raise Invalid("record", "no header where the block begins")
+    return raw[5 : 5 + size]
 
 
 def _unpack_block(raw: bytes) -> list[Any]:

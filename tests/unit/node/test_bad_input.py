@@ -17,7 +17,8 @@ from dipnet.consensus.finality import finality
 from dipnet.consensus.finality.header import Header
 from dipnet.consensus.finality.votes import Ballot, BallotKind, Certificate, Vote, certificate_of
 from dipnet.node.effects import Drop, Effect, Send, Woke
-from dipnet.node.peering import OFFENCE_OF, Incoming
+from dipnet.node.offences import OFFENCE_OF
+from dipnet.node.work import Incoming
 from dipnet.p2p import messages as m
 from dipnet.p2p.messages import Topic
 from dipnet.p2p.scores import OFFENCES, SCORE_MIN
@@ -83,7 +84,7 @@ class Told(Bench):
         return effects + self.answered(self.step(Woke(), self.now_ms + 50))
 
     def score(self) -> int:
-        return self.node.peers.scores.score(self.node.steady_ms, PEER)
+        return self.node.peers._scores.score(self.node.steady_ms, PEER)
 
     def ballot(self, kind: BallotKind = BallotKind.PREVOTE, **changes: Any) -> Ballot:
         """What may be voted on the head, with fields changed."""

@@ -5,16 +5,20 @@ import pytest
 from dipnet.consensus.chain.records import KEY_BLOCK
 from dipnet.consensus.chain.schedule import slot_start_ms
 from dipnet.consensus.finality.votes import BallotKind, VoteState
+from dipnet.node.checks import CheckedVotes
 from dipnet.node.effects import (
     Publish,
     Send,
     Sign,
     Signed,
     Submitted,
+    Verified,
+    Verify,
     Wake,
     Woke,
     Write,
 )
+from dipnet.node.work import ClientTxs
 from dipnet.p2p import messages as m
 from dipnet.p2p.messages import Topic
 from tests.fixtures.node_bench import Bench, kinds, of, proposals
@@ -125,7 +129,7 @@ def test_a_clock_set_back_stops_no_gossip_and_no_slot() -> None:
     back = slot_start_ms(bench.genesis, 10)
     effects = bench.step(Woke(), back)
     assert any(isinstance(e, Send) and e.protocol == "hello" for e in effects)  # a slot began
-    bench.answered(bench.step(Submitted(1, "txs", (bench.payment(),))))
+    bench.answered(bench.step(Submitted(1, ClientTxs((bench.payment(),)))))
     sent = [e for ms in (30, 60) for e in bench.step(Woke(), back + ms)]
     assert any(isinstance(e, Send) and e.protocol == "gossip" for e in sent)
     wakes = [effect.at_ms for effect in [*effects, *sent] if isinstance(effect, Wake)]
@@ -137,7 +141,7 @@ def test_two_nodes_with_one_key_agree_on_a_head() -> None:
     one, other = Bench(delegates=4), Bench(delegates=4)
     slot = next(one.own_slots())
     other.start()
-    other.answered(other.step(Submitted(1, "txs", (other.payment(),))))
+    other.answered(other.step(Submitted(1, ClientTxs((other.payment(),)))))
     for bench in (one, other):
         bench.start()
         bench.greet()
@@ -158,6 +162,9 @@ def block_hash(bench: Bench) -> bytes:
     return min(h for h in hashes if h != bench.node.chain.genesis_hash)
 
 
-def test_an_unknown_check_is_a_bug() -> None:
+def test_an_outcome_that_its_work_cannot_have_is_a_bug() -> None:
+    bench = Bench()
+    (asked,) = of(bench.step(Submitted(1, ClientTxs((bench.payment(),)))), Verify)
+    assert isinstance(asked, Verify)
     with pytest.raises(AssertionError):
-        Bench().node.check("nonsense", ())
+        bench.step(Verified(asked.ticket, CheckedVotes(())))

@@ -25,6 +25,7 @@ from dipnet.node.effects import (
     Write,
 )
 from dipnet.node.peers import FLUSH_MS
+from dipnet.node.work import ClientVertices
 from dipnet.p2p import messages as m
 from dipnet.p2p.blocksync import PAUSE_MS, TRIES_MAX
 from dipnet.p2p.gossip import MENTION_MS
@@ -96,14 +97,14 @@ def test_a_commit_waits_until_its_certificate_is_on_disk_and_a_prevote_does_not(
     block = everybody.child(chain, chain.head.hash, 1)
     taken = bench.receive(m.Items(m.Topic.BLOCK, (block.raw,)))
     (check,) = [one for one in taken if isinstance(one, Verify)]
-    verdict = Verified(check.ticket, bench.node.check(check.kind, check.items))
+    verdict = Verified(check.ticket, bench.node.check(check.work))
     out = list(barrier.admit(bench.step(verdict)))
     assert [one.ballot.kind for one in out if isinstance(one, Sign)] == [BallotKind.PREVOTE]
     proof = everybody.certificate(chain, block.header, BallotKind.PREVOTE)
     (check,) = [
         one for one in bench.receive(m.Certificates((proof.raw,))) if isinstance(one, Verify)
     ]
-    verdict = Verified(check.ticket, bench.node.check(check.kind, check.items))
+    verdict = Verified(check.ticket, bench.node.check(check.work))
     out = list(barrier.admit(bench.step(verdict)))
     assert proof.raw in [raw for one in out if isinstance(one, Write) for raw in one.puts.values()]
     assert not [one for one in out if isinstance(one, Sign)]
@@ -294,7 +295,7 @@ def test_certificates_of_what_is_settled_are_not_judged_and_go_no_further() -> N
         for told in (one, spoilt):
             out = bench.answered(bench.receive(m.Certificates((told.raw,))))
             assert not [said for said in sent_to(OTHER, out) if isinstance(said, m.Certificates)]
-    assert bench.node.peers.scores.score(bench.now_ms, PEER) > -10
+    assert bench.node.peers._scores.score(bench.now_ms, PEER) > -10
 
 
 @pytest.mark.parametrize("certified", [True, False])
@@ -333,7 +334,7 @@ def test_a_flood_of_readings_holds_no_vote_up() -> None:
     bench.answered(bench.receive(m.Items(m.Topic.BLOCK, (block.raw,))))
     for number in range(50):
         reading = bench.vertex(secret(f"device {number}"))
-        flood = bench.answered(bench.step(Submitted(number, "vertices", (reading,))))
+        flood = bench.answered(bench.step(Submitted(number, ClientVertices((reading,)))))
         flood += bench.at_slot(1, 15 * number)
         assert not [one for one in barrier.admit(flood) if isinstance(one, Send | Reply)]
     vote = everybody.votes(chain, block.header, BallotKind.PREVOTE)[1]
