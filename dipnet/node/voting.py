@@ -101,12 +101,13 @@ class Voting:
         if late * PROPOSE_SHARE > parameters.slot_ms:
             return
         if any(isinstance(asked.what, BlockDraft) for asked in self._asked.values()):
-            return  # it is to be the parent of this one
-        address = produce.proposer(chain, slot, voter)
-        if address is None or slot <= voter.state.proposed:
+            return  # that block is to be the parent of this block
+        if slot <= max(chain.head.slot, voter.state.proposed):
             return
-        offences = self._unpunished()
-        draft = produce.build(chain, self._pool, slot, address, voter.seed_key, offences)
+        turn = produce.turn(chain, slot)
+        if not turn.is_of(voter.public_key):
+            return
+        draft = produce.build(chain, self._pool, turn, voter.seed_key, self._unpunished())
         for tx_hash, reason in draft.refused:
             log.info("transaction %s leaves the pool: %s", tx_hash.hex(), reason)
             self._pool.drop(tx_hash)

@@ -18,12 +18,12 @@ from dipnet.consensus.chain.block import (
     ordered_root,
     seal,
 )
-from dipnet.consensus.chain.chain import Chain
+from dipnet.consensus.chain.chain import BlockPosition, Chain
 from dipnet.consensus.chain.execute import Execution
 from dipnet.consensus.chain.pool import Pool
 from dipnet.consensus.finality.header import HEADER_BYTES_MAX, Header
 from dipnet.consensus.finality.tally import Offence
-from dipnet.consensus.finality.votes import Certificate, Voter
+from dipnet.consensus.finality.votes import Certificate
 from dipnet.consensus.staking.evidence import REPORTER
 from dipnet.ledger.tx import Tx
 from dipnet.primitives.crypto import address
@@ -55,35 +55,47 @@ class BlockDraft:
         return seal(self.header, self.txs, signature, address(public_key), self.section)
 
 
-def proposer(chain: Chain, slot: int, voter: Voter) -> bytes | None:
-    """The delegate's address if the block of ``slot`` on the head is his to make, else None."""
-    if slot <= chain.head.slot:
-        return None
-    place = chain.place(chain.head, slot, chain.section(chain.head))
-    leader = rules.leader(place.epoch, slot, place.links.final[1])
-    index = place.epoch.members.index_of_key(voter.public_key)
-    ours = index is not None and place.epoch.members.addresses[index] == leader
-    return leader if ours else None
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A slot on the head: where its block stands, and the certificates that the block carries.
+
+    ``leader`` is the address of the delegate whose turn it is, None where the back-off leaves the
+    slot empty.
+    """
+
+    position: BlockPosition
+    section: tuple[Certificate, ...]
+    leader: bytes | None
+
+    def is_of(self, public_key: bytes) -> bool:
+        """Whether the leader signs with this key."""
+        members = self.position.epoch.members
+        index = members.index_of_key(public_key)
+        return index is not None and members.addresses[index] == self.leader
+
+
+def turn(chain: Chain, slot: int) -> Turn:
+    """The turn of a slot, which must be later than the head's."""
+    assert slot > chain.head.slot
+    section = chain.section(chain.head)
+    position = chain.place(chain.head, slot, section)
+    return Turn(position, section, rules.leader(position.epoch, slot, position.links.final[1]))
 
 
 def build(
-    chain: Chain,
-    pool: Pool,
-    slot: int,
-    proposer: bytes,
-    seed_key: bytes,
-    offences: Sequence[Offence] = (),
+    chain: Chain, pool: Pool, turn: Turn, seed_key: bytes, offences: Sequence[Offence] = ()
 ) -> BlockDraft:
-    """A block of ``proposer`` (address) for ``slot`` on the head, from the pool's best.
+    """The block of a turn, by its leader, from the pool's best.
 
     Reports first what it can of ``offences``; those that are punished or too old are left out.
     Takes by effective tip, then arrival, in nonce order of each account, until gas, bytes or
     ``PROPOSAL_TXS_MAX`` are used up. A transaction that proves invalid is left out with its
-    account and reported: it never stops production (drop it from the pool). The slot must be
-    later than the head's.
+    account and reported: it never stops production (drop it from the pool). Between ``turn`` and
+    this call nothing may be imported.
     """
-    section = chain.section(chain.head)
-    place = chain.place(chain.head, slot, section)
+    place, section, proposer = turn.position, turn.section, turn.leader
+    assert proposer is not None
+    assert place.parent.header.hash == chain.head.hash
     execution = chain.execution(place, proposer)
     bytes_max = place.epoch.parameters.block_bytes_max
     room = bytes_max - BODY_BYTES_MIN - sum(len(one.raw) for one in section)
@@ -95,7 +107,7 @@ def build(
     reveal = schedule.NO_SECRET
     if committed != reveal:
         reveal = schedule.seed_secret(seed_key, committed_slot)
-    commitment = schedule.commitment(schedule.seed_secret(seed_key, slot))
+    commitment = schedule.commitment(schedule.seed_secret(seed_key, place.slot))
     executed = execution.finish(place.missed, commitment, place.boundary)
     header = Header(
         **constant_fields(chain.genesis),
