@@ -1,9 +1,9 @@
-"""Places for connections: how many, and how many from one corner of the network.
+"""The connections of a node, and the limits of their number: in all, of a site, of a subnet.
 
 Rules that bind this file (docs/design.md "Peers", go-ethereum's and Bitcoin Core's numbers):
-PEERS_MAX in all, of which OUTBOUND_RESERVED are never given to those that call us; few from one
-address and one subnet. Who lost its connection comes back at once: a site may call CALLS_BURST
-times, then once in CALL_AGAIN_MS. ``local`` is for test networks: loopback is exempt.
+PEERS_MAX in all, of which OUTBOUND_RESERVED are never inbound; few from one site and one subnet. A
+peer that lost its connection must be able to come back at once: a site may call CALLS_BURST times,
+then once in CALL_AGAIN_MS. ``local`` is for test networks: loopback is exempt.
 """
 
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class Connections:
     def __init__(self, local: bool) -> None:
         self._local = local
         self._connections: dict[str, Connection] = {}
-        # site -> when it will have all its calls again; the longest silent first
+        # site -> when it will have CALLS_BURST calls again; the longest silent site first
         self._called_ms: dict[str, int] = {}
 
     def admit(self, now_ms: int, peer: str, address: str) -> None:
@@ -81,12 +81,12 @@ class Connections:
         )
 
     def host(self, peer: str) -> str:
-        """Where the connected ``peer`` is; "" when it is not connected."""
+        """The host of the connected ``peer``; "" when it is not connected."""
         connection = self._connections.get(peer)
         return connection.host if connection is not None else ""
 
     def outbound(self) -> int:
-        """Connections that we made."""
+        """Number of connections that we dialled."""
         return sum(connection.outbound for connection in self._connections.values())
 
     def __contains__(self, peer: str) -> bool:
