@@ -71,11 +71,11 @@ log = logging.getLogger("dipnet")
 
 Results = tuple[Accepted | Invalid, ...]
 
-TURN_MS_MAX = 20  # the loop serves others after this much stepping
+TURN_MS_MAX = 20  # the loop serves peers and clients after this much stepping
 WAKE_MS_MAX = 1_000  # a clock that is set meanwhile is noticed by then
 SUBMITS_MAX = 4096  # submissions that wait for their reply
 SUBMIT_BYTES_MAX = 64 << 20  # of them
-STAGED_BYTES_MAX = 64 << 20  # waiting for the disk: beyond it neither peers nor clients are heard
+STAGED_BYTES_MAX = 64 << 20  # that wait for the disk: beyond it no peer or client is heard
 WATCH_S = 1
 EXIT_OK, EXIT_MEND = 0, 2
 
@@ -270,7 +270,7 @@ class Daemon:
         self._from_thread(self._fail, code, reason)
 
     def _from_thread(self, call: Callable[..., None], *args: object) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits any more
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and nothing waits any more
             self._loop.call_soon_threadsafe(call, *args)
 
     # --- effects out
@@ -306,7 +306,7 @@ class Daemon:
             self._net.pause()
 
     def _send(self, effect: Send) -> None:
-        # False: the peer is gone or does not read. What it misses, tips and sync bring later.
+        # False: the peer is gone or does not read. Tips and sync bring later what it misses.
         self._net.send(effect.peer, effect.protocol, effect.data)
 
     def _wake(self, effect: Wake) -> None:
@@ -359,7 +359,7 @@ class Daemon:
             if not future.done():
                 future.set_exception(Invalid("stopping"))
 
-    # --- what the interface asks (rpc.backend.Backend)
+    # --- rpc.backend.Backend
 
     @property
     def chain(self) -> Chain:
@@ -378,7 +378,7 @@ class Daemon:
         return self.node.voting
 
     def clock_offset_ms(self) -> int | None:
-        """How far the clocks of peers are ahead of ours, None while nobody says."""
+        """How far the clocks of peers are ahead of ours, None before enough peers have told."""
         return self.node.peers.clock_offset_ms()
 
     def started_ms(self) -> int:
@@ -408,7 +408,7 @@ class Daemon:
         }
 
     async def settled(self) -> None:
-        """Returns when all that was shown so far is durable."""
+        """Returns when all writes up to now are durable."""
         if self._durable_writes < self._barrier.staged:
             if self._exit is None or self._exit.done():
                 raise Invalid("stopping")

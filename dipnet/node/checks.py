@@ -1,4 +1,4 @@
-"""Decoding and signatures: the pure and costly part of judging what comes in, on any thread.
+"""Decoding and signatures: the pure and costly part of judging items, on any thread.
 
 Of the chain ``Checker`` reads only values that are replaced as a whole and never changed: the set
 of delegates of each epoch, and the final block.
@@ -35,7 +35,7 @@ class _Checked(Generic[_Item]):
     @property
     def refused(self) -> tuple[Invalid, ...]:
         """The refusals alone."""
-        return tuple(one for one in self.results if isinstance(one, Invalid))
+        return tuple(result for result in self.results if isinstance(result, Invalid))
 
 
 class CheckedTxs(_Checked[Tx]):
@@ -98,7 +98,7 @@ class Checker:
         return self._vertices(lambda: vertex.check(wire, self._genesis.chain_id, self._keys))
 
     def pushed_blocks(self, raws: Sequence[bytes]) -> CheckedBlocks:
-        """Blocks that nobody asked for: a known delegate must have signed each."""
+        """Blocks that we did not ask for: a known delegate must have signed each."""
         return CheckedBlocks(tuple(self._block(raw, signed=True) for raw in raws))
 
     def synced_blocks(self, raws: Sequence[bytes]) -> CheckedBlocks:
@@ -130,7 +130,7 @@ class Checker:
     def _certificate(self, raw: bytes) -> Certificate | Invalid:
         try:
             certificate = decode_certificate(raw)
-            # Anybody can keep thousands of old certificates and send them again.
+            # A peer can keep thousands of old certificates and send them again.
             if certificate.ballot.slot <= self._chain.final.slot:
                 raise Invalid("vote_old", f"slot {certificate.ballot.slot} is settled")
             members = self._chain.sets.get(certificate.ballot.epoch)

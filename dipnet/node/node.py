@@ -103,12 +103,12 @@ def _peer_of(origin: Origin) -> str:
 
 
 def first_puts(genesis: Genesis, reader: Reader) -> Puts:
-    """What a directory without a chain must hold before its node is made; empty for others."""
+    """The records that a new directory needs before its ``Node`` is made; none for others."""
     return {} if reader.get(KEY_HEAD) is not None else Chain.genesis_puts(genesis)
 
 
 class Node:
-    """One node over the records that ``reader`` shows; ``voter`` is its delegate, if it has one."""
+    """One node over the records that ``reader`` shows; an observer has no ``voter``."""
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class Node:
         paused: bool = False,
     ) -> None:
         self.genesis = genesis
-        # What this step has asked to write and nobody could stage yet, before what is on disk.
+        # The writes of the running step: not staged yet, and read before the records on disk.
         self._fresh: Puts = {}
         reader = Layer(reader, self._fresh)
         self.chain = Chain(genesis, reader)
@@ -157,12 +157,12 @@ class Node:
     # --- the two doors
 
     def start(self, now_ms: int) -> list[Effect]:
-        """What a node does first; call once."""
+        """The first effects of a node; call once, before any ``step``."""
         self._stop_before_unknown_rules()
         return self.step(now_ms, Woke())
 
     def step(self, now_ms: int, event: Event) -> list[Effect]:
-        """What follows from ``event`` at Unix time ``now_ms``, in the order to be done.
+        """The effects of ``event`` at Unix time ``now_ms``, to be performed in their order.
 
         ``now_ms`` may jump, back too: slots follow it, deadlines do not (``steady_ms``).
         """
@@ -177,7 +177,7 @@ class Node:
             self.voting.vote(now_ms, self._vouched_ms)
         self._out += self.voting.drain()
         self._out += self.peers.drain(self.steady_ms)
-        if puts := self.voting.unrecorded(self._slot):  # nothing of this step waits for it
+        if puts := self.voting.unrecorded(self._slot):  # last: no effect of this step waits for it
             self._write(puts)
         self._ask_to_wake()
         out, self._out = self._out, []
@@ -279,7 +279,7 @@ class Node:
         return slot_at(self.chain.parameters, self._now_ms)
 
     def _ask_to_wake(self) -> None:
-        """One wake-up at a time: the next slot, or sooner when something waits to be sent."""
+        """One wake-up at a time: at the next slot, or sooner when frames wait to be sent."""
         next_slot = slot_start_ms(self.chain.parameters, max(self._slot, 0) + 1)
         wait_ms = self.peers.next_ms(self.steady_ms) - self.steady_ms
         at_ms = min(next_slot, self._now_ms + wait_ms)
@@ -287,7 +287,7 @@ class Node:
             self._wake_ms = at_ms
             self._out.append(Wake(at_ms))
 
-    # --- what we sign
+    # --- signatures
 
     def _on_signed(self, event: Signed) -> None:
         signed = self.voting.on_signed(event)
@@ -299,7 +299,7 @@ class Node:
         except Invalid as refused:
             log.warning("what we have signed is of no use now: %s", refused)
 
-    # --- what comes in
+    # --- frames of peers, work for threads
 
     def _on_received(self, event: Received) -> None:
         incoming = self.peers.on_received(self.steady_ms, event.peer, event.protocol, event.data)
@@ -445,7 +445,7 @@ class Node:
         return imported
 
     def _follow(self, imported: Imported) -> None:
-        """Write what the chain wants written, and pass on to pool and subscribers what it did."""
+        """Write the records of an import, and tell the pool and subscribers of it."""
         if imported.puts:
             self._write(imported.puts)
         if imported.applied:
@@ -453,7 +453,7 @@ class Node:
                 lambda address: self.chain.account(address).nonce,
                 lambda address: self.chain.account(address).balance,
                 self.chain.next_base_fee,
-                [tx for one in imported.applied for tx in one.txs],
+                [tx for block in imported.applied for tx in block.txs],
                 imported.reverted,
             )
             self._out.append(Publish("newHeads", imported.applied))

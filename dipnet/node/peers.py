@@ -54,7 +54,7 @@ TICK_MS: Final = 100  # deadlines of requests are looked at this often
 
 
 class Peers:
-    """All peers of one node. ``seed`` (u64) decides whom to dial and whom to tell of whom."""
+    """All peers of one node. ``seed`` (u64) determines which addresses are dialled and told."""
 
     def __init__(
         self,
@@ -185,7 +185,7 @@ class Peers:
         self._exchange.join(now_ms, peer)
         self._on_standing(now_ms, peer, hello.status, self._view.status())
 
-    # --- what peers send
+    # --- frames of peers
 
     def on_received(self, now_ms: int, peer: str, protocol: str, data: bytes) -> Incoming | None:
         """Settle a frame, or give the node what it must judge; ``on_judged`` ends that."""
@@ -198,7 +198,7 @@ class Peers:
             self._offend(now_ms, peer, OFFENCE_OF[refused.code], str(refused))
             return None
         if not (isinstance(message, m.Hello) or self._hellos.greeted(peer)):
-            return None  # streams overtake one another: what precedes the hello is ignored
+            return None  # streams overtake one another: frames before the hello are ignored
         try:
             incoming = self._on[type(message)](now_ms, peer, message)
         except Invalid as refused:  # well-formed, but not asked for, or of another network
@@ -229,7 +229,7 @@ class Peers:
             self._drop(now_ms, peer, reason)
 
     def on_judged(self, now_ms: int, incoming: Incoming, refused: Iterable[Invalid]) -> None:
-        """``incoming`` is judged, and its peer is charged for what was refused of it."""
+        """``incoming`` is judged, and its peer is charged for the refusals."""
         peer, work = incoming.peer, incoming.work
         self._queues[work.queue].remove(peer, work.size)
         if isinstance(work, PushedWork):
@@ -310,7 +310,7 @@ class Peers:
     def _on_vertices(self, _now_ms: int, peer: str, vertices: m.Vertices) -> Incoming:
         return Incoming(peer, GossipVertices(vertices.wire))
 
-    # --- what the node has found of it, and has to say
+    # --- items that the node has judged or made
 
     def on_good(self, now_ms: int, peer: str, topic: Topic, ids: Iterable[bytes]) -> None:
         """The items of ``ids`` came from ``peer`` ("": from here) and are good: ask no other."""

@@ -1,4 +1,4 @@
-"""What ``Peers`` reads of its node: where it stands, and what it has, by id."""
+"""The node as ``Peers`` reads it: its status, and its items by id."""
 
 from collections.abc import Sequence
 from typing import Protocol

@@ -80,11 +80,11 @@ class Voting:
         """Ballots that our signer refused."""
         self._pool = pool
         self._votes: dict[BallotKind, Vote] = {}  # our last of each kind, to be sent again
-        self._asked: dict[int, _Asked] = {}  # what waits for the signer, by ticket
+        self._asked: dict[int, _Asked] = {}  # blocks and votes at the signer, by ticket
         self._tickets = 0
         self._heard = VoteState()  # what our key is known to have signed, here or elsewhere
         self.elsewhere: str | None = None
-        """Why nothing is signed any more: our key has signed what our signer does not know of."""
+        """Why nothing is signed any more: our key has signed ballots unknown to our signer."""
         self._us = address(voter.public_key) if voter is not None else b""
         self._told = self._recorded = voter.state if voter is not None else VoteState()
         self._recorded_slot = -1

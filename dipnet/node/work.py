@@ -1,9 +1,9 @@
 """The kinds of work that a node gives to worker threads: one class each, dispatched by type.
 
 The class says everything that differs between kinds: the bytes to be judged, the thread on which
-they wait, what decodes and verifies them (``check``), and for the work of peers the queue that
-bounds it (``queues.LIMITS``), its gossip topic, and whether this node asked for it. The type of the
-outcome decides what ``Node`` does with it (``Node._on_outcome``).
+they wait, their decoder (``check``), and for the work of peers the queue that bounds it
+(``queues.LIMITS``), its gossip topic, and whether this node asked for it. ``Node._on_outcome``
+dispatches on the type of the outcome.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from dipnet.p2p.messages import Topic
 
 
 class Thread(Enum):
-    """The worker threads: what waits on one of them does not wait for the others."""
+    """The worker threads. Work on one thread does not wait for work on another."""
 
     VOTES = "votes"
     BLOCKS = "blocks"
@@ -178,14 +178,14 @@ class GossipCertificates(_Raws):
 
 ClientWork = ClientTxs | ClientVertices
 PushedWork = GossipVotes | GossipCertificates
-"""What ``p2p.votepush`` must know of while it is judged."""
+"""Work of the topics of ``PUSHED``: ``VotePush`` is told while it is judged."""
 PeerWork = GossipTxs | GossipVertices | SyncVertices | GossipBlocks | SyncBlocks | PushedWork
 Work = ClientWork | PeerWork
 
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """What a peer sent and the node must judge."""
+    """Work that a peer sent and the node must judge."""
 
     peer: str
     work: PeerWork

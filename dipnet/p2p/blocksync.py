@@ -160,7 +160,7 @@ class BlockSync:
         """
         known = self._peers.get(peer)
         if not 0 < blocks.request <= self._last_request:
-            raise Invalid("peer_message", "blocks that nobody asked for")
+            raise Invalid("peer_message", "blocks that were not asked for")
         if known is None or known.request != blocks.request:
             return None
         if len(blocks.raws) > BLOCKS_MAX:

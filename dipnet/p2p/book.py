@@ -69,7 +69,7 @@ class AddressBook:
     """The addresses that one node knows.
 
     ``records`` are the pairs under KEY_PEER, ``bootstrap`` the operator's addresses
-    (``Invalid("config")`` when one does not parse). ``local`` is for test networks: private
+    (``Invalid("config")`` if an address does not parse). ``local`` is for test networks: private
     addresses are taken too.
     """
 

@@ -6,7 +6,7 @@ Rules that bind this file (docs/spec/consensus.md "Goals", goal 9):
   too low by the shortest one-way delay of that peer, and never too high.
 * The median over peers counts. While we have OWN_MIN peers that we dialled ourselves, only these
   count: an attacker fills inbound connections cheaply. Fewer than half of the peers that count
-  cannot move the median beyond the offsets of the others. Of two middle values the one nearer to
+  cannot move the median beyond the offsets of the others. Of two middle values that nearer to
   zero is taken, so that only a majority can say that our clock is wrong.
 * When our clock has leapt, earlier samples say nothing of it. A peer without a later sample counts
   as if it had told a clock far behind ours: nothing is known before half of the peers have told.

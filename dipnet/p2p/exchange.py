@@ -41,7 +41,7 @@ class Exchange:
     def on_peers(self, peer: str) -> None:
         """The peer answers with addresses; ``Invalid("peer_message")``: it was not asked."""
         if peer not in self._open:
-            raise Invalid("peer_message", "addresses that nobody asked for")
+            raise Invalid("peer_message", "addresses that were not asked for")
         del self._open[peer]
 
     def forget(self, peer: str) -> None:

@@ -46,7 +46,7 @@ MESSAGE_BYTES: Final = 512  # the cost of a message beside its own bytes
 VERIFY_BYTES_PER_S: Final = 128 << 10
 VERIFY_BURST_BYTES: Final = 512 << 10
 BLOCK_IDS_MAX: Final = 16  # of one Announce, Fetch or Absent: blocks come one by one
-# What looking up an id costs us, as bytes of the sender's allowance: blocks are read from disk.
+# The cost of looking up an id, as bytes of the sender's allowance: blocks are read from disk.
 LOOKUP_BYTES: Final = {
     Topic.VOTE: 1 << 10,
     Topic.CERTIFICATE: 16 << 10,

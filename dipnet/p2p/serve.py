@@ -71,7 +71,7 @@ def serve_blocks(
 
 
 def serve_located(request: LocateVertices, ordinal_of: Callable[[bytes], int | None]) -> bytes:
-    """The answer, encoded for "sync". ``ordinal_of(id)`` is None for what is not here."""
+    """The answer, encoded for "sync". ``ordinal_of(id)`` is None for unknown ids."""
     for id_ in request.ids:
         ordinal = ordinal_of(id_)
         if ordinal is not None:

@@ -39,7 +39,7 @@ BEHIND_MAX: Final = 1_000  # vertices that gossip is trusted to bring
 REST_MS: Final = 10_000  # between two walks of one peer's log
 UNEQUAL_MS: Final = 5_000  # a difference that gossip is trusted to heal
 AUDIT_MS: Final = 10  # for each vertex of an audit
-AUDIT_GROWTH: Final = 4  # depth of an audit, as a multiple of the last one's
+AUDIT_GROWTH: Final = 4  # depth of an audit, as a multiple of the depth before
 
 
 @dataclass(slots=True)
@@ -196,7 +196,7 @@ class VertexSync:
 
     def _answered(self, peer: str, request: int, locating: bool) -> _Walk | None:
         if not 0 < request <= self._last_request:
-            raise Invalid("peer_message", "an answer that nobody asked for")
+            raise Invalid("peer_message", "an answer that was not asked for")
         walk = self._walks.get(peer)
         if walk is None or walk.request != request:
             return None

@@ -271,7 +271,7 @@ def test_addresses_come_when_asked_and_go_rarely() -> None:
     assert exchange.to_ask(4 + ASK_MS) == []
     exchange.on_peers("a")
     for peer in ("a", "b"):
-        with pytest.raises(Invalid, match="nobody asked"):
+        with pytest.raises(Invalid, match="not asked for"):
             exchange.on_peers(peer)
     assert exchange.to_ask(5 + ASK_MS) == ["a"]
     exchange.on_get_peers(0, "a")

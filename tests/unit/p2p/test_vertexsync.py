@@ -140,7 +140,7 @@ def test_ranges_must_lead_on(start: int, end: bool, ok: bool) -> None:
 
 def test_vertex_answers_out_of_turn() -> None:
     sync = VertexSync()
-    with pytest.raises(Invalid, match="nobody asked"):
+    with pytest.raises(Invalid, match="not asked for"):
         sync.on_range(0, "a", VertexRange(1, 1, False, b""))
     sync.want("a")
     ask(sync, 0)
