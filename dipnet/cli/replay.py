@@ -22,6 +22,7 @@ from dipnet.sdk.device import BATCH, Device, patiently
 from dipnet.sdk.outbox import NO_SOURCE, Unsigned
 
 CHUNK_BYTES: Final = 1 << 20
+_ABOUT: Final = jsontext.JsonBounds(1 << 20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ def describe(device: Device, path: Path, columns: series.Columns, topic: str) ->
     if device.outbox.source == NO_SOURCE:
         return device.outbox.describe(json.dumps(asked))
     try:
-        kept = jsontext.load(device.outbox.about.encode())
+        kept = jsontext.load(device.outbox.about.encode(), _ABOUT)
         other = next((name for name in asked if kept[name] != asked[name]), None)
     except (KeyError, TypeError, ValueError):
         raise Invalid("outbox", "it is not of a replay") from None

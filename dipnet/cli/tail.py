@@ -25,6 +25,7 @@ TIPS: Final = 8
 EARLIER_MAX: Final = 10_000
 RANGE_MAX: Final = 256
 MESSAGE_BYTES_MAX: Final = 1 << 20
+_MESSAGE: Final = jsontext.JsonBounds(MESSAGE_BYTES_MAX)
 NOBODY: Final = "0x" + "00" * 20
 PAYLOAD_SHOWN: Final = 34
 
@@ -100,7 +101,7 @@ def follow(
                 )
                 delay_s = RETRY_FIRST_S
                 while message := socket.recv(decode=False):
-                    yield from _notified(jsontext.load(message))
+                    yield from _notified(jsontext.load(message, _MESSAGE))
             reason = "the node closed the connection"
         except (OSError, WebSocketException) as error:
             reason = str(error) or type(error).__name__

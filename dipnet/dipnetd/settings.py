@@ -7,13 +7,12 @@ import inspect
 import os
 from collections.abc import Callable
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import typer
 
 from dipnet.cli.terminal import Json, group, show_fields, show_json, show_rows
-from dipnet.host.config import Config, Loaded, load
+from dipnet.host.config import LISTS, Config, Loaded, load
 
 config_app = group("What this node is set to.")
 
@@ -23,7 +22,7 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     own = [p for p in inspect.signature(command).parameters.values() if p.name != "flags"]
     made = []
     for name, field in Config.model_fields.items():
-        kind = _flag_type(field.annotation)
+        kind = _flag_type(name, field.annotation)
         option = typer.Option(help=field.description, show_default=False)
         made.append(
             inspect.Parameter(
@@ -45,11 +44,9 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
-def _flag_type(annotation: Any) -> Any:
-    """What typer calls the type of a setting that may be absent."""
-    if get_args(annotation) and not isinstance(annotation, UnionType):
-        return list[str] | None
-    return annotation if isinstance(annotation, UnionType) else annotation | None
+def _flag_type(name: str, annotation: Any) -> Any:
+    """The type of a setting's flag as typer understands it; None stands for a flag not given."""
+    return list[str] | None if name in LISTS else annotation | None
 
 
 def load_settings(flags: dict[str, object], file: Path | None) -> Loaded:

@@ -44,6 +44,7 @@ START_MS: Final = 2_000
 START_CPU_MS: Final = 1_500
 """What it takes until a process answers, and how much of that is work, on a slow machine."""
 NET_BYTES_MAX: Final = 1 << 20
+_NET: Final = jsontext.JsonBounds(NET_BYTES_MAX)
 RESTART_S: Final = 3.0
 STOP_S: Final = 10.0
 ANSWER_S: Final = 5.0
@@ -172,7 +173,7 @@ def read(out: Path) -> dict[str, Any]:
     path = out / NET_NAME
     try:
         with path.open("rb") as file:
-            net = jsontext.load(file.read(NET_BYTES_MAX))
+            net = jsontext.load(file.read(NET_BYTES_MAX + 1), _NET)
         for node in net["nodes"]:
             Client(node["rpc"], float(net["slotMs"]))
             Path(node["config"])

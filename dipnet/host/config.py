@@ -1,9 +1,11 @@
-"""What an operator may set on a node; nothing that the network must agree on (that is genesis).
+"""The settings of one node. What the network must agree on is in genesis.json, not here.
 
-A value comes from the first of: a flag, ``DIPNET_<NAME>`` in the environment, ``dipnet.toml``, the
-default. ``load`` remembers which. A name that no setting has is an error wherever it stands, since
-a setting that is silently ignored is found out about in the worst moment. Paths in a file are
-relative to that file, so that a node's directory can be moved; others to where the program runs.
+A value comes from the first of these sources that has it: the flag ``--name``, the environment
+variable ``DIPNET_NAME``, ``dipnet.toml``, the default. ``load`` tells for each setting which source
+that was. An unknown name is an error in every source: a setting that is silently ignored is noticed
+when it is needed. A path in a file is relative to the file, so that a node's directory can be
+moved; a path in a flag or a variable is relative to the working directory. ADR 101 says why the
+sources are not those of pydantic-settings.
 """
 
 import difflib
@@ -14,6 +16,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
+import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dipnet.primitives.errors import Invalid
@@ -24,13 +27,13 @@ FILE_NAME: Final = "dipnet.toml"
 FILE_BYTES_MAX: Final = 64 << 10
 ENV_PREFIX: Final = "DIPNET_"
 OTHER_ENV: Final = ("CONFIG", "URL", "KEYSTORE", "PASSWORD_FILE", "VECTORS")
-"""Names after ``DIPNET_`` that are for other programs, for the client and for the tests."""
+"""Names behind ``DIPNET_`` that are no settings: they are read by the client and by the tests."""
 QUOTE_MAX: Final = 60
 DEFAULT: Final = "default"
 
 
 class Config(BaseModel):
-    """One node's settings; ``dipnetd config show --origin`` tells where each came from."""
+    """The settings of one node; ``dipnetd config show --origin`` shows where each came from."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -65,19 +68,24 @@ class Config(BaseModel):
 
     @property
     def genesis_path(self) -> Path:
-        """Where this node's genesis.json is."""
+        """The path of this node's genesis.json."""
         return self.genesis or self.data / "genesis.json"
 
 
-PATHS: Final = (
-    "data", "genesis", "delegate_keystore", "delegate_password", "delegate_votes", "signer"
-)  # fmt: skip
-LISTS: Final = ("bootstrap", "rpc_hosts", "rpc_origins")
+def _settings_of(*types: object) -> frozenset[str]:
+    fields = Config.model_fields.items()
+    return frozenset(name for name, field in fields if field.annotation in types)
+
+
+PATHS: Final = _settings_of(Path, Path | None)
+"""Settings that are a path."""
+LISTS: Final = _settings_of(tuple[str, ...])
+"""Settings that are a list: a flag is repeated, a variable has commas, a file has an array."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The settings, and for each name where its value came from."""
+    """The settings, and for each the source of its value: a flag, a variable, a file, a default."""
 
     config: Config
     origins: dict[str, str]
@@ -86,10 +94,13 @@ class Loaded:
 def load(
     flags: Mapping[str, object], environ: Mapping[str, str], file: Path | None = None
 ) -> Loaded:
-    """The settings that hold, by precedence; ``Invalid("config")`` names the wrong one.
+    """The settings in force and their origins.
 
-    ``flags`` holds what the command line gave, None for what it did not. ``file`` is the file that
-    it named; without one, the ``dipnet.toml`` of the data directory is read if it is there.
+    ``flags``: the values of the command line by setting, None for a flag that was not given.
+    ``environ``: the environment variables. ``file``: the file that the command line named; without
+    it the ``dipnet.toml`` of the data directory is read if it exists.
+
+    Raises ``Invalid("config")`` with the name, the value and the origin of a wrong setting.
     """
     values: dict[str, object] = {}
     origins: dict[str, str] = {}
@@ -118,7 +129,11 @@ def load(
 
 
 def read_file(path: Path) -> dict[str, object]:
-    """The settings in a TOML file; ``Invalid("config")`` when it has others or cannot be read."""
+    """The settings in a TOML file, not yet validated; paths are absolute or relative to its folder.
+
+    Raises ``Invalid("config")`` for a file that cannot be read, is longer than ``FILE_BYTES_MAX``,
+    is not TOML, or has a name that is no setting.
+    """
     try:
         with path.open("rb") as file:
             raw = file.read(FILE_BYTES_MAX + 1)
@@ -139,31 +154,18 @@ def read_file(path: Path) -> dict[str, object]:
 
 
 def unknown(name: str) -> str:
-    """What to say about a name that no setting has."""
+    """The text that refuses a name that is no setting, with the setting that was probably meant."""
     near = difflib.get_close_matches(name[:QUOTE_MAX], Config.model_fields, 1)
     hint = f"did you mean {near[0]}?" if near else "remove it"
     return f"no setting {name[:QUOTE_MAX]!r}; {hint}"
 
 
 def to_toml(settings: Mapping[str, str | int | bool | list[str]]) -> str:
-    """A ``dipnet.toml`` of these settings, each under what it is for."""
-    lines = []
-    for name, value in settings.items():
-        lines += [f"# {Config.model_fields[name].description}", f"{name} = {_toml(value)}", ""]
-    return "\n".join(lines)
-
-
-def _toml(value: str | int | bool | list[str]) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    escaped = "".join(
-        c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in value
+    """The text of a ``dipnet.toml`` with these settings, each below a comment that describes it."""
+    return "\n".join(
+        f"# {Config.model_fields[name].description}\n{tomli_w.dumps({name: value})}"
+        for name, value in settings.items()
     )
-    return f'"{escaped}"'
 
 
 def _from_environ(environ: Mapping[str, str]) -> dict[str, object]:

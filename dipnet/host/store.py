@@ -9,6 +9,8 @@ clean shutdown to depend on: opening is recovery.
 import os
 import threading
 from collections.abc import Callable, Iterator
+from heapq import merge
+from operator import itemgetter
 from pathlib import Path
 
 import plyvel
@@ -73,14 +75,20 @@ class Store:
     ) -> Iterator[tuple[bytes, bytes]]:
         """Records under ``prefix``, from ``start`` on (downwards and below it when ``reverse``)."""
         staged, writing = self._staged, self._writing  # in this order, as in ``get``
-        staged = {
+        fresh = {
             key: value
             for puts in (writing, staged)
             for key, value in puts.items()
             if key.startswith(prefix) and _within(key, start, reverse)
         }
-        front = sorted(staged, reverse=reverse)
-        yield from _merge(front, staged, self._scan_disk(prefix, start, reverse), reverse)
+        disk = self._scan_disk(prefix, start, reverse)
+        last = None
+        for key, value in merge(
+            sorted(fresh.items(), reverse=reverse), disk, key=itemgetter(0), reverse=reverse
+        ):
+            if key != last and value is not None:  # of two records of a key the staged one is first
+                yield key, value
+            last = key
 
     def _scan_disk(
         self, prefix: bytes, start: bytes, reverse: bool
@@ -209,27 +217,3 @@ def _after(prefix: bytes) -> bytes | None:
 
 def _within(key: bytes, start: bytes, reverse: bool) -> bool:
     return not start or (key < start if reverse else key >= start)
-
-
-def _merge(
-    front: list[bytes],
-    staged: Puts,
-    disk: Iterator[tuple[bytes, bytes]],
-    reverse: bool,
-) -> Iterator[tuple[bytes, bytes]]:
-    """Both in one order, the staged value winning, deleted ones left out."""
-    at = 0
-    for key, value in disk:
-        while at < len(front) and (front[at] > key if reverse else front[at] < key):
-            if (fresh := staged[front[at]]) is not None:
-                yield front[at], fresh
-            at += 1
-        if at < len(front) and front[at] == key:
-            if (fresh := staged[key]) is not None:
-                yield key, fresh
-            at += 1
-        else:
-            yield key, value
-    for key in front[at:]:
-        if (fresh := staged[key]) is not None:
-            yield key, fresh

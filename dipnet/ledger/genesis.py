@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, Final, Literal, NoReturn, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -25,13 +25,11 @@ from pydantic import (
     model_validator,
 )
 
-from dipnet.primitives import crypto
+from dipnet.primitives import crypto, jsontext
 from dipnet.primitives.codec import BIG_MAX, UINT_MAX, to_hex
 from dipnet.primitives.errors import Invalid
 
 GENESIS_BYTES_MAX: Final = 4 * 1024 * 1024
-DEPTH_MAX: Final = 8
-DIGITS_MAX: Final = 78  # of 2^256 - 1
 DELEGATES_MAX: Final = 101  # docs/spec/consensus.md "The protocol"
 CANDIDATES_MAX: Final = 1_000  # a boundary looks at each of them
 VOTES_MAX: Final = 32  # delegates that one account votes for
@@ -53,7 +51,7 @@ AMENDABLE: Final = (
     "reporter_bps", "commission_bps_max", "seats_per_organisation_max", "parameter_delay_epochs",
     "rules", "dpos_gas_call", "dpos_gas_plain", "dpos_gas_text", "dpos_gas_array", "dpos_gas_judge",
 )  # fmt: skip
-"""The fields that the delegates may change by vote (consensus/parameters.py)."""
+"""The fields that the delegates may change by vote (staking/parameters.py)."""
 
 # A genesis.json is read before anything depends on it; a vote may be a typing error, and with what
 # it put in force the delegates must be able to take it back (ADR 76). No set in which one absence
@@ -83,9 +81,11 @@ FLOOR_TIMES_MAX: Final = 1_000  # the first base fee: at that price everybody wa
 _AMOUNTS: Final = ("base_fee_initial", "base_fee_floor", "block_reward", "delegate_stake_min")
 NAME_FORM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,31}", re.ASCII)
 _DECIMAL: Final = re.compile(r"0|[1-9][0-9]{0,77}", re.ASCII)
+# As many digits as 2^256 - 1 has. What a string may hold is the model's to say, by field.
+_FILE: Final = jsontext.JsonBounds(
+    GENESIS_BYTES_MAX, depth_max=8, digits_max=78, floats=False, lone_surrogates=True
+)
 _HEX_NUMBER: Final = re.compile(r"0x[0-9a-fA-F]{1,64}", re.ASCII)
-# A whole string (an open one runs to the end: linear in any case), or a bracket outside of one.
-_NESTING: Final = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
 
 
 # --- the kinds of values
@@ -157,7 +157,7 @@ PublicKey = Annotated[bytes, BeforeValidator(_public_key)]
 Name = Annotated[str, AfterValidator(_name)]
 Price = Annotated[int, BeforeValidator(_amount), Field(ge=0, le=UINT_MAX)]
 # With the supply below 2^128, 2^64 blocks of this reward leave all balances together below 2^161,
-# and their share of one wei of stake, scaled by 10^18, below 2^256 (consensus/rewards.py).
+# and their share of one wei of stake, scaled by 10^18, below 2^256 (staking/rewards.py).
 Reward = Annotated[int, BeforeValidator(_amount), Field(ge=0, lt=2**96)]
 Stake = Annotated[int, BeforeValidator(_amount), Field(ge=1, lt=SUPPLY_MAX)]
 Epochs = Annotated[int, Field(ge=1, le=EPOCHS_MAX)]
@@ -239,7 +239,7 @@ class Genesis(_Model):
     seats_per_organisation_max: int = Field(default=6, ge=1, le=DELEGATES_MAX)
     parameter_delay_epochs: Epochs = 24
     rules: int = Field(default=1, ge=1, lt=2**32)
-    # What a call of IDpos pays besides its storage, transfers and events (consensus/idpos.py).
+    # What a call of IDpos pays besides its storage, transfers and events (staking/idpos.py).
     dpos_gas_call: MethodGas = 500
     dpos_gas_plain: MethodGas = 2_000
     dpos_gas_text: MethodGas = 5_000
@@ -389,43 +389,12 @@ class Genesis(_Model):
 
 def _parse(raw: bytes) -> Any:
     """JSON of bounded size, depth and digits, without floats, constants or duplicate keys."""
-    if len(raw) > GENESIS_BYTES_MAX:
-        raise Invalid("genesis", f"{len(raw)} bytes where {GENESIS_BYTES_MAX} are allowed")
     try:
-        text = raw.decode()
-        depth = 0
-        for token in _NESTING.finditer(text):
-            depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
-            if depth > DEPTH_MAX:
-                raise Invalid("genesis", f"nested deeper than {DEPTH_MAX}")
-        return json.loads(
-            text,
-            parse_float=_no_float,
-            parse_constant=_no_float,
-            parse_int=_integer,
-            object_pairs_hook=_object,
-        )
-    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are ones
+        return jsontext.load(raw, _FILE)
+    except (UnicodeError, json.JSONDecodeError) as error:
         raise Invalid("genesis", f"not JSON: {error}") from None
-
-
-def _no_float(text: str) -> NoReturn:
-    raise Invalid("genesis", f"{_quoted(text)}: write an integer, without point or exponent")
-
-
-def _integer(text: str) -> int:
-    if len(text) > DIGITS_MAX:  # converting takes quadratic time
-        raise Invalid("genesis", f"{_quoted(text)}: a number of more than {DIGITS_MAX} digits")
-    return int(text)
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in fields:
-            raise Invalid("genesis", f"{_quoted(name)}: there twice; keep one")
-        fields[name] = value
-    return fields
+    except ValueError as error:
+        raise Invalid("genesis", str(error)) from None
 
 
 # --- the words of a refusal

@@ -15,7 +15,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, TypeAlias, TypeVar, assert_never
 
-from dipnet.consensus.chain.block import Block, block_id
+from dipnet.consensus.chain.block import Block, claimed_id
 from dipnet.consensus.chain.chain import Chain, Imported
 from dipnet.consensus.chain.pool import Pool
 from dipnet.consensus.chain.records import KEY_HEAD
@@ -313,7 +313,7 @@ class Node:
     def _known(self, peer: str, blocks: GossipBlocks) -> bool:
         """Whether all these blocks are here: every peer pushes each block, one copy is judged."""
         try:
-            ids = [block_id(raw) for raw in blocks.raws]
+            ids = [claimed_id(raw) for raw in blocks.raws]
         except Invalid:
             return False
         if not all(self.view.has(Topic.BLOCK, id_) for id_ in ids):

@@ -1,7 +1,8 @@
-"""Addresses of peers as text: a small strict subset of multiaddr, and the networks they lie in.
+"""Addresses as text, a small strict subset of multiaddr, and the networks that they lie in.
 
-``/ip4|ip6|dns4|dns6/<host>/tcp/<port>/p2p/<peer id>``, each part in its one canonical spelling.
-Nothing here resolves a name.
+``/ip4|ip6|dns4|dns6/HOST/tcp/PORT[/p2p/ID]``, each part in its one canonical spelling. The
+package multiaddr, which libp2p brings, accepts several spellings of one host and all protocols of
+its table, so that two texts could be one address. Nothing here resolves a name.
 """
 
 import re
@@ -18,13 +19,18 @@ _BASE58: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _DIGIT: Final = {char: digit for digit, char in enumerate(_BASE58)}
 _PEER: Final = re.compile(f"[{_BASE58}]{{1,{PEER_CHARS_MAX}}}")
 _LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-_PORT: Final = re.compile(r"[1-9][0-9]{0,4}")
-_PARTS: Final = 7  # "", kind, host, "tcp", port, "p2p", peer
+_FORM: Final = re.compile(
+    r"/(ip4|ip6|dns4|dns6)/([^/]+)/tcp/(0|[1-9][0-9]{0,4})(?:/p2p/([^/]+))?", re.DOTALL
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a peer listens. ``kind`` is ip4, ip6, dns4 or dns6; ``text`` is the whole."""
+    """A TCP endpoint, and the peer that listens there.
+
+    ``text`` is the whole address, ``kind`` is ip4, ip6, dns4 or dns6, ``port`` is 0 to 65535 and
+    ``peer`` a libp2p peer id, empty where the address has none.
+    """
 
     text: str
     kind: str
@@ -39,16 +45,30 @@ class Address:
 
 
 def parse(text: str) -> Address:
-    """The address that ``text`` spells, else ``Invalid("peer_message")``."""
-    parts = text.split("/", _PARTS) if len(text) <= ADDRESS_BYTES_MAX else []
-    if len(parts) != _PARTS or parts[0] or parts[3] != "tcp" or parts[5] != "p2p":
-        raise Invalid("peer_message", "an address is /ip4|ip6|dns4|dns6/host/tcp/port/p2p/id")
-    _, kind, host, _, port, _, peer = parts
+    """The address of a peer: with its id and a port that is not 0; ``Invalid("peer_message")``."""
+    address = parse_endpoint(text)
+    if not address.peer or not address.port:
+        raise Invalid("peer_message", "the address of a peer ends in /tcp/PORT/p2p/ID")
+    return address
+
+
+def parse_endpoint(text: str) -> Address:
+    """An address with or without a peer id; port 0 stands for any free port.
+
+    Raises ``Invalid("peer_message")`` for any other text.
+    """
+    match = _FORM.fullmatch(text) if len(text) <= ADDRESS_BYTES_MAX else None
+    if match is None:
+        raise Invalid(
+            "peer_message",
+            "the address is not /ip4/HOST/tcp/PORT/p2p/ID, or with ip6, dns4 or dns6",
+        )
+    kind, host, port, peer = match.groups(default="")
     if not _is_host(kind, host):
         raise Invalid("peer_message", f"not a canonical {kind} host")
-    if not _PORT.fullmatch(port) or int(port) > 0xFFFF:
-        raise Invalid("peer_message", "port is not 1..65535")
-    if not is_peer_id(peer):
+    if int(port) > 0xFFFF:
+        raise Invalid("peer_message", "port is not 0..65535")
+    if peer and not is_peer_id(peer):
         raise Invalid("peer_message", "not a libp2p peer id")
     return Address(text, kind, host, int(port), peer)
 

@@ -17,6 +17,7 @@ SOCKET_NAME: Final = "admin.sock"
 """In the node's data directory."""
 LINE_BYTES_MAX: Final = 64 << 10
 TIMEOUT_S: Final = 10.0
+_LINE: Final = jsontext.JsonBounds(LINE_BYTES_MAX)
 
 
 def admin_call(socket_path: Path, method: str, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
@@ -30,7 +31,7 @@ def admin_call(socket_path: Path, method: str, timeout_s: float = TIMEOUT_S) -> 
     except OSError as error:
         raise Invalid("unreachable", f"{socket_path}: {error.strerror or error}") from None
     try:
-        answer = jsontext.load(raw)
+        answer = jsontext.load(raw, _LINE)
     except ValueError:
         answer = None
     if not isinstance(answer, dict):

@@ -21,6 +21,8 @@ REQUEST_BYTES_MAX: Final = 1 << 20
 """A node refuses longer ones."""
 QUOTE_MAX: Final = 200
 
+_ANSWER: Final = jsontext.JsonBounds(ANSWER_BYTES_MAX)
+
 Call = tuple[str, Sequence[object]]
 """A method and its parameters."""
 
@@ -90,7 +92,7 @@ class Client:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise Invalid("unreachable", f"{self.url}: {reason}") from None
         try:
-            answer = jsontext.load(raw)
+            answer = jsontext.load(raw, _ANSWER)
         except ValueError:
             answer = None
         if not isinstance(answer, dict | list):

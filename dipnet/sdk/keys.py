@@ -28,6 +28,7 @@ from dipnet.primitives.errors import Invalid
 
 KEY_FILE_BYTES_MAX: Final = 1 << 10
 KEYSTORE_BYTES_MAX: Final = 64 << 10
+_KEYSTORE: Final = jsontext.JsonBounds(KEYSTORE_BYTES_MAX)
 PASSWORD_BYTES_MAX: Final = 4 << 10
 SCRYPT_N: Final = 1 << 18  # 256 MiB and about a second, as geth
 SCRYPT_N_TEST: Final = 1 << 12  # for keys that protect nothing: 4 MiB, 15 ms
@@ -179,7 +180,7 @@ def encrypt(secret: bytes, password: bytes, scrypt_n: int = SCRYPT_N) -> bytes:
 def decrypt(raw: bytes, password: bytes, where: str = "the keystore") -> bytes:
     """The key in a keystore v3; ``Invalid("key")`` for another password or another form."""
     try:
-        fields = {name.lower(): value for name, value in jsontext.load(raw).items()}
+        fields = {name.lower(): value for name, value in jsontext.load(raw, _KEYSTORE).items()}
         box = fields["crypto"]
         if fields["version"] != 3 or box["cipher"] != "aes-128-ctr":
             raise ValueError("want version 3 with aes-128-ctr")
@@ -211,7 +212,7 @@ def read_keystore(path: Path, password: bytes) -> bytes:
 def keystore_address(raw: bytes) -> bytes | None:
     """The account that a keystore says it is for, unproven; None when it says none."""
     try:
-        return _hex(jsontext.load(raw)["address"].removeprefix("0x"), 20)
+        return _hex(jsontext.load(raw, _KEYSTORE)["address"].removeprefix("0x"), 20)
     except (KeyError, TypeError, AttributeError, ValueError):
         return None
 

@@ -141,7 +141,7 @@ def verify_final(
 
     ``path`` as in ``FinalProof``. The certificate must be of the state's epoch; on a block above
     that epoch's boundary it counts for nothing but the boundary and what is below
-    (specs/consensus.md 1: truncate at the boundary). Raises ``Invalid`` as ``advance`` does,
+    (docs/spec/consensus.md "Epoch hand-over": truncation). Raises ``Invalid`` as ``advance`` does,
     without the codes of sets and boundaries.
     """
     if header.epoch > state.epoch:

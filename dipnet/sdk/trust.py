@@ -21,6 +21,7 @@ from dipnet.sdk.light import LightState
 
 FORMAT: Final = 1
 HASH_BYTES: Final = 32
+_FILE: Final = jsontext.JsonBounds(GENESIS_BYTES_MAX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ def _read(path: Path) -> tuple[Any, bytes] | None:
     try:
         with path.open("rb") as file:
             raw = file.read(GENESIS_BYTES_MAX + 1)
-        return jsontext.load(raw), raw
+        return jsontext.load(raw, _FILE), raw
     except FileNotFoundError:
         return None
     except OSError as error:

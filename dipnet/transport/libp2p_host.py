@@ -31,8 +31,9 @@ from libp2p.utils.varint import encode_varint_prefixed
 
 from dipnet import __version__
 from dipnet.node.effects import FIRST, PROTOCOLS, Connected, DialFailed, Disconnected, Received
+from dipnet.p2p.address import Address, parse_endpoint
 from dipnet.primitives.errors import Invalid
-from dipnet.transport.libp2p_link import (
+from dipnet.transport.libp2p_connection import (
     PIECE_BYTES_MAX,
     Mux,
     Socket,
@@ -43,7 +44,6 @@ from dipnet.transport.libp2p_link import (
     negotiate,
     noise,
     open_stream,
-    parse_address,
     upgrade,
 )
 from dipnet.transport.mailbox import Event, Limits, Mailbox
@@ -129,7 +129,7 @@ class Host:
         self._peers_max = peers_max
         self._limits = limits
         self._put = put
-        self._links: dict[str, HostConnection] = {}  # chosen ones, by peer
+        self._connections: dict[str, HostConnection] = {}  # chosen ones, by peer
         self._strangers: dict[trio.CancelScope, None] = {}  # inbound, not chosen; oldest first
         self._listens: list[tuple[str, int]] = []
         self._nobody = Mailbox("", limits)  # for events that are of no connection
@@ -157,8 +157,8 @@ class Host:
     async def _farewell(self) -> None:
         with trio.move_on_after(FAREWELL_S):
             async with trio.open_nursery() as nursery:
-                for link in self._links.values():
-                    nursery.start_soon(link.mux.close)  # sends GO_AWAY
+                for connection in self._connections.values():
+                    nursery.start_soon(connection.mux.close)  # sends GO_AWAY
 
     def stop(self) -> None:
         self._orders.close()
@@ -169,16 +169,16 @@ class Host:
 
     def drop(self, mailbox: Mailbox, reason: str) -> None:
         """Ends the connection that ``mailbox`` belongs to, after what is queued or ``FLUSH_S``."""
-        link = self._links.get(mailbox.peer)
-        if link is not None and link.mailbox is mailbox:
-            link.dropped = True
-            self._orders.send_nowait(partial(self._drop, link, reason))
+        connection = self._connections.get(mailbox.peer)
+        if connection is not None and connection.mailbox is mailbox:
+            connection.dropped = True
+            self._orders.send_nowait(partial(self._drop, connection, reason))
 
     def poke(self, mailbox: Mailbox) -> None:
         """There is something in ``mailbox``."""
-        link = self._links.get(mailbox.peer)
-        if link is not None and link.mailbox is mailbox:
-            for event in link.wake.values():
+        connection = self._connections.get(mailbox.peer)
+        if connection is not None and connection.mailbox is mailbox:
+            for event in connection.wake.values():
                 event.set()
 
     def resume(self) -> None:
@@ -189,7 +189,7 @@ class Host:
     # --- connections
 
     async def _inbound(self, stream: trio.SocketStream) -> None:
-        if len(self._links) >= self._peers_max:
+        if len(self._connections) >= self._peers_max:
             await trio.aclose_forcefully(stream)
             return
         try:
@@ -198,20 +198,20 @@ class Host:
             await trio.aclose_forcefully(stream)
             return
         family = "ip6" if ":" in host else "ip4"
-        await self._connection(stream, f"/{family}/{host}/tcp/{port}", None)
+        await self._run_connection(stream, f"/{family}/{host}/tcp/{port}", None)
 
     async def _dial(self, address: str) -> None:
         try:
-            host, port, peer = parse_address(address)
-            reason = self._no_dial(peer)
+            to = parse_endpoint(address)
+            reason = self._no_dial(to.peer)
         except Invalid as error:
             reason = str(error)
         if not reason:
-            self._dialling.add(peer)
-            reason = await self._dial_to(host, port, peer, address)
-            if reason:  # else it became a link, which has removed it
-                self._dialling.remove(peer)
-                reason = "already connected" if peer in self._links else reason
+            self._dialling.add(to.peer)
+            reason = await self._dial_to(to)
+            if reason:  # else it became a connection, which has removed it
+                self._dialling.remove(to.peer)
+                reason = "already connected" if to.peer in self._connections else reason
         if reason:
             self._put(DialFailed(address, reason), self._nobody)
 
@@ -220,19 +220,19 @@ class Host:
             return "the address names no peer"
         if peer == self.id.to_base58():
             return "the address is our own"
-        if peer in self._links:
+        if peer in self._connections:
             return "already connected"
         return "already dialling" if peer in self._dialling else ""
 
-    async def _dial_to(self, host: str, port: int, peer: str, address: str) -> str:
+    async def _dial_to(self, to: Address) -> str:
         try:
             with trio.fail_after(self._limits.dial_s):
-                stream = await trio.open_tcp_stream(host, port)
+                stream = await trio.open_tcp_stream(to.host, to.port)
         except (OSError, UnicodeError, trio.TooSlowError) as error:
             return why(error)
-        return await self._connection(stream, address, ID.from_base58(peer))
+        return await self._run_connection(stream, to.text, ID.from_base58(to.peer))
 
-    async def _connection(self, stream: trio.SocketStream, address: str, to: ID | None) -> str:
+    async def _run_connection(self, stream: trio.SocketStream, address: str, to: ID | None) -> str:
         """Owns a socket to its end. Says why no ``Connected`` came of it, "" if one did."""
         place = trio.CancelScope()
         try:
@@ -244,11 +244,13 @@ class Host:
                 if to is None:
                     address = f"{address}/p2p/{mux.peer_id.to_base58()}"
                 mailbox = Mailbox(mux.peer_id.to_base58(), self._limits)
-                link = HostConnection(mux.peer_id, address, to is not None, mux, mailbox, place)
-                with link.scope:
-                    await self._live(link)
-                self._forget(link, link.reason)
-                return "" if link.chosen.is_set() else link.reason
+                connection = HostConnection(
+                    mux.peer_id, address, to is not None, mux, mailbox, place
+                )
+                with connection.scope:
+                    await self._live(connection)
+                self._forget(connection, connection.reason)
+                return "" if connection.chosen.is_set() else connection.reason
         except Exception as error:  # a stranger's bytes make py-libp2p raise anything
             log.debug("connection %s ended", address, exc_info=True)
             return why(error)
@@ -265,135 +267,143 @@ class Host:
             oldest.cancel()
         self._strangers[place] = None
 
-    async def _live(self, link: HostConnection) -> None:
+    async def _live(self, connection: HostConnection) -> None:
         async with trio.open_nursery() as nursery:
-            start = partial(nursery.start_soon, self._guard, link)
+            start = partial(nursery.start_soon, self._guard, connection)
             start(self._multiplex)
             start(partial(self._accept, nursery=nursery))
-            if self._chooses(link):
-                self._choose(link)
+            if self._chooses(connection):
+                self._choose(connection)
             with trio.move_on_after(self._limits.handshake_s):
-                await link.chosen.wait()
-            if not link.chosen.is_set():
-                link.end("opened no stream of dipnet")
+                await connection.chosen.wait()
+            if not connection.chosen.is_set():
+                connection.end("opened no stream of dipnet")
                 return
             for name in PROTOCOLS:
                 start(partial(self._write, name=name))
             start(self._ping)
 
     async def _guard(
-        self, link: HostConnection, run: Callable[[HostConnection], Awaitable[None]]
+        self, connection: HostConnection, run: Callable[[HostConnection], Awaitable[None]]
     ) -> None:
         try:
-            await run(link)
-        except Exception as error:  # as in _connection: this peer's end, and nobody else's
-            log.debug("%s ended", link.address, exc_info=True)
-            lost = link.mux.event_shutting_down.is_set() and not isinstance(error, Invalid)
-            link.end(link.mux.violation or ("connection closed" if lost else why(error)))
+            await run(connection)
+        except Exception as error:  # as in _run_connection: this peer's end, and nobody else's
+            log.debug("%s ended", connection.address, exc_info=True)
+            lost = connection.mux.event_shutting_down.is_set() and not isinstance(error, Invalid)
+            connection.end(
+                connection.mux.violation or ("connection closed" if lost else why(error))
+            )
 
-    def _chooses(self, link: HostConnection) -> bool:
-        return self.id.to_bytes() < link.peer.to_bytes()
+    def _chooses(self, connection: HostConnection) -> bool:
+        return self.id.to_bytes() < connection.peer.to_bytes()
 
-    def _choose(self, link: HostConnection) -> None:
-        """Makes ``link`` the connection of its peer, or ends it."""
-        peer = link.mailbox.peer
-        old = self._links.get(peer)
+    def _choose(self, connection: HostConnection) -> None:
+        """Makes ``connection`` the connection of its peer, or ends it."""
+        peer = connection.mailbox.peer
+        old = self._connections.get(peer)
         if old is not None:
             # Both dialled at once: the first stays. Else they dial because they have lost the old.
-            crossed = link.outbound != old.outbound
-            if self._chooses(link) and crossed and link.born - old.born < self._limits.handshake_s:
-                return link.end("already connected")
+            crossed = connection.outbound != old.outbound
+            if (
+                self._chooses(connection)
+                and crossed
+                and connection.born - old.born < self._limits.handshake_s
+            ):
+                return connection.end("already connected")
             self._forget(old, "replaced by a newer connection")
-        elif len(self._links) >= self._peers_max and not link.outbound:
-            return link.end("no room for more peers")
-        if not self._put(Connected(peer, link.address, link.outbound), link.mailbox):
-            return link.end("the node is busy")
-        self._links[peer] = link
-        link.chosen.set()
-        if link.outbound:
+        elif len(self._connections) >= self._peers_max and not connection.outbound:
+            return connection.end("no room for more peers")
+        if not self._put(
+            Connected(peer, connection.address, connection.outbound), connection.mailbox
+        ):
+            return connection.end("the node is busy")
+        self._connections[peer] = connection
+        connection.chosen.set()
+        if connection.outbound:
             self._dialling.remove(peer)
         else:
-            self._strangers.pop(link.place, None)
+            self._strangers.pop(connection.place, None)
         return None
 
-    def _forget(self, link: HostConnection, reason: str) -> None:
-        """Ends ``link``; its peer is disconnected if this was its connection."""
-        link.mailbox.close()
-        if self._links.get(link.mailbox.peer) is link:
-            del self._links[link.mailbox.peer]
-            self._put(Disconnected(link.mailbox.peer, reason), link.mailbox)
-        link.end(reason)
+    def _forget(self, connection: HostConnection, reason: str) -> None:
+        """Ends ``connection``; its peer is disconnected if this was its connection."""
+        connection.mailbox.close()
+        if self._connections.get(connection.mailbox.peer) is connection:
+            del self._connections[connection.mailbox.peer]
+            self._put(Disconnected(connection.mailbox.peer, reason), connection.mailbox)
+        connection.end(reason)
 
-    async def _drop(self, link: HostConnection, reason: str) -> None:
+    async def _drop(self, connection: HostConnection, reason: str) -> None:
         with trio.move_on_after(FLUSH_S):
-            if link.mailbox.unsent:
-                await link.flushed.wait()
-        self._forget(link, reason)
+            if connection.mailbox.unsent:
+                await connection.flushed.wait()
+        self._forget(connection, reason)
 
     # --- streams
 
-    async def _multiplex(self, link: HostConnection) -> None:
-        await link.mux.start()
-        link.end(link.mux.violation or "connection closed")
+    async def _multiplex(self, connection: HostConnection) -> None:
+        await connection.mux.start()
+        connection.end(connection.mux.violation or "connection closed")
 
-    async def _accept(self, link: HostConnection, nursery: trio.Nursery) -> None:
+    async def _accept(self, connection: HostConnection, nursery: trio.Nursery) -> None:
         while True:
             try:
-                stream = await accept_stream(link.mux)
+                stream = await accept_stream(connection.mux)
             except MuxedConnUnavailable:
                 return
-            if link.streams >= STREAMS_MAX:
+            if connection.streams >= STREAMS_MAX:
                 raise Invalid("peer_limit", f"more than {STREAMS_MAX} streams at once")
-            link.streams += 1
-            nursery.start_soon(self._guard, link, partial(self._serve, stream=stream))
+            connection.streams += 1
+            nursery.start_soon(self._guard, connection, partial(self._serve, stream=stream))
 
-    async def _serve(self, link: HostConnection, stream: Stream) -> None:
+    async def _serve(self, connection: HostConnection, stream: Stream) -> None:
         try:
             with trio.fail_after(self._limits.handshake_s):
                 protocol = await negotiate(stream, SERVED, ask=False)
             if protocol in NAMES:
-                if not link.chosen.is_set():
-                    self._choose(link)
-                await self._frames(link, stream, NAMES[protocol])
+                if not connection.chosen.is_set():
+                    self._choose(connection)
+                await self._frames(connection, stream, NAMES[protocol])
             elif protocol == PING_ID:
                 while True:
                     await stream.write(await stream.read(PING_BYTES))
             else:
-                await stream.write(encode_varint_prefixed(self._identify(link)))
+                await stream.write(encode_varint_prefixed(self._identify(connection)))
             await stream.finish(self._limits.handshake_s)
         except (MuxedStreamError, MultiselectError, IOException, trio.TooSlowError) as error:
-            log.debug("stream of %s ended: %s", link.address, why(error))
+            log.debug("stream of %s ended: %s", connection.address, why(error))
             if not stream.connection_lost:
                 await stream.reset()
         finally:
-            link.streams -= 1
+            connection.streams -= 1
 
-    def _identify(self, link: HostConnection) -> bytes:
+    def _identify(self, connection: HostConnection) -> bytes:
         """libp2p identify, without a signed record: addresses are `peers`' business."""
-        host, port, _ = parse_address(link.address)
+        observed = parse_endpoint(connection.address)
         return Identify(
             protocol_version="ipfs/0.1.0",
             agent_version=f"dipnet/{__version__}",
             public_key=self._public_key,
             listen_addrs=[binary_address(*name[:2]) for name in self._listens],
-            observed_addr=binary_address(host, port),
+            observed_addr=binary_address(observed.host, observed.port),
             protocols=SERVED,
         ).SerializeToString()
 
-    async def _frames(self, link: HostConnection, stream: Stream, name: str) -> None:
+    async def _frames(self, connection: HostConnection, stream: Stream, name: str) -> None:
         """One stream a protocol: with more, one peer would take all of large_frames_max."""
-        if name in link.reading:
+        if name in connection.reading:
             raise Invalid("peer_limit", f"two streams of {name}")
-        link.reading.add(name)
+        connection.reading.add(name)
         try:
-            await self._read(link, stream, name)
+            await self._read(connection, stream, name)
         finally:
-            link.reading.remove(name)
+            connection.reading.remove(name)
 
-    async def _read(self, link: HostConnection, stream: Stream, name: str) -> None:
+    async def _read(self, connection: HostConnection, stream: Stream, name: str) -> None:
         """Frames of one protocol to the end: 4 bytes of length (big-endian) and bytes."""
         await stream.widen()
-        limit, peer = self._limits.frame_bytes_max[name], link.mailbox.peer
+        limit, peer = self._limits.frame_bytes_max[name], connection.mailbox.peer
         while True:
             try:
                 size = int.from_bytes(await stream.read(4), "big")
@@ -406,9 +416,9 @@ class Host:
                 return
             event = Received(peer, name, data)
             while True:
-                if link.dropped or self._links.get(peer) is not link:
+                if connection.dropped or self._connections.get(peer) is not connection:
                     return
-                if self._put(event, link.mailbox):
+                if self._put(event, connection.mailbox):
                     break
                 await self._room.wait()  # Yamux and TCP make the peer wait too
 
@@ -420,20 +430,20 @@ class Host:
                 return await stream.read(size)
         raise Invalid("peer_limit", f"{size} bytes took longer than {self._limits.frame_s} s")
 
-    async def _write(self, link: HostConnection, name: str) -> None:
+    async def _write(self, connection: HostConnection, name: str) -> None:
         """Sends what is queued for one protocol; they take turns by pieces of 64 KiB.
 
         The stream of hello is opened at once: it tells the peer which connection is chosen.
         """
         streams: list[Stream] = []
         while True:
-            link.wake[name] = trio.Event()
-            frames = link.mailbox.take(name)
+            connection.wake[name] = trio.Event()
+            frames = connection.mailbox.take(name)
             if not streams and (frames or name == "hello"):
                 with trio.fail_after(self._limits.handshake_s):
-                    streams.append(await open_stream(link.mux, STREAM_IDS[name]))
+                    streams.append(await open_stream(connection.mux, STREAM_IDS[name]))
             if not frames:
-                await link.wake[name].wait()
+                await connection.wake[name].wait()
                 continue
             joined = b"".join(p for frame in frames for p in (len(frame).to_bytes(4, "big"), frame))
             for start in range(0, len(joined), PIECE_BYTES_MAX):
@@ -443,25 +453,25 @@ class Host:
                         await streams[0].write(piece)
                     else:
                         await streams[0].credit(len(piece))
-                        async with link.turn:
+                        async with connection.turn:
                             await streams[0].write(piece)
                 if scope.cancelled_caught:
-                    return link.end(f"did not read {name} for {self._limits.write_s} s")
-            link.mailbox.sent(name, sum(map(len, frames)))
-            if link.dropped and not link.mailbox.unsent:
-                link.flushed.set()
+                    return connection.end(f"did not read {name} for {self._limits.write_s} s")
+            connection.mailbox.sent(name, sum(map(len, frames)))
+            if connection.dropped and not connection.mailbox.unsent:
+                connection.flushed.set()
 
-    async def _ping(self, link: HostConnection) -> None:
+    async def _ping(self, connection: HostConnection) -> None:
         """Finds out about peers that vanished without a word."""
         await trio.sleep(self._limits.ping_s)
         with trio.move_on_after(self._limits.ping_s) as scope:
-            stream = await open_stream(link.mux, PING_ID)
+            stream = await open_stream(connection.mux, PING_ID)
         while not scope.cancelled_caught:
             with trio.move_on_after(self._limits.ping_s) as scope:
                 question = secrets.token_bytes(PING_BYTES)
                 await stream.write(question)
                 if await stream.read(PING_BYTES) != question:
-                    return link.end("wrong answer to a ping")
+                    return connection.end("wrong answer to a ping")
             if not scope.cancelled_caught:
                 await trio.sleep(self._limits.ping_s)
-        return link.end(f"no answer to a ping in {self._limits.ping_s} s")
+        return connection.end(f"no answer to a ping in {self._limits.ping_s} s")

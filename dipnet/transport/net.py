@@ -24,9 +24,10 @@ from typing import Final
 import trio
 
 from dipnet.node.effects import FIRST, Connected, DialFailed, Disconnected
+from dipnet.p2p.address import Address, parse_endpoint
 from dipnet.primitives.errors import Invalid
+from dipnet.transport.libp2p_connection import peer_id
 from dipnet.transport.libp2p_host import Host
-from dipnet.transport.libp2p_link import parse_address, peer_id
 from dipnet.transport.mailbox import Event, Inbox, Limits, Mailbox
 
 __all__ = ["Limits", "Net", "peer_id"]
@@ -38,14 +39,21 @@ EVENTS_PER_TURN: Final = 256  # handed over before the main loop serves others
 TURN_MS_MAX: Final = 10  # or sooner, after so much of its time
 START_S: Final = 30.0
 STOP_S: Final = 5.0
+QUOTE_MAX: Final = 120
 
 
-async def _bind(listen: str) -> Sequence[trio.SocketListener]:
-    host, port, _ = parse_address(listen)
+def _endpoint(listen: str) -> Address:
     try:
-        return await trio.open_tcp_listeners(port, host=host)
+        return parse_endpoint(listen)
+    except Invalid as error:
+        raise Invalid("config", f"listen = {listen[:QUOTE_MAX]!r}: {error.detail}") from None
+
+
+async def _bind(listen: Address) -> Sequence[trio.SocketListener]:
+    try:
+        return await trio.open_tcp_listeners(listen.port, host=listen.host)
     except OSError as error:
-        where = f"port {port} on {host}"
+        where = f"port {listen.port} on {listen.host}"
         if error.errno == errno.EADDRINUSE:
             raise Invalid(
                 "config", f"{where} is busy: stop what listens there or set another port"
@@ -75,10 +83,9 @@ class Net:
         Raises:
             Invalid: ``config`` for a key or an address that is none.
         """
-        parse_address(listen)
+        self._listen = _endpoint(listen)
         self._limits = limits or Limits()
         self._host = Host(secret, peers_max, self._limits, self._put)
-        self._listen = listen
         self._on_event = on_event
         self._on_failure = on_failure
         self._ready: Future[tuple[trio.lowlevel.TrioToken, list[str]]] = Future()
@@ -138,9 +145,8 @@ class Net:
 
     async def _trio(self) -> None:
         listeners = await _bind(self._listen)
-        family, host = self._listen.split("/")[1:3]
         addresses = [
-            f"/{family}/{host}/tcp/{listener.socket.getsockname()[1]}/p2p/{self._host.id}"
+            f"/{self._listen.kind}/{self._listen.host}/tcp/{listener.socket.getsockname()[1]}/p2p/{self._host.id}"
             for listener in listeners
         ]
         self._ready.set_result((trio.lowlevel.current_trio_token(), addresses))

@@ -16,10 +16,10 @@ from dipnet.ledger.genesis import Genesis
 from dipnet.ledger.tx import sign_tx
 from dipnet.node.effects import PROTOCOLS, Connected, Disconnected, Received
 from dipnet.p2p import messages as m
+from dipnet.p2p.address import parse
 from dipnet.primitives import crypto
 from dipnet.sdk.admin_client import SOCKET_NAME, admin_call
 from dipnet.sdk.keys import DEV_SECRETS
-from dipnet.transport.libp2p_link import parse_address
 from dipnet.transport.mailbox import Limits
 from tests.processes.daemon_process import Client, Program, pay
 from tests.processes.hostile import Hostile, Network
@@ -124,8 +124,8 @@ def test_long_counts_and_lengths_in_short_frames(node: Besieged) -> None:
 
 @attack
 async def test_bytes_before_any_handshake(network: Network) -> None:
-    host, port, _ = parse_address(network.address)
-    open_ones = [socket.create_connection((host, port)) for _ in range(80)]
+    there = parse(network.address)
+    open_ones = [socket.create_connection((there.host, there.port)) for _ in range(80)]
     for number, one in enumerate(open_ones):
         one.sendall(
             (b"GET / HTTP/1.1\r\n\r\n", b"\x13/multistream/1.0.0\n", b"\0" * 99)[number % 3]

@@ -11,16 +11,16 @@ from typing import Final
 
 from dipnet.consensus.chain import reports, rules, schedule
 from dipnet.consensus.chain.block import (
-    TX_GAS_MIN,
     Block,
     cert_root,
     constant_fields,
     ordered_root,
     seal,
 )
-from dipnet.consensus.chain.chain import BlockPosition, Chain
+from dipnet.consensus.chain.chain import Chain
 from dipnet.consensus.chain.execute import Execution
 from dipnet.consensus.chain.pool import Pool
+from dipnet.consensus.chain.rules import BlockPosition
 from dipnet.consensus.finality.header import HEADER_BYTES_MAX, Header
 from dipnet.consensus.finality.tally import Offence
 from dipnet.consensus.finality.votes import Certificate
@@ -28,6 +28,7 @@ from dipnet.consensus.staking.evidence import REPORTER
 from dipnet.ledger.tx import Tx
 from dipnet.primitives.crypto import address
 from dipnet.primitives.errors import Invalid
+from dipnet.vm.transaction import TX_GAS
 
 log = logging.getLogger("dipnet.produce")
 
@@ -78,7 +79,7 @@ def turn(chain: Chain, slot: int) -> Turn:
     """The turn of a slot, which must be later than the head's."""
     assert slot > chain.head.slot
     section = chain.section(chain.head)
-    position = chain.place(chain.head, slot, section)
+    position = chain.position(chain.head, slot, section)
     return Turn(position, section, rules.leader(position.epoch, slot, position.links.final[1]))
 
 
@@ -93,25 +94,25 @@ def build(
     account and reported: it never stops production (drop it from the pool). Between ``turn`` and
     this call nothing may be imported.
     """
-    place, section, proposer = turn.position, turn.section, turn.leader
+    position, section, proposer = turn.position, turn.section, turn.leader
     assert proposer is not None
-    assert place.parent.header.hash == chain.head.hash
-    execution = chain.execution(place, proposer)
-    bytes_max = place.epoch.parameters.block_bytes_max
+    assert position.parent.header.hash == chain.head.hash
+    execution = chain.execution(position, proposer)
+    bytes_max = position.epoch.parameters.block_bytes_max
     room = bytes_max - BODY_BYTES_MIN - sum(len(one.raw) for one in section)
     reported = _reported(chain, execution, offences)
     room -= sum(len(tx.raw) + BIN_HEAD_BYTES_MAX for tx in reported)
-    filled, refused = _filled(execution, pool, place.fields["base_fee"], room)
+    filled, refused = _filled(execution, pool, position.fields["base_fee"], room)
     txs = (*reported, *filled)
-    committed, committed_slot = chain.committed(place.parent.header, proposer)
+    committed, committed_slot = chain.committed(position.parent.header, proposer)
     reveal = schedule.NO_SECRET
     if committed != reveal:
         reveal = schedule.seed_secret(seed_key, committed_slot)
-    commitment = schedule.commitment(schedule.seed_secret(seed_key, place.slot))
-    executed = execution.finish(place.missed, commitment, place.boundary)
+    commitment = schedule.commitment(schedule.seed_secret(seed_key, position.slot))
+    executed = execution.finish(position.missed, commitment, position.boundary)
     header = Header(
         **constant_fields(chain.genesis),
-        **place.fields,
+        **position.fields,
         **executed.fields,
         proposer=proposer,
         tx_root=ordered_root([tx.raw for tx in txs]),
@@ -153,7 +154,7 @@ def _filled(
         size = len(tx.raw) + BIN_HEAD_BYTES_MAX
         if tx.gas > execution.gas_left or size > room:
             picks.skip()
-            if execution.gas_left < TX_GAS_MIN:
+            if execution.gas_left < TX_GAS:
                 break
             continue
         try:

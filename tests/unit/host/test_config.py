@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dipnet.host.config import DEFAULT, FILE_BYTES_MAX, FILE_NAME, Config, load, read_file, to_toml
+from dipnet.host.config import (
+    DEFAULT,
+    FILE_BYTES_MAX,
+    FILE_NAME,
+    LISTS,
+    PATHS,
+    Config,
+    load,
+    read_file,
+    to_toml,
+)
 from dipnet.primitives.errors import Invalid
 
 
@@ -62,6 +72,27 @@ def test_lists(tmp_path: Path) -> None:
     assert load({}, {}, file).config.bootstrap == ("/a", "/b")
     assert load({}, {"DIPNET_BOOTSTRAP": "/c,/d"}, file).config.bootstrap == ("/c", "/d")
     assert load({"bootstrap": ["/e"]}, {}, file).config.bootstrap == ("/e",)
+
+
+@pytest.mark.parametrize("name", sorted(LISTS))
+def test_every_list_is_set_by_flag_variable_and_file(name: str, tmp_path: Path) -> None:
+    file = tmp_path / FILE_NAME
+    file.write_text(f"{name} = ['/a', '/b']\n")
+    variable = {f"DIPNET_{name.upper()}": "/c,/d"}
+    for flags, environ, expected, origin in (
+        ({name: ["/e", "/f"]}, variable, ("/e", "/f"), "--" + name.replace("_", "-")),
+        ({}, variable, ("/c", "/d"), *variable),
+        ({}, {}, ("/a", "/b"), str(file)),
+    ):
+        loaded = load(flags, environ, file)
+        assert (getattr(loaded.config, name), loaded.origins[name]) == (expected, origin)
+
+
+def test_the_kinds_of_settings_are_those_of_the_model() -> None:
+    assert {"advertise", "bootstrap", "rpc_hosts", "rpc_origins"} == LISTS
+    assert {
+        name for name, field in Config.model_fields.items() if "Path" in str(field.annotation)
+    } == PATHS
 
 
 def test_an_unknown_name_is_an_error_with_a_suggestion(tmp_path: Path) -> None:

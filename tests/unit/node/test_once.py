@@ -76,6 +76,6 @@ def test_a_leader_looks_once_for_its_place_and_its_certificates(counted: Counted
     bench = among_four()
     slot = next(slot for slot in bench.own_slots() if slot > 1)
     bench.at_slot(slot - 1)
-    placed, chosen = counted(Chain, "place"), counted(Chain, "section")
+    placed, chosen = counted(Chain, "position"), counted(Chain, "section")
     assert proposals(bench.at_slot(slot))
     assert len(placed) == len(chosen) == 1

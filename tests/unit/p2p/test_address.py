@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dipnet.p2p.address import is_loopback, is_peer_id, is_public, parse, site, subnet
+from dipnet.p2p.address import (
+    is_loopback,
+    is_peer_id,
+    is_public,
+    parse,
+    parse_endpoint,
+    site,
+    subnet,
+)
 from dipnet.primitives.errors import Invalid
 from tests.fixtures.peer_ids import address, base58, peer_id
 
@@ -124,3 +132,70 @@ def test_networks(host: str, one: str, around: str, loopback: bool, public: bool
 def test_address_helper() -> None:
     assert parse(address(3, "::1")).kind == "ip6"
     assert parse(address(3, "a.b")).kind == "dns4"
+
+
+# --- with or without a peer
+
+
+@given(st.text() | st.from_regex(r"/(ip4|ip6|dns4)/[0-9a-z.:]+/tcp/[0-9]+(/p2p/\w+)?"))
+def test_any_text_is_an_endpoint_or_refused(text: str) -> None:
+    try:
+        got = parse_endpoint(text)
+    except Invalid:
+        pass
+    else:
+        assert 0 <= got.port <= 65535
+        assert text.split("/")[2] == got.host
+        assert text.endswith(got.peer)
+
+
+@pytest.mark.parametrize(
+    ("text", "parsed"),
+    [
+        ("/ip4/10.0.0.1/tcp/30303", ("10.0.0.1", 30303, "")),
+        ("/ip6/::1/tcp/0", ("::1", 0, "")),
+        ("/dns4/node-1.example.org/tcp/1", ("node-1.example.org", 1, "")),
+    ],
+)
+def test_endpoints(text: str, parsed: tuple[str, int, str]) -> None:
+    got = parse_endpoint(text)
+    assert (got.host, got.port, got.peer) == parsed
+    got = parse_endpoint(f"{text}/p2p/{P}")
+    assert (got.host, got.port, got.peer) == (*parsed[:2], P)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "/",
+        "/ip4/10.0.0.1",
+        "/ip4/10.0.0.1/tcp/65536",
+        "/ip4/10.0.0.1/udp/1",
+        "/ip4/10.0.0.256/tcp/1",
+        "/ip4/::1/tcp/1",
+        "/dns9/x/tcp/1",
+        "/dns4/-x/tcp/1",
+        f"/dns4/{'a' * 64}/tcp/1",
+        "/ip4/10.0.0.1/tcp/1/p2p/0OIl",
+        "/ip4/10.0.0.1/tcp/1/p2p/",
+        "/ip4/10.0.0.1/tcp/١",
+        "/ip4/10.0.0.1/tcp/1/ws",
+        "/ip4/10.0.0.1/tcp/1/p2p/" + "1" * 300,
+        "/ip4/10.0.0.1/tcp/00",
+        "/ip4/10.0.0.1/tcp/1\n",
+        "/ip6/0:0::1/tcp/1",
+        "/dns4/A.b/tcp/1",
+        "/dns/a.b/tcp/1",
+    ],
+)
+def test_what_is_no_endpoint(text: str) -> None:
+    with pytest.raises(Invalid):
+        parse_endpoint(text)
+
+
+@pytest.mark.parametrize("text", ["/ip4/10.0.0.1/tcp/1", f"/ip4/10.0.0.1/tcp/0/p2p/{P}"])
+def test_an_endpoint_may_lack_what_a_peer_has(text: str) -> None:
+    assert parse_endpoint(text).text == text
+    with pytest.raises(Invalid):
+        parse(text)

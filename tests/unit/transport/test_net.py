@@ -8,14 +8,10 @@ from functools import partial
 
 import pytest
 import trio
-from hypothesis import given
-from hypothesis import strategies as st
 
 from dipnet.node.effects import PROTOCOLS, Connected, DialFailed, Disconnected, Received
+from dipnet.p2p.address import parse
 from dipnet.primitives.errors import Invalid
-from dipnet.transport.libp2p_link import (
-    parse_address,
-)
 from dipnet.transport.mailbox import Event
 from dipnet.transport.net import Limits, Net, peer_id
 from tests.fixtures.net_nodes import (
@@ -40,7 +36,8 @@ async def test_frames_of_each_protocol_arrive_in_order_both_ways() -> None:
         assert a.events == [Connected(b.id, b.address, True)]
         (inbound,) = b.events
         assert (inbound.peer, inbound.outbound) == (a.id, False)
-        assert parse_address(inbound.address)[0::2] == ("127.0.0.1", a.id)
+        came_from = parse(inbound.address)
+        assert (came_from.host, came_from.peer) == ("127.0.0.1", a.id)
         for n in range(300):
             for protocol in PROTOCOLS:
                 assert a.net.send(b.id, protocol, b"%d %s" % (n, protocol.encode()))
@@ -328,7 +325,7 @@ async def test_connections_past_peers_max_are_refused() -> None:
         others[2].net.dial(hub.address)
         await others[2].until(DialFailed)
         assert len(hub.seen(Connected)) == 2
-        reader, writer = await asyncio.open_connection("127.0.0.1", parse_address(hub.address)[1])
+        reader, writer = await asyncio.open_connection("127.0.0.1", parse(hub.address).port)
         async with asyncio.timeout(PATIENCE_S):
             assert await reader.read() == b""  # before a word of ours
         writer.close()
@@ -358,59 +355,5 @@ async def test_connections_leave_nothing_behind() -> None:
             await b.until(Disconnected, n)
         await a.poll(idle)
         assert len(os.listdir("/proc/self/fd")) <= files + 1
-        assert b.net._host._links == {} == b.net._host._strangers
+        assert b.net._host._connections == {} == b.net._host._strangers
         assert b.net._mailboxes == {}
-
-
-# --- addresses
-
-
-@given(st.text() | st.from_regex(r"/(ip4|ip6|dns4)/[0-9a-z.:]+/tcp/[0-9]+(/p2p/\w+)?"))
-def test_any_text_is_an_address_or_refused(text: str) -> None:
-    try:
-        host, port, peer = parse_address(text)
-    except Invalid:
-        pass
-    else:
-        assert 0 <= port <= 65535
-        assert text.split("/")[2] == host
-        assert text.endswith(peer)
-
-
-@pytest.mark.parametrize(
-    ("text", "parsed"),
-    [
-        ("/ip4/10.0.0.1/tcp/30303", ("10.0.0.1", 30303, "")),
-        ("/ip6/::1/tcp/0", ("::1", 0, "")),
-        ("/dns4/node-1.example.org/tcp/1", ("node-1.example.org", 1, "")),
-    ],
-)
-def test_addresses(text: str, parsed: tuple[str, int, str]) -> None:
-    assert parse_address(text) == parsed
-    peer = peer_id(KEYS[0])
-    assert parse_address(f"{text}/p2p/{peer}") == (*parsed[:2], peer)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "/",
-        "/ip4/10.0.0.1",
-        "/ip4/10.0.0.1/tcp/65536",
-        "/ip4/10.0.0.1/udp/1",
-        "/ip4/10.0.0.256/tcp/1",
-        "/ip4/::1/tcp/1",
-        "/dns9/x/tcp/1",
-        "/dns4/-x/tcp/1",
-        f"/dns4/{'a' * 64}/tcp/1",
-        "/ip4/10.0.0.1/tcp/1/p2p/0OIl",
-        "/ip4/10.0.0.1/tcp/1/p2p/",
-        "/ip4/10.0.0.1/tcp/١",
-        "/ip4/10.0.0.1/tcp/1/ws",
-        "/ip4/10.0.0.1/tcp/1/p2p/" + "1" * 300,
-    ],
-)
-def test_what_is_no_address(text: str) -> None:
-    with pytest.raises(Invalid):
-        parse_address(text)

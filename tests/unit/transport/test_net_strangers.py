@@ -18,7 +18,8 @@ from libp2p.protocol_muxer.exceptions import MultiselectClientError
 from libp2p.stream_muxer.exceptions import MuxedStreamError
 
 from dipnet.node.effects import PROTOCOLS, Connected, Disconnected, Received
-from dipnet.transport.libp2p_link import (
+from dipnet.p2p.address import parse
+from dipnet.transport.libp2p_connection import (
     MUX_BYTES_MAX,
     Mux,
     Socket,
@@ -26,7 +27,6 @@ from dipnet.transport.libp2p_link import (
     key_pair,
     noise,
     open_stream,
-    parse_address,
     upgrade,
 )
 from dipnet.transport.net import Limits
@@ -47,7 +47,7 @@ from tests.fixtures.net_nodes import (
 async def test_garbage_and_silence_keep_nobody_out() -> None:
     limits = Limits(strangers_max=4, handshake_s=5)
     async with nodes(2, limits=limits) as (a, b):
-        _, port, _ = parse_address(a.address)
+        port = parse(a.address).port
         open_sockets = []
         for n in range(100):
             stream = socket.create_connection(("127.0.0.1", port))
@@ -67,7 +67,7 @@ async def test_garbage_and_silence_keep_nobody_out() -> None:
 @run
 async def test_a_silent_connection_is_closed() -> None:
     async with nodes(1, limits=Limits(handshake_s=0.3)) as (a,):
-        _, port, _ = parse_address(a.address)
+        port = parse(a.address).port
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         async with asyncio.timeout(PATIENCE_S):
             assert await reader.read() == b"\x13/multistream/1.0.0\n"
@@ -91,7 +91,7 @@ async def test_a_silent_connection_is_closed() -> None:
 @run
 async def test_lengths_without_end_are_refused_before_they_are_read() -> None:
     async with nodes(1, limits=Limits(handshake_s=10 * PATIENCE_S)) as (a,):
-        _, port, _ = parse_address(a.address)
+        port = parse(a.address).port
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"\xff" * 9 + b"\x01")  # 2^64 - 1 bytes of multistream-select follow
         async with asyncio.timeout(PATIENCE_S):
@@ -232,21 +232,21 @@ async def test_identify_tells_who_we_are() -> None:
         assert "/dipnet/gossip/1" in told.protocols
         assert told.agent_version.startswith("dipnet/")
         (listen,) = told.listen_addrs
-        port = parse_address(a.address)[1]
+        port = parse(a.address).port
         assert listen == b"\x04\x7f\x00\x00\x01\x06" + port.to_bytes(2, "big")
 
 
 @run
 async def test_an_rsa_identity_is_refused() -> None:
     async with nodes(1) as (a,):
-        host, port, peer = parse_address(a.address)
+        there = parse(a.address)
 
         async def main() -> None:
-            tcp = await trio.open_tcp_stream(host, port)
+            tcp = await trio.open_tcp_stream(there.host, there.port)
             security = noise(create_rsa_key_pair(2048))
             async with tcp:
                 with pytest.raises(BaseLibp2pError):
-                    await upgrade(Socket(tcp, True), security, ID.from_base58(peer))
+                    await upgrade(Socket(tcp, True), security, ID.from_base58(there.peer))
 
         await asyncio.to_thread(trio.run, main)
         assert a.events == []

@@ -1,7 +1,7 @@
 """One libp2p connection, with a bound on everything that a stranger makes it read.
 
 py-libp2p gives multistream-select, Noise, Yamux and the identities; it is used below its ``Swarm``
-and ``Host``, whose accounts of connections do not end with the connections (docs/adr/0020). Rules
+and ``Host``, whose accounts of connections do not end with the connections (ADR 20). Rules
 that bind this file (docs/design.md "Peers"):
 * Nothing is read to a length that the peer chose without a limit of ours before it.
 * The memory of a connection is bounded: read-ahead, Yamux buffers and streams.
@@ -10,7 +10,6 @@ that bind this file (docs/design.md "Peers"):
 
 import ipaddress
 import logging
-import re
 from collections.abc import Sequence
 from typing import Final, cast
 
@@ -48,10 +47,6 @@ CREDIT_PAUSE_S_MAX: Final = 0.01  # what Yamux itself would always wait
 # A Yamux frame of 65,507 bytes fills one Noise message of 65,519; one byte more makes two of it.
 PIECE_BYTES_MAX: Final = 65_507
 
-ADDRESS_CHARS_MAX: Final = 256
-_LABEL: Final = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"  # RFC 1123 2.1
-_NAME: Final = re.compile(rf"{_LABEL}([.]{_LABEL})*")
-
 # RSA keys of a stranger's length and exponent cost minutes of pure Python in the handshake.
 serialization.key_type_to_public_key_deserializer.pop(KeyType.RSA.value, None)
 
@@ -80,33 +75,6 @@ def key_pair(secret: bytes) -> KeyPair:
         return create_new_key_pair(secret)
     except ValueError as error:
         raise Invalid("config", f"the node key is no secp256k1 key: {error}") from error
-
-
-def parse_address(address: str) -> tuple[str, int, str]:
-    """Splits ``/ip4|ip6|dns|dns4|dns6/HOST/tcp/PORT[/p2p/ID]`` into host, port and id ("" if none).
-
-    Raises:
-        Invalid: ``config`` for any other text.
-    """
-    parts = address.split("/") if len(address) <= ADDRESS_CHARS_MAX else []
-    try:
-        empty, family, host, tcp, port = parts[:5]
-        p2p, peer = parts[5:] or ("p2p", "")
-        if family.startswith("dns"):
-            if not _NAME.fullmatch(host):
-                raise ValueError("host name")
-        else:
-            {"ip4": ipaddress.IPv4Address, "ip6": ipaddress.IPv6Address}[family](host)
-        if (empty, tcp, p2p) != ("", "tcp", "p2p") or not re.fullmatch(r"[0-9]{1,5}", port):
-            raise ValueError("form")
-        if family not in ("ip4", "ip6", "dns", "dns4", "dns6") or int(port) > 65535:
-            raise ValueError("family or port")
-        if len(parts) > 5 and (not peer or ID.from_base58(peer).to_base58() != peer):
-            raise ValueError("peer id")
-    except (ValueError, KeyError) as error:
-        shown = address[:ADDRESS_CHARS_MAX]
-        raise Invalid("config", f"address {shown!r} is not /ip4/HOST/tcp/PORT/p2p/ID") from error
-    return host, int(port), peer
 
 
 def binary_address(host: str, port: int) -> bytes:
