@@ -160,7 +160,7 @@ class Fuzz:
             self.step(self.judged(event) if isinstance(event, Verify) else event)
 
     def restart(self) -> None:
-        """The process ends at any point and begins again; nobody is connected."""
+        """The process ends at any point and begins again; no peer is connected."""
         self.restarts += 1
         self.pending.clear()
         self.up.clear()
@@ -247,7 +247,7 @@ class Fuzz:
         self.receive(m.protocol_of(made), m.encode(made))
 
     def take_turn(self) -> None:
-        """Somebody proposes, and the honest vote on what they know."""
+        """A delegate proposes, and the honest delegates vote on the blocks that they know."""
         for made in (self.messages.block_items(), self.messages.honest()):
             self.receive(m.protocol_of(made), m.encode(made))
 

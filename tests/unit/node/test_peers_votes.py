@@ -28,13 +28,13 @@ def test_votes_are_the_first_thing_sent_and_wait_for_no_batch() -> None:
     peers = [bench.up(number) for number in (1, 2)]
     bench.pass_ms(FLUSH_MS)
     bench.drain()
-    links, one, proof = bench.peers, vote(5), certificate(5)
-    links.announce(m.Topic.TX, [bytes(32)])
-    links.push(m.Topic.BLOCK, BLOCK, b"block")
-    links.on_slot(bench.now_ms, [bytes(32)], [])  # statuses
-    links.push(m.Topic.CERTIFICATE, proof.id, proof.raw)
-    links.push(m.Topic.VOTE, one.id, one.raw)
-    assert links.next_ms(bench.now_ms) == bench.now_ms
+    ours, one, proof = bench.peers, vote(5), certificate(5)
+    ours.announce(m.Topic.TX, [bytes(32)])
+    ours.push(m.Topic.BLOCK, BLOCK, b"block")
+    ours.on_slot(bench.now_ms, [bytes(32)], [])  # statuses
+    ours.push(m.Topic.CERTIFICATE, proof.id, proof.raw)
+    ours.push(m.Topic.VOTE, one.id, one.raw)
+    assert ours.next_ms(bench.now_ms) == bench.now_ms
     messages = sent(bench.drain())
     assert messages[:4] == [
         *[(peer, m.Votes((one.raw,))) for peer in peers],
@@ -91,7 +91,7 @@ def test_copies_that_arrive_during_judgement_are_not_judged() -> None:
     assert [bench.score(peer) < 0 for peer in peers] == [True, False, False]
 
 
-# --- in: what it costs whom
+# --- in: the cost of bad votes
 
 
 def test_bad_signatures_get_a_peer_banned() -> None:
@@ -208,7 +208,7 @@ def test_votes_under_judgement_are_bounded_and_others_have_room() -> None:
     assert sum(work.size for work in held) <= most
     assert len(bench.peers._vote_push._judging) == sum(len(work.raws) for work in held)
     assert bench.hear(other, m.Votes((vote(5).raw,))) is not None
-    # nor does a flood of other gossip take the room of votes
+    # nor does a flood of other gossip fill the queue of votes
     for number in range(100):
         bench.hear(other, m.Vertices(bytes([number]) * 100))
     assert bench.hear(other, m.Votes((vote(6).raw,))) is not None
@@ -269,7 +269,7 @@ def test_what_is_not_here_is_said() -> None:
     bench.now_ms += FLUSH_MS
     answers = [said for _, said in sent(bench.drain()) if isinstance(said, m.Absent | m.Items)]
     assert answers == [m.Absent(m.Topic.BLOCK, (bytes(32),)), m.Items(m.Topic.BLOCK, (b"block",))]
-    bench.hear(peer, m.Absent(m.Topic.VERTEX, (BLOCK,) * m.IDS_MAX))  # nobody asked: no harm
+    bench.hear(peer, m.Absent(m.Topic.VERTEX, (BLOCK,) * m.IDS_MAX))  # not asked for: no harm
     assert bench.score(peer) == 0
     for _ in range(20):
         bench.hear(peer, m.Absent(m.Topic.BLOCK, (BLOCK,) * 17))

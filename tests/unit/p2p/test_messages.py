@@ -235,7 +235,7 @@ def test_limits_themselves_are_accepted() -> None:
 
 
 def test_limits_are_those_of_votes_and_certificates() -> None:
-    """Written twice, because this room is blind to them."""
+    """Written twice, because p2p does not know consensus."""
     assert VOTE_BYTES_MAX == votes.VOTE_BYTES_MAX
     assert CERTIFICATE_BYTES_MAX == votes.CERTIFICATE_BYTES_MAX
 
