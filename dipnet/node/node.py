@@ -57,6 +57,7 @@ from dipnet.node.effects import (
 )
 from dipnet.node.node_view import NodeView
 from dipnet.node.peers import Peers
+from dipnet.node.readiness import Readiness
 from dipnet.node.voting import Voting
 from dipnet.node.work import GossipBlocks, Incoming, Work
 from dipnet.p2p.blocksync import NOWHERE, Delivery
@@ -69,7 +70,6 @@ log = logging.getLogger("dipnet.node")
 
 TIPS_MAX: Final = 256  # tips announced each slot
 RECENT_SLOTS: Final = 8  # an older block is not pushed on, an older head lags behind
-CLOCK_SHARE: Final = 2  # a clock that is off by more than 1/CLOCK_SHARE of a slot makes no blocks
 STATUS_NAMES: Final = {ACCEPTED: "accepted", KNOWN: "known", PENDING: "pending"}
 FINALIZED_SHOWN_MAX: Final = 64  # blocks told to subscribers when many become final at once
 
@@ -77,11 +77,6 @@ FINALIZED_SHOWN_MAX: Final = 64  # blocks told to subscribers when many become f
 Origin: TypeAlias = Submitted | Incoming
 """Why a ``Verify`` was asked for: a client submitted the work, or a peer sent it."""
 _Item = TypeVar("_Item")
-
-
-def _without_numbers(complaint: str | None) -> str:
-    """A complaint without its numbers, which change all the time."""
-    return "".join(char for char in complaint or "" if not char.isdigit())
 
 
 def _refusals(results: Iterable[_Item | Invalid], act: Callable[[_Item], None]) -> list[Invalid]:
@@ -144,6 +139,7 @@ class Node:
             seed=seed,
         )
         self.voting = Voting(self.chain, self.pool, reader, voter, paused)
+        self._readiness = Readiness(self.chain, self.peers, self.voting)
         self._seed = seed
         self._checks: dict[int, Origin] = {}  # what threads judge now, by ticket
         self._tickets = 0
@@ -174,7 +170,7 @@ class Node:
         self._fresh.clear()
         self._on_event(event)
         if not self.peers.syncing(self.steady_ms):
-            self.voting.vote(now_ms, self._vouched_ms)
+            self.voting.vote(now_ms, lambda: self._readiness.vouched_ms(now_ms))
         self._out += self.voting.drain()
         self._out += self.peers.drain(self.steady_ms)
         if puts := self.voting.unrecorded(self._slot):  # last: no effect of this step waits for it
@@ -234,11 +230,7 @@ class Node:
         self.peers.on_tick(self.steady_ms)
 
     def _on_slot(self, slot: int) -> None:
-        idle = self._idle()
-        news = _without_numbers(idle) != _without_numbers(self.voting.idle)
-        if self.voting.voter is not None and news:
-            log.warning("proposes %s", f"nothing: {idle}" if idle else "again")
-        self.voting.idle = idle
+        self._readiness.on_slot(self.steady_ms)
         self.voting.propose(self._now_ms, slot)
         votes, certificates = self.voting.again()
         self.peers.repeat(Topic.VOTE, [vote.raw for vote in votes])
@@ -246,32 +238,6 @@ class Node:
         self._seed, drawn = splitmix64(self._seed)
         tips = self.dag.tips(TIPS_MAX, drawn)
         self.peers.on_slot(self.steady_ms, tips, self.dag.wanted())
-
-    def _idle(self) -> str | None:
-        """Why we must not make blocks now."""
-        if self.voting.elsewhere:
-            return self.voting.elsewhere
-        if self.voting.paused:
-            return "paused"
-        if self.peers.alone and self._needs_others:
-            return "no peer has said hello"  # our head may be old
-        if syncing := self.peers.syncing(self.steady_ms):
-            return f"at block {syncing[0]} of {syncing[1]}"
-        bound_ms = self.chain.parameters.slot_ms // CLOCK_SHARE
-        return self.peers.clock_fault(bound_ms, self._needs_others)
-
-    @property
-    def _needs_others(self) -> bool:
-        """Whether our own votes make nothing final."""
-        return self.chain.epoch.members.quorum > 1
-
-    def _vouched_ms(self) -> int:
-        """When the slot of a prevoted block may begin at the latest: half a slot after our clock,
-        corrected by those of our peers. 0 while we need peers, and too few have told theirs."""
-        off_ms = self.peers.clock_offset_ms()
-        if off_ms is None and self._needs_others and not self.peers.alone:
-            return 0
-        return self._now_ms + (off_ms or 0) + self.chain.parameters.slot_ms // CLOCK_SHARE
 
     @property
     def slot(self) -> int:
