@@ -45,6 +45,7 @@ from dipnet.p2p.vertexsync import VertexSync
 from dipnet.p2p.votepush import VotePush
 from dipnet.primitives.codec import Puts, Reader
 from dipnet.primitives.errors import Invalid
+from dipnet.primitives.splitmix import splitmix64
 
 log = logging.getLogger("dipnet.peers")
 
@@ -83,7 +84,6 @@ class Peers:
         nonce = seed.to_bytes(8, "big")
         self._hellos = Hellos(f"dipnet/{__version__}", genesis.chain_id, genesis_hash, nonce)
         self._book = AddressBook(reader.scan(KEY_PEER), peer_id, bootstrap, local)
-        self._addressed: dict[str, tuple[str, bool]] = {}  # peer -> address, outbound
         self._queues = Queues()
         self._out: list[Effect] = []
         self._flushed_ms = 0
@@ -126,29 +126,30 @@ class Peers:
             return
         self._scores.on_connected(now_ms, peer)
         self._connections.on_connected(peer, address, outbound)
-        self._addressed[peer] = (address, outbound)
         self._hellos.on_connected(now_ms, peer)
         hello = self._hellos.ours(self._view.status(), self._addresses)
         self._out.append(Send(peer, "hello", hello))
 
     def _drop(self, now_ms: int, peer: str, reason: str) -> None:
         """Close the connection; frames of the peer that still arrive are ignored."""
-        address, outbound = self._addressed.pop(peer, ("", False))
-        if not address:
+        connection = self._connections.get(peer)
+        if connection is None:
             return
-        log.info("peer %s is dropped: %s", address, reason)
+        log.info("peer %s is dropped: %s", connection.address, reason)
         self._out.append(Drop(peer, reason))
-        if outbound:  # do not dial it again at once
-            self._write(self._book.on_failed(now_ms, address))
+        if connection.outbound:  # do not dial it again at once
+            self._write(self._book.on_failed(now_ms, connection.address))
         self._forget(now_ms, peer)
 
     def on_disconnected(self, now_ms: int, peer: str) -> None:
         """The connection broke: release all that the peer took, and call again soon."""
-        address, outbound = self._addressed.pop(peer, ("", False))
-        if outbound and self._hellos.greeted(peer):
-            self._book.on_lost(now_ms, address, self._draw(now_ms))
-        elif outbound:
-            self._write(self._book.on_failed(now_ms, address))
+        connection = self._connections.get(peer)
+        if connection is not None and connection.outbound:
+            if self._hellos.greeted(peer):
+                _, drawn = splitmix64(self._seed ^ now_ms)
+                self._book.on_lost(now_ms, connection.address, drawn)
+            else:
+                self._write(self._book.on_failed(now_ms, connection.address))
         self._forget(now_ms, peer)
 
     def _forget(self, now_ms: int, peer: str) -> None:
@@ -162,23 +163,20 @@ class Peers:
         self._connections.forget(peer)
         self._exchange.forget(peer)
 
-    def _draw(self, now_ms: int) -> int:
-        """A number that differs between nodes and between times."""
-        return ((self._seed ^ now_ms) * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF) >> 32
-
     def on_dial_failed(self, now_ms: int, address: str) -> None:
         """No peer of the address's id answered, or that peer has called us meanwhile."""
-        if parse_address(address).peer in self._addressed:
+        if parse_address(address).peer in self._connections:
             self._book.on_crossed(address)
         else:
             self._write(self._book.on_failed(now_ms, address))
 
     def _on_hello(self, now_ms: int, peer: str, hello: m.Hello) -> None:
         self._hellos.on_hello(peer, hello)
-        address, outbound = self._addressed[peer]
-        if outbound:
-            self._write(self._book.on_connected(now_ms, address))
-        self._book.learn(peer, self._connections.host(peer), hello.listen)
+        connection = self._connections.get(peer)
+        assert connection is not None
+        if connection.outbound:
+            self._write(self._book.on_connected(now_ms, connection.address))
+        self._book.learn(peer, connection.host, hello.listen)
         self._vote_push.join(peer)
         self._gossip.join(peer)
         self._vertices.want(peer)
@@ -189,7 +187,7 @@ class Peers:
 
     def on_received(self, now_ms: int, peer: str, protocol: str, data: bytes) -> Incoming | None:
         """Settle a frame, or give the node what it must judge; ``on_judged`` ends that."""
-        if peer not in self._addressed:
+        if peer not in self._connections:
             return None  # dropped, and its last frames were on their way
         try:
             self._scores.on_received(now_ms, peer, len(data))
@@ -345,18 +343,15 @@ class Peers:
     def clock_offset_ms(self) -> int | None:
         """How far the clocks of our peers are ahead of ours, None before enough of them have told
         theirs since our clock has leapt (``Clock.offset_ms``)."""
-        return self._clock.offset_ms(self._outbound())
+        return self._clock.offset_ms(self._connections.dialled())
 
     def clock_fault(self, bound_ms: int, needed: bool) -> str | None:
         """Why a delegate must not rely on our clock (``Clock.fault``)."""
-        return self._clock.fault(self._outbound(), bound_ms, needed)
+        return self._clock.fault(self._connections.dialled(), bound_ms, needed)
 
     def on_clock_leapt(self) -> None:
         """Our clock was set, or this process stood still: what peers told before says nothing."""
         self._clock.leapt()
-
-    def _outbound(self) -> Iterator[str]:
-        return (peer for peer, (_, outbound) in self._addressed.items() if outbound)
 
     # --- catching up, and letting others catch up
 
@@ -461,7 +456,8 @@ class Peers:
             return now_ms
         if self._gossip.queued_bytes:
             return max(self._flushed_ms + FLUSH_MS, now_ms)
-        return max(self._ticked_ms + TICK_MS, now_ms) if self._addressed else now_ms + TICK_MS * 100
+        connected = len(self._connections) > 0
+        return max(self._ticked_ms + TICK_MS, now_ms) if connected else now_ms + TICK_MS * 100
 
     def drain(self, now_ms: int) -> list[Effect]:
         """All that is to be done, in order: votes at once, other gossip in batches."""
@@ -481,8 +477,8 @@ class Peers:
         return [
             {
                 "id": peer,
-                "address": self._addressed[peer][0],
-                "outbound": self._addressed[peer][1],
+                "address": connection.address,
+                "outbound": connection.outbound,
                 "version": self._hellos.greeting(peer).version,
                 "headHeight": status.head_height,
                 "finalHeight": status.final_height,
@@ -491,6 +487,7 @@ class Peers:
                 "score": self._scores.score(now_ms, peer),
             }
             for peer, status in self._hellos.standing().items()
+            if (connection := self._connections.get(peer)) is not None
         ]
 
     def _write(self, puts: Puts) -> None:

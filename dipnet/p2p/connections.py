@@ -23,8 +23,9 @@ CALLERS_MAX: Final = 4_096
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """One connection and the networks that it comes from."""
+    """One connection: the multiaddr of the peer as we see it, and the networks of its host."""
 
+    address: str
     host: str
     site: str
     subnet: str
@@ -63,7 +64,7 @@ class Connections:
     def on_connected(self, peer: str, address: str, outbound: bool) -> None:
         """A connection stands."""
         host = parse(address).host
-        self._connections[peer] = Connection(host, site(host), subnet(host), outbound)
+        self._connections[peer] = Connection(address, host, site(host), subnet(host), outbound)
 
     def forget(self, peer: str) -> None:
         """The connection is gone."""
@@ -80,14 +81,22 @@ class Connections:
             and sum(connection.subnet == wider for connection in connections) < PEERS_PER_SUBNET_MAX
         )
 
+    def get(self, peer: str) -> Connection | None:
+        """The connection of ``peer``, None when it is not connected."""
+        return self._connections.get(peer)
+
     def host(self, peer: str) -> str:
         """The host of the connected ``peer``; "" when it is not connected."""
         connection = self._connections.get(peer)
         return connection.host if connection is not None else ""
 
+    def dialled(self) -> list[str]:
+        """The connected peers that we dialled."""
+        return [peer for peer, one in self._connections.items() if one.outbound]
+
     def outbound(self) -> int:
         """Number of connections that we dialled."""
-        return sum(connection.outbound for connection in self._connections.values())
+        return len(self.dialled())
 
     def __contains__(self, peer: str) -> bool:
         return peer in self._connections
