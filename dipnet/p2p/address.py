@@ -95,18 +95,18 @@ def is_loopback(host: str) -> bool:
 
 
 def is_public(host: str) -> bool:
-    """Whether ``host`` is an IP that anybody can reach."""
+    """Whether ``host`` is an IP address of the public internet."""
     ip = _ip(host)
     return ip is not None and ip.is_global and not ip.is_multicast
 
 
 def site(host: str) -> str:
-    """What one party surely holds whole: an IPv4 address, an IPv6 /64, a name."""
+    """The network that one party surely holds: an IPv4 address, an IPv6 /64, a name."""
     return _network(host, 32, 64)
 
 
 def subnet(host: str) -> str:
-    """What one party easily holds whole: an IPv4 /24, an IPv6 /48, a name."""
+    """The network that one party may easily hold: an IPv4 /24, an IPv6 /48, a name."""
     return _network(host, 24, 48)
 
 

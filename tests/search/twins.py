@@ -29,6 +29,7 @@ from dipnet.consensus.chain.schedule import slot_at, slot_start_ms
 from dipnet.consensus.finality.finality import backoff_step
 from dipnet.ledger.genesis import Genesis
 from dipnet.ledger.tx import sign_tx
+from dipnet.node.work import ClientTxs
 from dipnet.primitives import crypto
 from tests.sim.final import Watch, offences, unanswered_ms
 from tests.sim.load import MAX_FEE, secret
@@ -240,7 +241,7 @@ class Twins:
                 to=crypto.keccak256(b"shop")[12:], value=1,
             )  # fmt: skip
             self._paid[which] += 1
-            self.world.submit(host.index, "txs", (raw,), lambda _: None)
+            self.world.submit(host.index, ClientTxs((raw,)), lambda _: None)
 
     def _bound(self) -> int:
         """The bound in slots: lost messages are requested again, and docs/spec/consensus.md

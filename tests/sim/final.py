@@ -29,7 +29,7 @@ def unanswered_ms(hosts: Iterable[Host]) -> int:
     """How long, at most, a node may have to wait until it asks again for blocks that were lost."""
     waits = [0]
     for node in [host.node for host in hosts if host.node is not None]:
-        peers = node.peers.blocks._peers.values()
+        peers = node.peers._blocks._peers.values()
         owing = [peer for peer in peers if peer.request]
         prompt = [peer for peer in owing if not peer.late(node.steady_ms)]
         if owing and len(owing) == min(len(peers), OWED_MAX):  # all hosts that it may ask

@@ -11,6 +11,7 @@ import pytest
 
 from dipnet.consensus.chain.schedule import slot_start_ms
 from dipnet.dag.vertex import VertexDraft, sign_vertex, topic_of
+from dipnet.node.work import ClientVertices
 from dipnet.p2p.vertexsync import REST_MS, UNEQUAL_MS, VertexSync
 from dipnet.primitives.codec import Puts
 from tests import ROOT
@@ -104,7 +105,7 @@ class Quiet:
             payload=b"",
         )
         wire = sign_vertex(secret(f"stranger {self.number}"), draft)
-        self.world.submit(index, "vertices", (wire,), lambda _: None)
+        self.world.submit(index, ClientVertices((wire,)), lambda _: None)
 
     def forget_old_tips(self) -> None:
         """A tip that has aged leaves the set when a template meets it."""

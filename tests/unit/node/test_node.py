@@ -5,6 +5,7 @@ import pytest
 from dipnet.consensus.chain.records import KEY_BLOCK
 from dipnet.consensus.chain.schedule import slot_start_ms
 from dipnet.consensus.finality.votes import BallotKind, VoteState
+from dipnet.node.checks import CheckedVotes
 from dipnet.node.effects import (
     Publish,
     Reply,
@@ -12,10 +13,13 @@ from dipnet.node.effects import (
     Sign,
     Signed,
     Submitted,
+    Verified,
+    Verify,
     Wake,
     Woke,
     Write,
 )
+from dipnet.node.work import ClientTxs
 from dipnet.p2p import messages as m
 from dipnet.p2p.messages import Topic
 from dipnet.primitives.errors import Invalid
@@ -99,7 +103,7 @@ def test_a_late_slot_is_left_out(late_ms: int, signs: int) -> None:
 def test_only_the_leader_proposes_and_once() -> None:
     bench = Bench(delegates=4)
     bench.start()
-    assert not any(proposals(bench.at_slot(slot)) for slot in range(1, 8))  # nobody is there
+    assert not any(proposals(bench.at_slot(slot)) for slot in range(1, 8))  # no peer is there
     bench = Bench(delegates=4)
     bench.start()
     bench.greet()
@@ -128,7 +132,7 @@ def test_a_clock_set_back_stops_no_gossip_and_no_slot() -> None:
     back = slot_start_ms(bench.genesis.parameters, 10)
     effects = bench.step(Woke(), back)
     assert any(isinstance(e, Send) and e.protocol == "hello" for e in effects)  # a slot began
-    bench.answered(bench.step(Submitted(1, "txs", (bench.payment(),))))
+    bench.answered(bench.step(Submitted(1, ClientTxs((bench.payment(),)))))
     sent = [e for ms in (30, 60) for e in bench.step(Woke(), back + ms)]
     assert any(isinstance(e, Send) and e.protocol == "gossip" for e in sent)
     wakes = [effect.at_ms for effect in [*effects, *sent] if isinstance(effect, Wake)]
@@ -140,7 +144,7 @@ def test_two_nodes_with_one_key_agree_on_a_head() -> None:
     one, other = Bench(delegates=4), Bench(delegates=4)
     slot = next(one.own_slots())
     other.start()
-    other.answered(other.step(Submitted(1, "txs", (other.payment(),))))
+    other.answered(other.step(Submitted(1, ClientTxs((other.payment(),)))))
     for bench in (one, other):
         bench.start()
         bench.greet()
@@ -161,9 +165,12 @@ def block_hash(bench: Bench) -> bytes:
     return min(h for h in hashes if h != bench.node.chain.genesis_hash)
 
 
-def test_an_unknown_check_is_a_bug() -> None:
+def test_an_outcome_that_its_work_cannot_have_is_a_bug() -> None:
+    bench = Bench()
+    (asked,) = of(bench.step(Submitted(1, ClientTxs((bench.payment(),)))), Verify)
+    assert isinstance(asked, Verify)
     with pytest.raises(AssertionError):
-        Bench().node.check("nonsense", ())
+        bench.step(Verified(asked.ticket, CheckedVotes(())))
 
 
 @pytest.mark.parametrize("raised", [True, False])
@@ -194,6 +201,6 @@ def test_the_pool_follows_the_parameters_over_a_boundary(
 
 def offered(bench: Bench, raw: bytes) -> list[tuple[bytes, str]]:
     """What the pool answers about a client's transaction, unless it refuses it."""
-    out = bench.answered(bench.step(Submitted(1, "txs", (raw,))))
+    out = bench.answered(bench.step(Submitted(1, ClientTxs((raw,)))))
     results = [one for effect in out if isinstance(effect, Reply) for one in effect.results]
     return [one for one in results if not isinstance(one, Invalid)]

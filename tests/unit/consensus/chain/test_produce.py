@@ -6,11 +6,11 @@ from itertools import count
 
 import pytest
 
-from dipnet.consensus.chain import produce, rules
+from dipnet.consensus.chain import produce
 from dipnet.consensus.chain.block import Block
 from dipnet.consensus.chain.chain import Chain
 from dipnet.consensus.chain.pool import Pool
-from dipnet.consensus.chain.produce import BlockDraft, build
+from dipnet.consensus.chain.produce import BlockDraft, Turn, build, turn
 from dipnet.consensus.chain.schedule import seed_key
 from dipnet.ledger.state import Journal
 from dipnet.ledger.tx import Tx
@@ -31,7 +31,7 @@ def filled(chain: Chain, *txs: Tx) -> Pool:
 
 def drafted(net: Net, chain: Chain, pool: Pool, slot: int) -> BlockDraft:
     """A draft by the leader of ``slot``, which a copy of the chain has accepted."""
-    draft = build(chain, pool, slot, *leads(net, chain, slot))
+    draft = build(chain, pool, *leads(net, chain, slot))
     disk = chain._reader
     assert isinstance(disk, Memory)
     copy = Chain(net.genesis, disk)
@@ -40,12 +40,11 @@ def drafted(net: Net, chain: Chain, pool: Pool, slot: int) -> BlockDraft:
     return draft
 
 
-def leads(net: Net, chain: Chain, slot: int) -> tuple[bytes, bytes]:
-    """The leader of ``slot`` on the head, and its seed key."""
-    position = chain.position(chain.head, slot, chain.section(chain.head))
-    leader = rules.leader(position.epoch, slot, position.links.final[1])
-    assert leader is not None
-    return leader, seed_key(net.secrets[leader])
+def leads(net: Net, chain: Chain, slot: int) -> tuple[Turn, bytes]:
+    """The turn of ``slot`` on the head, and the seed key of its leader."""
+    next_turn = turn(chain, slot)
+    assert next_turn.leader is not None
+    return next_turn, seed_key(net.secrets[next_turn.leader])
 
 
 def sealed(net: Net, draft: BlockDraft) -> Block:

@@ -10,7 +10,7 @@ from dipnet.consensus.chain.block import ordered_root
 from dipnet.consensus.chain.chain import Chain
 from dipnet.consensus.chain.execute import Execution
 from dipnet.consensus.chain.pool import Pool
-from dipnet.consensus.chain.produce import BlockDraft, build
+from dipnet.consensus.chain.produce import BlockDraft, build, turn
 from dipnet.consensus.chain.schedule import seed_key
 from dipnet.consensus.finality.tally import Offence, Statement
 from dipnet.consensus.finality.votes import Ballot, BallotKind, Vote
@@ -51,9 +51,9 @@ def offence_by(name: str, epoch: int = 0) -> Offence:
 def drafted(
     net: Net, chain: Chain, slot: int, offences: Sequence[Offence], pool: Pool
 ) -> BlockDraft:
-    leader = rules.leader(chain.epoch, slot, chain.head.final[1])
-    assert leader is not None
-    return build(chain, pool, slot, leader, seed_key(net.secrets[leader]), offences)
+    next_turn = turn(chain, slot)
+    assert next_turn.leader is not None
+    return build(chain, pool, next_turn, seed_key(net.secrets[next_turn.leader]), offences)
 
 
 def grown(**parameters: Any) -> tuple[Net, Chain, Memory]:

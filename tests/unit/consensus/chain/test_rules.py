@@ -12,7 +12,7 @@ from dipnet.consensus.chain.block import Block, ordered_root
 from dipnet.consensus.chain.chain import Chain
 from dipnet.consensus.chain.execute import SYSTEM_PREFIX
 from dipnet.consensus.chain.pool import Pool
-from dipnet.consensus.chain.produce import build
+from dipnet.consensus.chain.produce import build, turn
 from dipnet.consensus.chain.schedule import slot_start_ms
 from dipnet.consensus.finality.header import HASH_ZERO
 from dipnet.consensus.finality.votes import BallotKind
@@ -242,7 +242,9 @@ def test_far_from_finality_only_system_transactions_pass() -> None:
     for tx in (user, other):
         pool.add(tx, 0, 1_000 * ETHER, 0)
     key = net.secrets[good.header.proposer]
-    draft = build(chain, pool, 8, good.header.proposer, sha256(b""))
+    next_turn = turn(chain, 8)
+    assert next_turn.leader == good.header.proposer
+    draft = build(chain, pool, next_turn, sha256(b""))
     assert draft.txs == (other,)
     assert draft.refused == ()
     signature = sign(draft.header.proposal_digest, key)
