@@ -35,7 +35,7 @@ EDITS: Final = (
     Edit("hop", "to a block that is not the last of its epoch", LIGHT,
          "if boundary.path and boundary.path[0].epoch == header.epoch:", "if False:", TESTS),
     Edit("path", "headers of another chain", LIGHT,
-         "if one.chain_id != state.chain_id:", "if False:", TESTS),
+         "if each.chain_id != state.chain_id:", "if False:", TESTS),
     Edit("path", "headers that do not link", LIGHT,
          "if above.parent != below.hash or above.height", "if above.height", TESTS),
     Edit("path", "heights with gaps", LIGHT,
