@@ -26,7 +26,7 @@ P2P_PORT: Final = 30303
 FILE_NAME: Final = "dipnet.toml"
 FILE_BYTES_MAX: Final = 64 << 10
 ENV_PREFIX: Final = "DIPNET_"
-OTHER_ENV: Final = ("CONFIG", "URL", "KEYSTORE", "PASSWORD_FILE", "VECTORS")
+OTHER_ENV: Final = ("CONFIG", "KEYSTORE", "LIGHT", "PASSWORD_FILE", "URL", "VECTORS")
 """Names behind ``DIPNET_`` that are no settings: they are read by the client and by the tests."""
 QUOTE_MAX: Final = 60
 DEFAULT: Final = "default"
