@@ -10,7 +10,7 @@ FUZZ_SECONDS ?= 20
 KILLS  ?= 1000
 MINUTES ?= 10
 
-.PHONY: help dev test lint format sim exhaustive mutants twins crashes failover equivocator drill
+.PHONY: help dev test citations lint format sim exhaustive mutants twins crashes failover equivocator drill
 .PHONY: soak bench sanitize fuzz native lock clean
 
 help: ## what each target does
@@ -34,10 +34,13 @@ native: $(VENV)/built ## build the native doors
 dev: $(VENV)/built ## a one-node chain on 127.0.0.1:8545 with ten funded accounts
 	$(VENV)/bin/dipnetd dev
 
-test: $(VENV)/built ## the whole test suite
-	$(PY) -m pytest -q
+test: $(VENV)/built ## the whole test suite, on all processors
+	$(PY) -m pytest -q -n auto --dist loadgroup --durations=20
 
-lint: $(VENV)/built ## ruff and mypy
+citations: $(VENV)/built ## every citation in code, tests and docs resolves; prints their count
+	$(PY) -m pytest -q -s tests/docs/test_citations.py
+
+lint: $(VENV)/built ## ruff, and mypy over dipnet, tests and benchmarks
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy

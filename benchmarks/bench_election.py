@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from benchmarks.harness import Figure, Raw, Row, Run, Scale, clocked, measure
+from benchmarks.harness import Figure, Raw, Row, Run, Scale, again, clocked, measure
 from dipnet.consensus.staking import candidates, election, idpos, stakes
 from dipnet.consensus.staking.block_context import BlockContext
 from dipnet.consensus.staking.candidates import Profile
@@ -90,11 +90,12 @@ def run(scale: Scale, say: Callable[[str], None]) -> list[Figure]:
         few = _country(Path(directory) / "few", who, max(1, voters // FEWER))
         turns = BOUNDARIES[scale.name]
         rows = [
-            _boundary(f"{voters:,} voters, {who} candidates", many, turns),
-            _boundary(f"{len(few.voters):,} voters, {who} candidates", few, turns),
-            _boundary(f"{voters:,} voters whose votes lapse", many.later().later(), turns),
+            _boundary(f"{voters:,} voters, {who} candidates", many, turns, turns),
+            _boundary(f"{len(few.voters):,} voters, {who} candidates", few, turns, FEWER * turns),
+            _boundary(f"{voters:,} voters whose votes lapse", many.later().later(), turns, turns),
             Row(
-                f"vote for {NAMED_MAX}", "us", partial(_vote, many.later(), CALLS[scale.name]),
+                f"vote for {NAMED_MAX}", "us",
+                again(partial(_vote, many.later(), CALLS[scale.name])),
                 partial(_recover, CALLS[scale.name]), "recover its sender, 1 thread", more=False,
             ),
         ]  # fmt: skip
@@ -104,10 +105,11 @@ def run(scale: Scale, say: Callable[[str], None]) -> list[Figure]:
     return figures
 
 
-def _boundary(name: str, country: Country, turns: int) -> Row:
+def _boundary(name: str, country: Country, turns: int, counts: int) -> Row:
+    """``turns`` boundaries in a slice of the subject, ``counts`` counts in a slice of the limit."""
     return Row(
-        f"boundary, {name}", "ms", partial(_at_boundary, country, turns),
-        partial(_counted, country, turns), "counting the same votes in memory",
+        f"boundary, {name}", "ms", again(partial(_at_boundary, country, turns)),
+        partial(_counted, country, counts), "counting the same votes in memory",
         f"<= {GOAL_MS:,}", more=False,
     )  # fmt: skip
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks import network
-from benchmarks.harness import Figure, Row, Run, Scale, measure
+from benchmarks.harness import Figure, Row, Run, Scale, again, measure
 
-IDLE_S: Final = {"full": 5.0, "quick": 2.0, "tiny": 0.0}
+IDLE_S: Final = {"full": 3.0, "quick": 2.0, "tiny": 0.0}
 
 
 def run(scale: Scale, say: Callable[[str], None]) -> list[Figure]:
@@ -32,9 +32,9 @@ def run(scale: Scale, say: Callable[[str], None]) -> list[Figure]:
             return Run(node.rss_bytes() / 2**20, notes={"cpu_share": busy})
 
     rows = [
-        Row("exec to first answer", "ms", start, goal="<= 3,000", more=False),
-        Row("of it, a bare interpreter", "ms", _python_start, more=False),
-        Row("memory of an idle node", "MiB", memory, goal="<= 150", more=False),
+        Row("exec to first answer", "ms", again(start), goal="<= 3,000", more=False),
+        Row("of it, a bare interpreter", "ms", again(_python_start), more=False),
+        Row("memory of an idle node", "MiB", again(memory), goal="<= 150", more=False),
     ]
     return measure(rows, scale, say)
 

@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 import http.client
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -44,7 +45,9 @@ def secret(name: str) -> bytes:
     return keccak256(name.encode())
 
 
-def write_genesis(directory: Path, funded: Sequence[bytes] = ()) -> Genesis:
+def write_genesis(
+    directory: Path, funded: Sequence[bytes] = (), slot_ms: int = networks.DEV_SLOT_MS
+) -> Genesis:
     """The network of ``dipnetd dev`` in an empty directory, with further rich addresses."""
     balances = dict.fromkeys(funded, networks.DEV_BALANCE_WEI)
     genesis = networks.new_genesis(
@@ -52,7 +55,7 @@ def write_genesis(directory: Path, funded: Sequence[bytes] = ()) -> Genesis:
         CHAIN_ID,
         time.time_ns() // 1_000_000,
         balances,
-        slot_ms=networks.DEV_SLOT_MS,
+        slot_ms=slot_ms,
         epoch_slots=networks.DEV_EPOCH_SLOTS,
     )
     networks.write_dev(directory, genesis)
@@ -94,26 +97,63 @@ def daemon(directory: Path) -> Daemon:
     return Daemon(load(flags, {}).config, genesis, store, secret("node"), signer)
 
 
-def within(directory: Path, use: Callable[[Daemon], Awaitable[T]]) -> T:
-    """Runs the daemon in this process and ``use`` beside it, on its loop; stops it after."""
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """A daemon in this process. Its loop turns only while ``run`` waits."""
 
-    async def main() -> T:
-        node = daemon(directory)
-        ready = asyncio.Event()
-        life = asyncio.create_task(node.run(lambda _: ready.set()))
-        waiting = asyncio.create_task(ready.wait())
-        await asyncio.wait((life, waiting), return_when=asyncio.FIRST_COMPLETED)
-        if life.done():
-            waiting.cancel()
-            raise RuntimeError(f"the daemon ended at once with {life.result()}")
-        try:
-            return await use(node)
-        finally:
-            signal.raise_signal(signal.SIGTERM)
-            await life
+    node: Daemon
+    life: "asyncio.Task[int]"
+    runner: asyncio.Runner
 
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Runs ``work`` beside the daemon, on its loop; RuntimeError where the daemon ends."""
+        return self.runner.run(_beside(self.life, work))
+
+
+async def _beside(life: "asyncio.Task[int]", work: Coroutine[Any, Any, T]) -> T:
+    task = asyncio.create_task(work)
+    await asyncio.wait((life, task), return_when=asyncio.FIRST_COMPLETED)
+    if not task.done():
+        task.cancel()
+        raise RuntimeError(f"the daemon ended early with {life.result()}")
+    return task.result()
+
+
+async def _begun(directory: Path) -> tuple[Daemon, "asyncio.Task[int]"]:
+    node, ready = daemon(directory), asyncio.Event()
+    life = asyncio.create_task(node.run(lambda _: ready.set()))
+    await _beside(life, ready.wait())
+    return node, life
+
+
+async def _ended(life: "asyncio.Task[int]") -> None:
+    if not life.done():
+        signal.raise_signal(signal.SIGTERM)
+    await life
+
+
+@contextlib.contextmanager
+def only_errors() -> Iterator[None]:
+    """Keeps the log of nodes in this process to errors: a daemon whose loop stands says that
+    finality lags, and simulated nodes say that they have started."""
+    log = logging.getLogger("dipnet")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
+@contextlib.contextmanager
+def within(directory: Path) -> Iterator[Inside]:
+    """Starts the daemon in this process, on a loop of its own; stops it after."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(main())
+        node, life = runner.run(_begun(directory))
+        try:
+            yield Inside(node, life, runner)
+        finally:
+            runner.run(_ended(life))
 
 
 # --- in a process of its own

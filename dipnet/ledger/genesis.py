@@ -51,7 +51,7 @@ AMENDABLE: Final = (
     "reporter_bps", "commission_bps_max", "seats_per_organisation_max", "parameter_delay_epochs",
     "rules", "dpos_gas_call", "dpos_gas_plain", "dpos_gas_text", "dpos_gas_array", "dpos_gas_judge",
 )  # fmt: skip
-"""The fields that the delegates may change by vote (consensus/parameters.py)."""
+"""The fields that the delegates may change by vote (staking/parameters.py)."""
 
 # A genesis.json is read before anything depends on it; a vote may be a typing error, and with what
 # it put in force the delegates must be able to take it back (ADR 76). No set in which one absence
@@ -157,7 +157,7 @@ PublicKey = Annotated[bytes, BeforeValidator(_public_key)]
 Name = Annotated[str, AfterValidator(_name)]
 Price = Annotated[int, BeforeValidator(_amount), Field(ge=0, le=UINT_MAX)]
 # With the supply below 2^128, 2^64 blocks of this reward leave all balances together below 2^161,
-# and their share of one wei of stake, scaled by 10^18, below 2^256 (consensus/rewards.py).
+# and their share of one wei of stake, scaled by 10^18, below 2^256 (staking/rewards.py).
 Reward = Annotated[int, BeforeValidator(_amount), Field(ge=0, lt=2**96)]
 Stake = Annotated[int, BeforeValidator(_amount), Field(ge=1, lt=SUPPLY_MAX)]
 Epochs = Annotated[int, Field(ge=1, le=EPOCHS_MAX)]
@@ -239,7 +239,7 @@ class Genesis(_Model):
     seats_per_organisation_max: int = Field(default=6, ge=1, le=DELEGATES_MAX)
     parameter_delay_epochs: Epochs = 24
     rules: int = Field(default=1, ge=1, lt=2**32)
-    # What a call of IDpos pays besides its storage, transfers and events (consensus/idpos.py).
+    # What a call of IDpos pays besides its storage, transfers and events (staking/idpos.py).
     dpos_gas_call: MethodGas = 500
     dpos_gas_plain: MethodGas = 2_000
     dpos_gas_text: MethodGas = 5_000

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from dipnet.consensus.chain.block import Block, header_of
+from dipnet.consensus.chain.block import Block, claimed_id
 from dipnet.consensus.chain.chain import Chain, Imported
 from dipnet.consensus.chain.pool import Pool
 from dipnet.consensus.chain.records import KEY_HEAD
@@ -290,7 +290,7 @@ class Node:
     def _known(self, incoming: Incoming) -> bool:
         """Whether all these blocks are here: every neighbour pushes each, one is judged."""
         try:
-            ids = [header_of(raw).hash for raw in incoming.items]
+            ids = [claimed_id(raw) for raw in incoming.items]
         except Invalid:
             return False
         if not all(self.view.has(Topic.BLOCK, id_) for id_ in ids):

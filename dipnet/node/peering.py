@@ -21,7 +21,7 @@ TOPIC_OF: Final = {KIND_OF[topic]: topic for topic in PUSHED}
 
 
 class View(Protocol):
-    """What its links read of a node. No lane of ``PUSHED`` is asked of ``has`` and ``raw``."""
+    """What its links read of a node. No topic of ``PUSHED`` is asked of ``has`` and ``raw``."""
 
     def status(self) -> Status:
         """Where we stand, and our clock (Unix time, not the time for deadlines)."""

@@ -20,7 +20,7 @@ from dipnet.consensus.chain.produce import BlockDraft
 from dipnet.consensus.chain.records import read
 from dipnet.consensus.chain.schedule import slot_at, slot_start_ms
 from dipnet.consensus.finality import finality
-from dipnet.consensus.finality.tally import VOTE_SLOTS_MAX, Offence, Tally
+from dipnet.consensus.finality.tally import VOTE_SLOTS_MAX, Offence, Statement, Tally
 from dipnet.consensus.finality.votes import Ballot, BallotKind, Certificate, Vote, Voter, VoteState
 from dipnet.node.effects import Effect, Report, Sign, Signed
 from dipnet.primitives.codec import UINT, Puts, Reader, pack
@@ -63,7 +63,7 @@ class Voting:
     ) -> None:
         """``reader`` has the offences that were known before a restart."""
         self.chain = chain
-        self.tally = Tally(lambda epoch: chain.sets.get(epoch), chain.genesis.chain_id)
+        self.tally = Tally(lambda epoch: chain.sets.get(epoch))
         self.voter = voter
         self.paused = paused
         self.idle: str | None = None
@@ -231,7 +231,8 @@ class Voting:
             self._hear(block.header.proposal)
         slot = slot_at(self.chain.parameters, now_ms)
         try:
-            self.tally.add_proposal(block.header.proposal, block.signature, slot)
+            proposal = Statement(block.header.proposal, block.signature)
+            self.tally.add_proposal(proposal, block.signer, slot)
         except Invalid as refused:
             log.debug("proposal of slot %d is not counted: %s", block.header.slot, refused)
 

@@ -7,7 +7,7 @@ Rules that bind this file (docs/design.md "Peers"):
 * One peer at a time is asked for an id. It has FETCH_MS_MAX; then the next that announced it.
   When nobody is left the id is forgotten: the next tips bring it back.
 * A block that a certificate names is mostly on its way: it is fetched if it is MENTION_MS late.
-* Nothing else is sent at once. ``flush`` gives the batches, lane by lane (votes, certificates,
+* Nothing else is sent at once. ``flush`` gives the batches, topic by topic (votes, certificates,
   blocks, transactions, vertices), so that a flood of readings never stands before a block.
 * All that one peer can make us remember is bounded and released by ``forget``.
 """
@@ -89,7 +89,7 @@ class Gossip:
         self._wants: dict[_Key, _Want] = {}
         self._asked: dict[_Key, _Want] = {}  # those of _wants that are in flight, by deadline
         self._later: dict[_Key, int] = {}  # those that were only mentioned: when to ask, in order
-        self._mail: dict[tuple[Topic, str], None] = {}  # lanes of peers for whom something waits
+        self._mail: dict[tuple[Topic, str], None] = {}  # topics of peers for which frames wait
         self._queued_bytes = 0
 
     @property
@@ -171,7 +171,7 @@ class Gossip:
         return to.answer_bytes - before
 
     def flush(self) -> list[Outgoing]:
-        """All that waits, as frames, lane by lane."""
+        """All that waits, as frames, topic by topic."""
         out = self.vote_push.flush()
         for topic, name in sorted(self._mail, key=itemgetter(0)):
             peer = self._peers[name]
@@ -387,7 +387,7 @@ def _frame(topic: Topic, raws: list[bytes]) -> bytes:
 
 
 def _drain(topic: Topic, peer: _Peer) -> Iterator[bytes]:
-    """Frames of one lane for one peer: answers and pushes, then fetches, then announcements."""
+    """Frames of one topic for one peer: answers and pushes, then fetches, then announcements."""
     yield from peer.frames[topic]
     for ids, message in ((peer.fetch[topic], Fetch), (peer.tell[topic], Announce)):
         for at in range(0, len(ids), IDS_MAX):

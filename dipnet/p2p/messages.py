@@ -289,7 +289,7 @@ def _topic_of(*allowed: Topic) -> Callable[[int], Topic]:
 
     def read(value: int) -> Topic:
         if value not in by_number:
-            raise Invalid("peer_message", f"lane {value} does not carry this")
+            raise Invalid("peer_message", f"topic {value} does not carry this")
         return by_number[value]
 
     return read
@@ -394,7 +394,7 @@ def decode(protocol: str, data: bytes) -> Message:
 def _plain(value: int | bytes | str | Sequence[bytes | str]) -> Record:
     if isinstance(value, bytes):
         return value
-    if isinstance(value, int):  # Lane and bool too
+    if isinstance(value, int):  # Topic and bool too
         return int(value)
     if isinstance(value, str):
         return value.encode()

@@ -51,7 +51,7 @@ class _Peer:
 
 
 class VotePush:
-    """The fast lanes of one node. A peer takes part from ``join`` to ``forget``."""
+    """What one node pushes to its peers. A peer takes part from ``join`` to ``forget``."""
 
     def __init__(self) -> None:
         self._peers: dict[str, _Peer] = {}

@@ -121,62 +121,132 @@ def pack(record: Record) -> bytes:
 def unpack(raw: bytes, shape: Shape, bytes_max: int) -> list[Any]:
     """The record in ``raw``: nested lists of int and bytes, exactly as ``shape`` says.
 
-    Arrays are announced by their header and refused by ``shape`` before anything is allocated
-    for them; memory is a small multiple of ``len(raw)`` and depth is the shape's own. Raises
-    ``Invalid("oversized")`` past ``bytes_max`` and ``Invalid("record")`` for all else.
+    ``shape`` is a tuple or list, else TypeError. An array is announced by its header and refused
+    by ``shape`` before anything is allocated for it; memory is a small multiple of ``len(raw)``,
+    depth is that of the shape. Only the canonical encoding is taken, and nothing is encoded again
+    to see it (ADR 100). Raises ``Invalid("oversized")`` past ``bytes_max``, ``Invalid("record")``
+    for everything else.
     """
     if len(raw) > bytes_max:
         raise Invalid("oversized", f"{len(raw)} bytes where {bytes_max} are allowed")
     if not isinstance(shape, tuple | list):
         raise TypeError("the shape of a whole record is a tuple")
-    size = len(raw) or 1
-    # Only leaves are ever unpacked as objects, so that every container is refused by its size;
-    # an empty one gets through here and is refused by its type, or by the comparison below.
-    stream = msgpack.Unpacker(
-        read_size=size,
-        max_buffer_size=size,
-        raw=True,
-        max_bin_len=size,
-        max_array_len=0,
-        max_map_len=0,
-        max_str_len=0,
-        max_ext_len=0,
-    )
-    stream.feed(raw)
+    elements = _Elements(raw)
     try:
-        record = _array(stream, shape)
-    except Invalid:
-        raise
+        record = elements.array(shape)
     except (ValueError, msgpack.UnpackException) as error:
-        raise Invalid("record", str(error) or type(error).__name__) from None
-    if msgpack.packb(record, use_bin_type=True) != raw:
-        raise Invalid("record", "not the canonical encoding, or bytes after the end")
+        raise _refused(error) from None
+    if elements.end != len(raw):
+        raise Invalid("record", "bytes after the end")
     return record
 
 
-def _array(stream: Any, shape: Shape) -> list[Any]:
-    """One array of the stream; ``shape`` is a Many, tuple or list.
+def unpack_start(raw: bytes, shape: Sequence[Shape], count: int, bytes_max: int) -> list[Any]:
+    """The first ``count`` elements of the record of ``shape`` in ``raw``; the rest is not read.
 
-    The list grows with what is there, never by what the header promises.
+    ``bytes_max`` bounds the bytes that are looked at. Raises ``Invalid("record")``.
     """
-    count = stream.read_array_header()
-    if isinstance(shape, Many):
-        if count > shape.most:
-            raise Invalid("record", f"array of {count} where at most {shape.most} are allowed")
-        each = shape.each
-        if isinstance(each, Many | tuple | list):
-            return [_array(stream, each) for _ in range(count)]
-        take = stream.unpack
-        return [_leaf(take(), each) for _ in range(count)]
-    assert isinstance(shape, tuple | list)
-    if count != len(shape):
-        raise Invalid("record", f"array of {count} where {len(shape)} are expected")
-    return [
-        _array(stream, part)
-        if isinstance(part, Many | tuple | list)
-        else _leaf(stream.unpack(), part)
-        for part in shape
-    ]
+    assert 0 < count <= len(shape)
+    elements = _Elements(raw[:bytes_max])
+    try:
+        elements.header(len(shape), len(shape))
+        return [elements.next(part) for part in shape[:count]]
+    except (ValueError, msgpack.UnpackException) as error:
+        raise _refused(error) from None
+
+
+def _refused(error: Exception) -> Invalid:
+    """The refusal of bytes that msgpack cannot read."""
+    return Invalid("record", str(error) or type(error).__name__)
+
+
+class _Elements:
+    """The elements of a record in their order, each refused unless it is canonical.
+
+    MessagePack encodes a value in one of several formats, which the first byte names. The first
+    byte of the shortest unsigned format leaves no choice for the bytes after it, so an element is
+    canonical exactly when its first byte is that of ``_first_byte`` or ``_first_byte_of_array``
+    (ADR 100).
+    """
+
+    __slots__ = ("_raw", "_stream")
+
+    def __init__(self, raw: bytes) -> None:
+        size = len(raw) or 1
+        self._raw = raw
+        # Only leaves are ever unpacked as objects, so that every container is refused by its size;
+        # an empty container or text gets through here and is refused by type or first byte.
+        self._stream = msgpack.Unpacker(
+            read_size=size,
+            max_buffer_size=size,
+            raw=True,
+            max_bin_len=size,
+            max_array_len=0,
+            max_map_len=0,
+            max_str_len=0,
+            max_ext_len=0,
+        )
+        self._stream.feed(raw)
+
+    @property
+    def end(self) -> int:
+        """The offset behind the last element that was read."""
+        end: int = self._stream.tell()
+        return end
+
+    def header(self, least: int, most: int) -> int:
+        """The length of the array that begins here, ``least`` to ``most`` elements."""
+        start = self._stream.tell()
+        count: int = self._stream.read_array_header()
+        if not least <= count <= most:
+            raise Invalid("record", f"array of {count} where {least} to {most} are expected")
+        if self._raw[start] != _first_byte_of_array(count):
+            raise Invalid("record", f"not the canonical encoding of an array, offset {start}")
+        return count
+
+    def next(self, shape: Shape) -> Any:
+        """The element that begins here."""
+        return self.array(shape) if isinstance(shape, Many | tuple | list) else self.leaf(shape)
+
+    def array(self, shape: Many | tuple[Shape, ...] | list[Shape]) -> list[Any]:
+        """The array that begins here. Its list grows with what is there, not with its header."""
+        if isinstance(shape, Many):
+            each = shape.each
+            count = self.header(0, shape.most)
+            if isinstance(each, Many | tuple | list):
+                return [self.array(each) for _ in range(count)]
+            return [self.leaf(each) for _ in range(count)]
+        self.header(len(shape), len(shape))
+        return [self.next(part) for part in shape]
+
+    def leaf(self, shape: Shape) -> int | bytes:
+        """The integer or the bytes that begin here."""
+        start = self._stream.tell()
+        value = _leaf(self._stream.unpack(), shape)
+        if self._raw[start] != _first_byte(value):
+            raise Invalid("record", f"not the canonical encoding of a value, offset {start}")
+        return value
+
+
+def _first_byte(value: int | bytes) -> int:
+    """The first byte of the canonical encoding of a leaf (MessagePack "int", "bin")."""
+    if isinstance(value, int):
+        if value < 0x80:
+            return value
+        if value < 0x1_0000:
+            return 0xCC if value < 0x100 else 0xCD
+        return 0xCE if value < 0x1_0000_0000 else 0xCF
+    size = len(value)
+    if size < 0x100:
+        return 0xC4
+    return 0xC5 if size < 0x1_0000 else 0xC6
+
+
+def _first_byte_of_array(count: int) -> int:
+    """The first byte of the canonical encoding of an array (MessagePack "array")."""
+    if count < 0x10:
+        return 0x90 + count
+    return 0xDC if count < 0x1_0000 else 0xDD
 
 
 def _leaf(value: Any, shape: Shape) -> int | bytes:

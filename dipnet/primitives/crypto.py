@@ -23,6 +23,7 @@ from dipnet._native.crypto import (
 from dipnet.primitives.errors import Invalid
 
 __all__ = [
+    "ADDRESS_BYTES",
     "ADDRESS_ZERO",
     "SECP_TABLE",
     "THREADS",
@@ -37,7 +38,8 @@ __all__ = [
     "verify_batch",
 ]
 
-ADDRESS_ZERO: Final = bytes(20)
+ADDRESS_BYTES: Final = 20
+ADDRESS_ZERO: Final = bytes(ADDRESS_BYTES)
 SECRET_BYTES: Final = 32
 
 

@@ -1,6 +1,6 @@
-"""What the RPC needs of a node, and nothing more: the seam between this room and the daemon.
+"""``Backend``: everything that the RPC needs of a node; the daemon implements it.
 
-Reads are plain calls on the loop's thread. Only ``submit`` changes anything.
+Reads are plain calls on the thread of the event loop. Only ``submit`` changes the node.
 """
 
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ from dipnet.rpc.feed import Feed, Topic
 from dipnet.rpc.watch import FinalityWatch
 
 Accepted = tuple[bytes, str]
-"""Id (32 bytes) and, for a vertex, "accepted", "pending" or "known"."""
+"""Id (32 bytes), and "accepted", "pending" or "known" for a vertex."""
 
 
 class Backend(Protocol):
-    """A running node, as the RPC sees it."""
+    """A running node as the RPC sees it."""
 
     @property
     def genesis(self) -> Genesis: ...
@@ -41,37 +41,38 @@ class Backend(Protocol):
         """Wall clock, milliseconds since 1970."""
 
     def clock_offset_ms(self) -> int | None:
-        """How far the clocks of peers are ahead of ours, None while nobody says."""
+        """How far the clocks of peers are ahead of ours; None while no peer has told its clock."""
 
     def started_ms(self) -> int:
-        """``now_ms`` when the node started."""
+        """``now_ms`` at the start of the node."""
 
     def peers(self) -> Sequence[dict[str, object]]:
-        """Connected peers: peer, address, outbound and what else is worth showing."""
+        """Connected peers, each an object of ``dipnet_status``: peer, address, outbound, ..."""
 
     def listen_addresses(self) -> Sequence[str]:
         """Multiaddresses that peers can dial."""
 
     def syncing(self) -> tuple[int, int] | None:
-        """(current height, highest height known) while catching up, else None."""
+        """Current height and highest known height while the node catches up, else None."""
 
     def health(self) -> dict[str, str | None]:
-        """Each component's complaint, None when it has none."""
+        """The complaint of each component by its name; None for a component that is fine."""
 
     async def submit(
         self, kind: Literal["txs", "vertices"], items: Sequence[bytes]
     ) -> Sequence[Accepted | Invalid]:
-        """Offer signed bytes; one result each, in order, after they are durable.
+        """Submit signed bytes. Returns one result for each item, in order, once it is durable.
 
-        Raises ``Invalid`` ("busy", "stopping", "syncing") when none of them was looked at.
+        Raises ``Invalid`` ("busy", "disk", "stopping", "syncing") when no item was looked at.
         """
 
     async def settled(self) -> None:
-        """Returns when all that reads have shown so far is durable: a crash takes back nothing
-        that a client has seen. Raises ``Invalid`` ("stopping")."""
+        """Return when everything that reads have shown so far is durable, so that a crash takes
+        back nothing that a client has seen. Raises ``Invalid`` ("stopping").
+        """
 
     def subscribe(self, topic: Topic) -> Feed:
-        """A bounded queue of what is published on ``topic``: Block, Header, Tx or Vertex."""
+        """A bounded queue of the items published on ``topic``: Block, Header, Tx or Vertex."""
 
     def failed(self, error: Exception) -> None:
-        """A bug or ``Corrupt`` met while answering; the daemon decides what it ends."""
+        """Report a bug or ``Corrupt`` met while answering; the daemon decides what follows."""

@@ -1,4 +1,4 @@
-"""What ``eth_call`` and ``eth_estimateGas`` are asked about, read from JSON as geth reads it."""
+"""The call object of ``eth_call`` and ``eth_estimateGas``, read from JSON as go-ethereum does."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ ACCESS_LIST_ITEMS_MAX: Final = 1024
 
 @dataclass(frozen=True, slots=True)
 class CallRequest:
-    """What ``eth_call`` and ``eth_estimateGas`` are asked about.
+    """A call to run: addresses of 20 bytes, wei, gas.
 
-    Prices and gas are None when left to the node; ``to`` is empty for a creation.
+    Prices, gas and nonce are None if the caller left them out; ``to`` is empty for a creation.
     """
 
     sender: bytes
@@ -87,7 +87,7 @@ def _call(value: object) -> CallRequest:
 
     listed = got.get("accessList")
     return CallRequest(
-        sender=octets("from") or bytes(20),  # geth: the zero address when nobody is named
+        sender=octets("from") or bytes(20),  # as go-ethereum: the zero address by default
         to=octets("to"),
         gas=integer("gas"),
         max_fee=integer("gasPrice" if "gasPrice" in got else "maxFeePerGas"),

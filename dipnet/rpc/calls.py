@@ -1,7 +1,7 @@
-"""``eth_call`` and ``eth_estimateGas``: a call tried on a state that is thrown away.
+"""``eth_call`` and ``eth_estimateGas``: a call run on a state that is then thrown away.
 
-A call runs as it would in the child of the named block, in the slot after it. System contracts
-answer; any other address returns nothing, for there is no EVM yet.
+A call runs as it would in the child of the named block, in the slot after it (ADR 91). System
+contracts answer; any other address returns nothing, because there is no EVM yet.
 """
 
 from dataclasses import dataclass
@@ -17,22 +17,22 @@ from dipnet.primitives.codec import to_hex
 from dipnet.primitives.errors import Invalid
 from dipnet.rpc import lookup
 from dipnet.rpc.backend import Backend
+from dipnet.rpc.block_json import quantity
 from dipnet.rpc.callparams import CALL, CallRequest
 from dipnet.rpc.gas import base_fee_after
 from dipnet.rpc.method import Param, Reverted, RpcMethod
 from dipnet.rpc.params import BLOCK, BlockRef
-from dipnet.rpc.views import quantity
 from dipnet.vm.system import ERROR_SELECTOR, System
 from dipnet.vm.transaction import TX_GAS_MAX, Env, Outcome, call, floor_gas, intrinsic_gas
 
 REASON_BYTES_MAX: Final = 256
 NOBODY: Final = bytes(20)
-SPARE_SHARE: Final = 8  # an estimate has 1/SPARE_SHARE more than is used now: state moves on
+SPARE_SHARE: Final = 8  # an estimate adds 1/SPARE_SHARE: the state changes until the block
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What was asked, on the state after ``header``."""
+    """A call and the state, environment and contracts that it runs on; ``header`` is its parent."""
 
     header: Header
     journal: Journal
@@ -41,7 +41,7 @@ class Trial:
     tx: Tx
 
     def run(self, gas: int) -> Outcome:
-        """Tries it with so much gas to run on, and takes back what it did."""
+        """Run the call with ``gas`` after intrinsic gas, and roll the state back."""
         mark, tx = self.journal.snapshot(), self.tx
         outcome = call(
             self.journal, self.env, tx.sender, tx.to, tx.value, tx.data, gas, self.system
@@ -51,7 +51,7 @@ class Trial:
 
 
 def context(backend: Backend, header: Header) -> BlockContext:
-    """The child of ``header`` in the slot after it, with nobody for a proposer."""
+    """The context of a child of ``header`` in the next slot, with the zero address as proposer."""
     epoch = backend.chain.epoch_at(header)
     return BlockContext(
         epoch.parameters, epoch.number, header.slot + 1, header.height + 1, NOBODY, epoch.members
@@ -72,7 +72,7 @@ def _trial(backend: Backend, request: CallRequest, ref: BlockRef) -> Trial:
 
 
 def _as_tx(request: CallRequest) -> Tx:
-    """The transaction that the request would be, as far as its gas depends on it."""
+    """The request as a transaction, with every field that its gas depends on."""
     return Tx(
         raw=b"", hash=b"", type=DYNAMIC_FEE, chain_id=None, nonce=request.nonce or 0,
         max_priority_fee=request.max_priority_fee or 0, max_fee=request.max_fee or 0, gas=0,
@@ -91,7 +91,7 @@ def reason_of(output: bytes) -> str:
 
 
 def _check_price(trial: Trial) -> None:
-    """go-ethereum's refusals of a price that was given and does not fit."""
+    """Refuse a given price that does not fit, with go-ethereum's errors."""
     tx, base_fee = trial.tx, trial.header.base_fee
     if tx.max_fee and tx.max_priority_fee > tx.max_fee:
         raise Invalid("tip_above_cap", f"tip {tx.max_priority_fee}, cap {tx.max_fee}")
@@ -100,7 +100,7 @@ def _check_price(trial: Trial) -> None:
 
 
 def _done(outcome: Outcome, gas: int) -> Outcome:
-    """The outcome, or ``Invalid`` for one that failed with so much gas to run on."""
+    """The outcome if it succeeded; raises ``Invalid("out_of_gas")`` or ``Reverted``."""
     if outcome.ok:
         return outcome
     if outcome.gas_used == gas and not outcome.output:
@@ -119,7 +119,7 @@ def eth_call(backend: Backend, request: CallRequest, ref: BlockRef) -> str:
 
 
 def estimate_gas(backend: Backend, request: CallRequest, ref: BlockRef) -> str:
-    """Gas that the transaction needs; go-ethereum's refusals where it could not run."""
+    """Gas that the transaction needs, a quantity; raises go-ethereum's errors if it cannot run."""
     trial = _trial(backend, request, ref)
     _check_price(trial)
     tx = trial.tx
@@ -136,7 +136,7 @@ def estimate_gas(backend: Backend, request: CallRequest, ref: BlockRef) -> str:
     outcome = trial.run(allowance - intrinsic)
     if not outcome.ok and not outcome.output and outcome.gas_used == allowance - intrinsic:
         raise Invalid("allowance", f"{allowance} is used up")
-    # All is paid for before it is done and nothing comes back: what it used is what it needs.
+    # Gas is charged before the work and never refunded, so the gas used is the gas needed.
     used = _done(outcome, allowance - intrinsic).gas_used
     return quantity(min(allowance, max(intrinsic + used + used // SPARE_SHARE, floor)))
 
@@ -149,9 +149,10 @@ METHODS: Final = (
         (Param("call", CALL), _AT),
         eth_call,
         "bytes",
-        "What a call would return in the child of the block. System contracts (`0x...0d02`, see "
-        "docs/delegates.md) answer, any other address returns nothing. A refusal has the number 3, "
-        "its text the reason, and its `data` what the contract returned.",
+        "The output of a call in the child of the block. System contracts (`0x...0d02`, see "
+        "docs/staking.md) answer; any other address returns nothing. If the contract reverts, the "
+        "error has the number 3, its text has the reason, and its `data` is the contract's "
+        "output.",
         ("reverted", "out_of_gas", "intrinsic_gas", "funds", "fee_cap_low", "tip_above_cap",
          "no_vm", "not_found", "not_canonical", "no_state"),
     ),
@@ -160,8 +161,8 @@ METHODS: Final = (
         (Param("transaction", CALL), _AT),
         estimate_gas,
         "quantity",
-        "Gas that a transaction needs; what it would run in a system contract with an eighth to "
-        "spare, since the state moves on before it is in a block.",
+        "Gas that a transaction needs. Gas used in a system contract gets an eighth added, "
+        "because the state changes before the transaction is in a block.",
         ("reverted", "no_vm", "funds", "fee_cap_low", "tip_above_cap", "allowance", "not_found",
          "not_canonical", "no_state"),
     ),

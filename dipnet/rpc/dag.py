@@ -19,9 +19,9 @@ from dipnet.primitives.codec import to_hex
 from dipnet.primitives.crypto import checksum
 from dipnet.primitives.errors import Invalid
 from dipnet.rpc.backend import Accepted, Backend
+from dipnet.rpc.block_json import JsonObject
 from dipnet.rpc.method import Param, RpcMethod
 from dipnet.rpc.params import ADDRESS, HASH, RAW_ITEMS, SEQ, TOPIC, between
-from dipnet.rpc.views import View
 
 PARENTS_DEFAULT: Final = 4
 RANGE_BYTES_MAX: Final = 2 << 20
@@ -30,9 +30,9 @@ READINGS_SHOWN_MAX: Final = 256
 INTEGER_MAX: Final = 2**63
 
 
-def vertex_view(vertex: Vertex, status: str) -> View:
-    """Every field by name; bytes as 0x hex, numbers as numbers."""
-    view: View = {
+def vertex_json(vertex: Vertex, status: str) -> JsonObject:
+    """The JSON of a vertex: every field by name, bytes as 0x hex, numbers as plain numbers."""
+    fields: JsonObject = {
         "id": to_hex(vertex.id),
         "status": status,
         "anchorHeight": None,
@@ -53,40 +53,40 @@ def vertex_view(vertex: Vertex, status: str) -> View:
         "signature": to_hex(vertex.signature),
     }
     if vertex.payload_type == PAYLOAD_SENML and not vertex.flags & FLAG_ENCRYPTED:
-        view["readings"] = _readings(vertex)
-    return view
+        fields["readings"] = _readings(vertex)
+    return fields
 
 
-def _readings(vertex: Vertex) -> list[View] | None:
-    """The payload for people; None where it is not the SenML that it says it is."""
+def _readings(vertex: Vertex) -> list[JsonObject] | None:
+    """The readings of a SenML payload; None where the payload is not valid SenML."""
     clear = vertex.payload[SALT_BYTES:] if vertex.flags & FLAG_SALTED else vertex.payload
     try:
         resolved = resolve(clear, vertex.timestamp_ms / 1000)
-    except Invalid:  # the device's business: the vertex stands whatever its payload says
+    except Invalid:  # payloads are not judged: the vertex is valid whatever is in them
         return None
     return [_reading(reading) for reading in resolved[:READINGS_SHOWN_MAX]]
 
 
-def _reading(reading: Reading) -> View:
+def _reading(reading: Reading) -> JsonObject:
     value: object = reading.value
     if isinstance(value, bytes):
         value = to_hex(value)
-    view: View = {
+    fields: JsonObject = {
         "name": reading.name,
         "unit": reading.unit,
         "time": _number(reading.time),
         "value": _number(value),
     }
-    return view if reading.sum is None else view | {"sum": _number(reading.sum)}
+    return fields if reading.sum is None else fields | {"sum": _number(reading.sum)}
 
 
 def _number(value: object) -> object:
-    """Sums of 64-bit integers may be longer; JSON's readers take those as fractions anyway."""
+    """The value; an integer beyond 64 bits as a float, since JSON readers lose its digits."""
     return float(value) if isinstance(value, int) and abs(value) >= INTEGER_MAX else value
 
 
-def submitted(results: Sequence[Accepted | Invalid]) -> list[View]:
-    """One object for each vertex, in order."""
+def submitted(results: Sequence[Accepted | Invalid]) -> list[JsonObject]:
+    """The result of ``dag_submit``: one object for each vertex, in order."""
     return [
         {
             "error": {
@@ -101,9 +101,9 @@ def submitted(results: Sequence[Accepted | Invalid]) -> list[View]:
     ]
 
 
-def template(backend: Backend, issuer: bytes, k: int) -> View:
+def template(backend: Backend, issuer: bytes, k: int) -> JsonObject:
     final = backend.chain.final
-    # The choice among equal tips is nobody's to foresee.
+    # A secret seed: nobody can foresee which of equal tips are chosen.
     made = backend.dag.template(issuer, k, final.height, secrets.randbits(64))
     return {
         "chainId": backend.genesis.chain_id,
@@ -116,9 +116,9 @@ def template(backend: Backend, issuer: bytes, k: int) -> View:
     }
 
 
-def get(backend: Backend, vertex_id: bytes) -> View | None:
+def get(backend: Backend, vertex_id: bytes) -> JsonObject | None:
     vertex = backend.dag.get(vertex_id)
-    return None if vertex is None else vertex_view(vertex, "accepted")
+    return None if vertex is None else vertex_json(vertex, "accepted")
 
 
 def status(backend: Backend, vertex_id: bytes) -> str:
@@ -127,25 +127,25 @@ def status(backend: Backend, vertex_id: bytes) -> str:
     return "pending" if backend.dag.is_pending(vertex_id) else "unknown"
 
 
-def latest(backend: Backend, issuer: bytes, topic: bytes | None) -> View | None:
+def latest(backend: Backend, issuer: bytes, topic: bytes | None) -> JsonObject | None:
     vertex = backend.dag.latest(issuer, topic)
-    return None if vertex is None else vertex_view(vertex, "accepted")
+    return None if vertex is None else vertex_json(vertex, "accepted")
 
 
-def by_seq(backend: Backend, issuer: bytes, seq_from: int, count: int) -> list[View]:
+def by_seq(backend: Backend, issuer: bytes, seq_from: int, count: int) -> list[JsonObject]:
     found = backend.dag.range(issuer, seq_from, count)
     size = 0
 
     def fits(vertex: Vertex) -> bool:
         nonlocal size
         size += len(vertex.raw)
-        # Two vertices of one seq are never parted, or the next page would lack one.
+        # Vertices of one seq stay on one page: the next page begins at a later seq.
         return size <= RANGE_BYTES_MAX or vertex.seq == found[0].seq
 
-    return [vertex_view(vertex, "accepted") for vertex in takewhile(fits, found)]
+    return [vertex_json(vertex, "accepted") for vertex in takewhile(fits, found)]
 
 
-def stats(backend: Backend) -> View:
+def stats(backend: Backend) -> JsonObject:
     return dict(backend.dag.stats())
 
 
@@ -159,8 +159,8 @@ METHODS: Final = (
         submitted,
         'array, one object for each vertex: id and status ("accepted", "pending" or "known"), or '
         "error",
-        "Offer signed vertices (envelope, signature, payload). A pending one waits for its "
-        "parents. Neighbours in a batch are taken in together.",
+        "Submit signed vertices (envelope, signature, payload). A vertex is `pending` while the "
+        "node lacks a parent of it. Adjacent submissions in a batch are processed together.",
         (
             "vertex_form",
             "vertex_chain",
@@ -184,7 +184,7 @@ METHODS: Final = (
         (_ISSUER, Param("k", between(1, PARENTS_MAX), PARENTS_DEFAULT)),
         template,
         "object of chainId, refHeight, refHash (8 bytes), parents, seq, prev, timestampMs",
-        "All that a device needs from the network to build its next vertex.",
+        "Everything that a device needs from the network to build its next vertex.",
         ("limit",),
     ),
     RpcMethod(
@@ -192,29 +192,30 @@ METHODS: Final = (
         (_ID,),
         get,
         "vertex, or null",
-        "A vertex, every field by name; `readings` where its payload is SenML.",
+        "A vertex, every field by name, with `readings` if its payload is SenML.",
     ),
     RpcMethod(
         "dag_status",
         (_ID,),
         status,
         '"accepted", "pending" (waits for parents) or "unknown"',
-        "Where a vertex stands.",
+        "The status of a vertex on this node.",
     ),
     RpcMethod(
         "dag_latest",
         (_ISSUER, Param("topic", TOPIC, None)),
         latest,
         "vertex, or null",
-        "The issuer's vertex of greatest seq, on a topic or on any.",
+        "The issuer's vertex with the greatest seq, on a topic or on any topic.",
     ),
     RpcMethod(
         "dag_range",
         (_ISSUER, Param("seqFrom", SEQ), Param("n", between(1, RANGE_MAX), RANGE_MAX)),
         by_seq,
         "array of vertices, by seq",
-        f"Up to n of the issuer's vertices from a seq on; fewer when they pass {RANGE_BYTES_MAX} "
-        "bytes. Go on from the last seq + 1 until the array is empty.",
+        "Up to n vertices of the issuer from a seq on; fewer if n have more than "
+        f"{RANGE_BYTES_MAX:,} bytes. For the next page ask from the last seq + 1, until the array "
+        "is empty.",
     ),
     RpcMethod(
         "dag_stats",
@@ -222,6 +223,6 @@ METHODS: Final = (
         stats,
         "object of counts: vertices, tips, edges, issuers, streams, graphBytes, orphans, "
         "orphanBytes",
-        "The DAG of this node in numbers.",
+        "Counts of this node's DAG.",
     ),
 )

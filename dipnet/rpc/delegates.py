@@ -1,7 +1,7 @@
-"""What IDpos knows, read from its storage: candidates, accounts, parameters and proposals.
+"""The ``dpos_`` methods that read IDpos' storage: candidates, accounts, parameters, proposals.
 
-The same can be asked of the contract itself by ``eth_call``, and proven by ``eth_getProof``.
-Reads that look at every candidate go in steps: each opens the state of the same block anew.
+``eth_call`` can ask the contract for the same, and ``eth_getProof`` prove it. A method that reads
+every candidate goes in steps (ADR 90); each step opens the state of the same block again.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,9 +19,9 @@ from dipnet.primitives.crypto import checksum
 from dipnet.primitives.errors import Invalid
 from dipnet.rpc import lookup
 from dipnet.rpc.backend import Backend
+from dipnet.rpc.block_json import JsonObject, quantity
 from dipnet.rpc.method import Param, RpcMethod, Steps
 from dipnet.rpc.params import ADDRESS, BLOCK, BlockRef, ByHash
-from dipnet.rpc.views import View, quantity
 from dipnet.vm.storage_layout import PROPOSALS_OPEN, WORD, StorageSlot
 
 STATUSES: Final = {
@@ -43,7 +43,7 @@ WEI: Final = frozenset(("base_fee_floor", "block_reward", "delegate_stake_min"))
 
 @dataclass(frozen=True, slots=True)
 class At:
-    """The contract after one block, and the epoch of that block's children."""
+    """The contract's state after one block, and the epoch of that block's children."""
 
     backend: Backend
     header: Header
@@ -51,39 +51,39 @@ class At:
 
     @staticmethod
     def of(backend: Backend, ref: BlockRef) -> "At":
-        """At the block that ``ref`` names."""
+        """The contract after the block that ``ref`` names; raises ``Invalid("not_found")``."""
         header = lookup.need(backend, ref)
         return At(backend, header, backend.chain.epoch_at(header))
 
     def root(self) -> StorageSlot:
-        """Its variables; good until the chain's next block."""
+        """The contract's storage; valid until the chain's next block."""
         return lookup.contract(self.backend, ByHash(self.header.hash, False))
 
 
 def named(public: bytes) -> str:
-    """An organisation, 32 bytes: its text where it is one, else hex; empty for none."""
+    """The name of an organisation (32 bytes): printable ASCII as text, else hex; empty for none."""
     text = public.rstrip(b"\0")
     if text.isascii() and text.decode("ascii").isprintable():
         return text.decode("ascii")
     return to_hex(public)
 
 
-def _taking_part(one: Participation) -> View:
+def _taking_part(one: Participation) -> JsonObject:
     return {"slots": one.slots, "prevotes": one.prevotes, "commits": one.commits}
 
 
-def _announced(epoch: Epoch, one: Commission) -> View | None:
-    """The commission that is not yet in force."""
+def _announced(epoch: Epoch, one: Commission) -> JsonObject | None:
+    """The announced commission that is not in force yet, or None."""
     most = epoch.parameters.commission_bps_max
     if one.starts <= epoch.number:
         return None
     return {"bps": one.at(one.starts, most), "epoch": one.starts}
 
 
-def candidate_view(
+def candidate_json(
     epoch: Epoch, one: Candidate, own_stake: int, taken: Mapping[bytes, Participation]
-) -> View:
-    """A candidate, without what depends on all others."""
+) -> JsonObject:
+    """The JSON of a candidate, without the fields that depend on all candidates."""
     seen = taken.get(one.address)
     return {
         "name": one.name,
@@ -109,36 +109,36 @@ def candidate_view(
 
 
 def _everybody(at: At) -> list[bytes]:
-    """The registered candidates, and who still has a seat without being one."""
+    """Addresses of the registered candidates and of other delegates that still have a seat."""
     listed = dict.fromkeys(candidates.roll(at.root()))
     listed |= dict.fromkeys(at.epoch.members.addresses)
     return list(listed | dict.fromkeys(at.epoch.next_members.addresses))
 
 
-def list_delegates(backend: Backend) -> Steps[list[View]]:
+def list_delegates(backend: Backend) -> Steps[list[JsonObject]]:
     at = At.of(backend, "latest")
     waiting = election.standby(at.root(), at.epoch.number + 1)
     taken = backend.voting.tally.participation()
-    read: list[tuple[Candidate, View]] = []
+    read: list[tuple[Candidate, JsonObject]] = []
     for address in _everybody(at):
         yield
         root = at.root()
         one = candidates.read(root, address)
         own = stakes.place(root, address)[stakes.STAKE]
-        read.append((one, candidate_view(at.epoch, one, own, taken)))
+        read.append((one, candidate_json(at.epoch, one, own, taken)))
     total = sum(one.votes for one, _ in read)
     read.sort(key=lambda pair: (-pair[0].votes, pair[0].address))
     return [
-        view
+        fields
         | {
             "share": round(one.votes / total, 6) if total else 0.0,
             "standby": waiting.index(one.address) + 1 if one.address in waiting else None,
         }
-        for one, view in read
+        for one, fields in read
     ]
 
 
-def account(backend: Backend, address: bytes, ref: BlockRef) -> View:
+def account(backend: Backend, address: bytes, ref: BlockRef) -> JsonObject:
     at = At.of(backend, ref)
     root = at.root()
     one = stakes.place(root, address)
@@ -156,11 +156,11 @@ def account(backend: Backend, address: bytes, ref: BlockRef) -> View:
 
 
 def shown(name: str, value: int) -> object:
-    """A parameter's value: wei are quantities."""
+    """A parameter's value as JSON: wei as quantities, others as numbers."""
     return quantity(value) if name in WEI else value
 
 
-def _open_proposals(at: At) -> Iterator[View]:
+def _open_proposals(at: At) -> Iterator[JsonObject]:
     root = at.root()
     numbers = [root.element(PROPOSALS_OPEN, place)[WORD] for place in range(root[PROPOSALS_OPEN])]
     for number in numbers:
@@ -178,10 +178,10 @@ def _open_proposals(at: At) -> Iterator[View]:
         }
 
 
-def list_parameters(backend: Backend) -> Steps[View]:
+def list_parameters(backend: Backend) -> Steps[JsonObject]:
     at = At.of(backend, "latest")
     in_force = at.epoch.parameters
-    proposals: list[View] = []
+    proposals: list[JsonObject] = []
     for one in _open_proposals(at):
         yield
         proposals.append(one)
@@ -193,14 +193,14 @@ def list_parameters(backend: Backend) -> Steps[View]:
     }
 
 
-def delegate(backend: Backend, address: bytes) -> View:
+def delegate(backend: Backend, address: bytes) -> JsonObject:
     at = At.of(backend, "latest")
     root = at.root()
     one = candidates.read(root, address)
     if one.status == candidates.NONE:
-        raise Invalid("not_found", f"{checksum(address)} is no candidate")
+        raise Invalid("not_found", f"{checksum(address)} is not a candidate")
     own, taken = stakes.place(root, address)[stakes.STAKE], backend.voting.tally.participation()
-    return candidate_view(at.epoch, one, own, taken)
+    return candidate_json(at.epoch, one, own, taken)
 
 
 _CANDIDATE: Final = (
@@ -216,10 +216,11 @@ METHODS: Final = (
         (),
         list_delegates,
         f"array of objects of {_CANDIDATE}, share, standby",
-        "Every candidate, most votes first, and who still has a seat. `votes` is the stake that "
-        "votes for it, `share` its part of all, `stake` its own; `active` and `next` say whether "
-        "it has a seat in this epoch and in the next, `standby` who takes the next free one. "
-        "`participation` is what this node has seen of the last certified slots.",
+        "Every candidate and every other delegate that still has a seat, most votes first. `votes` "
+        "is the stake that votes for it, `share` its part of all votes, `stake` its own stake. "
+        "`active` and `next` say whether it has a seat in this epoch and in the next, `standby` is "
+        "its place among those that wait for a seat. `participation` counts its votes in the last "
+        "certified slots, as far as this node saw them.",
         ("busy", "limit"),
         way="steps",
     ),
@@ -228,7 +229,7 @@ METHODS: Final = (
         (Param("address", ADDRESS),),
         delegate,
         f"object of {_CANDIDATE}",
-        "One candidate.",
+        "One candidate, with the fields of `dpos_delegates` but `share` and `standby`.",
         ("not_found",),
     ),
     RpcMethod(
@@ -236,9 +237,8 @@ METHODS: Final = (
         (Param("address", ADDRESS), Param("block", BLOCK, "latest")),
         account,
         "object of address, stake, votes, expires, rewards, unbonding, release, claimable",
-        "What an account has staked and whom it votes for. `expires` is the epoch with which the "
-        "votes lapse, `release` the one from which `unbonding` can be claimed; amounts are "
-        "quantities of wei.",
+        "Stake, votes and rewards of an account; amounts are quantities of wei. The votes lapse "
+        "with epoch `expires`; `unbonding` can be claimed from epoch `release` on.",
         ("not_found", "not_canonical", "no_state"),
     ),
     RpcMethod(
@@ -247,8 +247,9 @@ METHODS: Final = (
         list_parameters,
         "object of epoch, inForce (by the names of genesis.json), rulesKnown, proposals (id, name, "
         "value, proposer, state, votes, quorum, expires, starts)",
-        "The parameters in force for the next block that delegates may change, and the proposals "
-        "that are open or wait for their epoch. `rulesKnown` is what this node could follow.",
+        "The parameters that delegates may change, as in force for the next block, and the "
+        "proposals that are open or wait for their epoch. `rulesKnown` is the highest number of "
+        "rules that this node can follow.",
         ("busy", "limit"),
         way="steps",
     ),

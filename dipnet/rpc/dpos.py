@@ -1,6 +1,6 @@
-"""The ``dpos_`` methods about the protocol's run: who leads when, and how finality goes.
+"""The ``dpos_`` methods about the protocol: status of finality, leaders of slots, evidence.
 
-What is asked of the contract is in ``delegates.py``.
+The methods that read the contract IDpos are in ``delegates.py``.
 """
 
 from typing import Final
@@ -18,9 +18,9 @@ from dipnet.primitives.crypto import checksum
 from dipnet.primitives.errors import Invalid
 from dipnet.rpc import lookup
 from dipnet.rpc.backend import Backend
+from dipnet.rpc.block_json import JsonObject
 from dipnet.rpc.method import Param, RpcMethod
 from dipnet.rpc.params import between
-from dipnet.rpc.views import View
 from dipnet.rpc.watch import lagging
 
 SCHEDULE_SLOTS_MAX: Final = 10_000
@@ -28,27 +28,27 @@ LATENCY_PERCENTS: Final = (50, 99)
 
 
 def slot_now(backend: Backend) -> int:
-    """The slot that runs, by the parameters in force."""
+    """The slot of now, by the parameters in force."""
     return slot_at(backend.chain.parameters, backend.now_ms())
 
 
 def backoff_step(backend: Backend) -> int:
-    """Every how many slots a block may stand on the head now."""
+    """The back-off step now: a block on the head needs a slot that is a multiple of it."""
     unfinal = slot_now(backend) - rules.links_of(backend.chain.head).final[1]
     return finality.backoff_step(max(unfinal, 0), backend.chain.parameters.backoff_slots)
 
 
-def _boundary(backend: Backend, epoch: Epoch) -> View:
+def _boundary(backend: Backend, epoch: Epoch) -> JsonObject:
     header = backend.chain.need(epoch.boundary.block_id)
     return {"height": header.height, "hash": to_hex(header.hash), "slot": header.slot}
 
 
-def schedule(backend: Backend, number: int) -> View:
+def schedule(backend: Backend, number: int) -> JsonObject:
     epoch = backend.chain.epoch
     parameters = epoch.parameters
     boundary, members, order = _boundary(backend, epoch), epoch.members, epoch.order
     first, last = epoch.boundary.slot + 1, epoch.end_slot
-    if number == epoch.number + 1:  # it begins where this one ends, sooner it never does
+    if number == epoch.number + 1:  # it begins at the earliest where this epoch ends
         boundary, members = {}, epoch.next_members
         order = shuffle(members.addresses, epoch.next_seed)
         first, last = last + 1, finality.end_slot(last, parameters.epoch_slots)
@@ -64,13 +64,13 @@ def schedule(backend: Backend, number: int) -> View:
         "slotMs": parameters.slot_ms,
         "members": [checksum(address) for address in members.addresses],
         "quorum": members.quorum,
-        # Without back-off slot s belongs to the one at s mod their number.
+        # Without back-off the leader of slot s is order[s mod n].
         "order": [checksum(address) for address in order],
         "leaders": [checksum(order[slot % len(order)]) for slot in shown],
     }
 
 
-def _place(header: Header, now_ms: int) -> View:
+def _place(header: Header, now_ms: int) -> JsonObject:
     return {
         "height": header.height,
         "hash": to_hex(header.hash),
@@ -80,7 +80,7 @@ def _place(header: Header, now_ms: int) -> View:
 
 
 def own_address(backend: Backend) -> bytes | None:
-    """The address of this node's delegate; None without one, or before it is registered."""
+    """The address of this node's delegate; None without a key, or before it is registered."""
     voter = backend.voting.voter
     if voter is None:
         return None
@@ -89,14 +89,14 @@ def own_address(backend: Backend) -> bytes | None:
 
 
 def _silence(backend: Backend, member: bool) -> str | None:
-    """Why the node's delegate neither proposes nor votes."""
+    """Why the node's delegate neither proposes nor votes; None if it does."""
     voting = backend.voting
     if voting.paused:
         return "paused"
     return voting.idle or (None if member else "not in the set of this epoch")
 
 
-def _own(backend: Backend) -> View | None:
+def _own(backend: Backend) -> JsonObject | None:
     voting, members = backend.voting, backend.chain.epoch.members
     if voting.voter is None:
         return None
@@ -117,7 +117,7 @@ def _own(backend: Backend) -> View | None:
     }
 
 
-def status(backend: Backend) -> View:
+def status(backend: Backend) -> JsonObject:
     chain, now_ms, slot = backend.chain, backend.now_ms(), slot_now(backend)
     epoch, watch = chain.epoch, backend.finality
     links = rules.links_of(chain.head)
@@ -144,7 +144,7 @@ def status(backend: Backend) -> View:
     }
 
 
-def _statement(one: Statement) -> View:
+def _statement(one: Statement) -> JsonObject:
     ballot = one.ballot
     return {
         "kind": ballot.kind.name.lower(),
@@ -156,7 +156,7 @@ def _statement(one: Statement) -> View:
     }
 
 
-def evidence(backend: Backend) -> list[View]:
+def evidence(backend: Backend) -> list[JsonObject]:
     return [
         {
             "offence": one.name,
@@ -172,23 +172,25 @@ METHODS: Final = (
         "dpos_status",
         (),
         status,
-        "object of epoch, votingEpoch, border, endSlot, slot, members, quorum, head, safe and "
+        "object of epoch, votingEpoch, `border`, endSlot, slot, members, quorum, head, safe and "
         "finalized (height, hash, slot, ageMs), finalityLagSlots, unfinalBlocks, "
         "certificateLatencyMs (blocks, p50, p99), backoffStep, systemOnly, complaint, delegate "
         "(null, or address, publicKey, index, voteState, paused, silent), clockOffsetMs",
-        "How finality goes, and this node's delegate. Latency is from the start of a block's slot "
-        "to this node's knowing it final; `silent` says why the delegate neither proposes nor "
-        "votes; `clockOffsetMs` is how far the clocks of peers are ahead of ours.",
+        "The state of finality, and this node's delegate. `border` is the boundary that opened the "
+        "epoch. Latency is the time from the start of a block's slot until this node knows the "
+        "block final. `silent` says why the delegate neither proposes nor votes. `clockOffsetMs` "
+        "is how far the clocks of peers are ahead of the node's.",
     ),
     RpcMethod(
         "dpos_schedule",
         (Param("epoch", between(0, 2**53), -1),),
         schedule,
-        "object of epoch, border (null for the next), firstSlot, lastSlot, startMs, slotMs, "
+        "object of epoch, `border` (null for the next), firstSlot, lastSlot, startMs, slotMs, "
         "members, quorum, order, leaders",
-        "Who leads the slots of the epoch that runs, or of the next: its set and order are known "
-        "then; it begins at `firstSlot` or, while the last boundary is not final, later. `leaders` "
-        f"holds the first {SCHEDULE_SLOTS_MAX:,} slots, as they are without back-off.",
+        "The leaders of the slots of the current epoch (default) or of the next. An epoch begins "
+        "at `firstSlot`, or later while the boundary before it is not final. `leaders` holds the "
+        f"first {SCHEDULE_SLOTS_MAX:,} slots, without back-off. `border` is the boundary that "
+        "opened the epoch.",
         ("not_found",),
     ),
     RpcMethod(
@@ -197,6 +199,6 @@ METHODS: Final = (
         evidence,
         "array of objects of offence (E0 to E3), signer, statements (two of kind, epoch, slot, "
         "blockId, justifySlot, signature)",
-        "The offences that this node has proof of; `dipnet delegate evidence` sends them.",
+        "The offences that this node can prove; `dipnet delegate evidence` reports them.",
     ),
 )

@@ -1,6 +1,6 @@
-"""Ethereum's methods (execution-apis) about the node, accounts, fees, and sending.
+"""Ethereum's methods (execution-apis) about the node, accounts, fees, and sending transactions.
 
-Blocks, transactions and receipts are in ``blocks``, calls in ``calls``, logs in ``logs``.
+``blocks`` has the methods about blocks and receipts, ``calls`` about calls, ``logs`` about logs.
 """
 
 from collections.abc import Sequence
@@ -10,10 +10,10 @@ from dipnet.primitives.codec import to_hex
 from dipnet.primitives.errors import Invalid
 from dipnet.rpc import gas, lookup
 from dipnet.rpc.backend import Accepted, Backend
+from dipnet.rpc.block_json import quantity
 from dipnet.rpc.method import Param, RpcMethod
 from dipnet.rpc.params import ADDRESS, BLOCK, BLOCK_NUMBER, PERCENTILES, RAW_ITEM, BlockRef, between
 from dipnet.rpc.status import client_version
-from dipnet.rpc.views import quantity
 
 
 def web3_client_version(backend: Backend) -> str:
@@ -88,15 +88,19 @@ METHODS: Final = (
     ),
     RpcMethod("net_version", (), net_version, "string", "The chain id in decimal."),
     RpcMethod("net_peerCount", (), net_peer_count, "quantity", "Number of connected peers."),
-    RpcMethod("eth_chainId", (), chain_id, "quantity", "The chain id that transactions sign."),
+    RpcMethod(
+        "eth_chainId", (), chain_id, "quantity", "The chain id that transactions are signed for."
+    ),
     RpcMethod(
         "eth_syncing",
         (),
         syncing,
         "false, or object of startingBlock, currentBlock, highestBlock",
-        "Whether the node is still catching up.",
+        "Whether the node is catching up with the chain.",
     ),
-    RpcMethod("eth_accounts", (), accounts, "empty array", "The node holds no user's key."),
+    RpcMethod(
+        "eth_accounts", (), accounts, "empty array", "Always empty: the node holds no user's key."
+    ),
     RpcMethod("eth_blockNumber", (), block_number, "quantity", "Height of the head."),
     RpcMethod(
         "eth_getBalance",
@@ -111,7 +115,7 @@ METHODS: Final = (
         (Param("address", ADDRESS), _AT),
         get_transaction_count,
         "quantity",
-        "Next nonce of an account; with `pending`, the one after its waiting transactions.",
+        "Next nonce of an account; with `pending`, the nonce after its waiting transactions.",
         ("not_found", "not_canonical", "no_state"),
     ),
     RpcMethod(
@@ -127,7 +131,7 @@ METHODS: Final = (
         (),
         gas.gas_price,
         "quantity, wei for a unit of gas",
-        "The next block's base fee with the suggested tip.",
+        "The base fee of the next block plus the suggested tip.",
     ),
     RpcMethod(
         "eth_maxPriorityFeePerGas",
@@ -136,7 +140,7 @@ METHODS: Final = (
         "quantity, wei for a unit of gas",
         f"The suggested tip: the {gas.SAMPLE_PERCENTILE}th percentile of the lowest "
         f"{gas.SAMPLE_TIPS_PER_BLOCK} tips of each of the last {gas.SAMPLE_BLOCKS} blocks, "
-        f"{gas.TIP_IDLE_WEI} wei when those were empty.",
+        f"{gas.TIP_IDLE_WEI} wei if those blocks were empty.",
     ),
     RpcMethod(
         "eth_feeHistory",
@@ -147,8 +151,8 @@ METHODS: Final = (
         ),
         gas.fee_history,
         "object of oldestBlock, baseFeePerGas, gasUsedRatio, reward and the blob fields (zero)",
-        f"Fees of up to {gas.HISTORY_BLOCKS_MAX} blocks, {gas.REWARD_BLOCKS_MAX} with percentiles; "
-        "more is cut, as `oldestBlock` shows.",
+        f"Fees of up to {gas.HISTORY_BLOCKS_MAX} blocks, with percentiles of up to "
+        f"{gas.REWARD_BLOCKS_MAX}. A longer range is cut at its oldest end; see `oldestBlock`.",
         ("not_found",),
     ),
     RpcMethod(
@@ -156,7 +160,7 @@ METHODS: Final = (
         (Param("transaction", RAW_ITEM),),
         sent,
         "hash, 32 bytes",
-        "Offer a signed transaction. Neighbours in a batch are taken in together.",
+        "Submit a signed transaction. Adjacent submissions in a batch are processed together.",
         _POOL_ERRORS,
         way="txs",
     ),

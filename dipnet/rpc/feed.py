@@ -1,6 +1,6 @@
-"""Live topics for WebSocket subscribers: one bounded queue each, the slow one is cut.
+"""Published items for WebSocket subscribers: one bounded queue each; a full queue is cut.
 
-Publishing never waits, so that a subscriber who stops reading costs the node nothing but its queue.
+Publishing never waits, so that a subscriber that stops reading costs the node only its queue.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ WAITING_ITEMS_MAX: Final = 4096
 
 
 class Feed:
-    """One subscriber's queue. Items: Block, Header (finalizedHeads), Tx, Vertex, as published."""
+    """The queue of one subscriber. Items are as published: Block, Header, Tx or Vertex."""
 
     __slots__ = ("_feeds", "_items", "cut", "topic")
 
@@ -27,7 +27,7 @@ class Feed:
         self._items: asyncio.Queue[object] = asyncio.Queue(WAITING_ITEMS_MAX)
 
     def put(self, item: object) -> None:
-        """Queue ``item``, or cut this subscriber when it has left too many unread."""
+        """Queue ``item``; cut the subscriber if ``WAITING_ITEMS_MAX`` items are unread."""
         try:
             self._items.put_nowait(item)
         except asyncio.QueueFull:
@@ -35,7 +35,7 @@ class Feed:
             self.close()
 
     async def next(self) -> object:
-        """The next item; ``Invalid("limit")`` at the end of a queue that was cut."""
+        """The next item; raises ``Invalid("limit")`` at the end of a queue that was cut."""
         if self.cut and self._items.empty():
             raise Invalid("limit", f"subscriber left {WAITING_ITEMS_MAX} items unread")
         return await self._items.get()
@@ -45,7 +45,7 @@ class Feed:
 
 
 class Feeds:
-    """Who listens to what. ``publish`` is called by the daemon on the loop's thread."""
+    """The feeds by topic. The daemon calls ``publish`` on the thread of the event loop."""
 
     __slots__ = ("_listeners",)
 

@@ -1,7 +1,7 @@
-"""Which logs a caller wants: read from JSON, and matched against blooms and logs.
+"""Log filters: read from JSON, and matched against blooms and logs (execution-apis, "Filter").
 
-A filter has the addresses it takes (none: any) and, for each place of a topic, the words it takes
-there (none: any). A log with fewer topics than places does not match. # execution-apis, "Filter"
+A filter has the addresses that it takes (empty: any) and, for each topic position, the words that
+it takes there (empty: any). A log with fewer topics than the filter has positions does not match.
 """
 
 from collections.abc import Sequence
@@ -19,13 +19,13 @@ ALTERNATIVES_MAX: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class LogFilter:
-    """``addresses`` of 20 bytes; ``topics`` by place, each the words of 32 bytes it may be."""
+    """``addresses`` of 20 bytes; ``topics`` by position, each the words (32 bytes) taken there."""
 
     addresses: tuple[bytes, ...] = ()
     topics: tuple[tuple[bytes, ...], ...] = ()
 
     def takes(self, log: Log) -> bool:
-        """Whether the log is wanted."""
+        """Whether the log matches."""
         if self.addresses and log.address not in self.addresses:
             return False
         if len(self.topics) > len(log.topics):
@@ -36,14 +36,14 @@ class LogFilter:
         )
 
     def masks(self) -> tuple[tuple[int, ...], ...]:
-        """Bits of the bloom: a block may have a wanted log if of each group one is set whole."""
+        """Bloom bits: a block may hold a match if its bloom has a whole mask of each group."""
         groups = [self.addresses, *self.topics]
         return tuple(tuple(map(_bits, group)) for group in groups if group)
 
 
 @dataclass(frozen=True, slots=True)
 class LogQuery:
-    """The logs of one block by its hash (``first`` and ``last`` are then empty), or of a range."""
+    """Logs of one block by its hash (``first`` and ``last`` are then empty), or of a range."""
 
     wanted: LogFilter
     block_hash: bytes
@@ -53,7 +53,7 @@ class LogQuery:
 
 @dataclass(frozen=True, slots=True)
 class StreamFilter:
-    """What a subscriber wants of a stream; each takes its own members only."""
+    """The filter of a subscription: ``issuer`` and ``topic`` for vertices, ``logs`` for logs."""
 
     issuer: bytes
     topic: bytes
@@ -68,13 +68,13 @@ def _bits(entry: bytes) -> int:
 
 
 def may_hold(logs_bloom: bytes, masks: Sequence[Sequence[int]]) -> bool:
-    """Whether a block of this bloom can have a log of ``masks``; False is certain."""
+    """Whether a block with this bloom may hold a log of ``masks``; False is certain."""
     bits = int.from_bytes(logs_bloom, "big")
     return bool(bits) and all(any(bits & mask == mask for mask in group) for group in masks)
 
 
 def _alternatives(value: object, size: int) -> tuple[bytes, ...]:
-    """One value or an array of them; null is any."""
+    """The alternatives in one value or an array of values; null means any."""
     if value is None:
         return ()
     if not isinstance(value, list):
@@ -112,7 +112,7 @@ def _query(value: object) -> LogQuery:
 
 
 def _stream(value: object) -> StreamFilter:
-    # fromBlock and toBlock mean nothing to a stream; ethers sends them all the same.
+    # fromBlock and toBlock mean nothing for a stream, but ethers sends them.
     known = ("issuer", "topic", "address", "topics", "fromBlock", "toBlock")
     got = members_of(value, known)
     issuer, topic = got.get("issuer"), got.get("topic")

@@ -1,8 +1,8 @@
-"""Prices and amounts of gas, from what recent blocks paid. Integers throughout.
+"""Gas prices suggested from recent blocks: wei for a unit of gas, integers throughout.
 
-The suggested tip is the 60th percentile of the lowest tips that got into the last blocks, as
-go-ethereum's oracle has it, and ``TIP_IDLE_WEI`` where nobody paid any. What is suggested as
-``eth_gasPrice`` is the next block's base fee with that tip.
+The suggested tip is the 60th percentile of the lowest tips in the last blocks, as in go-ethereum's
+oracle, and ``TIP_IDLE_WEI`` if those blocks hold no transaction. ``eth_gasPrice`` suggests the base
+fee of the next block plus that tip.
 """
 
 from bisect import bisect_left
@@ -16,8 +16,8 @@ from dipnet.consensus.finality.header import Header
 from dipnet.ledger.tx import Tx
 from dipnet.rpc import lookup
 from dipnet.rpc.backend import Backend
+from dipnet.rpc.block_json import JsonObject, quantity
 from dipnet.rpc.params import BlockRef
-from dipnet.rpc.views import View, quantity
 from dipnet.vm.receipt import Receipt
 
 TIP_IDLE_WEI: Final = 10**8
@@ -25,7 +25,7 @@ SAMPLE_BLOCKS: Final = 20
 SAMPLE_TIPS_PER_BLOCK: Final = 3
 SAMPLE_PERCENTILE: Final = 60
 HISTORY_BLOCKS_MAX: Final = 1024
-REWARD_BLOCKS_MAX: Final = 64  # with percentiles every body is read
+REWARD_BLOCKS_MAX: Final = 64  # percentiles need the body of every block
 
 
 def base_fee_after(backend: Backend, header: Header) -> int:
@@ -43,12 +43,12 @@ def _back(backend: Backend, header: Header) -> Iterator[Header]:
 
 
 def _tip(tx: Tx, base_fee: int) -> int:
-    """What a transaction of a block tipped; a report pays not even the base fee."""
+    """Tip of a transaction, wei for a unit of gas; 0 for a report, which pays no fee (ADR 83)."""
     return max(tx.effective_tip(base_fee), 0)
 
 
 def suggested_tip(backend: Backend) -> int:
-    """Tip (wei for a unit of gas) that recent blocks took."""
+    """The tip to suggest, wei for a unit of gas (see the module)."""
     tips: list[int] = []
     for header in islice(_back(backend, backend.chain.head), SAMPLE_BLOCKS):
         if header.gas_used:
@@ -71,7 +71,7 @@ def max_priority_fee(backend: Backend) -> str:
 def _rewards(
     block: Block, receipts: Sequence[Receipt], percentiles: tuple[float, ...]
 ) -> list[str]:
-    """The tips at those percentiles of the block's gas, cheapest gas first."""
+    """The tips at ``percentiles`` of the block's gas, ordered from the lowest tip."""
     if not block.txs:
         return ["0x0"] * len(percentiles)
     base_fee = block.header.base_fee
@@ -87,13 +87,13 @@ def _rewards(
 
 def fee_history(
     backend: Backend, count: int, newest: BlockRef, percentiles: tuple[float, ...]
-) -> View:
-    """``count`` blocks up to ``newest``, oldest first; fewer where there are not so many."""
+) -> JsonObject:
+    """Fees of up to ``count`` blocks that end at ``newest``, oldest first."""
     limit = REWARD_BLOCKS_MAX if percentiles else HISTORY_BLOCKS_MAX
     header = lookup.need(backend, newest)
     headers = list(islice(_back(backend, header), min(count, limit)))[::-1]
     fees = [one.base_fee for one in headers] + [base_fee_after(backend, header)]
-    view: View = {
+    fields: JsonObject = {
         "oldestBlock": quantity(headers[0].height if headers else header.height),
         "baseFeePerGas": [quantity(fee) for fee in fees] if headers else [],
         "gasUsedRatio": [one.gas_used / one.gas_limit for one in headers],
@@ -101,8 +101,8 @@ def fee_history(
         "blobGasUsedRatio": [0.0] * len(headers),
     }
     if percentiles:
-        view["reward"] = [
+        fields["reward"] = [
             _rewards(lookup.block(backend, one), lookup.receipts(backend, one), percentiles)
             for one in headers
         ]
-    return view
+    return fields

@@ -1,9 +1,9 @@
-"""JSON-RPC 2.0: bytes of a request to bytes of an answer, over any transport.
+"""JSON-RPC 2.0: from the bytes of a request to the bytes of an answer, over any transport.
 
-A batch is answered in order. Neighbouring submissions of one sort in a batch become one
-``Backend.submit``, which is what makes a thousand payments a second cheap. Whatever a caller sends
-ends in a result or in an error of the table in ``dipnet.primitives.errors``; what is neither is our
-bug: it is handed to ``Backend.failed`` and answered with -32603.
+A batch is answered in order. Adjacent submissions of one kind in a batch become one
+``Backend.submit``, which makes a thousand payments a second cheap. Every request ends in a result
+or in an error of the table in ``dipnet.primitives.errors``. Any other exception is a bug: it goes
+to ``Backend.failed``, and the answer is -32603.
 """
 
 import asyncio
@@ -26,10 +26,10 @@ BATCH_ITEMS_MAX: Final = 1000
 RESPONSE_BYTES_MAX: Final = 10 << 20
 METHOD_CHARS_MAX: Final = 64
 ID_CHARS_MAX: Final = 256
-TURN_MS: Final = 10  # a batch gives the loop back after this long
-STEPS_TURN_MS: Final = 2  # a read in steps does
-STEPS_MS_MAX: Final = 3_000  # of its own work, after which it is refused
-STEPS_RUNNING_MAX: Final = 2  # the others wait
+TURN_MS: Final = 10  # a batch yields to the event loop after this time
+STEPS_TURN_MS: Final = 2  # a read in steps yields after this time
+STEPS_MS_MAX: Final = 3_000  # a read in steps is refused after so much work of its own
+STEPS_RUNNING_MAX: Final = 2  # reads in steps that run at a time; others wait
 STEPS_WAITING_MAX: Final = 64
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -39,25 +39,25 @@ OTHER: Final = "other"
 
 
 Show = Callable[[object], Iterable[object]]
-"""What a subscriber is told of an item of his topic: nothing, or one notification or more."""
+"""Turns a published item into the notifications for one subscriber: none, one or more."""
 
 
 class Session(Protocol):
-    """The caller's WebSocket, as far as methods may touch it."""
+    """The WebSocket of the caller, as far as methods may use it."""
 
     @property
     def backend(self) -> Backend: ...
 
     def open(self, topic: Topic, show: Show) -> str:
-        """Subscribe; the id of the subscription."""
+        """Subscribe to ``topic``; returns the id of the subscription."""
 
     def close(self, subscription: str) -> bool:
-        """Unsubscribe; ``Invalid("not_found")`` when there is none of that name."""
+        """Unsubscribe. Raises ``Invalid("not_found")`` for an id that is not subscribed."""
 
 
 @dataclass(frozen=True, slots=True)
 class RpcCall:
-    """One request that passed every check of form. ``id`` is JSON; empty for a notification."""
+    """A request with a valid form. ``id`` is JSON bytes, empty for a notification."""
 
     id: bytes
     method: RpcMethod
@@ -66,31 +66,31 @@ class RpcCall:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """One request that failed them: its finished answer, empty for a notification."""
+    """A request with a wrong form: its finished answer, empty for a notification."""
 
     answer: bytes
 
 
 def error_body(error: Invalid, id_json: bytes = _NO_ID) -> bytes:
-    """A JSON-RPC error object: Ethereum's number and text, our code and remedy in ``data``."""
+    """The bytes of an error response: Ethereum's number and text, code and remedy in ``data``."""
     row = error.refusal
     message = str(error)
-    if error.code == "method":  # go-ethereum's text names the method in its middle
+    if error.code == "method":  # go-ethereum's text has the method's name in the middle
         message = f"the method {error.detail} does not exist/is not available"
     data: object = {"code": error.code, "remedy": row.remedy}
-    if isinstance(error, Reverted):  # clients decode what the contract returned
+    if isinstance(error, Reverted):  # clients decode the output of the contract
         data = to_hex(error.output)
     body = _encode({"code": row.rpc, "message": message, "data": data})
     return b'%b%b,"error":%b}' % (_OPEN, id_json, body)
 
 
 def result_body(result: object, id_json: bytes) -> bytes:
-    """A JSON-RPC result object."""
+    """The bytes of a result response."""
     return b'%b%b,"result":%b}' % (_OPEN, id_json, _encode(result))
 
 
 class Rpc:
-    """The table of methods over one backend. ``requests`` counts (method, error code or "")."""
+    """Answers requests by a table of methods. ``requests`` counts (method, error code or "")."""
 
     def __init__(self, backend: Backend, methods: dict[str, RpcMethod]) -> None:
         self.backend = backend
@@ -100,7 +100,7 @@ class Rpc:
         self._waiting = 0
 
     async def answer(self, raw: bytes, session: Session | None = None) -> bytes:
-        """The answer to one request or batch; empty when it was notifications only."""
+        """The answer to one request or batch; empty if it held notifications only."""
         try:
             request = bounds.load(raw)
         except Invalid as error:
@@ -115,8 +115,7 @@ class Rpc:
         return await self._settled(b"[%b]" % b",".join(answers)) if answers else b""
 
     async def _settled(self, answer: bytes) -> bytes:
-        """``answer`` once what it shows cannot be lost any more (docs/design.md "Rules", rule
-        3)."""
+        """``answer``, once the records behind it are durable (docs/design.md "Rules", rule 3)."""
         try:
             await self.backend.settled()
         except Invalid as error:
@@ -128,7 +127,7 @@ class Rpc:
         return error_body(error, id_json)
 
     def _check(self, request: object) -> RpcCall | Refused:
-        """Form of one request, its method and its arguments."""
+        """Check the form of one request; find its method and read its arguments."""
         id_json, method = _NO_ID, OTHER
         try:
             if not isinstance(request, dict):
@@ -144,12 +143,12 @@ class Rpc:
             return RpcCall(id_json, found, found.arguments(request.get("params")))
         except Invalid as error:
             if error.code == "request" and not id_json:
-                id_json = _NO_ID  # what has no form is no notification either
+                id_json = _NO_ID  # a malformed request is not a notification
             body = self._refuse(error, method, id_json)
             return Refused(body if id_json else b"")
 
     async def _run(self, requests: Sequence[object], session: Session | None) -> list[bytes]:
-        """Answer in order; submissions that stand together are made together."""
+        """The answers in order; adjacent submissions are submitted together."""
         answers: list[bytes] = []
         room = RESPONSE_BYTES_MAX
         turn_ends = asyncio.get_running_loop().time() + TURN_MS / 1000
@@ -164,7 +163,7 @@ class Rpc:
         return answers
 
     async def _read(self, call: RpcCall | Refused, session: Session | None, room: int) -> bytes:
-        """Answer a call that reads, with at most ``room`` bytes."""
+        """The answer to a call that submits nothing, at most ``room`` bytes."""
         if isinstance(call, Refused):
             return call.answer
         method = call.method
@@ -189,7 +188,7 @@ class Rpc:
         return body if call.id else b""
 
     async def _through(self, steps: Steps[object]) -> object:
-        """The result of a read in steps, of which few run at a time and none for long."""
+        """The result of a read in steps; few run at a time, and none for long (ADR 90)."""
         if self._waiting >= STEPS_WAITING_MAX:
             raise Invalid("busy", f"{self._waiting} long reads are waiting")
         self._waiting += 1
@@ -216,7 +215,7 @@ class Rpc:
                 since = time()
 
     async def _submit(self, way: Way, calls: Sequence[RpcCall | Refused]) -> list[bytes]:
-        """Answer neighbouring submissions of one sort through one ``Backend.submit``."""
+        """The answers to adjacent submissions of one kind, by one ``Backend.submit``."""
         made = [call for call in calls if isinstance(call, RpcCall)]
         items = [item for call in made for item in _items(call)]
         try:
@@ -240,7 +239,7 @@ class Rpc:
 
 
 def _id(request: dict[str, object]) -> bytes:
-    """The request's id as JSON, empty for a notification."""
+    """The request's id as JSON bytes, empty for a notification; else ``Invalid("request")``."""
     if "id" not in request:
         return b""
     value = request["id"]
@@ -254,7 +253,7 @@ def _id(request: dict[str, object]) -> bytes:
 
 
 def _way(call: RpcCall | Refused) -> Way | None:
-    """The sort of submission, or None for what is answered alone."""
+    """ "txs" or "vertices" for a submission, else None."""
     way = call.method.way if isinstance(call, RpcCall) else "read"
     return way if way in ("txs", "vertices") else None
 

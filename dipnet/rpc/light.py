@@ -1,7 +1,7 @@
-"""What light clients ask for: boundaries of epochs, and final headers with proofs (docs/light.md).
+"""The methods for light clients: boundary proofs and final headers with proofs (docs/light.md).
 
-Nothing here is to be trusted: ``dipnet.sdk.light`` judges it. Answers are records as hex, bounded
-in number and bytes.
+Clients trust none of it: ``dipnet.sdk.light`` verifies every answer. Answers are records as hex,
+bounded in number and bytes. ``dpos_borders`` keeps its name for users; the code says boundary.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from dipnet.rpc.params import FLAG, HASH, between
 BOUNDARIES_MAX: Final = 64
 BOUNDARIES_BYTES_MAX: Final = 2 << 20
 CARRIERS_MAX: Final = 8
-"""Blocks above a header that are searched for a certificate: all but always it is in the next."""
+"""Blocks above a header that are searched for its certificate; nearly always the next has it."""
 
 
 def boundaries(backend: Backend, first: int, count: int, every: bool) -> list[str]:
@@ -54,9 +54,9 @@ def _is_final(backend: Backend, header: Header) -> bool:
 
 
 def _certificates(backend: Backend, header: Header) -> Iterator[Certificate]:
-    """Commit certificates that may prove ``header``, nearest first.
+    """Commit certificates that may prove ``header`` final, nearest first.
 
-    One of an epoch before the header's would count for the boundary below it only.
+    A certificate of an earlier epoch than the header's would count for the boundary below it only.
     """
     chain = backend.chain
     final = chain.final
@@ -76,9 +76,9 @@ def _certificates(backend: Backend, header: Header) -> Iterator[Certificate]:
 
 
 def _path(backend: Backend, header: Header, certificate: Certificate) -> tuple[Header, ...] | None:
-    """The headers above ``header`` up to what is certified; None where that proves nothing.
+    """The headers above ``header`` up to the certified block; None if that proves nothing.
 
-    What is certified can be off the canonical chain: a hand-over block above a final boundary.
+    The certified block can be off the canonical chain: a hand-over block above a final boundary.
     """
     if certificate.ballot.epoch < header.epoch:
         return None
@@ -102,17 +102,17 @@ METHODS: Final = (
         ),
         boundaries,
         "array of boundary records (docs/light.md), ascending",
-        "The final boundaries that open an epoch from `first` on and change the set of delegates, "
-        "and the newest one; each one when `every`. Fewer when they pass "
-        f"{BOUNDARIES_BYTES_MAX} bytes. Go on after the last until the array is empty.",
+        "The final epoch boundaries, from epoch `first` on, that change the set of delegates, and "
+        f"the newest boundary; all boundaries if `every`. At most {BOUNDARIES_BYTES_MAX:,} bytes: "
+        "for the next page ask from the epoch after the last, until the array is empty.",
     ),
     RpcMethod(
         "dpos_finalHeader",
         (Param("hash", HASH, b""),),
         final_header,
         "final record (docs/light.md), or null while nothing but genesis is final",
-        "The header of a final block, the newest by default, with the commit certificate that "
-        "proves it and the headers up to what is certified.",
+        "The header of a final block (default: the newest), with the commit certificate that "
+        "proves it final and the headers up to the certified block.",
         ("not_found",),
     ),
 )

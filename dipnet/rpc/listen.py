@@ -1,7 +1,7 @@
-"""The listening socket: uvicorn inside the daemon's loop, with the timeouts it does not have.
+"""The listening socket: uvicorn in the daemon's event loop, with timeouts that uvicorn lacks.
 
-A client that is slow to send its headers, or slow to read its answer, loses its connection; past
-``CONNECTIONS_MAX`` a new one is turned away at once, so that sockets and memory stay bounded.
+A client that sends its headers or reads its answer too slowly loses its connection. Beyond
+``CONNECTIONS_MAX`` a new connection is refused at once, so that sockets and memory stay bounded.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ _HEAD_TOO_LARGE: Final = (
 
 
 class _Deadline:
-    """One deadline at a time on a connection; past it the transport is aborted."""
+    """At most one deadline on a connection; when it passes, the transport is aborted."""
 
     _timer: asyncio.TimerHandle | None = None
     loop: asyncio.AbstractEventLoop
@@ -56,7 +56,7 @@ class _Deadline:
 class BoundedHttp(_Deadline, HttpToolsProtocol):
     """uvicorn's HTTP connection, with bounds on headers and on unread answers."""
 
-    _head_bytes = 0  # of headers not complete yet; -1 between headers and the next message
+    _head_bytes = 0  # of incomplete headers; -1 from their end to the next message
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -98,7 +98,7 @@ class BoundedHttp(_Deadline, HttpToolsProtocol):
 
 
 class BoundedWebSocket(_Deadline, WebSocketsSansIOProtocol):
-    """uvicorn's WebSocket, cut when its peer leaves what it was sent unread."""
+    """uvicorn's WebSocket, cut if the client does not read for ``DRAIN_S``."""
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -114,7 +114,7 @@ class BoundedWebSocket(_Deadline, WebSocketsSansIOProtocol):
 
 
 class _Embedded(uvicorn.Server):
-    """Leaves the signals to the daemon, and says when it listens."""
+    """A uvicorn server that leaves signals to the daemon and tells when it listens."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -130,7 +130,7 @@ class _Embedded(uvicorn.Server):
 
 
 class Listener:
-    """A server that listens. ``port`` is the real one, also when 0 was asked for."""
+    """A server that listens on ``port``, which is the real port if 0 was asked for."""
 
     def __init__(self, server: uvicorn.Server, task: asyncio.Task[None], port: int) -> None:
         self.port = port
@@ -138,7 +138,7 @@ class Listener:
         self._task = task
 
     async def stop(self) -> None:
-        """Refuse new connections, let running requests end for ``STOP_S``, cut the rest."""
+        """Refuse new connections, give running requests ``STOP_S`` to end, cut the rest."""
         self._server.should_exit = True
         await self._task
         for connection in list(self._server.server_state.connections):
@@ -151,7 +151,7 @@ def _bind(host: str, port: int) -> socket.socket:
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((host, port))
-        bound.listen(CONNECTIONS_MAX)  # here, so that two programs cannot both believe they have it
+        bound.listen(CONNECTIONS_MAX)  # now, so that two programs cannot both take the port
     except OSError as error:
         bound.close()
         if error.errno == errno.EADDRINUSE:
@@ -166,9 +166,9 @@ def _bind(host: str, port: int) -> socket.socket:
 
 
 async def serve(app: ASGIApp, host: str, port: int) -> Listener:
-    """Listen for ``app`` in the running loop; port 0 takes a free one.
+    """Serve ``app`` on host and port in the running event loop; port 0 takes a free port.
 
-    ``Invalid("config")`` when the address cannot be had.
+    Raises ``Invalid("config")`` when the address is not available.
     """
     bound = _bind(host, port)
     server = _Embedded(
@@ -181,10 +181,10 @@ async def serve(app: ASGIApp, host: str, port: int) -> Listener:
             ws_max_queue=MESSAGES_WAITING_MAX,
             ws_ping_interval=PING_S,
             ws_ping_timeout=PING_S,
-            ws_per_message_deflate=False,  # no bombs: what is bounded is what is sent
+            ws_per_message_deflate=False,  # the size limit holds for the bytes sent: no bombs
             lifespan="off",
             log_config=None,
-            log_level="critical",  # garbage from outside is no news; our bugs go to Backend.failed
+            log_level="critical",
             access_log=False,
             proxy_headers=False,
             server_header=False,
@@ -196,6 +196,6 @@ async def serve(app: ASGIApp, host: str, port: int) -> Listener:
     listening = asyncio.create_task(server.listening.wait())
     await asyncio.wait((task, listening), return_when=asyncio.FIRST_COMPLETED)
     listening.cancel()
-    if task.done():  # it never listened: say why
+    if task.done():  # it failed to listen: raise its error
         task.result()
     return Listener(server, task, bound.getsockname()[1])

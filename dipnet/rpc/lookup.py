@@ -1,4 +1,4 @@
-"""Which block a request means, and what the chain knows of it. All reads of the chain are here."""
+"""Finds the block that a request names, and reads its body, receipts and state from the chain."""
 
 from collections.abc import Sequence
 
@@ -15,9 +15,11 @@ from dipnet.vm.storage_layout import Held, StorageSlot
 
 
 def find(backend: Backend, ref: BlockRef) -> Header | None:
-    """The header that ``ref`` names, None when there is none. "pending" has the head's state.
+    """The header that ``ref`` names, or None.
 
-    "finalized" has a commit certificate, or a descendant of it does; "safe" a prevote certificate.
+    "finalized" is the highest block that a commit certificate makes final, "safe" the highest block
+    with a prevote certificate; "pending" and "latest" are the head.
+    Raises ``Invalid("not_canonical")`` (EIP-1898).
     """
     chain = backend.chain
     if isinstance(ref, ByHash):
@@ -36,7 +38,7 @@ def find(backend: Backend, ref: BlockRef) -> Header | None:
 
 
 def need(backend: Backend, ref: BlockRef) -> Header:
-    """The same, or ``Invalid("not_found")``."""
+    """The header that ``ref`` names; raises ``Invalid("not_found")`` where there is none."""
     header = find(backend, ref)
     if header is None:
         shown = to_hex(ref.hash) if isinstance(ref, ByHash) else str(ref)
@@ -45,7 +47,7 @@ def need(backend: Backend, ref: BlockRef) -> Header:
 
 
 def block(backend: Backend, header: Header) -> Block:
-    """The whole block of a header that the chain gave us."""
+    """The whole block of a header of the chain; raises ``Corrupt`` where the body is missing."""
     found = backend.chain.block(header.hash)
     if found is None:
         raise Corrupt(f"block {to_hex(header.hash)} has a header and no body")
@@ -53,7 +55,7 @@ def block(backend: Backend, header: Header) -> Block:
 
 
 def receipts(backend: Backend, header: Header) -> Sequence[Receipt]:
-    """Its receipts, in the order of its transactions."""
+    """The receipts of a block of the chain, in the order of its transactions, or ``Corrupt``."""
     found = backend.chain.receipts(header.hash)
     if found is None:
         raise Corrupt(f"block {to_hex(header.hash)} has no receipts")
@@ -73,7 +75,7 @@ def place(backend: Backend, tx_hash: bytes) -> tuple[Block, int] | None:
 
 
 def state(backend: Backend, ref: BlockRef) -> tuple[Header, Reader]:
-    """The block and the state after it; ``Invalid("no_state")`` where that is not kept."""
+    """The header that ``ref`` names and the state after it; raises ``Invalid("no_state")``."""
     header = need(backend, ref)
     found = backend.chain.state(header.hash)
     if found is None:
@@ -82,20 +84,20 @@ def state(backend: Backend, ref: BlockRef) -> tuple[Header, Reader]:
 
 
 def journal(backend: Backend, ref: BlockRef) -> Journal:
-    """A journal over that state, to read from or to try something in."""
+    """A journal over the state after the block that ``ref`` names, for reads and trial calls."""
     return Journal(state(backend, ref)[1])
 
 
 def contract(backend: Backend, ref: BlockRef) -> StorageSlot:
-    """The variables of IDpos at that block, good until the chain's next one."""
+    """IDpos' storage after the block that ``ref`` names; valid until the chain's next block."""
     return StorageSlot(Held(journal(backend, ref), DPOS_ADDRESS))
 
 
 def account(backend: Backend, address: bytes, ref: BlockRef) -> Account:
-    """The account at that block; ``Invalid("no_state")`` where the state is not kept."""
+    """The account after the block that ``ref`` names; raises ``Invalid("no_state")``."""
     return journal(backend, ref).account(address)
 
 
 def code(backend: Backend, address: bytes, ref: BlockRef) -> bytes:
-    """Its code, empty when it has none."""
+    """The code of the account after the block that ``ref`` names, or empty."""
     return journal(backend, ref).code(address)

@@ -1,4 +1,4 @@
-"""What a JSON-RPC method is: a row of a table that dispatch, documentation and tests all read."""
+"""``RpcMethod``: one row of the table that dispatch, docs/rpc.md and the tests all read."""
 
 import difflib
 from collections.abc import Callable, Generator, Iterable
@@ -10,7 +10,7 @@ from dipnet.primitives.errors import Invalid
 
 
 class NoDefault(Enum):
-    """The default of a parameter that must be given."""
+    """Marks a parameter that has no default: the caller must give it."""
 
     REQUIRED = 0
 
@@ -20,9 +20,10 @@ REQUIRED: Final = NoDefault.REQUIRED
 
 @dataclass(frozen=True, slots=True)
 class ParameterKind:
-    """A sort of parameter: its name in the documentation, what it accepts, and its reader.
+    """A kind of parameter: its name and text in docs/rpc.md, and its reader.
 
-    ``read`` turns a JSON value into ours or raises ``Invalid("params", why)``.
+    ``read`` turns a JSON value into the Python value that ``answer`` takes, or raises
+    ``Invalid("params", why)``.
     """
 
     name: str
@@ -32,27 +33,35 @@ class ParameterKind:
 
 @dataclass(frozen=True, slots=True)
 class Param:
-    """One positional parameter. ``default`` is our value (not JSON) when it is left out."""
+    """One parameter of a method, by position or by name.
+
+    ``default`` is the Python value (not JSON) that ``answer`` gets when the caller leaves it out.
+    """
 
     name: str
     kind: ParameterKind
     default: object = REQUIRED
 
 
-# read: answer(backend, *args). steps: the same as a generator (``Steps``). txs, vertices: the first
-# argument is a sequence of bytes to submit, answer(results). session: answer(session, *args), over
-# a WebSocket only.
 Way = Literal["read", "steps", "txs", "vertices", "session"]
+"""How a method is run.
+
+* ``read``: ``answer(backend, *args)`` returns the result;
+* ``steps``: the same, as a generator (``Steps``);
+* ``txs``, ``vertices``: the first argument is a sequence of bytes to submit; ``answer(results)``
+  makes the result from the results of the submission;
+* ``session``: ``answer(session, *args)``, over a WebSocket only.
+"""
 
 _Result = TypeVar("_Result")
 Steps = Generator[None, None, _Result]
-"""A read that takes long: the node works where it yields, its return value is the answer."""
+"""A long read: the node does other work at each yield; the return value is the result."""
 
 
 class Reverted(Invalid):
-    """A contract refused; ``output`` is what it returned, ``reason`` what that says, if anything.
+    """A contract reverted: ``output`` is the bytes it returned, ``reason`` their text, or empty.
 
-    The answer carries ``output`` as ``data``, which web3.py, ethers and viem decode.
+    The error object carries ``output`` as ``data``, which web3.py, ethers and viem decode.
     """
 
     def __init__(self, output: bytes, reason: str) -> None:
@@ -62,7 +71,11 @@ class Reverted(Invalid):
 
 @dataclass(frozen=True, slots=True)
 class RpcMethod:
-    """One method; ``errors`` are codes of ``REFUSALS`` beyond "params", which each may give."""
+    """One method of the table.
+
+    ``answer`` is called as ``way`` says; ``result`` and ``text`` go to docs/rpc.md. ``errors`` are
+    the codes of ``REFUSALS`` that it raises; every method may also raise "params".
+    """
 
     name: str
     params: tuple[Param, ...]
@@ -73,7 +86,10 @@ class RpcMethod:
     way: Way = "read"
 
     def arguments(self, params: object) -> list[object]:
-        """Read JSON ``params`` (an array, or an object by name) into the values for ``answer``."""
+        """The arguments of ``answer``, read from JSON ``params`` (an array, or an object by name).
+
+        Raises ``Invalid("params")``, with the argument and what is wrong with it.
+        """
         given = self._in_order(params)
         values: list[object] = []
         for index, param in enumerate(self.params):
@@ -108,11 +124,11 @@ class RpcMethod:
         return [params.get(name, REQUIRED) for name in names]
 
 
-def table(*rooms: Iterable[RpcMethod]) -> dict[str, RpcMethod]:
-    """All methods by name; a name given twice is our mistake."""
+def table(*groups: Iterable[RpcMethod]) -> dict[str, RpcMethod]:
+    """All methods of the groups by name. Asserts that no name occurs twice."""
     methods: dict[str, RpcMethod] = {}
-    for room in rooms:
-        for method in room:
+    for group in groups:
+        for method in group:
             assert method.name not in methods, method.name
             methods[method.name] = method
     return methods

@@ -1,7 +1,7 @@
-"""The kinds of parameters: JSON values into ours, each bounded, each refusal a sentence.
+"""The kinds of parameters: bounded readers of JSON values, which say what is wrong with a value.
 
-Strict as go-ethereum's hexutil is: quantities carry 0x and no leading zero, data has whole bytes.
-Our own methods take plain JSON integers as well.
+As strict as go-ethereum's hexutil: quantities have 0x and no leading zero, data has whole bytes.
+Our own methods also take plain JSON integers.
 """
 
 import binascii
@@ -22,7 +22,7 @@ _HEX: Final = frozenset("0123456789abcdefABCDEF")
 
 @dataclass(frozen=True, slots=True)
 class ByHash:
-    """A block named by its hash (EIP-1898); ``canonical``: refuse it when it left the chain."""
+    """A block named by its hash (EIP-1898); ``canonical``: refuse it if it is off the chain."""
 
     hash: bytes
     canonical: bool
@@ -37,7 +37,7 @@ def _shown(value: object) -> str:
 
 
 def read_data(value: object, size: int | None = None) -> bytes:
-    """0x-prefixed whole bytes, ``size`` of them when given."""
+    """Bytes from 0x hex; exactly ``size`` bytes if given. Raises ``Invalid("params")``."""
     if not isinstance(value, str):
         raise Invalid("params", f"want a hex string, got {_shown(value)}")
     if value[:2] not in ("0x", "0X"):
@@ -53,7 +53,7 @@ def read_data(value: object, size: int | None = None) -> bytes:
 
 
 def read_quantity(value: object, bits: int = 64) -> int:
-    """A canonical 0x quantity below 2^bits (texts of go-ethereum's hexutil)."""
+    """A canonical 0x quantity below 2^bits; raises ``Invalid("params")`` with hexutil's texts."""
     if not isinstance(value, str):
         raise Invalid("params", f"want a hex quantity, got {_shown(value)}")
     digits = value[2:]
@@ -74,7 +74,7 @@ def read_quantity(value: object, bits: int = 64) -> int:
 
 
 def read_count(value: object, low: int, high: int) -> int:
-    """An integer of [low, high], as a JSON number or a quantity."""
+    """An integer in [low, high], from a JSON number or a quantity; else ``Invalid("params")``."""
     number = value if type(value) is int else read_quantity(value)
     if not low <= number <= high:
         raise Invalid("params", f"want a number from {low} to {high}")
@@ -86,7 +86,7 @@ def _count(low: int, high: int) -> Callable[[object], object]:
 
 
 def sized(size: int) -> Callable[[object], object]:
-    """Reads exactly ``size`` bytes of data."""
+    """A reader of exactly ``size`` bytes of data."""
     return lambda value: read_data(value, size)
 
 
@@ -97,7 +97,7 @@ def _flag(value: object) -> bool:
 
 
 def members_of(value: object, known: Collection[str]) -> dict[str, object]:
-    """An object with none but ``known`` members."""
+    """A JSON object with ``known`` members only; else ``Invalid("params")``."""
     if not isinstance(value, dict):
         raise Invalid("params", f"want an object, got {_shown(value)}")
     for name in value:
@@ -121,7 +121,7 @@ def _block(value: object) -> BlockRef:
 
 
 def read_block_number(value: object) -> str | int:
-    """A tag of ``TAGS`` or a height below 2^63."""
+    """A tag of ``TAGS`` or a height below 2^63; else ``Invalid("params")``."""
     if isinstance(value, str) and not value.startswith(("0x", "0X")):
         if value not in TAGS:
             near = difflib.get_close_matches(value[:64], TAGS, 1)
@@ -155,7 +155,7 @@ def _topic(value: object) -> str:
 
 
 def _word(value: object) -> bytes:
-    """A word of 32 bytes, of which leading zeros may be left out, as go-ethereum reads them."""
+    """A word of 32 bytes; leading zeros may be left out, as in go-ethereum."""
     if not isinstance(value, str) or not _HEX.issuperset(value.removeprefix("0x")):
         raise Invalid("params", f"want a storage key as hex, got {_shown(value)}")
     digits = value.removeprefix("0x")
@@ -193,19 +193,19 @@ PERCENTILES: Final = ParameterKind(
     "PERCENTILES", f"array of at most {PERCENTILES_MAX} ascending numbers 0..100", _percentiles
 )
 TOPIC: Final = ParameterKind(
-    "TOPIC", "16 bytes as 0x hex: SHA-256 of the topic's name, cut", sized(16)
+    "TOPIC", "16 bytes as 0x hex: the first bytes of SHA-256 of the topic's name", sized(16)
 )
 SEQ: Final = ParameterKind(
-    "SEQ", "an issuer's sequence number, number or quantity", _count(0, 2**64 - 1)
+    "SEQ", "sequence number of an issuer's vertex: a number or quantity", _count(0, 2**64 - 1)
 )
 STREAM: Final = ParameterKind(
     "STREAM", "newHeads, finalizedHeads, newPendingTransactions, logs or dagVertices", _topic
 )
 WORD: Final = ParameterKind("WORD", "up to 32 bytes as 0x hex", _word)
 WORDS: Final = ParameterKind("WORD[]", f"array of at most {PROVEN_KEYS_MAX} words", _words)
-SUBSCRIPTION: Final = ParameterKind("SUBSCRIPTION", "what eth_subscribe answered", _subscription)
+SUBSCRIPTION: Final = ParameterKind("SUBSCRIPTION", "the result of eth_subscribe", _subscription)
 
 
 def between(low: int, high: int) -> ParameterKind:
-    """A number of [low, high]."""
+    """The kind of an integer in [low, high]."""
     return ParameterKind("COUNT", f"a number or quantity from {low} to {high}", _count(low, high))

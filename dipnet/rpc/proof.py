@@ -1,7 +1,7 @@
 """``eth_getStorageAt`` and ``eth_getProof`` (EIP-1186): state with the trie nodes that prove it.
 
-Trie nodes stand under their paths (native/trie/trie.h), so that a proof is one read a level. Every
-node is compared with the hash that its parent, in the end the header's state root, names.
+Records of trie nodes are keyed by path (native/trie/trie.h), so a proof is one read a level. Every
+node is compared with the hash in its parent, the root with the state root of the header.
 """
 
 from collections.abc import Callable
@@ -14,9 +14,9 @@ from dipnet.primitives.crypto import keccak256
 from dipnet.primitives.errors import Corrupt
 from dipnet.rpc import lookup
 from dipnet.rpc.backend import Backend
+from dipnet.rpc.block_json import JsonObject, quantity
 from dipnet.rpc.method import Param, RpcMethod
 from dipnet.rpc.params import ADDRESS, BLOCK, WORD, WORDS, BlockRef
-from dipnet.rpc.views import View, quantity
 
 _KEY_NIBBLES: Final = 64
 
@@ -26,9 +26,9 @@ def _nibbles(raw: bytes) -> bytes:
 
 
 def _down(node: Rlp, key: bytes, at: int) -> tuple[Rlp, int]:
-    """One step from a node towards ``key``: what is there, and the nibbles used up by then.
+    """One step from ``node`` towards ``key`` (nibbles): the child, and the nibbles used up so far.
 
-    A child is the hash of a record, or an inlined node; an end is empty, or all nibbles are used.
+    The child is the hash of a record, an inlined node, or empty where the path ends.
     """
     if not isinstance(node, list) or len(node) not in (2, 17):
         raise Corrupt("a trie node is neither branch, extension nor leaf")
@@ -47,9 +47,10 @@ def _down(node: Rlp, key: bytes, at: int) -> tuple[Rlp, int]:
 def prove(
     get: Callable[[bytes], bytes | None], prefix: bytes, root: bytes, key: bytes
 ) -> list[bytes]:
-    """The nodes from the root of the trie under ``prefix`` towards ``key`` (unhashed).
+    """The nodes (RLP) on the path from the root of the trie under ``prefix`` to ``key`` (unhashed).
 
-    They prove the value of the key, or that it has none. ``Corrupt`` when one is not as named.
+    They prove the value of the key, or that it has none. Raises ``Corrupt`` where a node is missing
+    or does not have the hash in its parent.
     """
     path = _nibbles(keccak256(key))
     proof: list[bytes] = []
@@ -72,7 +73,9 @@ def get_storage_at(backend: Backend, address: bytes, slot: bytes, ref: BlockRef)
     return to_hex(lookup.journal(backend, ref).slot(address, slot).to_bytes(32, "big"))
 
 
-def get_proof(backend: Backend, address: bytes, slots: tuple[bytes, ...], ref: BlockRef) -> View:
+def get_proof(
+    backend: Backend, address: bytes, slots: tuple[bytes, ...], ref: BlockRef
+) -> JsonObject:
     header, state = lookup.state(backend, ref)
     journal = Journal(state)
     account = journal.account(address)
@@ -108,7 +111,7 @@ METHODS: Final = (
         (Param("address", ADDRESS), Param("slot", WORD), _AT),
         get_storage_at,
         "32 bytes",
-        "A word of an account's storage.",
+        "One word of an account's storage.",
         _STATE_ERRORS,
     ),
     RpcMethod(
@@ -116,8 +119,8 @@ METHODS: Final = (
         (Param("address", ADDRESS), Param("slots", WORDS), _AT),
         get_proof,
         "object of address, accountProof, balance, codeHash, nonce, storageHash, storageProof",
-        "An account and words of its storage with the trie nodes that prove them (EIP-1186) "
-        "against the `stateRoot` of the block.",
+        "An account and words of its storage, with the trie nodes that prove them against the "
+        "`stateRoot` of the block (EIP-1186).",
         _STATE_ERRORS,
     ),
 )

@@ -1,6 +1,6 @@
 """The numbers of ``/metrics`` that are read when it is scraped.
 
-Labels are few: members of the sets of the last epochs, fixed words, nothing that a caller chooses.
+Labels are delegates of the current sets and fixed words; no caller can add one.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from dipnet.rpc.backend import Backend
 
 
 def all_of(backend: Backend) -> Iterator[Sample | Distribution]:
-    """Every reading of a node."""
+    """Every reading of a node, without its prefix ``dipnet_``."""
     yield from _node(backend)
     yield from _finality(backend)
     yield from _delegates(backend)
@@ -51,9 +51,17 @@ def _finality(backend: Backend) -> Iterator[Sample | Distribution]:
         ("epoch", "Epoch of the block after the head", chain.epoch.number),
         ("safe_height", "Height of the highest certified block", chain.safe.height),
         ("finalized_height", "Height of the final block", chain.final.height),
-        ("finality_lag_slots", "Slots since the final block's", max(slot - chain.final.slot, 0)),
-        ("unfinal_blocks", "Blocks above the final one", chain.head.height - chain.final.height),
-        ("backoff_step", "Every how many slots a block may stand", dpos.backoff_step(backend)),
+        (
+            "finality_lag_slots",
+            "Slots since that of the final block",
+            max(slot - chain.final.slot, 0),
+        ),
+        ("unfinal_blocks", "Blocks above the final block", chain.head.height - chain.final.height),
+        (
+            "backoff_step",
+            "A block may stand in every slot that is a multiple of this",
+            dpos.backoff_step(backend),
+        ),
     ):
         yield Sample(name, text, value)
     yield Distribution(
@@ -71,7 +79,7 @@ def _finality(backend: Backend) -> Iterator[Sample | Distribution]:
 
 
 def _delegates(backend: Backend) -> Iterator[Sample]:
-    """Who has a seat now or in the next epoch, as the contract knows him."""
+    """Delegates with a seat now or in the next epoch, as the contract records them."""
     root, epoch = lookup.contract(backend, "latest"), backend.chain.epoch
     everybody = candidates.roll(root)
     cast = sum(candidates.place(root, one)[candidates.VOTES] for one in everybody)
@@ -79,7 +87,7 @@ def _delegates(backend: Backend) -> Iterator[Sample]:
         one, label = candidates.place(root, delegate), (("delegate", checksum(delegate)),)
         votes, jailed = one[candidates.VOTES], one[candidates.JAILED_UNTIL] > epoch.number
         yield Sample("delegate_votes_wei", "Stake that votes for the delegate", votes, label)
-        text = "Its part of the votes for all candidates"
+        text = "The delegate's share of the votes for all candidates"
         yield Sample("delegate_share", text, votes / cast if cast else 0.0, label)
         produced, missed = one[candidates.PRODUCED_EVER], one[candidates.MISSED_EVER]
         yield Sample("delegate_produced", "Slots with its block", produced, label, "counter")
@@ -92,7 +100,7 @@ def _votes(backend: Backend) -> Iterator[Sample]:
     voting = backend.voting
     for delegate, one in voting.tally.participation().items():
         label = (("delegate", checksum(delegate)),)
-        slots = "Certified slots of late in which the delegate could vote"
+        slots = "Recent certified slots in which the delegate could vote"
         yield Sample("delegate_slots", slots, one.slots, label)
         yield Sample("delegate_prevotes", "In how many of them it prevoted", one.prevotes, label)
         yield Sample("delegate_commits", "In how many of them it committed", one.commits, label)
@@ -106,7 +114,7 @@ def _votes(backend: Backend) -> Iterator[Sample]:
 
 
 def _own(backend: Backend) -> Iterator[Sample]:
-    """This node's delegate. Produced and missed are what the chain has counted."""
+    """This node's delegate; the contract counts its produced and missed slots."""
     voting, address = backend.voting, dpos.own_address(backend)
     active = int(not voting.paused and voting.idle is None)
     yield Sample("own_active", "1 while this node's delegate takes part", active)

@@ -14,30 +14,32 @@ INTRODUCTION: Final = f"""\
 
 Written by `python -m dipnet.rpc.reference` from the table of methods; a test compares the two.
 
-`POST /` with `Content-Type: application/json`, or a WebSocket on the same port (8545 on loopback
-unless configured). JSON-RPC 2.0: one request, or a batch of up to {jsonrpc.BATCH_ITEMS_MAX} which
-is answered in order. Parameters go by position or by name. Numbers in Ethereum's fields are 0x
-quantities, in our own plain JSON numbers; bytes are 0x hex; wei are quantities.
+Send JSON-RPC 2.0 by `POST /` with `Content-Type: application/json`, or over a WebSocket on the
+same port (8545 on loopback unless configured). A batch has at most {jsonrpc.BATCH_ITEMS_MAX:,}
+requests and is answered in order. Parameters go by position or by name. Numbers are 0x quantities
+in Ethereum's fields and plain JSON numbers in our own; bytes are 0x hex; amounts are wei, as
+quantities.
 
-A request is at most {bounds.BODY_BYTES_MAX:,} bytes, {bounds.DEPTH_MAX} levels deep and \
-{bounds.VALUES_MAX:,} values, without repeated
-keys, NaN or numbers of more than {bounds.NUMBER_DIGITS_MAX} digits; an answer at most \
+A request has at most {bounds.BODY_BYTES_MAX:,} bytes, {bounds.DEPTH_MAX} levels and \
+{bounds.VALUES_MAX:,} values; repeated keys, NaN and
+numbers of more than {bounds.NUMBER_DIGITS_MAX} digits are refused. An answer has at most \
 {jsonrpc.RESPONSE_BYTES_MAX:,} bytes. A request
 without an id is a notification and gets no answer.
 
-An error carries Ethereum's number and text, and `data` with `code` (a name from the table at the
-end, for programs) and `remedy` (a sentence, for people).
+An error has Ethereum's number and text. Its `data` has `code` (a name from the table at the end,
+for programs) and `remedy` (a sentence, for people).
 
-Beside it: `GET /` says who answers, `/livez` that the node runs, `/readyz` whether every component
-is fine (503 when not), `/metrics` is for Prometheus. The `Host` header must be a loopback name or
-one of the configured hosts; a WebSocket's `Origin` the host itself or one of the configured
-origins; there is no CORS unless origins are configured.
+The same port serves `GET /` (name, version and chain id of the node), `/livez` (200 while the
+process works), `/readyz` (200 when every component is fine, else 503) and `/metrics` (Prometheus).
+The `Host` header must be a loopback name or a host of the setting `rpc_hosts`. The `Origin` of a
+WebSocket must be the host itself or an origin of the setting `rpc_origins`. CORS is off unless
+`rpc_origins` is set.
 """
 
 ANYWHERE: Final = (
     "parse", "request", "method", "params", "limit", "internal", "host", "origin", "http",
 )  # fmt: skip
-"""Codes that belong to no method: form, transport, and our own bugs."""
+"""Codes that any request may get: form, transport, and bugs of the node."""
 
 
 def _kinds() -> list[ParameterKind]:
@@ -64,12 +66,12 @@ def _method(method: RpcMethod) -> Iterator[str]:
 
 
 def render() -> str:
-    """The whole document."""
+    """docs/rpc.md as text."""
     lines = [INTRODUCTION, "## Kinds of parameters\n"]
     lines += [f"* **{kind.name}**: {kind.text}" for kind in _kinds()]
     lines.append("")
-    for room, methods in groupby(METHODS.values(), lambda method: method.name.split("_")[0]):
-        lines.append(f"## {room}\n")
+    for prefix, methods in groupby(METHODS.values(), lambda method: method.name.split("_")[0]):
+        lines.append(f"## {prefix}\n")
         for method in methods:
             lines += _method(method)
     lines += ["## Errors\n", "| code | number | text | remedy |", "|---|---|---|---|"]

@@ -1,8 +1,9 @@
 """The ASGI application: JSON-RPC by POST / and WebSocket /, /livez, /readyz, /metrics.
 
-Refuses by default (docs/design.md "Interfaces"): the Host must be on the list (DNS rebinding), a
-WebSocket's Origin must be the host itself or on the list, there is no CORS unless configured, a
-body must say that it is JSON, stay below its limit while it is read, and arrive in time.
+Refuses by default (docs/design.md "Interfaces"). The Host must be on the list (against DNS
+rebinding); the Origin of a WebSocket must be the host itself or on the list; CORS is off unless
+configured. A body must be declared as JSON, stay below its limit while it is read, and arrive in
+time.
 """
 
 import asyncio
@@ -32,31 +33,31 @@ from dipnet.rpc import (
     dpos,
     eth,
     light,
-    live_views,
     logs,
     proof,
     readings,
     status,
+    subscriptions,
 )  # fmt: skip
 from dipnet.rpc.backend import Backend
 from dipnet.rpc.bounds import BODY_BYTES_MAX
 from dipnet.rpc.jsonrpc import Rpc, error_body
-from dipnet.rpc.live import Live
 from dipnet.rpc.method import RpcMethod, table
+from dipnet.rpc.websocket import WebSocketSession
 
 BODY_S: Final = 30
 LOCAL_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
 ANY: Final = "*"
 JSON: Final = "application/json"
 METHODS: Final[dict[str, RpcMethod]] = table(
-    eth.METHODS, blocks.METHODS, calls.METHODS, logs.METHODS, proof.METHODS, live_views.METHODS,
+    eth.METHODS, blocks.METHODS, calls.METHODS, logs.METHODS, proof.METHODS, subscriptions.METHODS,
     dag.METHODS, dpos.METHODS, delegates.METHODS, light.METHODS, status.METHODS,
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who may call: ``hosts`` beyond loopback names, ``origins`` of web pages; "*" means any."""
+    """Allowed ``hosts`` beside loopback names, and ``origins`` of web pages; "*" allows any."""
 
     hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
@@ -67,7 +68,7 @@ def _refusal(status_code: int, error: Invalid) -> Response:
 
 
 def _host_name(host: str) -> str:
-    """The name in a Host header: without port and brackets, lower case; "" when malformed."""
+    """The name in a Host header without port and brackets, lower case; "" if it is malformed."""
     try:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
@@ -75,7 +76,7 @@ def _host_name(host: str) -> str:
 
 
 class Gate:
-    """Refuses a foreign Host, and on a WebSocket a foreign Origin, before anything is routed."""
+    """ASGI middleware: refuses other Hosts, and on a WebSocket other Origins, before routing."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app = app
@@ -108,9 +109,9 @@ async def _deny(scope: Scope, receive: Receive, send: Send, error: Invalid) -> N
 
 
 async def _body(request: Request) -> bytes:
-    """The whole body; ``Invalid("limit")`` as soon as it is known to be too long or too slow."""
+    """The whole body; raises ``Invalid("limit")`` once it is too long or too slow."""
     declared = request.headers.get("content-length", "")
-    # Digits beyond any real length: int() of a hostile header stays small.
+    # More digits than any real length are not converted: int() of a hostile header could be slow.
     if declared.isdecimal() and (len(declared) > 15 or int(declared) > BODY_BYTES_MAX):
         raise Invalid("limit", f"request of more than {BODY_BYTES_MAX} bytes")
     parts: list[bytes] = []
@@ -127,8 +128,8 @@ async def _body(request: Request) -> bytes:
     return b"".join(parts)
 
 
-class Doors:
-    """The endpoints over one backend."""
+class HttpEndpoints:
+    """The HTTP and WebSocket endpoints of one node."""
 
     def __init__(self, backend: Backend) -> None:
         self.rpc = Rpc(backend, METHODS)
@@ -142,7 +143,7 @@ class Doors:
             raw = await _body(request)
         except Invalid as error:
             refusal = _refusal(413, error)
-            refusal.headers["connection"] = "close"  # what is left of the body is not read
+            refusal.headers["connection"] = "close"  # the rest of the body is not read
             return refusal
         except ClientDisconnect:
             return Response(status_code=400)
@@ -162,25 +163,25 @@ class Doors:
 
     async def live(self, socket: WebSocket) -> None:
         """WebSocket /"""
-        await Live(self.rpc, socket).run()
+        await WebSocketSession(self.rpc, socket).run()
 
     async def livez(self, request: Request) -> Response:
-        """The loop turns."""
+        """GET /livez: answers while the event loop runs."""
         return JSONResponse({"live": True})
 
     async def readyz(self, request: Request) -> Response:
-        """Every component is fine; 503 and the complaints otherwise."""
+        """GET /readyz: 200 if every component is fine, else 503; both with the complaints."""
         health = self.rpc.backend.health()
         ready = not any(health.values())
         return JSONResponse({"ready": ready, "components": health}, 200 if ready else 503)
 
     async def scrape(self, request: Request) -> Response:
-        """Prometheus text."""
+        """GET /metrics: the readings in Prometheus' text format."""
         body = render(lambda: readings.all_of(self.rpc.backend), self._requests)
         return Response(body, media_type=CONTENT_TYPE)
 
     async def bug(self, request: Request, error: Exception) -> Response:
-        """Ours, not theirs."""
+        """Answer 500 for an exception of ours and report it to the daemon."""
         self.rpc.backend.failed(error)
         return _refusal(500, Invalid("internal"))
 
@@ -191,16 +192,16 @@ class Doors:
             yield Sample("rpc_requests", text, count, labels, "counter")
 
 
-async def _no_such_door(request: Request, error: Exception) -> Response:
-    """404 and 405, in the form of every other refusal."""
+async def _no_such_endpoint(request: Request, error: Exception) -> Response:
+    """404 and 405 with the JSON body of every other refusal."""
     assert isinstance(error, HTTPException)
     detail = f"{request.method} {request.scope['path'][:64]}"
     return _refusal(error.status_code, Invalid("http", detail))
 
 
 def application(backend: Backend, access: Access) -> Starlette:
-    """The whole interface of one node."""
-    doors = Doors(backend)
+    """The ASGI application of one node."""
+    endpoints = HttpEndpoints(backend)
     middleware = [Middleware(Gate, access=access)]
     if access.origins:
         cors = Middleware(
@@ -212,15 +213,19 @@ def application(backend: Backend, access: Access) -> Starlette:
         middleware.append(cors)
     app = Starlette(
         routes=[
-            Route("/", doors.call, methods=["POST"]),
-            Route("/", doors.about, methods=["GET"]),
-            Route("/livez", doors.livez),
-            Route("/readyz", doors.readyz),
-            Route("/metrics", doors.scrape),
-            WebSocketRoute("/", doors.live),
+            Route("/", endpoints.call, methods=["POST"]),
+            Route("/", endpoints.about, methods=["GET"]),
+            Route("/livez", endpoints.livez),
+            Route("/readyz", endpoints.readyz),
+            Route("/metrics", endpoints.scrape),
+            WebSocketRoute("/", endpoints.live),
         ],
         middleware=middleware,
-        exception_handlers={404: _no_such_door, 405: _no_such_door, Exception: doors.bug},
+        exception_handlers={
+            404: _no_such_endpoint,
+            405: _no_such_endpoint,
+            Exception: endpoints.bug,
+        },
     )
-    app.router.redirect_slashes = False  # a redirect would repeat the Host header to its sender
+    app.router.redirect_slashes = False  # a redirect would echo the Host header
     return app

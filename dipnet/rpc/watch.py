@@ -1,7 +1,7 @@
-"""How finality goes, as an operator sees it: latencies of certificates, the lag, and the alarm.
+"""Measures finality for the operator: latencies of certificates, the lag, and the alarm (ADR 92).
 
-Nothing here decides anything. The daemon tells what became final and asks once a second; the clock
-is an argument.
+No decision depends on it. The daemon reports blocks as they become final and asks for the complaint
+once a second; the time is an argument.
 """
 
 import logging
@@ -15,7 +15,7 @@ from dipnet.host.metrics import Histogram
 log = logging.getLogger("dipnet")
 
 LAG_SLOTS_MAX: Final = 3
-"""More slots than these between now and the final block are an alarm (docs/design.md
+"""A larger distance from the final block to the slot of now is an alarm (docs/design.md
 "Consensus")."""
 LATENCIES_MAX: Final = 1_024
 LATENCY_BOUNDS_S: Final = (
@@ -24,21 +24,24 @@ LATENCY_BOUNDS_S: Final = (
 
 
 class FinalityWatch:
-    """The finality of one node's chain. Latency is from the start of a block's slot to its being
-    known as final, milliseconds: what a client waits at the most."""
+    """The finality of one node's chain.
+
+    Latency is the time from the start of a block's slot until this node knows the block final,
+    milliseconds. No client waits longer for a transaction in the block.
+    """
 
     __slots__ = ("_alarmed", "_recent", "_since_ms", "histogram")
 
     def __init__(self, since_ms: int = 0) -> None:
-        """Blocks of slots before ``since_ms`` are not measured: nobody waited for them here."""
+        """Blocks of slots before ``since_ms`` (the start of the node) are not measured."""
         self._since_ms = since_ms
         self.histogram = Histogram(LATENCY_BOUNDS_S)
-        """Of the latencies, seconds."""
+        """Latencies in seconds."""
         self._recent: deque[int] = deque(maxlen=LATENCIES_MAX)
         self._alarmed = False
 
     def on_final(self, now_ms: int, headers: Iterable[Header]) -> None:
-        """These became final now. Not to be told of what a node catches up with."""
+        """Record that ``headers`` became final now. Not called while the node catches up."""
         for header in headers:
             if header.timestamp_ms < self._since_ms:
                 continue
@@ -47,7 +50,7 @@ class FinalityWatch:
             self.histogram.observe(latency_ms / 1000)
 
     def latency_ms(self, percent: int) -> int | None:
-        """The latency that so many percent of the last ``LATENCIES_MAX`` blocks did not exceed."""
+        """The percentile of the last ``LATENCIES_MAX`` latencies; None before the first."""
         if not self._recent:
             return None
         ordered = sorted(self._recent)
@@ -55,13 +58,13 @@ class FinalityWatch:
 
     @property
     def blocks(self) -> int:
-        """How many blocks ``latency_ms`` looks at."""
+        """The number of blocks that ``latency_ms`` counts."""
         return len(self._recent)
 
     def look(self, slot: int, final: Header) -> str | None:
-        """The complaint in ``slot``, None where finality keeps up.
+        """The complaint in ``slot``, or None while finality keeps up.
 
-        Says it in the log once when it begins and once when it is over.
+        Logs a warning when the complaint begins and when it ends.
         """
         complaint = lagging(slot, final)
         if complaint is not None and not self._alarmed:
@@ -73,7 +76,7 @@ class FinalityWatch:
 
 
 def lagging(slot: int, final: Header) -> str | None:
-    """What is wrong with a final block in ``slot``, None where it is young enough."""
+    """The complaint about the age of the final block in ``slot``; None if it is young enough."""
     lag = slot - final.slot
     if lag <= LAG_SLOTS_MAX:
         return None

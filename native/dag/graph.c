@@ -3,7 +3,9 @@
 #include <assert.h>
 #include <string.h>
 
-#define AHEAD 4 /* vertices between fetching the slots of a vertex and inserting it */
+#include "assert/dip_assert.h"
+
+#define AHEAD 4 /* how many vertices before its insertion the slots of a vertex are prefetched */
 
 static_assert(sizeof(dip_node) == 64, "a node is one cache line");
 
@@ -20,7 +22,7 @@ static inline uint64_t word(const uint8_t *at) {
     return value;
 }
 
-/* Ids and addresses are themselves hashes, of which eight bytes suffice; topics are not. */
+/* Ids and addresses are hashes themselves, so eight of their bytes suffice; topics are not. */
 static inline uint64_t hash_id(const dip_graph *g, const uint8_t *id) {
     return mix(word(id) ^ g->seed);
 }
@@ -38,6 +40,7 @@ static inline size_t slot_next(const dip_slots *t, size_t at) {
 }
 
 void dip_slots_clear(dip_slots *t) {
+    DIP_ASSERT(t->bits >= 1 && t->bits <= 32);
     memset(t->slots, 0xff, sizeof(uint64_t) << t->bits);
 }
 
@@ -53,12 +56,13 @@ static void slots_add(dip_slots *t, uint64_t hash, uint32_t index) {
 }
 
 void dip_slots_move(dip_slots *t, const dip_slots *old) {
+    DIP_ASSERT(t->bits >= old->bits);
     for (size_t i = 0; i < (size_t)1 << old->bits; i++)
         if ((uint32_t)old->slots[i] != DIP_NONE)
             slots_add(t, old->slots[i], (uint32_t)old->slots[i]);
 }
 
-/* Walks over the entries whose tag is that of hash: *at begins at slot_first. */
+/* Returns the next entry that has the tag of hash, or DIP_NONE; *at begins at slot_first. */
 static inline uint32_t slots_next(const dip_slots *t, uint64_t hash, size_t *at) {
     for (;; *at = slot_next(t, *at)) {
         uint64_t slot = t->slots[*at];
@@ -120,6 +124,7 @@ static void tip_remove(dip_graph *g, uint32_t ordinal) {
     uint32_t hole = g->nodes[ordinal].tip;
     if (hole == DIP_NONE)
         return;
+    DIP_ASSERT(hole < g->tips_count);
     dip_tip last = g->tips[--g->tips_count];
     g->tips[hole] = last;
     g->nodes[last.ordinal].tip = hole;
@@ -142,16 +147,16 @@ static uint32_t enter_issuer(dip_graph *g, const uint8_t *address, uint32_t ordi
     return issuer;
 }
 
-/* The links of a vertex, or of the front when ordinal is DIP_NONE. */
+/* The tower of a vertex, or the head of the issuer's skip list when ordinal is DIP_NONE. */
 static inline uint32_t *tower(const dip_graph *g, dip_issuer *issuer, uint32_t ordinal) {
     if (ordinal == DIP_NONE)
         return issuer->first;
     return &g->edges[g->nodes[ordinal].edges + g->nodes[ordinal].parents_count];
 }
 
-/* Enters a vertex into its issuer's order, after those of equal seq. A device counts upwards, so
- * nearly always that is the end, and nothing is searched. Peers do not know the hash: they cannot
- * choose how high towers are. */
+/* Enters a vertex into its issuer's skip list, after vertices of equal seq. A device counts up, so
+ * the place is nearly always the end, which is found without a search. The seeded hash decides
+ * the height of the tower, so peers cannot choose it. */
 static void enter_order(dip_graph *g, uint32_t ordinal, uint64_t hash) {
     dip_node *node = &g->nodes[ordinal];
     dip_issuer *issuer = &g->issuers[node->issuer];
@@ -195,8 +200,8 @@ int dip_graph_nameable(const dip_graph *g, uint32_t ref_height, uint32_t final_h
     return ref_height <= final_height && final_height - ref_height <= g->max_parent_age;
 }
 
-/* The parents' ordinals, DIP_NONE where one is not here. The misses of the cache are the cost, so
- * every slot, then every node, is asked for before the first is looked at. */
+/* Writes the parents' ordinals, DIP_NONE for a parent that is not in the graph. The cost is cache
+ * misses, so all slots, then all nodes, are prefetched before the first is read. */
 static void find_parents(const dip_graph *g, const dip_vertex *v, uint32_t *ordinals) {
     uint64_t hashes[DIP_PARENTS_MAX];
     unsigned k = v->parents_count;
@@ -223,6 +228,7 @@ static uint64_t first_word(const uint8_t id[32]) {
 
 static void attach(dip_graph *g, const uint8_t id[32], uint64_t hash, const dip_vertex *v,
                    const uint32_t *parents) {
+    DIP_ASSERT(dip_graph_fits(g, 1, v->parents_count));
     uint32_t ordinal = g->count++, height = 0;
     dip_node *node = &g->nodes[ordinal];
     memset(node, 0, sizeof *node);
@@ -318,6 +324,7 @@ size_t dip_graph_range(const dip_graph *g, const uint8_t address[20], uint64_t s
 
 unsigned dip_graph_select(dip_graph *g, unsigned k, uint32_t final_height, uint64_t seed,
                           uint32_t *ordinals) {
+    DIP_ASSERT(k <= DIP_PARENTS_MAX);
     unsigned found = 0;
     for (unsigned draw = 0; draw < DIP_SWEEP_MAX && found < k && found < g->tips_count; draw++) {
         uint64_t random = mix(seed += 0x9e3779b97f4a7c15);

@@ -2,11 +2,12 @@
 
 #include <string.h>
 
-#include "par/parallel.h"
+#include "assert/dip_assert.h"
 #include "hash/sha256.h"
+#include "par/parallel.h"
 
 #define SIGNATURE_BYTES 65
-#define GRAIN 16 /* vertices a thread takes at once: half a ms that the others may wait at the end */
+#define GRAIN 16 /* vertices a thread takes at once: the others wait for it half a ms at most */
 
 enum { /* offsets in the envelope */
     AT_CHAIN = 2, AT_FLAGS = 6, AT_REF_HEIGHT = 8, AT_REF_HASH = 12, AT_ISSUER = 20, AT_SEQ = 40,
@@ -26,7 +27,7 @@ static inline uint64_t be64(const uint8_t *at) {
     return (uint64_t)be32(at) << 32 | be32(at + 4);
 }
 
-/* Where the vertex ends; 0 and the reason where that cannot be told. */
+/* Sets out->size; returns the reason and size 0 where the end of the vertex is unknown. */
 static dip_vertex_verdict measure(const uint8_t *data, size_t len, dip_vertex *out) {
     out->size = 0;
     if (len < AT_PARENTS)
@@ -87,6 +88,7 @@ static void item_at(dip_vertex_item *item, size_t start, size_t size, dip_vertex
 }
 
 size_t dip_vertex_split(const uint8_t *wire, size_t len, size_t count_max, dip_vertex_item *items) {
+    DIP_ASSERT(len <= UINT32_MAX);
     size_t count = 0, at = 0;
     while (at < len) {
         dip_vertex v;
@@ -118,6 +120,7 @@ static inline uint64_t mix(uint64_t x) {
 }
 
 static dip_key *keys_set(const dip_keys *keys, const uint8_t address[20]) {
+    DIP_ASSERT(keys->sets);
     uint64_t hash = mix(be64(address) ^ keys->seed);
     return keys->entries + DIP_KEYS_WAYS * (size_t)((unsigned __int128)hash * keys->sets >> 64);
 }
@@ -171,8 +174,8 @@ size_t dip_keys_count(dip_keys *keys) {
     return count;
 }
 
-/* Recovery under the hint, then under the other three. The third and fourth cost nothing unless
- * r < p - n, but leaving them out would make validity depend on whether the key is known. */
+/* Tries the recovery id of the hint, then the other three. Ids 2 and 3 cost nothing unless
+ * r < p - n; without them, validity would depend on whether the key is in the table. */
 static int recovers(dip_keys *keys, const dip_vertex *v, const uint8_t id[32], uint8_t *hint) {
     uint8_t signature[SIGNATURE_BYTES], first = *hint <= 3 ? *hint : 0;
     memcpy(signature, v->signature, 64);
@@ -195,7 +198,7 @@ static void check_signature(uint8_t *wire, dip_vertex_item *item, const dip_vert
     uint8_t *hint = wire + item->start + v->envelope_len + 64, before = *hint;
     dip_secp_pubkey key;
     int good;
-    /* A hint of 2 and more is right for one r in 2^127: such a one is looked at. */
+    /* A hint of 2 or 3 is right for one r in 2^127, so it is checked by recovery. */
     if (before <= 1 && dip_keys_find(keys, v->issuer, &key))
         good = dip_secp_verify(keys->secp, v->signature, item->id, &key);
     else

@@ -1,4 +1,4 @@
-# Keys and Batch: vertices judged by vertex.c. Part of dag_door.pyx.
+# Keys and Batch: vertices judged by vertex.c. Part of native/doors/dag.pyx.
 
 cdef class Keys:
     """Known public keys of issuers. ``secp`` is crypto.SECP_TABLE. Shared by threads."""

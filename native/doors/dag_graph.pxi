@@ -1,4 +1,4 @@
-# Graph: graph.c with memory that grows. Part of dag_door.pyx.
+# Graph: graph.c with memory that grows. Part of native/doors/dag.pyx.
 
 cdef class Graph:
     """graph.h with memory that grows by doubling. One thread owns it."""

@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "assert/dip_assert.h"
+
 #define LANES 25
 #define RATE_BYTES 136 /* 1600 bits less twice the 256 of the digest */
 #define ROUNDS 24
@@ -19,7 +21,7 @@ static inline uint64_t rotate(uint64_t lane, unsigned by) {
     return lane << by | lane >> (-by & 63); /* by may be 0 */
 }
 
-/* Row y of the output: theta, rho and pi bring five lanes of the input there, chi mixes them. */
+/* Row y of the output: theta, rho and pi move five lanes of the input there, chi mixes them. */
 #define LANE(i, by) rotate(in[i] ^ d[(i) % 5], by)
 #define ROW(y, b0_, b1_, b2_, b3_, b4_)                                      \
     do {                                                                     \
@@ -74,13 +76,14 @@ static void absorb(uint64_t state[LANES], const uint8_t block[RATE_BYTES]) {
 }
 
 void dip_keccak256(uint8_t out[32], const uint8_t *data, size_t len) {
+    DIP_ASSERT(data || !len);
     uint64_t state[LANES] = {0};
     uint8_t last[RATE_BYTES] = {0};
     for (; len >= RATE_BYTES; data += RATE_BYTES, len -= RATE_BYTES)
         absorb(state, data);
     if (len)
         memcpy(last, data, len);
-    last[len] = 0x01; /* the padding before NIST's 0x06 */
+    last[len] = 0x01; /* Keccak's original padding; NIST's is 0x06 */
     last[RATE_BYTES - 1] |= 0x80;
     absorb(state, last);
     for (int i = 0; i < 4; i++) {

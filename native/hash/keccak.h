@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* out receives 32 bytes; out may overlap data. data may be NULL when len is 0. */
+/* Writes the digest of data[0, len) to out, which may overlap it. data may be NULL if len is 0. */
 void dip_keccak256(uint8_t out[32], const uint8_t *data, size_t len);
 
 #endif

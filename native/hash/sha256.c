@@ -7,6 +7,8 @@
 #include <immintrin.h>
 #endif
 
+#include "assert/dip_assert.h"
+
 #define BLOCK_BYTES 64
 
 typedef void compress_fn(uint32_t state[8], const uint8_t *blocks, size_t count);
@@ -66,11 +68,11 @@ static void compress_portable(uint32_t state[8], const uint8_t *blocks, size_t c
 
 #if defined(__x86_64__)
 
-/* Sixteen message words live in m[0..3]; step i uses m[i % 4] and makes the words 16 further on. */
+/* m[0..3] holds sixteen message words; step i uses m[i % 4] and replaces it by those 16 later. */
 __attribute__((target("sha,sse4.1,ssse3"))) static void
 compress_sha_ni(uint32_t state[8], const uint8_t *blocks, size_t count) {
     const __m128i big_endian = _mm_set_epi64x(0x0c0d0e0f08090a0b, 0x0405060700010203);
-    /* The instructions want (a, b, e, f) and (c, d, g, h), highest word first. */
+    /* The instructions take (a, b, e, f) and (c, d, g, h), highest word first. */
     __m128i dcba = _mm_loadu_si128((const __m128i *)state);
     __m128i hgfe = _mm_loadu_si128((const __m128i *)(state + 4));
     __m128i cdab = _mm_shuffle_epi32(dcba, 0xb1);
@@ -141,7 +143,8 @@ static void hash(compress_fn *compress, uint8_t out[32], const uint8_t *data, si
 }
 
 void dip_sha256(uint8_t out[32], const uint8_t *data, size_t len) {
-    static compress_fn *chosen; /* every thread would choose the same */
+    static compress_fn *chosen; /* a race is harmless: every thread chooses the same function */
+    DIP_ASSERT(data || !len);
     compress_fn *compress = __atomic_load_n(&chosen, __ATOMIC_RELAXED);
     if (!compress) {
         compress = fastest();

@@ -3,6 +3,8 @@
 #include <pthread.h>
 #include <signal.h>
 
+#include "assert/dip_assert.h"
+
 typedef struct {
     size_t n, grain, steps, next;
     void (*body)(void *context, size_t from, size_t to);
@@ -23,6 +25,7 @@ static void *take(void *argument) {
 
 void dip_parallel(size_t n, size_t grain, unsigned threads,
                   void (*body)(void *context, size_t from, size_t to), void *context) {
+    DIP_ASSERT(grain);
     work w = {n, grain, n / grain + (n % grain != 0), 0, body, context};
     pthread_t started[DIP_THREADS_MAX - 1];
     unsigned count = 0;
@@ -31,7 +34,7 @@ void dip_parallel(size_t n, size_t grain, unsigned threads,
     if (threads > w.steps)
         threads = (unsigned)w.steps;
     if (threads > 1) {
-        sigset_t all, before; /* signals are the interpreter's: none is delivered to a worker */
+        sigset_t all, before; /* signals go to the interpreter's thread, never to a worker */
         sigfillset(&all);
         pthread_sigmask(SIG_SETMASK, &all, &before);
         while (count < threads - 1 && !pthread_create(&started[count], NULL, take, &w))

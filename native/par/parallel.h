@@ -1,4 +1,4 @@
-/* Splits a range over threads; the caller holds no interpreter lock. */
+/* Splits a range over threads. The caller has released the interpreter lock. */
 #ifndef DIP_PARALLEL_H
 #define DIP_PARALLEL_H
 
@@ -6,10 +6,11 @@
 
 #define DIP_THREADS_MAX 64
 
-/* Calls body(context, from, to) on disjoint ranges that cover [0, n) exactly once, from at most
- * `threads` threads, the calling one among them; ranges are taken from a shared counter in steps
- * of `grain` (>= 1), so that a slow core takes fewer. Returns when every call has returned. Where a
- * thread cannot be started, the others do its work. */
+/* Calls body(context, from, to) on disjoint ranges that cover [0, n) exactly once, on at most
+ * `threads` threads (0 counts as 1, more than DIP_THREADS_MAX as that), the calling thread among
+ * them. Threads take ranges from a shared counter in steps of `grain` (>= 1, asserted),
+ * so that a slow core takes fewer. Returns when every call has returned. Where a thread cannot be
+ * started, the others do its work. `context` is the caller's and is passed on unread. */
 void dip_parallel(size_t n, size_t grain, unsigned threads,
                   void (*body)(void *context, size_t from, size_t to), void *context);
 

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "assert/dip_assert.h"
 #include "hash/keccak.h"
 
 #define UNCOMPRESSED 2u /* SECP256K1_EC_UNCOMPRESSED */
@@ -11,8 +12,8 @@ static const uint8_t half_order[32] = {
     0x5d, 0x57, 0x6e, 0x73, 0x57, 0xa4, 0x50, 0x1d, 0xdf, 0xe9, 0x2f, 0x46, 0x68, 0x1b, 0x20, 0xa0,
 };
 
-/* BIP 146, EIP-2: of (r, s) and (r, n - s) only the lower s stands. r, and s = 0, are the
- * library's to judge. */
+/* BIP 146, EIP-2: of (r, s) and (r, n - s) only the lower s is valid. The library judges r and
+ * s = 0. */
 static int is_low(const uint8_t s[32]) {
     return memcmp(s, half_order, 32) <= 0;
 }
@@ -28,7 +29,7 @@ int dip_secp_recover(const dip_secp *secp, const uint8_t signature[65], const ui
                      int allow_high_s, dip_secp_pubkey *key, uint8_t address[20]) {
     dip_secp_recoverable parsed;
     dip_secp_pubkey recovered;
-    if (signature[64] > 3) /* the library aborts on it */
+    if (signature[64] > 3) /* the library would abort */
         return 0;
     if (!allow_high_s && !is_low(signature + 32))
         return 0;
@@ -44,6 +45,7 @@ void dip_secp_address(const dip_secp *secp, const dip_secp_pubkey *key, uint8_t 
     uint8_t point[65], digest[32];
     size_t len = sizeof point;
     secp->pubkey_serialize(secp->context, point, &len, key, UNCOMPRESSED);
+    DIP_ASSERT(len == sizeof point);
     dip_keccak256(digest, point + 1, 64);
     memcpy(address, digest + 12, 20);
 }

@@ -1,57 +1,19 @@
-/* The batch update: one walk down with all items at once (trie_change.c), one walk up over what
- * changed, which hashes and stores. */
+/* The batch update: one walk down with all items at once (trie_change.c), then one walk up over the
+ * changed nodes, which hashes and stores them. */
 #include "trie/trie.h"
 
 #include <string.h>
 
+#include "assert/dip_assert.h"
 #include "hash/keccak.h"
-#include "trie/trie_node.h"
+#include "trie/trie_change.h"
 
-enum { HASH_ITEM = 0xa0, HASH_LEN = 32 }; /* RLP of a 32-byte string */
+enum { HASH_LEN = 32 };
 
 typedef dip_trie_node node_t;
 typedef dip_trie_slot slot_t;
 typedef dip_trie_item item_t;
 typedef dip_trie_work work;
-
-int dip_trie_drop(work *w, size_t depth) {
-    const dip_trie_records *r = w->records;
-    return r->store && r->store(r->context, w->path, depth, NULL, 0) < 0 ? DIP_TRIE_STOPPED
-                                                                         : DIP_TRIE_OK;
-}
-
-/* Reads the record at path[0, depth); its hash goes to `hash`. *rlp is NULL where none stands. */
-static int load(work *w, size_t depth, const uint8_t **rlp, size_t *len, uint8_t hash[HASH_LEN]) {
-    const dip_trie_records *r = w->records;
-    int found = r->load ? r->load(r->context, w->path, depth, rlp, len) : 0;
-    if (found < 0)
-        return DIP_TRIE_STOPPED;
-    if (!found)
-        *rlp = NULL;
-    else
-        dip_keccak256(hash, *rlp, *len);
-    return DIP_TRIE_OK;
-}
-
-int dip_trie_expand(work *w, slot_t *slot, size_t depth) {
-    if (slot->live)
-        return DIP_TRIE_OK;
-    if (*slot->raw != HASH_ITEM)
-        return dip_trie_decode(&w->arena, slot->raw, dip_trie_item_len(slot->raw), depth,
-                               &slot->live);
-    const uint8_t *rlp;
-    size_t len;
-    uint8_t hash[HASH_LEN];
-    int status = load(w, depth, &rlp, &len, hash);
-    if (status)
-        return status;
-    if (!rlp || len <= DIP_TRIE_INLINE_MAX || memcmp(hash, slot->raw + 1, HASH_LEN))
-        return DIP_TRIE_CORRUPT;
-    status = dip_trie_decode(&w->arena, rlp, len, depth, &slot->live);
-    if (status == DIP_TRIE_OK)
-        slot->live->stored = 1;
-    return status;
-}
 
 static int ascending(const item_t *items, size_t n) {
     for (size_t i = 0; i < n; i++) {
@@ -68,11 +30,12 @@ static int ascending(const item_t *items, size_t n) {
     return 1;
 }
 
-/* Gives the slot at path[0, depth) its `raw`, its children theirs first. */
+/* Encodes the node of the slot at path[0, depth) and sets the slot's `raw`; children come first. */
 static int finish(work *w, slot_t *slot, size_t depth) {
     node_t *node = slot->live;
     if (slot->raw || !node)
         return DIP_TRIE_OK;
+    DIP_ASSERT(depth <= DIP_TRIE_NIBBLES_MAX);
     int status = DIP_TRIE_OK;
     if (node->kind == DIP_TRIE_EXTENSION) {
         memcpy(w->path + depth, node->nibbles, node->nibbles_len);
@@ -99,17 +62,18 @@ static int finish(work *w, slot_t *slot, size_t depth) {
             status = dip_trie_drop(w, depth);
     } else {
         const dip_trie_records *r = w->records;
-        *item = HASH_ITEM;
+        *item = DIP_TRIE_HASH_ITEM;
         dip_keccak256(item + 1, rlp, len);
         if (r->store && r->store(r->context, w->path, depth, rlp, len) < 0)
             status = DIP_TRIE_STOPPED;
     }
-    w->arena = before; /* the encoding is not needed again */
+    w->arena = before; /* gives back the encoding, which is not needed again */
     return status;
 }
 
 int dip_trie_update(uint8_t root[32], const uint8_t *before, const dip_trie_item *items, size_t n,
                     const dip_trie_records *records, void *memory, size_t memory_len) {
+    DIP_ASSERT(memory || !memory_len);
     if (!ascending(items, n))
         return DIP_TRIE_ARGUMENT;
     work w = {.records = records, .arena = {memory, memory_len}};
@@ -117,7 +81,7 @@ int dip_trie_update(uint8_t root[32], const uint8_t *before, const dip_trie_item
     uint8_t hash[HASH_LEN];
     static const uint8_t empty = 0x80; /* RLP of an empty string */
     size_t len;
-    int status = load(&w, 0, &top.raw, &len, hash);
+    int status = dip_trie_load(&w, 0, &top.raw, &len, hash);
     if (status)
         return status;
     if (!top.raw)
@@ -144,6 +108,7 @@ int dip_trie_update(uint8_t root[32], const uint8_t *before, const dip_trie_item
 }
 
 size_t dip_trie_path(uint8_t out[DIP_TRIE_PATH_BYTES_MAX], const uint8_t *nibbles, size_t n) {
+    DIP_ASSERT(n <= DIP_TRIE_NIBBLES_MAX);
     for (size_t i = 0; i < n; i += 2)
         out[i / 2] = (uint8_t)(nibbles[i] << 4 | (i + 1 < n ? nibbles[i + 1] : 0));
     size_t bytes = (n + 1) / 2;

@@ -1,20 +1,21 @@
-/* Merkle Patricia trie: hexary, RLP, keccak-256 (Yellow Paper, appendix D), on the caller's memory.
+/* Merkle Patricia trie: hexary, RLP, keccak-256 (Yellow Paper, appendix D), in the caller's memory.
  *
  * Nodes are addressed by path: the record of a node stands under the nibbles that lead to it. A
- * node whose RLP is shorter than 32 bytes is part of its parent and has no record; the root has one
- * always, at the empty path; an empty trie has none. So there is one record a path and no garbage.
+ * node whose RLP is shorter than 32 bytes is part of its parent's RLP and has no record. The root
+ * always has a record, at the empty path; an empty trie has no record. So each path has at most one
+ * record, and an update leaves no garbage.
  *
- * Keys may have different lengths; a key that ends at a branch is the value of that branch. */
+ * Keys may differ in length; a key that ends at a branch is the value of that branch. */
 #ifndef DIP_TRIE_H
 #define DIP_TRIE_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-/* Bounds the recursion: one level a nibble. */
+/* A longer key is refused. It bounds the recursion, which is one level a nibble. */
 #define DIP_TRIE_KEY_BYTES_MAX 256
 #define DIP_TRIE_NIBBLES_MAX (2 * DIP_TRIE_KEY_BYTES_MAX)
-/* A packed path: two nibbles a byte and the parity. */
+/* A packed path (dip_trie_path): two nibbles a byte, then the parity. */
 #define DIP_TRIE_PATH_BYTES_MAX (DIP_TRIE_KEY_BYTES_MAX + 1)
 
 enum {
@@ -25,7 +26,7 @@ enum {
     DIP_TRIE_STOPPED = -4   /* a callback asked to stop */
 };
 
-/* value_len 0 deletes the key; a key that is not there may be deleted. */
+/* One change. value_len 0 deletes the key; deleting a key that is not there changes nothing. */
 typedef struct {
     const uint8_t *key;
     size_t key_len;
@@ -33,28 +34,31 @@ typedef struct {
     size_t value_len;
 } dip_trie_item;
 
-/* Where records are. Nibbles are one a byte and valid during the call only. */
+/* The caller's records. The path of a record is n nibbles, one a byte, valid during the call. */
 typedef struct {
     void *context;
-    /* 1 and the record; 0 where none stands; < 0 to stop. The record stays valid and unchanged
-     * until the update returns. NULL for a trie that is known to be empty. */
+    /* Returns 1 and sets *rlp, *len to the record; 0 where no record stands; < 0 to stop. The
+     * record stays valid and unchanged until the update returns. load is NULL for an empty trie. */
     int (*load)(void *context, const uint8_t *nibbles, size_t n, const uint8_t **rlp, size_t *len);
-    /* The new record of this path, rlp NULL where the old one goes; each path at most once, in no
-     * order; rlp is valid during the call only. 0, or < 0 to stop. NULL where only the root is
-     * asked for. */
+    /* Receives the new record of a path; rlp is NULL where the old record goes. Each path comes at
+     * most once, in no order; rlp is valid during the call. Returns 0, or < 0 to stop. store is
+     * NULL where the caller wants the root only. */
     int (*store)(void *context, const uint8_t *nibbles, size_t n, const uint8_t *rlp, size_t len);
 } dip_trie_records;
 
-/* Applies `items`, ascending by key (bytes, then length), to the trie in `records` and writes the
- * new root. before, unless NULL, is the root that the stored trie must have. Every record that is
- * read is compared with the hash that its parent names. On any result but DIP_TRIE_OK, root is
- * untouched and what `store` was given is void. Keys and values are read in place. */
+/* Applies items[0, n), strictly ascending by key (bytes, then length), to the trie in `records` and
+ * writes the new root. The stored trie must have the root `before`, unless that is NULL. Every
+ * record that is read is compared with the hash that its parent names. Keys and values are read in
+ * place; memory[0, memory_len) is scratch, of any alignment, and may be reused after the return.
+ * Returns a status of above. After any but DIP_TRIE_OK root is untouched, and the caller forgets
+ * what `store` received. */
 int dip_trie_update(uint8_t root[32], const uint8_t *before, const dip_trie_item *items, size_t n,
                     const dip_trie_records *records, void *memory, size_t memory_len);
 
-/* The bytes that stand for a path in record keys, defined here only: two nibbles a byte, an odd last
- * one padded with zero, then one byte, 1 where padded, else 0. A node, its children and nothing
- * else share the prefix of whole bytes, so a subtree lies together on disk. Returns the length. */
+/* Packs a path of n <= DIP_TRIE_NIBBLES_MAX nibbles (asserted), one a byte, for a record's key: two
+ * nibbles a byte, an odd last nibble padded with zero, then one byte, 1 where padded, else 0.
+ * A node and its descendants share the prefix of whole bytes, so a subtree lies together on disk.
+ * Returns the number of bytes written. */
 size_t dip_trie_path(uint8_t out[DIP_TRIE_PATH_BYTES_MAX], const uint8_t *nibbles, size_t n);
 
 #endif

@@ -1,10 +1,12 @@
-/* The way down: a slot at `depth` is given the items whose keys begin with path[0, depth).
+/* Each step gives the slot at `depth` the items whose keys begin with path[0, depth).
  *
- * A node that moves or goes gives up its record there and then; one that comes to stand where
- * another stood takes over its `stored`. So in the end each path is written, dropped or left, once. */
+ * A node that moves or is removed drops its record at once. A node that takes the place of another
+ * takes over its `stored`. So each path is written, dropped or left alone exactly once. */
+#include "trie/trie_change.h"
+
 #include <string.h>
 
-#include "trie/trie_node.h"
+#include "assert/dip_assert.h"
 
 enum { SAME = DIP_TRIE_OK, CHANGED = DIP_TRIE_CHANGED };
 
@@ -20,6 +22,7 @@ static size_t nibbles_len(const item_t *item) {
 }
 
 static uint8_t nibble(const item_t *item, size_t i) {
+    DIP_ASSERT(i < nibbles_len(item));
     uint8_t byte = item->key[i / 2];
     return i % 2 ? byte & 15 : byte >> 4;
 }
@@ -40,7 +43,7 @@ static size_t shared_keys(const item_t *a, const item_t *b, size_t depth) {
     return i - depth;
 }
 
-/* The end of the items from lo on that have lo's nibble at `depth`. */
+/* The end of the run of items, from lo on, that have lo's nibble at `depth`. */
 static const item_t *run_end(const item_t *lo, const item_t *hi, size_t depth) {
     uint8_t x = nibble(lo, depth);
     do
@@ -67,16 +70,17 @@ static int new_leaf(work *w, slot_t *slot, size_t depth, const item_t *item) {
     return CHANGED;
 }
 
-/* The live node of `slot`, which stands n nibbles below path[0, depth), comes to stand there, its
- * way longer by path[depth, depth + n). */
+/* Moves the live node of `slot` up by n nibbles, to path[0, depth): path[depth, depth + n) is put
+ * before the node's own nibbles. */
 static int pull_up(work *w, slot_t *slot, size_t depth, size_t n) {
     node_t *node = slot->live;
+    DIP_ASSERT(node && n);
     size_t more = node->kind == DIP_TRIE_BRANCH ? 0 : node->nibbles_len;
     uint8_t *nibbles = dip_trie_take(&w->arena, n + more);
     if (!nibbles)
         return DIP_TRIE_MEMORY;
     memcpy(nibbles, w->path + depth, n);
-    if (node->kind == DIP_TRIE_BRANCH) { /* branches stay; an extension leads to it */
+    if (node->kind == DIP_TRIE_BRANCH) { /* a branch stays; a new extension leads to it */
         node_t *extension = dip_trie_node_new(&w->arena, DIP_TRIE_EXTENSION);
         if (!extension)
             return DIP_TRIE_MEMORY;
@@ -95,8 +99,8 @@ static int pull_up(work *w, slot_t *slot, size_t depth, size_t n) {
     return CHANGED;
 }
 
-/* Fills an empty slot with what the items put and, unless NULL, the leaf `old`, which no item
- * names and which counts its nibbles from `depth`. */
+/* Fills an empty slot with the items that have a value and, unless it is NULL, the leaf `old`. No
+ * item has the key of `old`; the nibbles of `old` count from `depth`. */
 static int build(work *w, slot_t *slot, size_t depth, const item_t *lo, const item_t *hi,
                  node_t *old) {
     while (lo < hi && !lo->value_len)
@@ -124,13 +128,11 @@ static int build(work *w, slot_t *slot, size_t depth, const item_t *lo, const it
         branch->value_len = lo->value_len;
         lo++;
     }
-    slot_t *old_child = NULL;
     if (old && old->nibbles_len == common) {
         branch->value = old->value;
         branch->value_len = old->value_len;
     } else if (old) {
-        old_child = &branch->child[old->nibbles[common]];
-        old_child->live = old;
+        branch->child[old->nibbles[common]].live = old;
         old->nibbles += common + 1;
         old->nibbles_len -= (uint16_t)(common + 1);
     }
@@ -151,7 +153,7 @@ static int build(work *w, slot_t *slot, size_t depth, const item_t *lo, const it
 static int update_leaf(work *w, slot_t *slot, size_t depth, const item_t *lo, const item_t *hi) {
     node_t *leaf = slot->live;
     const item_t *same = NULL;
-    int others = 0; /* does anything else stand here afterwards? */
+    int others = 0; /* some other item stores a value here */
     for (const item_t *item = lo; item < hi; item++)
         if (nibbles_len(item) == depth + leaf->nibbles_len &&
             shared(item, depth, leaf->nibbles, leaf->nibbles_len) == leaf->nibbles_len)
@@ -172,7 +174,7 @@ static int update_leaf(work *w, slot_t *slot, size_t depth, const item_t *lo, co
     return CHANGED;
 }
 
-/* After a branch has lost entries: with fewer than two left it is none. */
+/* Replaces a branch that has fewer than two entries left by its last entry, or by nothing. */
 static int collapse(work *w, slot_t *slot, size_t depth) {
     node_t *branch = slot->live;
     unsigned children = 0;
@@ -206,7 +208,7 @@ static int collapse(work *w, slot_t *slot, size_t depth) {
 static int update_branch(work *w, slot_t *slot, size_t depth, const item_t *lo, const item_t *hi) {
     node_t *branch = slot->live;
     int result = SAME;
-    if (nibbles_len(lo) == depth) { /* the shortest key, so the first */
+    if (nibbles_len(lo) == depth) { /* the shortest key comes first */
         if (lo->value_len != branch->value_len ||
             (lo->value_len && memcmp(lo->value, branch->value, lo->value_len)))
             result = CHANGED;
@@ -225,7 +227,7 @@ static int update_branch(work *w, slot_t *slot, size_t depth, const item_t *lo, 
     return result == CHANGED ? collapse(w, slot, depth) : SAME;
 }
 
-/* All items go through the whole extension. */
+/* Every item has all nibbles of the extension. */
 static int update_below(work *w, slot_t *slot, size_t depth, const item_t *lo, const item_t *hi) {
     node_t *extension = slot->live;
     slot_t *child = &extension->child[0];
@@ -242,7 +244,7 @@ static int update_below(work *w, slot_t *slot, size_t depth, const item_t *lo, c
     return slot->live ? pull_up(w, slot, depth, n) : CHANGED;
 }
 
-/* A branch after `common` nibbles of the extension takes its place. */
+/* Puts a branch after the first `common` nibbles of the extension. */
 static int split(work *w, slot_t *slot, size_t depth, size_t common, const item_t *lo,
                  const item_t *hi) {
     node_t *extension = slot->live;
@@ -270,7 +272,7 @@ static int update_extension(work *w, slot_t *slot, size_t depth, const item_t *l
     for (const item_t *item = lo; item < hi; item++)
         if (item->value_len)
             common = shared(item, depth, nibbles, common);
-    /* Whatever leaves the way before that is a deletion of nothing. */
+    /* Items that share fewer nibbles delete keys that are not there: they change nothing. */
     while (lo < hi && shared(lo, depth, nibbles, common) < common)
         lo++;
     while (lo < hi && shared(hi - 1, depth, nibbles, common) < common)

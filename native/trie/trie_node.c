@@ -2,8 +2,10 @@
 
 #include <string.h>
 
+#include "assert/dip_assert.h"
+
 enum { STRING = 0x80, LIST = 0xc0, LONG = 55 }; /* Yellow Paper, appendix B */
-enum { HASH_ITEM = STRING + 32, BRANCH_CHILDREN = 16 };
+enum { BRANCH_CHILDREN = 16 };
 
 void *dip_trie_take(dip_trie_arena *arena, size_t len) {
     size_t pad = (size_t)(-(uintptr_t)arena->next & (_Alignof(max_align_t) - 1));
@@ -32,7 +34,7 @@ typedef struct {
     const uint8_t *at, *end;
 } reader;
 
-/* Takes one RLP item; *start is its first byte, header included, [*data, *data + *len) its payload. */
+/* Takes one RLP item: *start is the first byte of its header, [*data, *data + *len) its payload. */
 static int take_item(reader *in, const uint8_t **start, const uint8_t **data, size_t *len) {
     if (in->at == in->end)
         return DIP_TRIE_CORRUPT;
@@ -47,7 +49,7 @@ static int take_item(reader *in, const uint8_t **start, const uint8_t **data, si
         return DIP_TRIE_OK;
     }
     size_t n = (size_t)(head - (head < LIST ? STRING : LIST));
-    if (n > LONG) { /* the length follows in n - 55 bytes, the shortest that hold it */
+    if (n > LONG) { /* the length follows in n - 55 bytes, as few as hold it */
         size_t width = n - LONG;
         if (width > room || width > 7 || *p == 0)
             return DIP_TRIE_CORRUPT;
@@ -75,7 +77,7 @@ static int take_child(reader *in, const uint8_t **raw) {
         return DIP_TRIE_OK;
     }
     int is_inline = **raw >= LIST && in->at - *raw <= DIP_TRIE_INLINE_MAX;
-    return **raw == HASH_ITEM || is_inline ? DIP_TRIE_OK : DIP_TRIE_CORRUPT;
+    return **raw == DIP_TRIE_HASH_ITEM || is_inline ? DIP_TRIE_OK : DIP_TRIE_CORRUPT;
 }
 
 static int decode_branch(dip_trie_arena *arena, reader in, size_t depth, dip_trie_node **out) {
@@ -139,7 +141,7 @@ int dip_trie_decode(dip_trie_arena *arena, const uint8_t *rlp, size_t len, size_
     size_t size;
     if (take_item(&whole, &start, &data, &size) || *start < LIST || whole.at != whole.end)
         return DIP_TRIE_CORRUPT;
-    /* Two items or seventeen: the second ends the list or not. */
+    /* A list of two items is a leaf or an extension, a list of seventeen a branch. */
     reader in = {data, data + size}, rest = in;
     const uint8_t *path, *ignored;
     size_t path_len, ignored_len;
@@ -157,7 +159,8 @@ int dip_trie_decode(dip_trie_arena *arena, const uint8_t *rlp, size_t len, size_
 /* --- writing */
 
 size_t dip_trie_item_len(const uint8_t *raw) {
-    return *raw == HASH_ITEM ? 33 : (size_t)(*raw - LIST) + 1;
+    DIP_ASSERT(*raw == DIP_TRIE_HASH_ITEM || (*raw >= LIST && *raw < LIST + DIP_TRIE_INLINE_MAX));
+    return *raw == DIP_TRIE_HASH_ITEM ? 33 : (size_t)(*raw - LIST) + 1;
 }
 
 static size_t header_len(size_t n) {
@@ -221,8 +224,10 @@ int dip_trie_encode(dip_trie_arena *arena, const dip_trie_node *node, const uint
         path_len = put_hex_prefix(path, node);
         size += string_len(path, path_len);
     }
-    for (size_t i = 0; i < children; i++)
+    for (size_t i = 0; i < children; i++) {
+        DIP_ASSERT(node->child[i].raw || !node->child[i].live);
         size += node->child[i].raw ? dip_trie_item_len(node->child[i].raw) : 1;
+    }
     if (node->kind != DIP_TRIE_EXTENSION)
         size += string_len(node->value, node->value_len);
 
@@ -238,5 +243,6 @@ int dip_trie_encode(dip_trie_arena *arena, const dip_trie_node *node, const uint
         to = put_string(to, node->value, node->value_len);
     *rlp = out;
     *len = (size_t)(to - out);
+    DIP_ASSERT(*len == header_len(size) + size);
     return DIP_TRIE_OK;
 }

@@ -1,9 +1,11 @@
-"""README.md: what it says to type works as it stands, on the chain that it says to start."""
+"""README.md: its Python and its commands work as typed, on the chain that they ask for."""
 
 import contextlib
 import io
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from typer.testing import CliRunner
 
 from dipnet.cli.main import app
 from tests import ROOT
-from tests.fixtures.processes import dev_url, running
+from tests.fixtures.processes import dev_url, environment, running
 
 TEXT = (ROOT / "README.md").read_text()
 FENCED = re.findall(r"^```(\w*)\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
@@ -47,9 +49,42 @@ def test_delegates_are_told_and_voted_for(url: str) -> None:
         assert result.exit_code == 0, (line, result.output)
 
 
+def test_readings_are_sent_and_shown(url: str, tmp_path: Path) -> None:
+    """The whole block in one shell, as it stands; only ``.venv`` is a stand-in for the real one."""
+    (block,) = [block for block in SHELL if "device replay" in block]
+    client = tmp_path / ".venv" / "bin" / "dipnet"
+    client.parent.mkdir(parents=True)
+    client.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m dipnet.cli.main "$@"\n')
+    client.chmod(0o755)
+    ran = subprocess.run(
+        ["sh", "-e", "-c", block],
+        cwd=tmp_path,
+        env=environment() | {"DIPNET_URL": url},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert len(re.findall(r"device-\d+", ran.stdout)) >= 3, ran.stdout
+    assert (tmp_path / "series.csv.outbox").exists()
+
+
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\(([\w./]+)\)", TEXT))))
 def test_what_it_points_to_is_there(path: str) -> None:
     assert (ROOT / path).exists()
+
+
+def test_every_document_is_listed() -> None:
+    """A page of docs/ that README does not name is found by nobody."""
+    pages = {
+        path.relative_to(ROOT).as_posix()
+        for pattern in ("docs/*.md", "docs/spec/*.md", "tests/README.md")
+        for path in ROOT.glob(pattern)
+    }
+    assert len(pages) > 8
+    assert pages <= set(re.findall(r"\]\(([\w./]+)\)", TEXT))
 
 
 def test_make_has_what_it_promises() -> None:

@@ -29,6 +29,7 @@ from dipnet.consensus.staking.idpos import METHODS
 from dipnet.ledger.tx import decode as decode_tx
 from dipnet.node.effects import PROTOCOLS
 from dipnet.p2p import messages
+from dipnet.primitives.codec import BIG, UINT, Bin, Many, Text, big, pack, unpack
 from dipnet.primitives.errors import Invalid
 from dipnet.sdk.light import decode_state
 from dipnet.signing import signer_socket, votefile
@@ -74,6 +75,19 @@ def answer(value: signer_socket.SignerHello | Answer) -> bytes:
     if isinstance(value, Answer):
         return signer_socket.encode_answer(value)
     return signer_socket.encode_hello(value)
+
+
+RECORDS = (1, UINT, BIG, Text(9), Bin(0, 300), Many((UINT, Many(Bin(1, 40), 3)), 20))
+
+
+def records() -> Iterator[Target]:
+    """The one decoder below all others: what it takes, ``pack`` spells in the same bytes."""
+    small: list[Any] = [1, 7, big(10), b"text", b"", []]
+    large: list[Any] = [1, 2**40, big(2**250), b"", bytes(299), [[300, [b"x" * 33]]] * 17]
+    yield Target(
+        "record", partial(unpack, shape=RECORDS, bytes_max=BYTES_MAX), pack,
+        (pack(small), pack(large)), {"record"},
+    )  # fmt: skip
 
 
 def consensus() -> Iterator[Target]:
@@ -161,7 +175,7 @@ def contract() -> Iterator[Target]:
 
 
 def targets() -> list[Target]:
-    return [*consensus(), *peers(), *signer(), *light(), *contract()]
+    return [*records(), *consensus(), *peers(), *signer(), *light(), *contract()]
 
 
 def mutated(rng: random.Random, raw: bytes, other: bytes) -> bytes:

@@ -254,11 +254,11 @@ class Delegates:
         for carried in (section, ()):
             for slot in range(first, first + SLOTS_TRIED):
                 try:
-                    place = chain.place(parent, slot, carried)
+                    position = chain.position(parent, slot, carried)
                 except (Invalid, Corrupt):  # of no block that is here
                     break
-                leader = rules.leader(place.epoch, slot, place.links.final[1])
-                ours = leader == address_of(US) and len(place.epoch.members) > 1
+                leader = rules.leader(position.epoch, slot, position.links.final[1])
+                ours = leader == address_of(US) and len(position.epoch.members) > 1
                 if leader is not None and (not ours or self.world.bad(0.02)):
                     return self.net.child(chain, parent.hash, slot, (), carried)
         raise AssertionError("no slot is left to them")

@@ -8,8 +8,13 @@ RULES: Final = "dipnet.consensus.chain.rules"
 CHAIN: Final = "dipnet.consensus.chain.chain"
 SCHEDULE: Final = "dipnet.consensus.chain.schedule"
 EPOCHS: Final = "dipnet.consensus.chain.epochs"
+CODEC: Final = "dipnet.primitives.codec"
 CERTIFIED: Final = "dipnet.consensus.finality.certified"
 FORKCHOICE: Final = "dipnet.consensus.finality.forkchoice"
+RECORD_TESTS: Final = (
+    "tests/unit/primitives/test_canonical_records.py",
+    "tests/unit/primitives/test_codec.py",
+)
 RULES_TESTS: Final = ("tests/unit/consensus/chain/test_rules.py",)
 SCHEDULE_TESTS: Final = ("tests/unit/consensus/chain/test_schedule.py",)
 EPOCHS_TESTS: Final = ("tests/unit/consensus/chain/test_epochs.py",)
@@ -21,11 +26,22 @@ SURPLUS_TESTS: Final = (
 LIGHT_TESTS: Final = ("tests/unit/rpc/test_light.py",)
 REPORTS_TESTS: Final = ("tests/unit/consensus/chain/test_reports.py",)
 
+RECORDS: Final = (
+    Edit("record", "integers may be signed", CODEC,
+         "        if self._raw[start] != _first_byte(value):\n", "        if False:\n",
+         RECORD_TESTS),
+    Edit("record", "an array may have a longer header", CODEC,
+         "        if self._raw[start] != _first_byte_of_array(count):\n", "        if False:\n",
+         RECORD_TESTS),
+    Edit("record", "may be followed by anything", CODEC,
+         "if elements.end != len(raw):", "if False:", RECORD_TESTS),
+)  # fmt: skip
+
 BLOCKS: Final = (
     Edit("header", "its fields may be anything", CHAIN,
-         "check_fields(block.header, replace(place, links=links).fields)", "pass", RULES_TESTS),
+         "check_fields(block.header, replace(position, links=links).fields)", "pass", RULES_TESTS),
     Edit("header", "its links may be claimed", CHAIN,
-         "replace(place, links=links).fields", "place.fields", RULES_TESTS),
+         "replace(position, links=links).fields", "position.fields", RULES_TESTS),
     Edit("header", "what it does may be claimed", CHAIN,
          "if getattr(header, name) != value:", "if False:", RULES_TESTS),
     Edit("epoch", "may be any other", CHAIN,
@@ -178,15 +194,15 @@ SEEDS: Final = (
          "schedule.seed(mix, epoch.number + 2)", "schedule.seed(mix, epoch.number + 1)",
          SCHEDULE_TESTS),
     Edit("seed", "depends on what the boundary says is final", CHAIN,
-         "place.epoch, header, mix, elected.members",
-         "place.epoch, header, self.link(header.final[0]).delta.mix, elected.members",
+         "position.epoch, header, mix, elected.members",
+         "position.epoch, header, self.stored_delta(header.final[0]).delta.mix, elected.members",
          SCHEDULE_TESTS),
     Edit("seed", "acts an epoch early", EPOCHS,
          "        epoch.next_seed,\n", "        schedule.seed(mix, epoch.number + 2),\n",
          SCHEDULE_TESTS),
     Edit("seed", "secrets do not count", CHAIN,
-         "mix = schedule.mixed(place.parent.delta.mix, header.seed_reveal)",
-         "mix = place.parent.delta.mix", SCHEDULE_TESTS),
+         "mix = schedule.mixed(position.parent.delta.mix, header.seed_reveal)",
+         "mix = position.parent.delta.mix", SCHEDULE_TESTS),
     Edit("time", "changes when slots change their length", SCHEDULE,
          "return changed.model_copy(update={\"time_ms\": time_ms})", "return changed",
          SCHEDULE_TESTS),
@@ -214,4 +230,4 @@ REPORTS: Final = (
          "le=BPS_ALL // 2)", "le=BPS_ALL)", ("tests/unit/consensus/staking/test_evidence.py",)),
 )  # fmt: skip
 
-EDITS: Final = (*BLOCKS, *FOLLOWING, *SEEDS, *REPORTS)
+EDITS: Final = (*RECORDS, *BLOCKS, *FOLLOWING, *SEEDS, *REPORTS)

@@ -88,18 +88,18 @@ class Equivocator(Daemon):
         """Another valid block of ours on the head, without transactions: its commitment differs."""
         chain = self.chain
         section = chain.section(chain.head)
-        place = chain.place(chain.head, slot, section)
+        position = chain.position(chain.head, slot, section)
         committed, committed_slot = chain.committed(chain.head, self._account)
         reveal = schedule.NO_SECRET
         if committed != reveal:
             reveal = schedule.seed_secret(schedule.seed_key(self._secret), committed_slot)
         commitment = crypto.keccak256(b"another secret")
-        executed = chain.execution(place, self._account).finish(
-            place.missed, commitment, place.boundary
+        executed = chain.execution(position, self._account).finish(
+            position.missed, commitment, position.boundary
         )
         header = Header(
             **constant_fields(chain.genesis),
-            **place.fields,
+            **position.fields,
             **executed.fields,
             proposer=self._account,
             tx_root=ordered_root([]),

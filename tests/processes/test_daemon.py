@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from dipnet.consensus.chain.block import header_of
+from dipnet.consensus.chain.block import stored_header
 from dipnet.consensus.chain.records import KEY_BLOCK
 from dipnet.daemon import daemon
 from dipnet.daemon.networks import DELEGATE_VOTES, DEV_CHAIN_ID, delegate, dev_genesis
@@ -103,7 +103,7 @@ def test_nothing_that_was_told_is_lost_by_kill_9(tmp_path: Path) -> None:
 
 def no_slot_was_signed_twice(data: Path) -> None:
     store = Store(data / "records")
-    headers = [header_of(raw) for _, raw in store.scan(KEY_BLOCK)]
+    headers = [stored_header(raw) for _, raw in store.scan(KEY_BLOCK)]
     store.close()
     account = address_of(DEV_SECRETS[0])
     signed = votefile.read(data / DELEGATE_VOTES, DEV_CHAIN_ID, account)

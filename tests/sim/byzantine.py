@@ -208,7 +208,7 @@ class Byzantine:
             return
         ours, section = chain.epoch.members.addresses[index], chain.section(parent)
         for slot in range(now + AHEAD_SLOTS[0], now + AHEAD_SLOTS[1]):
-            final_slot = chain.place(parent, slot, section).links.final[1]
+            final_slot = chain.position(parent, slot, section).links.final[1]
             if slot > parent.slot and leader(chain.epoch, slot, final_slot) == ours:
                 self.lived["ahead"] += 1
                 raw = self._twin(parent, slot, ours, 2, section)
@@ -366,8 +366,8 @@ def sibling(
 
     Its one transaction stakes ``number`` wei, which tells it from others.
     """
-    place = chain.place(parent, slot, section)
-    execution = chain.execution(place, proposer)
+    position = chain.position(parent, slot, section)
+    execution = chain.execution(position, proposer)
     tx = _stake(chain, parent, secret, number)
     execution.add(tx)
     key = schedule.seed_key(secret)
@@ -376,10 +376,10 @@ def sibling(
     if committed != reveal:
         reveal = schedule.seed_secret(key, committed_slot)
     commitment = schedule.commitment(schedule.seed_secret(key, slot))
-    executed = execution.finish(place.missed, commitment, place.boundary)
+    executed = execution.finish(position.missed, commitment, position.boundary)
     fields: dict[str, Any] = {
         **constant_fields(chain.genesis),
-        **place.fields,
+        **position.fields,
         **executed.fields,
         "proposer": proposer,
         "tx_root": ordered_root([tx.raw]),

@@ -4,7 +4,7 @@ All honest nodes have one final chain, one state and one DAG; a restart changes 
 money is made or lost but by reward, base fee and penalty; nothing that a client was told is
 accepted is lost; nothing that must be refused was kept; no honest key has signed a pair of ballots
 that is an offence; the indices and the pool say what the chain says; the chain goes on at the rate
-of its live delegates. What must hold at every moment is in ``sim_final.py``.
+of its live delegates. What must hold at every moment is in ``final.py``.
 """
 
 from collections.abc import Iterator

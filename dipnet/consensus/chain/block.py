@@ -32,25 +32,31 @@ from dipnet.consensus.staking import idpos
 from dipnet.ledger.genesis import BLOCK_BYTES_MAX, Genesis
 from dipnet.ledger.state import Journal, trie_root
 from dipnet.ledger.tx import TX_BYTES_MAX, Tx, decode_batch, decode_known
-from dipnet.primitives.codec import Bin, Many, Puts, pack, rlp_encode, unpack
+from dipnet.primitives.codec import Bin, Many, Puts, pack, rlp_encode, unpack, unpack_start
 from dipnet.primitives.crypto import ADDRESS_ZERO, keccak256, recover, sha256
 from dipnet.primitives.errors import Invalid
 
 BLOCK_VERSION: Final = 1
 CERTIFICATES_MAX: Final = 2  # a prevote certificate and a commit certificate (ADR 60)
 TX_BYTES_MIN: Final = 96  # of any signed transaction
-TX_GAS_MIN: Final = 21_000  # EIP-2: no transaction costs less
 
 DAG_ROOT_EMPTY: Final = sha256(b"")  # RFC 6962 2.1: the tree of no leaves
 
-_HASH = Bin(32)
+_BLOCK: Final = (
+    BLOCK_VERSION, Bin(0, HEADER_BYTES_MAX), Bin(SIGNATURE_BYTES),
+    Many(Bin(1, TX_BYTES_MAX), BLOCK_BYTES_MAX // TX_BYTES_MIN),
+    Many(Bin(0, CERTIFICATE_BYTES_MAX), CERTIFICATES_MAX), Many(Bin(32), 0),
+)  # fmt: skip
+HEADER_END_MAX: Final = HEADER_BYTES_MAX + 8
+"""Where the header of a block's record ends at most: heads of array and bytes, and the version."""
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
     """A header with its proposer's signature (65 bytes; none in genesis) and its body.
 
-    ``signer`` is the address of the key that signed; empty where nobody looked.
+    ``signer`` is the address (20 bytes) of the key that signed, which is recovered once, when the
+    block is judged; empty in genesis and in a block that was read from our disk.
     """
 
     header: Header
@@ -115,19 +121,38 @@ def cert_root(sections: Sequence[bytes]) -> bytes:
     return keccak256(b"".join(sections))
 
 
-def stored_block(raw: bytes, genesis: Genesis, senders: Sequence[bytes]) -> Block:
-    """The block in ``raw``, which was judged and stored with its senders: recovers nothing.
+def stored_block(raw: bytes, header: Header, chain_id: int, senders: Sequence[bytes]) -> Block:
+    """The block in ``raw``, a record of our disk that was judged before it was written.
 
-    Raises ``Invalid`` when the bytes are not those of a block with so many transactions.
+    ``header`` and ``senders`` (addresses, one for each transaction) are what the disk has beside
+    it. No root is computed and no signature recovered: ``signer`` is empty. Never for the bytes of
+    a peer, which ``decode_block`` judges. Raises ``Invalid`` where these cannot be the bytes of a
+    block with this header and so many transactions.
     """
     header_raw, signature, tx_raws, sections, frontier = _unpack_block(raw)
-    header = decode_header(header_raw)
-    if header.tx_root != ordered_root(tx_raws) or len(senders) != len(tx_raws):
-        raise Invalid("block_root", "tx_root")
+    if header_raw != header.raw or len(senders) != len(tx_raws):
+        raise Invalid("record", "another header, or another number of transactions")
     pairs = zip(tx_raws, senders, strict=True)
-    txs = tuple(decode_known(tx_raw, genesis.chain_id, sender) for tx_raw, sender in pairs)
-    certificates = _certificates(header, sections)
+    txs = tuple(decode_known(tx_raw, chain_id, sender) for tx_raw, sender in pairs)
+    certificates = tuple(decode_certificate(section) for section in sections)
     return Block(header, signature, b"", txs, certificates, tuple(frontier), raw)
+
+
+def stored_header(raw: bytes) -> Header:
+    """The header of the block in ``raw``, a record of our disk; the body is not looked at.
+
+    Raises ``Invalid("record")`` where no block with a header begins so.
+    """
+    return decode_header(_header_bytes(raw))
+
+
+def claimed_id(raw: bytes) -> bytes:
+    """The id (32 bytes) of the block in ``raw``, bytes of a peer of which nothing is judged.
+
+    It is the hash of the bytes that stand where a block has its header. Raises
+    ``Invalid("record")`` where there are none.
+    """
+    return keccak256(_header_bytes(raw))
 
 
 def seal(
@@ -144,29 +169,19 @@ def seal(
     return Block(header, signature, signer, tuple(txs), tuple(certificates), (), raw)
 
 
-def header_of(raw: bytes) -> Header:
-    """The header of a block that we stored: its body is not looked at.
-
-    Raises ``Invalid`` when the bytes before the body are not those of a block.
-    """
-    size = int.from_bytes(raw[3:5], "big")  # after 0x96, version, 0xc5: an array, a bin of 16 bits
-    if raw[2:3] != b"\xc5" or size > HEADER_BYTES_MAX:
-        raise Invalid("record", "no header where the stored block begins")
-    return decode_header(raw[5 : 5 + size])
-
-
 def _unpack_block(raw: bytes) -> list[Any]:
     """The parts of the record without its version: header, signature, txs, certificates, frontier.
 
-    No block holds more transactions than its bytes can, nor, yet, a frontier. How many bytes it
-    may have follows from its epoch, which is the chain's to say; here is what none may pass.
+    ``BLOCK_BYTES_MAX`` bounds the blocks of every network; ``Chain.on_block`` applies the parameter
+    of the block's epoch.
     """
-    txs = Many(Bin(1, TX_BYTES_MAX), BLOCK_BYTES_MAX // TX_BYTES_MIN)
-    shape = (
-        BLOCK_VERSION, Bin(0, HEADER_BYTES_MAX), Bin(SIGNATURE_BYTES), txs,
-        Many(Bin(0, CERTIFICATE_BYTES_MAX), CERTIFICATES_MAX), Many(_HASH, 0),
-    )  # fmt: skip
-    return unpack(raw, shape, BLOCK_BYTES_MAX)[1:]
+    return unpack(raw, _BLOCK, BLOCK_BYTES_MAX)[1:]
+
+
+def _header_bytes(raw: bytes) -> bytes:
+    """The bytes of the header at the start of a block's record."""
+    header: bytes = unpack_start(raw, _BLOCK, 2, HEADER_END_MAX)[1]
+    return header
 
 
 def constant_fields(genesis: Genesis) -> dict[str, Any]:

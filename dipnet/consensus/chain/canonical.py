@@ -19,7 +19,7 @@ from dipnet.primitives.errors import RECORD_REMEDY, Corrupt
 from dipnet.primitives.recent import Recent
 
 HASH_BYTES: Final = 32
-VIEWS_MAX: Final = 4
+STATES_MAX: Final = 4
 
 
 class Canonical(StoredBlocks):
@@ -28,27 +28,28 @@ class Canonical(StoredBlocks):
     def __init__(self, genesis: Genesis, reader: Reader, head: bytes, base: bytes) -> None:
         """Load the blocks from ``base`` to ``head``; ``Corrupt`` when they are not whole."""
         super().__init__(genesis, reader)
-        self._sides: Recent[Puts] = Recent(VIEWS_MAX)  # branch tip -> deltas since its fork
-        self._olds: Recent[Puts] = Recent(VIEWS_MAX)  # canonical block below the base -> undone
+        self._sides: Recent[Puts] = Recent(STATES_MAX)  # branch tip -> deltas since its fork
+        self._olds: Recent[Puts] = Recent(STATES_MAX)  # canonical block below the base -> undone
         self._spine = self._load(head, base)
         self._floor = self._lowest()
+        assert self._floor.height <= self.base.height <= self.head.height
 
     def _load(self, head: bytes, base: bytes) -> Spine:
         """The spine, from stored deltas; every block is checked to follow its parent."""
-        bottom = self.link(base)
-        links: list[StoredDelta] = []
+        bottom = self.stored_delta(base)
+        above: list[StoredDelta] = []
         expected = head
         while expected != base:
-            link = self.link(expected)
-            header = link.header
+            stored = self.stored_delta(expected)
+            header = stored.header
             if header.height <= bottom.header.height:
                 raise Corrupt(f"the head does not descend from the base: {RECORD_REMEDY}")
-            links.append(link)
+            above.append(stored)
             expected = header.parent
-        for link in (bottom, *links):
-            if self._reader.get(height_key(link.header.height)) != link.header.hash:
-                raise Corrupt(f"block {link.header.height} is not indexed: {RECORD_REMEDY}")
-        return Spine(self._reader, bottom, links[::-1])
+        for stored in (bottom, *above):
+            if self._reader.get(height_key(stored.header.height)) != stored.header.hash:
+                raise Corrupt(f"block {stored.header.height} is not indexed: {RECORD_REMEDY}")
+        return Spine(self._reader, bottom, above[::-1])
 
     def _lowest(self) -> Header:
         """The lowest canonical block that has a delta: older ones were pruned.
@@ -75,7 +76,7 @@ class Canonical(StoredBlocks):
     @property
     def head_state(self) -> Reader:
         """State after the head."""
-        return self._spine.view(self.head.height)
+        return self._spine.state(self.head.height)
 
     @property
     def base(self) -> Header:
@@ -95,7 +96,7 @@ class Canonical(StoredBlocks):
         header = self.header(block_hash)
         if header is None or not self._in_reach(header):
             return None
-        return self._view(header)
+        return self._state_after(header)
 
     def account(self, address: bytes) -> Account:
         """The account at the head."""
@@ -144,15 +145,15 @@ class Canonical(StoredBlocks):
 
     # --- states
 
-    def _view(self, header: Header) -> Reader:
+    def _state_after(self, header: Header) -> Reader:
         """State after a block whose fork is in the undo window."""
         branch: list[bytes] = []
         while self.hash_at(header.height) != header.hash:
             branch.append(header.hash)
             header = self.need(header.parent)
-        view = self._canonical_view(header)
+        trunk = self._canonical_state(header)
         if not branch:
-            return view
+            return trunk
         side: Puts = {}
         missing: list[bytes] = []
         for block_hash in branch:
@@ -162,13 +163,14 @@ class Canonical(StoredBlocks):
                 break
             missing.append(block_hash)
         for block_hash in reversed(missing):
-            side |= self.link(block_hash).delta.puts
+            side |= self.stored_delta(block_hash).delta.puts
         self._sides.put(branch[0], side)
-        return Layer(view, side)
+        return Layer(trunk, side)
 
-    def _canonical_view(self, header: Header) -> Reader:
+    def _canonical_state(self, header: Header) -> Reader:
+        assert self._floor.height <= header.height <= self.head.height
         if header.height >= self.base.height:
-            return self._spine.view(header.height)
+            return self._spine.state(header.height)
         puts = self._olds.get(header.hash)
         if puts is None:
             puts = undone(self._reader, self.base, header.height, self.need)

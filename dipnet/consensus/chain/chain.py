@@ -12,7 +12,6 @@ and the tree of the blocks above the final one, which fork choice walks.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from dipnet.consensus.chain import epochs, records, rules, schedule
 from dipnet.consensus.chain.block import Block, check_fields, genesis_block, genesis_members
@@ -22,6 +21,7 @@ from dipnet.consensus.chain.execute import Execution
 from dipnet.consensus.chain.fees import next_base_fee
 from dipnet.consensus.chain.overlays import Spine, StoredDelta, moved
 from dipnet.consensus.chain.records import Delta, height_key, slot_prefix
+from dipnet.consensus.chain.rules import BlockPosition
 from dipnet.consensus.finality import boundaries, finality
 from dipnet.consensus.finality.boundaries import BoundaryProof
 from dipnet.consensus.finality.certified import KnownCertificates
@@ -54,31 +54,6 @@ class Imported:
     reverted: tuple[Tx, ...] = ()
     finalized: range = range(0)
     surplus: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class BlockPosition:
-    """Where a new block may stand: above ``parent``, in ``epoch``, with these links."""
-
-    parent: StoredDelta
-    epoch: Epoch
-    slot: int
-    links: HeaderLinks
-
-    @property
-    def boundary(self) -> bool:
-        """Whether the block ends its epoch."""
-        return self.epoch.ends_with(self.slot, self.links.final[1])
-
-    @property
-    def missed(self) -> tuple[bytes, ...]:
-        """The leaders of the empty slots before it."""
-        return rules.missed(self.epoch, self.parent.header, self.slot)
-
-    @property
-    def fields(self) -> dict[str, Any]:
-        """The fields of its header that follow from where it stands."""
-        return rules.chained_fields(self.parent.header, self.epoch, self.slot, self.links)
 
 
 class Chain(Canonical):
@@ -151,7 +126,7 @@ class Chain(Canonical):
         if header.height == 0 or header.next_set_hash != HASH_ZERO:  # a boundary opens it
             return self.epochs.get(header.epoch + (header.height > 0), header.hash)
         if header.height > self._floor.height or header.hash in self._tree:
-            return self.epochs.get(header.epoch, self.link(header.hash).delta.boundary)
+            return self.epochs.get(header.epoch, self.stored_delta(header.hash).delta.boundary)
         for epoch in self.epochs.numbered(header.epoch):
             if self._canonical(epoch.boundary.block_id):
                 return epoch
@@ -203,27 +178,36 @@ class Chain(Canonical):
         useful = finality.useful(rules.links_of(parent), epoch.boundary, tuple(certified))
         return tuple(certified[one] for one in useful)
 
-    def place(self, parent: Header, slot: int, section: Sequence[Certificate]) -> BlockPosition:
+    def position(self, parent: Header, slot: int, section: Sequence[Certificate]) -> BlockPosition:
         """Where a child of a block stands that carries these certificates."""
         epoch = self.epoch_at(parent)
         certified = [self._certified(one, epoch) for one in section]
         links = finality.derive(rules.links_of(parent), epoch.boundary, certified)
-        return BlockPosition(self.link(parent.hash), epoch, slot, links)
+        return BlockPosition(self.stored_delta(parent.hash), epoch, slot, links)
 
-    def execution(self, place: BlockPosition, proposer: bytes) -> Execution:
+    def execution(self, position: BlockPosition, proposer: bytes) -> Execution:
         """To run what a block of ``proposer`` holds, on the state of its parent."""
-        parent, epoch = place.parent.header, place.epoch
+        parent, epoch = position.parent.header, position.epoch
         context = BlockContext(
-            epoch.parameters, epoch.number, place.slot, parent.height + 1, proposer, epoch.members
+            epoch.parameters,
+            epoch.number,
+            position.slot,
+            parent.height + 1,
+            proposer,
+            epoch.members,
         )
-        system_only = rules.system_only(epoch, place.slot, place.links.final[1])
+        system_only = rules.system_only(epoch, position.slot, position.links.final[1])
         return Execution(
-            context, self._view(parent), parent.state_root, place.fields["base_fee"], system_only
+            context,
+            self._state_after(parent),
+            parent.state_root,
+            position.fields["base_fee"],
+            system_only,
         )
 
     def committed(self, parent: Header, delegate: bytes) -> tuple[bytes, int]:
         """The commitment that the delegate's next block on ``parent`` opens, and of which slot."""
-        return idpos.commitment_of(Journal(self._view(parent)), delegate)
+        return idpos.commitment_of(Journal(self._state_after(parent)), delegate)
 
     # --- import
 
@@ -241,19 +225,19 @@ class Chain(Canonical):
         header = block.header
         if self.header(header.hash) is not None:
             return Imported({})
-        place = self._admit(block, now_ms)
+        position = self._admit(block, now_ms)
         surplus = self._crowded(header)
         if surplus and not asked:
             raise Invalid("block_limit", f"slot {header.slot}")
-        self._check_place(block, place)
-        link, receipts, puts = self._execute(block, place)
+        self._check_position(block, position)
+        stored, receipts, puts = self._execute(block, position)
         senders = [tx.sender for tx in block.txs]
         puts |= {
             records.KEY_BLOCK + header.hash: block.raw,
             records.KEY_RECEIPTS + header.hash: records.pack_receipts(receipts, senders),
-            slot_prefix(header.slot) + header.hash: records.pack_delta(link.delta),
+            slot_prefix(header.slot) + header.hash: records.pack_delta(stored.delta),
         }
-        self.remember(block, link)
+        self.remember(block, stored)
         self._tree.add(header)
         for certificate in block.certificates:  # not before: what is proven is followed
             self.certificates.prove(certificate)
@@ -275,7 +259,7 @@ class Chain(Canonical):
         return self._settle([certificate], {})
 
     def _admit(self, block: Block, now_ms: int) -> BlockPosition:
-        """The place of a block, at little cost; its links are what its header claims."""
+        """The position of a block, at little cost, with the links that its header claims."""
         header = block.header
         if header.height <= self.final.height:
             raise Invalid("block_old", f"height {header.height} is settled")
@@ -301,7 +285,7 @@ class Chain(Canonical):
         if index is None or epoch.members.signers[index] != block.signer:
             raise Invalid("block_signature", "not by the proposer's key")
         links = HeaderLinks(header.justify, header.final)
-        return BlockPosition(self.link(parent.hash), epoch, header.slot, links)
+        return BlockPosition(self.stored_delta(parent.hash), epoch, header.slot, links)
 
     def _crowded(self, header: Header) -> bool:
         """Whether all blocks of its leader and slot are here that are kept unasked."""
@@ -309,14 +293,14 @@ class Chain(Canonical):
         own = sum(1 for one in of_slot if self.need(one).proposer == header.proposer)
         return own >= rules.SLOT_BLOCKS_MAX
 
-    def _check_place(self, block: Block, place: BlockPosition) -> None:
+    def _check_position(self, block: Block, position: BlockPosition) -> None:
         """The links that a header claims are those that its certificates give, and so its fields.
 
         Signatures are verified last, and not again where they were. They are part of the block: a
         known quorum for the same ballot must not stand in for them, else the block would be valid
         for some nodes only.
         """
-        parent, epoch = place.parent.header, place.epoch
+        parent, epoch = position.parent.header, position.epoch
         before = rules.links_of(parent)
         section = []
         for certificate in block.certificates:
@@ -325,7 +309,7 @@ class Chain(Canonical):
             section.append(self._certified(certificate, epoch))
         finality.check_section(before, epoch.boundary, section)
         links = finality.derive(before, epoch.boundary, section)
-        check_fields(block.header, replace(place, links=links).fields)
+        check_fields(block.header, replace(position, links=links).fields)
         committed, _ = self.committed(parent, block.header.proposer)
         if not schedule.opens(block.header.seed_reveal, committed):
             raise Invalid("block_seed")
@@ -361,27 +345,32 @@ class Chain(Canonical):
         below = self.header(block_id)
         return below is not None and below.height < self.final.height and self._canonical(block_id)
 
-    def _execute(self, block: Block, place: BlockPosition) -> tuple[StoredDelta, list[bytes], Puts]:
+    def _execute(
+        self, block: Block, position: BlockPosition
+    ) -> tuple[StoredDelta, list[bytes], Puts]:
         """Run a block on its parent's state and compare all that its header claims.
 
-        Gives its link, its encoded receipts, and the record of the epoch that it opens.
+        Gives its header with its delta, its encoded receipts, and the record of the epoch that it
+        opens.
         """
         header = block.header
-        execution = self.execution(place, header.proposer)
+        execution = self.execution(position, header.proposer)
         for index, tx in enumerate(block.txs):
             try:
                 execution.add(tx)
             except Invalid as refused:
                 raise Invalid("block_tx", f"transaction {index}: {refused}") from None
-        executed = execution.finish(place.missed, header.seed_commitment, place.boundary)
+        executed = execution.finish(position.missed, header.seed_commitment, position.boundary)
         for name, value in executed.fields.items():
             if getattr(header, name) != value:
                 raise Invalid("block_root", name)
-        mix = schedule.mixed(place.parent.delta.mix, header.seed_reveal)
-        boundary, puts = place.parent.delta.boundary, Puts()
+        mix = schedule.mixed(position.parent.delta.mix, header.seed_reveal)
+        boundary, puts = position.parent.delta.boundary, Puts()
         if executed.elected is not None:
             elected = executed.elected
-            epoch = epochs.following(place.epoch, header, mix, elected.members, elected.parameters)
+            epoch = epochs.following(
+                position.epoch, header, mix, elected.members, elected.parameters
+            )
             self.epochs.remember(epoch)
             puts[epoch.key] = epoch.encode(self._genesis)
             boundary = header.hash
@@ -411,13 +400,16 @@ class Chain(Canonical):
                     puts |= self._boundary_puts(made, certificate)
         if not puts:
             return Imported(puts)
+        assert final.height >= before.height, "a final block is never left"
         if final is not before:
             self._tree.finalize(final)
             self.sets = self._sets()
         head = self._tree.head(self.certificates.top())
         if head.hash == self.head.hash and final is before:
             return Imported(puts)
-        return self._follow(self.link(head.hash), puts, range(before.height + 1, final.height + 1))
+        return self._follow(
+            self.stored_delta(head.hash), puts, range(before.height + 1, final.height + 1)
+        )
 
     def _boundary_puts(self, made: Header, certificate: Certificate) -> Puts:
         """The record of a boundary that ``certificate`` has made final; nothing for other blocks.
@@ -435,18 +427,19 @@ class Chain(Canonical):
         proof = BoundaryProof(made, tuple(reversed(path)), certificate, epoch.members)
         return boundaries.record(proof, self.epoch_of(made).members)
 
-    def _follow(self, link: StoredDelta, puts: Puts, finalized: range) -> Imported:
-        """Make the block of ``link`` the head, if it is not, and move the base."""
-        head, old_head = link.header, self.head
-        branch = [] if self._canonical(head.hash) else [link]
+    def _follow(self, best: StoredDelta, puts: Puts, finalized: range) -> Imported:
+        """Make ``best`` the head, if it is not, and move the base."""
+        head, old_head = best.header, self.head
+        branch = [] if self._canonical(head.hash) else [best]
         while branch and not self._canonical(branch[-1].header.parent):
-            branch.append(self.link(branch[-1].header.parent))
+            branch.append(self.stored_delta(branch[-1].header.parent))
         branch.reverse()
         fork = branch[0].header.height - 1 if branch else head.height
         # A function of head and final block alone. In the window: overlays_max <= undo_blocks_max.
         target = max(self.final.height, head.height - self._genesis.overlays_max)
-        spine, moves = moved(self._reader, self._spine, fork, branch, target, self.link)
+        spine, moves = moved(self._reader, self._spine, fork, branch, target, self.stored_delta)
         puts |= moves
+        assert (spine.head.header, spine.base.header.height) == (head, target)
         applied = [self.need_block(one.header.hash) for one in branch]
         left = [self._need_at(height) for height in range(fork + 1, old_head.height + 1)]
         reverted = [tx for one in left for tx in self.need_block(one).txs]
@@ -458,7 +451,7 @@ class Chain(Canonical):
         for one in applied:
             puts[height_key(one.header.height)] = one.hash
             for index, tx in enumerate(one.txs):
-                puts[records.KEY_TX + tx.hash] = records.pack_tx_place(one.hash, index)
+                puts[records.KEY_TX + tx.hash] = records.pack_tx_position(one.hash, index)
         self._prune(spine, puts)
         base = spine.base.header.hash
         puts[records.KEY_HEAD] = records.pack_head(head.hash, base, self.final.hash)

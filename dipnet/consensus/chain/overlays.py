@@ -1,13 +1,14 @@
 """The state of every block in reach: overlays above the base, undo records below it.
 
-State records on disk are those of one block, the *base*. The canonical blocks above it are the
-*spine*; each is a ``Layer`` of its delta over the one below. A block under the base is seen through
-what its successors wrote over. Moving the base is a value: the new spine and the writes that take
-the disk there, up by deltas and down by undo records.
+State records on disk are those of the *base* block. The canonical blocks above the base are the
+*spine*: each is a ``Layer`` of its delta over the state of its parent. The state of a block below
+the base is that of the base with the undo records in between applied. A move of the base is a
+value: the new spine, and the writes that take the disk there, up by deltas, down by undo records.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from dipnet.consensus.chain.records import KEY_UNDO, Delta, pack_undo, unpack_undo
 from dipnet.consensus.finality.header import Header
@@ -17,42 +18,50 @@ from dipnet.primitives.codec import Puts, Reader
 
 @dataclass(frozen=True, slots=True)
 class StoredDelta:
-    """A block as state sees it: header and delta."""
+    """The header of a block and what the block changed in its parent's state."""
 
     header: Header
     delta: Delta
 
 
 class Spine:
-    """The base and the canonical blocks above it, lowest first. Never changed, only replaced."""
+    """The base and the canonical blocks ``above`` it, lowest first. Never changed, only replaced.
 
-    def __init__(self, reader: Reader, base: StoredDelta, links: list[StoredDelta]) -> None:
+    ``reader`` reads the state of the base, which is on disk.
+    """
+
+    def __init__(self, reader: Reader, base: StoredDelta, above: list[StoredDelta]) -> None:
         self.base = base
-        self.links = links
-        self._views = [reader]
-        for link in links:
-            self._views.append(Layer(self._views[-1], link.delta.puts))
+        self.above = above
+        self._states = [reader]
+        for parent, stored in pairwise([base, *above]):
+            assert stored.header.parent == parent.header.hash, "a spine is one chain"
+            self._states.append(Layer(self._states[-1], stored.delta.puts))
 
     @property
     def head(self) -> StoredDelta:
         """The highest block."""
-        return self.links[-1] if self.links else self.base
+        return self.above[-1] if self.above else self.base
 
     def at(self, height: int) -> StoredDelta:
-        """The block at ``height``, which is not below the base nor above the head."""
-        above = height - self.base.header.height
-        return self.links[above - 1] if above else self.base
+        """The block at ``height``, from the base's to the head's."""
+        index = height - self.base.header.height
+        assert 0 <= index <= len(self.above)
+        return self.above[index - 1] if index else self.base
 
-    def view(self, height: int) -> Reader:
-        """State after the block at ``height``, which is not below the base nor above the head."""
-        return self._views[height - self.base.header.height]
+    def state(self, height: int) -> Reader:
+        """State after the block at ``height``, from the base's to the head's."""
+        index = height - self.base.header.height
+        assert 0 <= index <= len(self.above)
+        return self._states[index]
 
 
 def undone(reader: Reader, base: Header, height: int, need: Callable[[bytes], Header]) -> Puts:
-    """What makes the state of ``base`` that of its ancestor at ``height``.
+    """The writes that turn the state of ``base`` into that of its ancestor at ``height``.
 
-    ``need`` reads a stored header by hash.
+    ``need`` reads a stored header by hash. Raises ``Corrupt`` where an undo record is missing.
     """
+    assert height <= base.height
     puts: Puts = {}
     while base.height > height:
         puts.update(_undo(reader, base))
@@ -71,29 +80,34 @@ def moved(
     fork: int,
     branch: list[StoredDelta],
     target: int,
-    link_of: Callable[[bytes], StoredDelta],
+    delta_of: Callable[[bytes], StoredDelta],
 ) -> tuple[Spine, Puts]:
     """The spine after the blocks above height ``fork`` gave way to ``branch``, and the writes.
 
-    The new base is the block at height ``target`` of the new chain. ``link_of`` reads a stored
-    block by hash. Where the base has to go down, undo records must be there.
+    The new base is the block at height ``target`` of the new chain. ``delta_of`` reads a stored
+    delta by the hash of its block. Raises ``Corrupt`` where the base has to go down and an undo
+    record is missing.
     """
+    assert fork <= spine.head.header.height
+    assert 0 <= target <= fork + len(branch)
+    assert not branch or branch[0].header.height == fork + 1
     puts: Puts = {}
     base = spine.base
-    chain = spine.links
+    chain = spine.above
     below: list[StoredDelta] = []
     while base.header.height > min(fork, target):
         puts.update(_undo(reader, base.header))
         puts[KEY_UNDO + base.header.hash] = None
         below.append(base)
-        base = link_of(base.header.parent)
+        base = delta_of(base.header.parent)
     chain = (below[::-1] + chain)[: fork - base.header.height] + branch
     rise = target - base.header.height
-    for link in chain[:rise]:
+    for stored in chain[:rise]:
         # Read through the writes so far: they are where the base will be by then.
-        undo = undo_of(Layer(reader, puts), link.delta.puts)
-        puts.update(link.delta.puts)
-        puts[KEY_UNDO + link.header.hash] = pack_undo(undo)
+        undo = undo_of(Layer(reader, puts), stored.delta.puts)
+        puts.update(stored.delta.puts)
+        puts[KEY_UNDO + stored.header.hash] = pack_undo(undo)
     if rise:
         base = chain[rise - 1]
+    assert base.header.height == target
     return Spine(reader, base, chain[rise:]), puts

@@ -11,7 +11,6 @@ from typing import Final
 
 from dipnet.consensus.chain import reports, rules, schedule
 from dipnet.consensus.chain.block import (
-    TX_GAS_MIN,
     Block,
     cert_root,
     constant_fields,
@@ -28,6 +27,7 @@ from dipnet.consensus.staking.evidence import REPORTER
 from dipnet.ledger.tx import Tx
 from dipnet.primitives.crypto import address
 from dipnet.primitives.errors import Invalid
+from dipnet.vm.transaction import TX_GAS
 
 log = logging.getLogger("dipnet.produce")
 
@@ -59,10 +59,10 @@ def proposer(chain: Chain, slot: int, voter: Voter) -> bytes | None:
     """The delegate's address if the block of ``slot`` on the head is his to make, else None."""
     if slot <= chain.head.slot:
         return None
-    place = chain.place(chain.head, slot, chain.section(chain.head))
-    leader = rules.leader(place.epoch, slot, place.links.final[1])
-    index = place.epoch.members.index_of_key(voter.public_key)
-    ours = index is not None and place.epoch.members.addresses[index] == leader
+    position = chain.position(chain.head, slot, chain.section(chain.head))
+    leader = rules.leader(position.epoch, slot, position.links.final[1])
+    index = position.epoch.members.index_of_key(voter.public_key)
+    ours = index is not None and position.epoch.members.addresses[index] == leader
     return leader if ours else None
 
 
@@ -83,23 +83,23 @@ def build(
     later than the head's.
     """
     section = chain.section(chain.head)
-    place = chain.place(chain.head, slot, section)
-    execution = chain.execution(place, proposer)
-    bytes_max = place.epoch.parameters.block_bytes_max
+    position = chain.position(chain.head, slot, section)
+    execution = chain.execution(position, proposer)
+    bytes_max = position.epoch.parameters.block_bytes_max
     room = bytes_max - BODY_BYTES_MIN - sum(len(one.raw) for one in section)
     reported = _reported(chain, execution, offences)
     room -= sum(len(tx.raw) + BIN_HEAD_BYTES_MAX for tx in reported)
-    filled, refused = _filled(execution, pool, place.fields["base_fee"], room)
+    filled, refused = _filled(execution, pool, position.fields["base_fee"], room)
     txs = (*reported, *filled)
-    committed, committed_slot = chain.committed(place.parent.header, proposer)
+    committed, committed_slot = chain.committed(position.parent.header, proposer)
     reveal = schedule.NO_SECRET
     if committed != reveal:
         reveal = schedule.seed_secret(seed_key, committed_slot)
     commitment = schedule.commitment(schedule.seed_secret(seed_key, slot))
-    executed = execution.finish(place.missed, commitment, place.boundary)
+    executed = execution.finish(position.missed, commitment, position.boundary)
     header = Header(
         **constant_fields(chain.genesis),
-        **place.fields,
+        **position.fields,
         **executed.fields,
         proposer=proposer,
         tx_root=ordered_root([tx.raw for tx in txs]),
@@ -141,7 +141,7 @@ def _filled(
         size = len(tx.raw) + BIN_HEAD_BYTES_MAX
         if tx.gas > execution.gas_left or size > room:
             picks.skip()
-            if execution.gas_left < TX_GAS_MIN:
+            if execution.gas_left < TX_GAS:
                 break
             continue
         try:

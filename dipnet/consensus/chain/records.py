@@ -94,12 +94,12 @@ def unpack_senders(raw: bytes | None, what: str) -> list[bytes]:
     return senders
 
 
-def pack_tx_place(block_hash: bytes, index: int) -> bytes:
+def pack_tx_position(block_hash: bytes, index: int) -> bytes:
     """Where a transaction is: the value under ``KEY_TX``."""
     return block_hash + index.to_bytes(4, "big")
 
 
-def unpack_tx_place(raw: bytes) -> tuple[bytes, int]:
+def unpack_tx_position(raw: bytes) -> tuple[bytes, int]:
     """Block hash and index of a transaction."""
     return raw[:32], int.from_bytes(raw[32:], "big")
 

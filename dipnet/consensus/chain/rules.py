@@ -4,11 +4,13 @@ Producer and validator share them, so that neither can forget a rule that the ot
 of finality themselves are in ``finality.py``.
 """
 
+from dataclasses import dataclass
 from typing import Any, Final
 
 from dipnet.consensus.chain import schedule
 from dipnet.consensus.chain.epochs import Epoch
 from dipnet.consensus.chain.fees import next_base_fee
+from dipnet.consensus.chain.overlays import StoredDelta
 from dipnet.consensus.finality import finality
 from dipnet.consensus.finality.finality import HeaderLinks
 from dipnet.consensus.finality.header import HASH_ZERO, Header
@@ -72,6 +74,35 @@ def chained_fields(parent: Header, epoch: Epoch, slot: int, links: HeaderLinks) 
         "next_set_hash": epoch.next_members.digest(next_epoch) if boundary else HASH_ZERO,
         "dag_acc": parent.dag_acc,
     }
+
+
+@dataclass(frozen=True, slots=True)
+class BlockPosition:
+    """Where a new block stands: the child of ``parent`` in ``slot`` of ``epoch``, with ``links``.
+
+    The fields of its header that follow from its position are made here for its proposer and
+    compared here by everybody else.
+    """
+
+    parent: StoredDelta
+    epoch: Epoch
+    slot: int
+    links: HeaderLinks
+
+    @property
+    def boundary(self) -> bool:
+        """Whether the block ends its epoch."""
+        return self.epoch.ends_with(self.slot, self.links.final[1])
+
+    @property
+    def missed(self) -> tuple[bytes, ...]:
+        """The addresses of the leaders of the empty slots between the parent and the block."""
+        return missed(self.epoch, self.parent.header, self.slot)
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The fields of the block's header that follow from its position."""
+        return chained_fields(self.parent.header, self.epoch, self.slot, self.links)
 
 
 def check_known(epoch: Epoch) -> None:

@@ -7,7 +7,7 @@ has another hash than its key, is ``Corrupt``.
 from typing import Final
 
 from dipnet.consensus.chain import records
-from dipnet.consensus.chain.block import Block, header_of, seal, stored_block
+from dipnet.consensus.chain.block import Block, seal, stored_block, stored_header
 from dipnet.consensus.chain.overlays import StoredDelta
 from dipnet.consensus.finality.header import Header
 from dipnet.ledger.genesis import Genesis
@@ -18,7 +18,7 @@ from dipnet.vm.receipt import Receipt
 
 HEADERS_MAX: Final = 1_024
 BLOCKS_MAX: Final = 16
-LINKS_MAX: Final = 16
+DELTAS_MAX: Final = 16
 RECEIPTS_MAX: Final = 4  # blocks: whoever waits for one transaction of it asks for all, again
 
 
@@ -30,7 +30,7 @@ class StoredBlocks:
         self._reader = reader
         self._headers: Recent[Header] = Recent(HEADERS_MAX)
         self._blocks: Recent[Block] = Recent(BLOCKS_MAX)
-        self._links: Recent[StoredDelta] = Recent(LINKS_MAX)
+        self._deltas: Recent[StoredDelta] = Recent(DELTAS_MAX)
         self._receipts: Recent[tuple[Receipt, ...]] = Recent(RECEIPTS_MAX)
 
     def header(self, block_hash: bytes) -> Header | None:
@@ -41,7 +41,7 @@ class StoredBlocks:
             if raw is None:
                 return None
             try:
-                header = header_of(raw)
+                header = stored_header(raw)
             except Invalid as refused:
                 raise _damaged(block_hash, str(refused)) from None
             if header.hash != block_hash:
@@ -64,7 +64,8 @@ class StoredBlocks:
             if header.height == 0:
                 return seal(header, (), b"")  # nobody signs genesis
             try:
-                block = stored_block(raw, self._genesis, self._senders(block_hash))
+                senders = self._senders(block_hash)
+                block = stored_block(raw, header, self._genesis.chain_id, senders)
             except Invalid as refused:
                 raise _damaged(block_hash, str(refused)) from None
             self._blocks.put(block_hash, block)
@@ -88,7 +89,7 @@ class StoredBlocks:
     def transaction(self, tx_hash: bytes) -> tuple[bytes, int] | None:
         """Hash of the canonical block that holds the transaction, and its index there."""
         raw = self._reader.get(records.KEY_TX + tx_hash)
-        return None if raw is None else records.unpack_tx_place(raw)
+        return None if raw is None else records.unpack_tx_position(raw)
 
     def need(self, block_hash: bytes) -> Header:
         """The header of a block that must be here; ``Corrupt`` when it is not."""
@@ -104,28 +105,28 @@ class StoredBlocks:
             raise _damaged(block_hash, "missing")
         return block
 
-    def link(self, block_hash: bytes) -> StoredDelta:
+    def stored_delta(self, block_hash: bytes) -> StoredDelta:
         """Header and delta of a block in reach of a reorg; ``Corrupt`` when they are not here."""
-        link = self._links.get(block_hash)
-        if link is None:
+        stored = self._deltas.get(block_hash)
+        if stored is None:
             header = self.need(block_hash)
             raw = self._reader.get(records.slot_prefix(header.slot) + block_hash)
             what = f"the delta of block {header.height} ({block_hash.hex()})"
-            link = StoredDelta(header, records.unpack_delta(raw, what))
-            self._links.put(block_hash, link)
-        return link
+            stored = StoredDelta(header, records.unpack_delta(raw, what))
+            self._deltas.put(block_hash, stored)
+        return stored
 
-    def remember(self, block: Block, link: StoredDelta) -> None:
+    def remember(self, block: Block, stored: StoredDelta) -> None:
         """Cache a block that is being written."""
         self._headers.put(block.hash, block.header)
         self._blocks.put(block.hash, block)
-        self._links.put(block.hash, link)
+        self._deltas.put(block.hash, stored)
 
     def forget(self, block_hash: bytes) -> None:
         """Uncache a block that is being deleted."""
         self._headers.drop(block_hash)
         self._blocks.drop(block_hash)
-        self._links.drop(block_hash)
+        self._deltas.drop(block_hash)
         self._receipts.drop(block_hash)
 
 

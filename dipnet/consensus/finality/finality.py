@@ -74,6 +74,8 @@ class Certified:
 
 def end_slot(boundary_slot: int, epoch_slots: int) -> int:
     """The slot at which the epoch above a boundary is due to end: the next multiple."""
+    assert boundary_slot >= 0
+    assert epoch_slots > 0
     return (boundary_slot // epoch_slots + 1) * epoch_slots
 
 
@@ -83,6 +85,7 @@ def is_boundary(boundary: EpochBoundary, end: int, slot: int, final_slot: int) -
     ``final_slot`` is that of the block's own header. So an epoch is prolonged while the boundary
     below it is unfinal, and at most one hand-over is under way on a chain.
     """
+    assert boundary.slot < end
     return slot >= end and final_slot >= boundary.slot
 
 
@@ -105,6 +108,9 @@ def made_final(certified: Certified) -> Settled:
     Truncation: the votes of a set that is no longer that of the schedule count for the boundary.
     """
     ballot, boundary = certified.ballot, certified.boundary
+    assert ballot.kind is BallotKind.COMMIT
+    assert ballot.epoch in (boundary.epoch - 1, boundary.epoch), "check_certified has passed"
+    assert ballot.slot > boundary.slot
     if ballot.epoch < boundary.epoch:
         return boundary.block_id, boundary.slot
     return ballot.block_id, ballot.slot
@@ -139,6 +145,8 @@ def derive(
             final = max(final, made_final(one), key=_slot)
     if voting_epoch(boundary, final[1]) == boundary.epoch:
         justify = max(justify, (boundary.block_id, boundary.slot, boundary.epoch), key=rank)
+    assert rank(justify) >= rank(parent.justify), "links only rise along a chain"
+    assert final[1] >= parent.final[1]
     return HeaderLinks(justify, final)
 
 
@@ -185,11 +193,14 @@ def _slot(settled: Settled) -> int:
 def prevote(block: LinkedHeader, boundary: EpochBoundary) -> Ballot:
     """The one prevote that may be cast for ``block``, which lies above ``boundary``."""
     epoch = voting_epoch(boundary, block.final[1])
+    assert boundary.slot < block.slot
+    assert block.justify[1] < block.slot, "a block is justified by an ancestor"
     return Ballot(BallotKind.PREVOTE, epoch, block.slot, block.hash, block.justify[1])
 
 
 def commit(prevotes: Ballot) -> Ballot:
     """The commit that a certificate of ``prevotes`` calls for."""
+    assert prevotes.kind is BallotKind.PREVOTE
     return Ballot(BallotKind.COMMIT, prevotes.epoch, prevotes.slot, prevotes.block_id, 0)
 
 
@@ -208,6 +219,7 @@ def may_commit(state: VoteState, prevotes: Ballot) -> str:
 
 def backoff_step(unfinal_slots: int, backoff_slots: int) -> int:
     """Every how many slots a block may stand so many slots above the final one of its chain."""
+    assert backoff_slots > 0
     if unfinal_slots < 2 * backoff_slots:
         return 1
     doublings = (unfinal_slots // backoff_slots).bit_length() - 1
@@ -219,6 +231,8 @@ def leader_index(slot: int, step: int, leaders: int) -> int | None:
 
     Divided by the step: a leader that is down must not own every slot that is left.
     """
+    assert leaders > 0
+    assert 1 <= step <= BACKOFF_STEP_MAX
     return slot // step % leaders if slot % step == 0 else None
 
 

@@ -36,6 +36,8 @@ class Tree:
         """Put a block on its parent; False when that is not here: below the final block."""
         if header.parent not in self._headers or header.hash in self._headers:
             return header.hash in self._headers
+        assert header.height == self._headers[header.parent].height + 1
+        assert header.slot > self._headers[header.parent].slot
         self._headers[header.hash] = header
         self._children.setdefault(header.parent, []).append(header.hash)
         return True
@@ -63,6 +65,7 @@ class Tree:
 
     def finalize(self, final: Header) -> None:
         """The root moves up to ``final``, a block of the tree; all that does not descend goes."""
+        assert final.hash in self._headers, "a final block is never left"
         kept = list(self.above(final.hash))
         self._headers = {header.hash: header for header in kept}
         self._children = {

@@ -1,14 +1,15 @@
-"""Block headers: the record that names a block, and what its proposer signs.
+"""Block headers: the record that names a block, and the ballot that its proposer signs.
 
-Nothing here needs more than bytes and hashes, so that a light client can hold headers without the
-rest of a node.
+This file needs bytes and hashes only, so that a light client holds headers without the rest of a
+node.
 """
 
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import InitVar, dataclass, field
+from operator import attrgetter
+from typing import Annotated, Any, Final, TypeAlias, get_origin, get_type_hints
 
 from dipnet.consensus.finality.votes import Ballot, BallotKind
-from dipnet.primitives.codec import BIG, UINT, Bin, big, from_big, pack, unpack
+from dipnet.primitives.codec import BIG, UINT, Bin, Record, Shape, big, from_big, pack, unpack
 from dipnet.primitives.crypto import keccak256
 
 HEADER_VERSION: Final = 1
@@ -16,58 +17,53 @@ HEADER_BYTES_MAX: Final = 1024
 HASH_ZERO: Final = bytes(32)
 BLOOM_BYTES: Final = 256
 
-_HASH = Bin(32)
-_HEADER = (
-    HEADER_VERSION, UINT, _HASH, UINT, UINT, UINT, UINT, Bin(20), _HASH, _HASH, _HASH, Bin(256),
-    UINT, UINT, BIG, (_HASH, UINT, UINT), (_HASH, UINT), _HASH, _HASH, _HASH, _HASH, _HASH, UINT,
-    UINT, _HASH,
-)  # fmt: skip
+Number: TypeAlias = Annotated[int, UINT]
+Wei: TypeAlias = Annotated[int, BIG]
+Hash: TypeAlias = Annotated[bytes, Bin(32)]
+Address: TypeAlias = Annotated[bytes, Bin(20)]
+Bloom: TypeAlias = Annotated[bytes, Bin(BLOOM_BYTES)]
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """A block header, fields in the order of its record (docs/design.md "Values"), version first
-    and implied.
+    """A block header. The annotated fields, in their order and after the version, are its record
+    (docs/design.md "Values"): each annotation gives the type here and the shape there.
 
-    ``raw`` is the canonical record and ``hash`` its keccak256, the block's id. ``justify`` is
-    (block id, slot, epoch), ``final`` is (block id, slot). ``base_fee`` is wei for a unit of gas.
+    ``justify`` is (block id, slot, epoch), ``final`` is (block id, slot), ``timestamp_ms`` is Unix
+    time, ``base_fee`` is wei for a unit of gas. ``raw`` is the canonical record, ``hash`` its
+    keccak256, the id of the block. ``encoded`` is the record where the header was decoded from it.
     """
 
-    chain_id: int
-    parent: bytes
-    height: int
-    slot: int
-    epoch: int
-    timestamp_ms: int
-    proposer: bytes
-    state_root: bytes
-    tx_root: bytes
-    receipt_root: bytes
-    logs_bloom: bytes
-    gas_limit: int
-    gas_used: int
-    base_fee: int
-    justify: tuple[bytes, int, int]
-    final: tuple[bytes, int]
-    cert_root: bytes
-    next_set_hash: bytes
-    seed_reveal: bytes
-    seed_commitment: bytes
-    dag_root: bytes
-    dag_count: int
-    dag_bytes: int
-    dag_acc: bytes
+    chain_id: Number
+    parent: Hash
+    height: Number
+    slot: Number
+    epoch: Number
+    timestamp_ms: Number
+    proposer: Address
+    state_root: Hash
+    tx_root: Hash
+    receipt_root: Hash
+    logs_bloom: Bloom
+    gas_limit: Number
+    gas_used: Number
+    base_fee: Wei
+    justify: Annotated[tuple[bytes, int, int], (Bin(32), UINT, UINT)]
+    final: Annotated[tuple[bytes, int], (Bin(32), UINT)]
+    cert_root: Hash
+    next_set_hash: Hash
+    seed_reveal: Hash
+    seed_commitment: Hash
+    dag_root: Hash
+    dag_count: Number
+    dag_bytes: Number
+    dag_acc: Hash
+    encoded: InitVar[bytes] = b""
     raw: bytes = field(init=False, repr=False, compare=False)
     hash: bytes = field(init=False, compare=False)
 
-    def __post_init__(self) -> None:
-        raw = pack((
-            HEADER_VERSION, self.chain_id, self.parent, self.height, self.slot, self.epoch,
-            self.timestamp_ms, self.proposer, self.state_root, self.tx_root, self.receipt_root,
-            self.logs_bloom, self.gas_limit, self.gas_used, big(self.base_fee), self.justify,
-            self.final, self.cert_root, self.next_set_hash, self.seed_reveal,
-            self.seed_commitment, self.dag_root, self.dag_count, self.dag_bytes, self.dag_acc,
-        ))  # fmt: skip
+    def __post_init__(self, encoded: bytes) -> None:
+        raw = encoded or pack((HEADER_VERSION, *map(_element, _values(self), _SHAPES)))
         object.__setattr__(self, "raw", raw)
         object.__setattr__(self, "hash", keccak256(raw))
 
@@ -78,12 +74,34 @@ class Header:
 
     @property
     def proposal_digest(self) -> bytes:
-        """The digest of it."""
+        """The digest (32 bytes) of ``proposal``."""
         return self.proposal.digest(self.chain_id)
+
+
+_FIELDS: Final[dict[str, Shape]] = {
+    name: hint.__metadata__[0]
+    for name, hint in get_type_hints(Header, include_extras=True).items()
+    if get_origin(hint) is Annotated
+}
+_SHAPES: Final = tuple(_FIELDS.values())
+_HEADER: Final = (HEADER_VERSION, *_SHAPES)
+_values: Final = attrgetter(*_FIELDS)
+
+
+def _element(value: Any, shape: Shape) -> Record:
+    """The element of the record for the value of a field."""
+    return big(value) if shape is BIG else value
+
+
+def _value(element: Any, shape: Shape) -> Any:
+    """The value of a field for the element of the record."""
+    if shape is BIG:
+        return from_big(element)
+    return tuple(element) if isinstance(shape, tuple) else element
 
 
 def decode_header(raw: bytes) -> Header:
     """The header in ``raw``; ``Invalid("record")`` or ``Invalid("oversized")``. Form only."""
-    fields = unpack(raw, _HEADER, HEADER_BYTES_MAX)
-    fields[14], fields[15], fields[16] = from_big(fields[14]), tuple(fields[15]), tuple(fields[16])
-    return Header(*fields[1:])
+    elements = unpack(raw, _HEADER, HEADER_BYTES_MAX)[1:]
+    values = dict(zip(_FIELDS, map(_value, elements, _SHAPES), strict=True))
+    return Header(**values, encoded=raw)

@@ -22,7 +22,7 @@ from dipnet.consensus.finality.votes import (
     decode_vote,
     offence,
 )
-from dipnet.primitives.crypto import recover
+from dipnet.primitives.crypto import ADDRESS_BYTES
 from dipnet.primitives.errors import Invalid
 
 VOTE_SLOTS_MAX: Final = 256  # four blocks at the longest back-off
@@ -123,9 +123,8 @@ class Tally:
     for a moment shuts nothing out for long.
     """
 
-    def __init__(self, sets: Sets, chain_id: int) -> None:
+    def __init__(self, sets: Sets) -> None:
         self._sets = sets
-        self._chain_id = chain_id
         self._final = 0
         self._window = range(1, 1)  # the slots that may be kept
         self._slots: dict[int, _Slot] = {}
@@ -140,26 +139,34 @@ class Tally:
         epoch are kept). The same vote again changes nothing.
         """
         ballot = vote.ballot
+        assert ballot.kind is not BallotKind.PROPOSAL
         self._check_slot(ballot.slot, slot_now)
         members = _set_of(ballot, self._sets, vote.index)
         at = self._slots.setdefault(ballot.slot, _Slot())
         self._state(members.signers[vote.index], Statement(ballot, vote.signature))
         votes = at.votes.setdefault(ballot, {})
         votes.setdefault(vote.index, vote)
+        assert len(votes) <= len(members)
         if len(votes) < members.quorum or ballot in at.certified:
             return None
         at.certified[ballot] = members
         return certificate_of(list(votes.values()), members)
 
-    def add_proposal(self, ballot: Ballot, signature: bytes, slot_now: int) -> None:
-        """Keeps a proposal for E0. Raises as ``add`` does, and ``sender`` for no signature."""
+    def add_proposal(self, proposal: Statement, signer: bytes, slot_now: int) -> None:
+        """Keeps a proposal for E0; ``signer`` is the address of the key that signed it.
+
+        The signer was recovered when the block was decoded (``Block.signer``). Raises as ``add``
+        does, ``vote_member`` where the signer is no member of the set.
+        """
+        assert len(signer) == ADDRESS_BYTES, "nobody has recovered the signer"
+        ballot = proposal.ballot
+        assert ballot.kind is BallotKind.PROPOSAL
         self._check_slot(ballot.slot, slot_now)
         members = _set_of(ballot, self._sets, 0)
-        signer = recover(ballot.digest(self._chain_id), signature)
         if signer not in members.signers:
             raise Invalid("vote_member", "no proposer of this epoch")
         self._slots.setdefault(ballot.slot, _Slot())
-        self._state(signer, Statement(ballot, signature))
+        self._state(signer, proposal)
 
     def offences(self) -> tuple[Offence, ...]:
         """The first proof against each offender, in the order of their discovery."""
@@ -185,6 +192,7 @@ class Tally:
         self._final = max(self._final, final_slot)
         first = max(self._final - VOTE_LATE_SLOTS, slot_now - VOTE_SLOTS_MAX, 0) + 1
         window = range(first, slot_now + VOTE_AHEAD_SLOTS + 1)
+        assert len(window) <= VOTE_SLOTS_MAX + VOTE_AHEAD_SLOTS
         if window != self._window:
             self._window = window
             for slot in sorted(slot for slot in self._slots if slot not in window):
@@ -213,6 +221,7 @@ class Tally:
                     self._offences[signer] = Offence(name, signer, old, new)
                     break
         own.append(new)
+        assert len(own) <= BALLOTS_MAX
 
     def _crossing(self, signer: bytes, ballot: Ballot) -> list[Statement]:
         """The statements of other slots with which ``ballot`` may be E3."""
@@ -233,6 +242,7 @@ class Tally:
         if not past.certified:
             return
         ballot, members = next(iter(past.certified.items()))
+        assert len(past.votes[ballot]) >= members.quorum
         voted: dict[BallotKind, set[int]] = {BallotKind.PREVOTE: set(), BallotKind.COMMIT: set()}
         for one, votes in past.votes.items():
             if (one.epoch, one.block_id) == (ballot.epoch, ballot.block_id):

@@ -12,7 +12,7 @@ Rules of docs/spec/consensus.md "The protocol", pure functions of explicit argum
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import InitVar, dataclass, field, replace
 from enum import IntEnum
 from typing import Final
 
@@ -62,11 +62,18 @@ class Ballot:
         return keccak256(b"DIPNET/" + KIND_TEXT[self.kind] + pack(record))
 
 
-_VOTE: Final = (VOTE_VERSION, Uint(2), UINT, UINT, Bin(32), UINT, Uint(MEMBERS_MAX - 1), Bin(65))
+_BALLOT: Final = (Uint(2), UINT, UINT, Bin(32), UINT)
+_VOTE: Final = (VOTE_VERSION, *_BALLOT, Uint(MEMBERS_MAX - 1), Bin(SIGNATURE_BYTES))
 _CERTIFICATE: Final = (
-    CERTIFICATE_VERSION, Uint(2), UINT, UINT, Bin(32), UINT, Bin(0, (MEMBERS_MAX + 7) // 8),
+    CERTIFICATE_VERSION, *_BALLOT, Bin(0, (MEMBERS_MAX + 7) // 8),
     Bin(0, MEMBERS_MAX * CERTIFIED_BYTES),
 )  # fmt: skip
+
+
+def _fields(ballot: Ballot) -> tuple[int, int, int, bytes, int]:
+    """The elements of ``_BALLOT``."""
+    kind = int(ballot.kind)
+    return kind, ballot.epoch, ballot.slot, ballot.block_id, ballot.justify_slot
 
 
 def _ballot(kind: int, epoch: int, slot: int, block_id: bytes, justify_slot: int) -> Ballot:
@@ -77,38 +84,34 @@ def _ballot(kind: int, epoch: int, slot: int, block_id: bytes, justify_slot: int
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """A ballot by the member ``index`` of the set of its epoch, with his signature (65 bytes)."""
+    """A ballot by the member ``index`` of the set of its epoch, with its signature (65 bytes).
+
+    ``raw`` is the record and ``id`` (32 bytes) its name in gossip: two signatures of one ballot by
+    one member are one vote. ``encoded`` is the record where the vote was decoded from it.
+    """
 
     ballot: Ballot
     index: int
     signature: bytes
+    encoded: InitVar[bytes] = b""
     raw: bytes = field(init=False, repr=False, compare=False)
+    id: bytes = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        one = self.ballot
-        record = (
-            VOTE_VERSION, int(one.kind), one.epoch, one.slot, one.block_id, one.justify_slot,
-            self.index, self.signature,
-        )  # fmt: skip
-        object.__setattr__(self, "raw", pack(record))
-
-    @property
-    def id(self) -> bytes:
-        """Names the vote to gossip: two signatures of one ballot by one author are one vote."""
-        return vote_id(self.raw)
+    def __post_init__(self, encoded: bytes) -> None:
+        raw = encoded or pack((VOTE_VERSION, *_fields(self.ballot), self.index, self.signature))
+        object.__setattr__(self, "raw", raw)
+        object.__setattr__(self, "id", vote_id(raw))
 
 
 def vote_id(raw: bytes) -> bytes:
-    """The id of the vote in ``raw``; of what is none, 32 bytes that are the id of no vote."""
+    """The id of the vote in ``raw``; for other bytes, 32 bytes that are the id of no vote."""
     return keccak256(raw[:-SIGNATURE_BYTES])
 
 
 def decode_vote(raw: bytes) -> Vote:
     """The prevote or commit in ``raw``; ``Invalid`` ``oversized``, ``record``, ``vote_form``."""
-    _, kind, epoch, slot, block_id, justify_slot, index, signature = unpack(
-        raw, _VOTE, VOTE_BYTES_MAX
-    )
-    return Vote(_ballot(kind, epoch, slot, block_id, justify_slot), index, signature)
+    _, *ballot, index, signature = unpack(raw, _VOTE, VOTE_BYTES_MAX)
+    return Vote(_ballot(*ballot), index, signature, encoded=raw)
 
 
 def check_votes(votes: Sequence[Vote], members: Sequence[Members], chain_id: int) -> list[bool]:
@@ -131,15 +134,12 @@ class Certificate:
     ballot: Ballot
     bitmap: bytes
     signatures: bytes
+    encoded: InitVar[bytes] = b""
     raw: bytes = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        one = self.ballot
-        record = (
-            CERTIFICATE_VERSION, int(one.kind), one.epoch, one.slot, one.block_id,
-            one.justify_slot, self.bitmap, self.signatures,
-        )  # fmt: skip
-        object.__setattr__(self, "raw", pack(record))
+    def __post_init__(self, encoded: bytes) -> None:
+        record = (CERTIFICATE_VERSION, *_fields(self.ballot), self.bitmap, self.signatures)
+        object.__setattr__(self, "raw", encoded or pack(record))
 
     @property
     def rank(self) -> tuple[int, int]:
@@ -172,13 +172,11 @@ def decode_certificate(raw: bytes) -> Certificate:
     Raises ``Invalid``: ``oversized``, ``record``, ``vote_form``, ``certificate_form`` (bits and
     signatures disagree).
     """
-    _, kind, epoch, slot, block_id, justify_slot, bitmap, signatures = unpack(
-        raw, _CERTIFICATE, CERTIFICATE_BYTES_MAX
-    )
-    ballot = _ballot(kind, epoch, slot, block_id, justify_slot)
+    _, *fields, bitmap, signatures = unpack(raw, _CERTIFICATE, CERTIFICATE_BYTES_MAX)
+    ballot = _ballot(*fields)
     if int.from_bytes(bitmap, "big").bit_count() * CERTIFIED_BYTES != len(signatures):
         raise Invalid("certificate_form", "bits and signatures differ in number")
-    return Certificate(ballot, bitmap, signatures)
+    return Certificate(ballot, bitmap, signatures, encoded=raw)
 
 
 def check_certificate(certificate: Certificate, members: Members, chain_id: int) -> None:

@@ -2,7 +2,7 @@
 
 The rules are in the files of the nouns: ``candidates``, ``stakes``, ``rewards``, ``election``,
 ``evidence``, ``parameters``. Its account has a code of one byte that nobody runs, so that it may
-have storage; the storage is laid out as Solidity would (``layout``).
+have storage; the storage is laid out as Solidity would (``storage_layout``).
 """
 
 from functools import partial

@@ -14,6 +14,7 @@ from dipnet.cli.delegate import read_commission, read_organisation
 from dipnet.cli.main import app
 from dipnet.cli.sending import explained
 from dipnet.consensus.chain.schedule import commitment, seed_key, seed_secret
+from dipnet.consensus.finality.tally import Statement
 from dipnet.consensus.finality.votes import Ballot, BallotKind
 from dipnet.ledger.genesis import AMENDABLE
 from dipnet.primitives.crypto import checksum, sign
@@ -189,7 +190,7 @@ def test_evidence_is_sent_once(shell: Shell, running: Running) -> None:
     for block_id in (b"\1" * 32, b"\2" * 32):
         ballot = Ballot(BallotKind.PROPOSAL, node.chain.epoch.number, slot, block_id, 0)
         signature = sign(ballot.digest(node.genesis.chain_id), secret(offender))
-        node.voting.tally.add_proposal(ballot, signature, slot)
+        node.voting.tally.add_proposal(Statement(ballot, signature), address_of(offender), slot)
     (slashed,) = shell.sent(USERS[2], "evidence")
     assert (slashed["event"], slashed["offence"]) == ("Slashed", "E0")
     assert slashed["delegate"] == checksum(address_of(offender))

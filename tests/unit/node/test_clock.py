@@ -78,8 +78,8 @@ class Delegate(Bench):
         """Whose turn it is on our head; None where the back-off leaves the slot empty."""
         chain = self.node.chain
         above = chain.need(chain.head.hash)
-        place = chain.place(above, slot, chain.section(above))
-        return rules.leader(place.epoch, slot, place.links.final[1])
+        position = chain.position(above, slot, chain.section(above))
+        return rules.leader(position.epoch, slot, position.links.final[1])
 
     def turn(self, slot: int, ours: bool) -> int:
         """The first slot from there on that is ours, or somebody else's."""

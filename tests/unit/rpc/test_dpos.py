@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from dipnet.consensus.chain.schedule import shuffle
+from dipnet.consensus.finality.tally import Statement
 from dipnet.consensus.finality.votes import Ballot, BallotKind
 from dipnet.host.metrics import render
 from dipnet.primitives.codec import to_hex
@@ -132,7 +133,7 @@ def twice(node: Node) -> bytes:
     for block_id in (b"\1" * 32, b"\2" * 32):
         ballot = Ballot(BallotKind.PROPOSAL, 0, 1, block_id, 0)
         signature = sign(ballot.digest(node.genesis.chain_id), node.net.secrets[name])
-        node.voting.tally.add_proposal(ballot, signature, 1)
+        node.voting.tally.add_proposal(Statement(ballot, signature), name, 1)
     return name
 
 

@@ -39,8 +39,8 @@ def run(node: Node, epochs: int, without: bytes = b"") -> None:
 
 def leads(node: Node, slots: int) -> bytes | None:
     chain, slot = node.chain, node.chain.head.slot + slots
-    place = chain.place(chain.head, slot, chain.section(chain.head))
-    return leader(place.epoch, slot, place.links.final[1])
+    position = chain.position(chain.head, slot, chain.section(chain.head))
+    return leader(position.epoch, slot, position.links.final[1])
 
 
 def start(node: Node) -> LightState:

@@ -13,7 +13,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from dipnet.primitives.codec import to_hex
 from dipnet.primitives.errors import Invalid
-from dipnet.rpc import feed, listen, live
+from dipnet.rpc import feed, listen, websocket
 from dipnet.rpc.listen import Listener, serve
 from dipnet.rpc.server import Access, application
 from tests.fixtures.chain_builder import USERS, transfer
@@ -244,11 +244,11 @@ def test_subscriptions_are_bounded_and_known_by_name() -> None:
             assert refused["data"]["code"] == "params"
             filtered = await call(client, "eth_subscribe", "newHeads", {"topic": "0x" + "1" * 32})
             assert filtered["error"]["data"]["code"] == "params"
-            for _ in range(live.SUBSCRIPTIONS_MAX):
+            for _ in range(websocket.SUBSCRIPTIONS_MAX):
                 assert (await call(client, "eth_subscribe", "newHeads"))["result"]
             refused = (await call(client, "eth_subscribe", "newHeads"))["error"]
             assert refused["data"]["code"] == "limit"
-            assert node.feeds.listeners("newHeads") == live.SUBSCRIPTIONS_MAX
+            assert node.feeds.listeners("newHeads") == websocket.SUBSCRIPTIONS_MAX
 
     with_node(run)
 
@@ -303,7 +303,7 @@ def test_a_subscriber_that_does_not_read_is_cut(monkeypatch: pytest.MonkeyPatch)
             with pytest.raises(ConnectionClosed) as closed:
                 await read_to_the_end(client)
             assert closed.value.rcvd is not None
-            assert closed.value.rcvd.code == live.TOO_SLOW
+            assert closed.value.rcvd.code == websocket.TOO_SLOW
             assert "unread" in closed.value.rcvd.reason
         assert node.feeds.listeners("newHeads") == 0
 

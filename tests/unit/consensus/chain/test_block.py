@@ -9,16 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dipnet.consensus.chain.block import (
+    HEADER_END_MAX,
     TX_BYTES_MIN,
     Block,
     cert_root,
+    claimed_id,
     decode_block,
     genesis_block,
     genesis_members,
-    header_of,
     ordered_root,
     seal,
     stored_block,
+    stored_header,
 )
 from dipnet.consensus.finality.header import HASH_ZERO, HEADER_BYTES_MAX, Header, decode_header
 from dipnet.consensus.finality.votes import BallotKind, Certificate
@@ -72,13 +74,28 @@ def test_a_block_keeps_its_bytes() -> None:
     assert decoded.signer == BLOCK.header.proposer
     assert decoded.raw is BLOCK.raw
     assert decoded.hash == keccak256(decoded.header.raw) == BLOCK.hash
-    assert decode_header(BLOCK.header.raw) == BLOCK.header == header_of(BLOCK.raw)
+    assert decode_header(BLOCK.header.raw) == BLOCK.header == stored_header(BLOCK.raw)
+    assert claimed_id(BLOCK.raw) == BLOCK.hash
     assert len(BLOCK.header.raw) <= HEADER_BYTES_MAX
     assert BLOCK.raw == assembled(BLOCK)
     senders = [tx.sender for tx in TXS]
-    assert stored_block(BLOCK.raw, NET.genesis, senders) == replace(BLOCK, signer=b"")
+    assert stored_block(BLOCK.raw, BLOCK.header, CHAIN_ID, senders) == replace(BLOCK, signer=b"")
     with pytest.raises(Invalid):
-        stored_block(BLOCK.raw, NET.genesis, senders[1:])
+        stored_block(BLOCK.raw, BLOCK.header, CHAIN_ID, senders[1:])
+    with pytest.raises(Invalid):
+        stored_block(BLOCK.raw, CERTIFYING.header, CHAIN_ID, senders)
+
+
+def test_an_id_is_claimed_without_a_look_at_the_rest() -> None:
+    """By the first bytes alone, so that a block which is here already is not decoded again."""
+    start = len(BLOCK.header.raw) + 5
+    assert claimed_id(BLOCK.raw[:start] + b"\xc1" * 99) == BLOCK.hash
+    forged = BLOCK.raw[:5] + bytes([BLOCK.raw[5] ^ 1]) + BLOCK.raw[6:]
+    assert claimed_id(forged) == keccak256(forged[5:start])
+    for raw in (BLOCK.raw[: start - 1], b"\x95" + BLOCK.raw[1:], b"\x96\x02" + BLOCK.raw[2:]):
+        with pytest.raises(Invalid):
+            claimed_id(raw)
+    assert len(assembled(BLOCK, header=bytes(HEADER_BYTES_MAX), txs=[])) - 70 <= HEADER_END_MAX
 
 
 def test_the_header_is_the_record_of_the_design() -> None:
@@ -282,7 +299,8 @@ def test_versions_and_spellings() -> None:
 @given(st.binary(max_size=300))
 def test_any_bytes_are_a_block_or_invalid(raw: bytes) -> None:
     for decode in (lambda: decode_block(raw, NET.genesis), lambda: decode_header(raw),
-                   lambda: header_of(raw), lambda: stored_block(raw, NET.genesis, [])):  # fmt: skip
+                   lambda: stored_header(raw),
+                   lambda: stored_block(raw, BLOCK.header, CHAIN_ID, [])):  # fmt: skip
         with pytest.raises(Invalid):
             decode()
 

@@ -39,8 +39,8 @@ def drafted(net: Net, chain: Chain, pool: Pool, slot: int) -> BlockDraft:
 
 def leads(net: Net, chain: Chain, slot: int) -> tuple[bytes, bytes]:
     """The delegate whose turn ``slot`` is on the head, and his seed key."""
-    place = chain.place(chain.head, slot, chain.section(chain.head))
-    leader = rules.leader(place.epoch, slot, place.links.final[1])
+    position = chain.position(chain.head, slot, chain.section(chain.head))
+    leader = rules.leader(position.epoch, slot, position.links.final[1])
     assert leader is not None
     return leader, seed_key(net.secrets[leader])
 

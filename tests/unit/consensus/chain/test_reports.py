@@ -179,10 +179,10 @@ PROOF = reports.transaction(offence_by(OFFENDER), CHAIN_ID, 0, GAS).data
 def test_nothing_else_is_free(tx: Tx, code: str) -> None:
     _net, chain, _ = grown()
     section = chain.section(chain.head)
-    place = chain.place(chain.head, 3, section)
-    leader = rules.leader(place.epoch, 3, place.links.final[1])
+    position = chain.position(chain.head, 3, section)
+    leader = rules.leader(position.epoch, 3, position.links.final[1])
     assert leader is not None
-    execution = chain.execution(place, leader)
+    execution = chain.execution(position, leader)
     with pytest.raises(Invalid) as caught:
         execution.add(tx)
     assert caught.value.code == code

@@ -160,9 +160,9 @@ def test_no_stranger_is_listened_to() -> None:
 def test_missed_slots_name_their_leaders() -> None:
     epoch, head = RULED.epoch, RULED.head
     for slot in (35, 36, 39, 60):
-        place = RULED.place(head, slot, RULED.section(head))
+        position = RULED.position(head, slot, RULED.section(head))
         between = range(head.slot + 1, slot)
-        assert place.missed == tuple(epoch.order[at % 4] for at in between)
+        assert position.missed == tuple(epoch.order[at % 4] for at in between)
     far = rules.missed(epoch, with_fields(head, slot=1_000, final=(head.hash, 1_000)), 2_000)
     assert len(far) <= rules.MISSED_SLOTS_MAX
     near = rules.missed(epoch, with_fields(head, slot=1_743, final=(head.hash, 1_000)), 2_000)

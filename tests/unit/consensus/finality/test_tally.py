@@ -16,6 +16,7 @@ from dipnet.consensus.finality.tally import (
     VOTE_LATE_SLOTS,
     VOTE_SLOTS_MAX,
     Participation,
+    Statement,
     Tally,
     check,
 )
@@ -28,7 +29,7 @@ from dipnet.consensus.finality.votes import (
     check_certificate,
     offence,
 )
-from dipnet.primitives.crypto import keccak256, sign
+from dipnet.primitives.crypto import ADDRESS_ZERO, keccak256, recover, sign
 from dipnet.primitives.errors import Invalid
 from tests.fixtures.delegates import (
     BLOCK,
@@ -38,7 +39,6 @@ from tests.fixtures.delegates import (
     members_of,
     prevotes,
     proposes,
-    signed,
     vote,
 )
 
@@ -52,7 +52,7 @@ def sets(epoch: int) -> Members | None:
 
 
 def fresh() -> Tally:
-    return Tally(sets, CHAIN_ID)
+    return Tally(sets)
 
 
 def refusal(tally: Tally, ballot: Ballot, index: int = 0, now: int = NOW) -> str:
@@ -134,7 +134,7 @@ def test_only_equal_ballots_count_together() -> None:
 @given(st.permutations([(index, kind) for index in range(7) for kind in (0, 1)]))
 def test_any_order_makes_the_same_ballots_certain(order: list[tuple[int, int]]) -> None:
     members = members_of(7)
-    tally = Tally(lambda _: members, CHAIN_ID)
+    tally = Tally(lambda _: members)
     made: list[Certificate] = []
     for index, kind in order:
         ballot = (prevotes(), commits())[kind]
@@ -230,7 +230,7 @@ def test_each_offender_is_told_once_and_remembered() -> None:
 def test_two_proposals_of_a_slot_are_an_offence() -> None:
     tally = fresh()
     for ballot in (proposes(), proposes(8, OTHER), proposes(), proposes(block=OTHER, epoch=2)):
-        tally.add_proposal(ballot, signed(ballot, 3, 4), NOW)
+        tally.add_proposal(Statement(ballot, UNSIGNED), FOUR.signers[3], NOW)
     assert names(tally) == ["E0"]
     assert tally.offences()[0].signer == FOUR.signers[3]
     assert [one.ballot.slot for one in (tally.offences()[0].one, tally.offences()[0].other)] == [
@@ -238,16 +238,19 @@ def test_two_proposals_of_a_slot_are_an_offence() -> None:
         7,
     ]
     third = proposes(block=keccak256(b"a third block"))
-    for ballot, signature, now, code in (
-        (third, signed(third, 3, 4), NOW, "vote_limit"),
-        (third, sign(third.digest(CHAIN_ID), b"\x01" * 32), NOW, "vote_member"),
-        (third, UNSIGNED, NOW, "sender"),
-        (proposes(epoch=4), signed(proposes(epoch=4), 3, 4), NOW, "vote_epoch"),
-        (proposes(9), signed(proposes(9), 3, 4), 7, "vote_slot"),
+    stranger = recover(third.digest(CHAIN_ID), sign(third.digest(CHAIN_ID), b"\x01" * 32))
+    for ballot, signer, now, code in (
+        (third, FOUR.signers[3], NOW, "vote_limit"),
+        (third, stranger, NOW, "vote_member"),
+        (third, ADDRESS_ZERO, NOW, "vote_member"),
+        (proposes(epoch=4), FOUR.signers[3], NOW, "vote_epoch"),
+        (proposes(9), FOUR.signers[3], 7, "vote_slot"),
     ):
         with pytest.raises(Invalid) as caught:
-            tally.add_proposal(ballot, signature, now)
+            tally.add_proposal(Statement(ballot, UNSIGNED), signer, now)
         assert caught.value.code == code
+    with pytest.raises(AssertionError, match="nobody has recovered"):
+        tally.add_proposal(Statement(third, UNSIGNED), b"", NOW)
 
 
 BALLOTS = st.builds(

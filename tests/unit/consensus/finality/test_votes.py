@@ -1,14 +1,17 @@
 """Ballots, votes and certificates: one encoding each, bounded, and signed by whom they name."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import coincurve
+import msgpack
 import pytest
 from coincurve.ecdsa import cdata_to_der, deserialize_compact
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dipnet.consensus.finality import votes
 from dipnet.consensus.finality.members import Members, quorum_of
 from dipnet.consensus.finality.votes import (
     CERTIFICATE_BYTES_MAX,
@@ -113,6 +116,37 @@ def test_a_vote_survives(one: Vote) -> None:
     assert decode_vote(one.raw) == one
     assert decode_vote(one.raw).raw == one.raw
     assert len(one.raw) <= VOTE_BYTES_MAX
+
+
+@pytest.mark.parametrize("decode", [decode_vote, decode_certificate])
+def test_what_is_decoded_keeps_its_bytes(
+    decode: Callable[[bytes], Vote | Certificate], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A vote is encoded by its author and never again; its id is hashed once."""
+    vote = Vote(prevotes(), 2, bytes(65))
+    raw = vote.raw if decode is decode_vote else certificate_of([vote], FOUR).raw
+    packed: list[Any] = []
+    hashed: list[bytes] = []
+    monkeypatch.setattr(msgpack, "packb", lambda *args, **_: packed.append(args))
+    monkeypatch.setattr(votes, "keccak256", lambda data: hashed.append(data) or keccak256(data))
+    decoded = decode(raw)
+    assert decoded.raw is raw
+    assert not packed
+    if isinstance(decoded, Vote):
+        assert {decoded.id for _ in range(3)} == {keccak256(raw[:-65])}
+        assert hashed == [raw[:-65]]
+
+
+def test_a_vote_is_encoded_once_by_its_author(monkeypatch: pytest.MonkeyPatch) -> None:
+    packed: list[Any] = []
+    monkeypatch.setattr(votes, "pack", lambda record: packed.append(record) or pack(record))
+    vote = Vote(prevotes(), 2, bytes(65))
+    assert vote.raw == vote.raw
+    assert vote.id == vote.id
+    assert len(packed) == 1
+    assert replace(vote, index=1).raw != vote.raw
+    assert replace(decode_vote(vote.raw), index=1) == replace(vote, index=1)
+    assert replace(decode_vote(vote.raw), index=1).id == replace(vote, index=1).id != vote.id
 
 
 @pytest.mark.parametrize(

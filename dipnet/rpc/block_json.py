@@ -1,8 +1,8 @@
 """Blocks, transactions and receipts as Ethereum's JSON, which web3.py, ethers and viem read.
 
-Ethereum's fields carry 0x quantities. Fields of our own (slot, epoch, proposer, timestampMs,
-dagRoot, dagCount) stand beside them as plain numbers and 0x bytes. ``extraData`` is empty, so that
-no proof-of-authority middleware is needed. The block hash is keccak256 of our own header record.
+Ethereum's fields are 0x quantities. Our own fields (slot, epoch, proposer, timestampMs, dagRoot,
+dagCount) are plain numbers and 0x bytes beside them. ``extraData`` is empty, so clients need no
+proof-of-authority middleware. The block hash is keccak256 of our own header record.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from dipnet.ledger.tx import DYNAMIC_FEE, LEGACY, Tx
 from dipnet.primitives.codec import to_hex
 from dipnet.vm.receipt import Receipt, bloom
 
-View = dict[str, object]
+JsonObject = dict[str, object]
 
 NO_UNCLES: Final = "0x1dcc4de8dec75d7aab85b567b6ccd41ad312451b948a7413f0a142fd40d49347"
 _HASH_ZERO: Final = to_hex(bytes(32))
@@ -26,8 +26,8 @@ def quantity(number: int) -> str:
     return hex(number)
 
 
-def header_view(header: Header) -> View:
-    """The header's fields; also what ``newHeads`` notifies."""
+def header_json(header: Header) -> JsonObject:
+    """The fields of a header; ``newHeads`` and ``finalizedHeads`` send the same."""
     return {
         "number": quantity(header.height),
         "hash": to_hex(header.hash),
@@ -55,14 +55,14 @@ def header_view(header: Header) -> View:
     }
 
 
-def block_view(block: Block, full: bool) -> View:
-    """A block with its transactions' hashes, or with the transactions themselves."""
+def block_json(block: Block, full: bool) -> JsonObject:
+    """A block with the hashes of its transactions, or with the transactions if ``full``."""
     txs: list[object]
     if full:
-        txs = [tx_view(tx, block.header, index) for index, tx in enumerate(block.txs)]
+        txs = [tx_json(tx, block.header, index) for index, tx in enumerate(block.txs)]
     else:
         txs = [to_hex(tx.hash) for tx in block.txs]
-    return header_view(block.header) | {
+    return header_json(block.header) | {
         "size": quantity(len(block.raw)),
         "totalDifficulty": "0x0",
         "uncles": [],
@@ -70,9 +70,9 @@ def block_view(block: Block, full: bool) -> View:
     }
 
 
-def pending_view(head: Header, base_fee: int, timestamp_ms: int) -> View:
-    """The block that would come next, of which nobody knows who makes it or what is in it."""
-    return header_view(head) | {
+def pending_block_json(head: Header, base_fee: int, timestamp_ms: int) -> JsonObject:
+    """The block after ``head`` as far as it is known: no hash, proposer or transactions yet."""
+    return header_json(head) | {
         "number": quantity(head.height + 1),
         "hash": None,
         "parentHash": to_hex(head.hash),
@@ -92,10 +92,10 @@ def pending_view(head: Header, base_fee: int, timestamp_ms: int) -> View:
     }
 
 
-def tx_view(tx: Tx, header: Header | None, index: int) -> View:
-    """A transaction, in the block of ``header`` at ``index``, or waiting when there is none."""
+def tx_json(tx: Tx, header: Header | None, index: int) -> JsonObject:
+    """A transaction at ``index`` in the block of ``header``; it waits if ``header`` is None."""
     price = tx.max_fee if header is None else tx.effective_price(header.base_fee)
-    view: View = {
+    fields: JsonObject = {
         "blockHash": None if header is None else to_hex(header.hash),
         "blockNumber": None if header is None else quantity(header.height),
         "transactionIndex": None if header is None else quantity(index),
@@ -113,20 +113,20 @@ def tx_view(tx: Tx, header: Header | None, index: int) -> View:
         "s": quantity(tx.s),
     }
     if tx.chain_id is not None:
-        view["chainId"] = quantity(tx.chain_id)
+        fields["chainId"] = quantity(tx.chain_id)
     if tx.type != LEGACY:
-        view["yParity"] = quantity(tx.v)
-        view["accessList"] = [
+        fields["yParity"] = quantity(tx.v)
+        fields["accessList"] = [
             {"address": to_hex(address), "storageKeys": [to_hex(key) for key in keys]}
             for address, keys in tx.access_list
         ]
     if tx.type == DYNAMIC_FEE:
-        view["maxFeePerGas"] = quantity(tx.max_fee)
-        view["maxPriorityFeePerGas"] = quantity(tx.max_priority_fee)
-    return view
+        fields["maxFeePerGas"] = quantity(tx.max_fee)
+        fields["maxPriorityFeePerGas"] = quantity(tx.max_priority_fee)
+    return fields
 
 
-def _place(block: Block, index: int) -> View:
+def _place(block: Block, index: int) -> JsonObject:
     header = block.header
     return {
         "blockHash": to_hex(header.hash),
@@ -136,10 +136,10 @@ def _place(block: Block, index: int) -> View:
     }
 
 
-def log_views(
+def logs_json(
     block: Block, index: int, receipt: Receipt, log_index: int, removed: bool
-) -> list[View]:
-    """The logs of the transaction at ``index``, the first of which is the block's ``log_index``."""
+) -> list[JsonObject]:
+    """Logs of the transaction at ``index``; the first has index ``log_index`` in the block."""
     place = _place(block, index)
     return [
         place
@@ -154,8 +154,10 @@ def log_views(
     ]
 
 
-def receipt_view(block: Block, receipts: Sequence[Receipt], index: int, log_index: int) -> View:
-    """The receipt of the transaction at ``index``; its logs count on from ``log_index``."""
+def receipt_json(
+    block: Block, receipts: Sequence[Receipt], index: int, log_index: int
+) -> JsonObject:
+    """The receipt of the transaction at ``index``; its first log has the index ``log_index``."""
     header, tx, receipt = block.header, block.txs[index], receipts[index]
     return _place(block, index) | {
         "from": to_hex(tx.sender),
@@ -164,17 +166,17 @@ def receipt_view(block: Block, receipts: Sequence[Receipt], index: int, log_inde
         "cumulativeGasUsed": quantity(receipt.cumulative_gas),
         "gasUsed": quantity(receipt.gas_used),
         "effectiveGasPrice": quantity(tx.effective_price(header.base_fee)),
-        "logs": log_views(block, index, receipt, log_index, False),
+        "logs": logs_json(block, index, receipt, log_index, False),
         "logsBloom": to_hex(bloom(receipt.logs)),
         "status": quantity(receipt.status),
         "type": quantity(tx.type),
     }
 
 
-def receipt_views(block: Block, receipts: Sequence[Receipt]) -> list[View]:
-    """The receipts of a whole block."""
-    views, log_index = [], 0
+def receipts_json(block: Block, receipts: Sequence[Receipt]) -> list[JsonObject]:
+    """The receipts of all transactions of a block, in their order."""
+    shown, log_index = [], 0
     for index, receipt in enumerate(receipts):
-        views.append(receipt_view(block, receipts, index, log_index))
+        shown.append(receipt_json(block, receipts, index, log_index))
         log_index += len(receipt.logs)
-    return views
+    return shown

@@ -1,4 +1,4 @@
-"""``eth_subscribe`` and what each stream tells its subscribers."""
+"""``eth_subscribe``, ``eth_unsubscribe``, and what each stream sends to its subscribers."""
 
 from collections.abc import Callable, Iterable
 from typing import Final
@@ -10,14 +10,14 @@ from dipnet.ledger.tx import Tx
 from dipnet.primitives.codec import to_hex
 from dipnet.primitives.errors import Invalid
 from dipnet.rpc.backend import Backend
-from dipnet.rpc.dag import vertex_view
+from dipnet.rpc.block_json import header_json
+from dipnet.rpc.dag import vertex_json
 from dipnet.rpc.feed import Topic
 from dipnet.rpc.filters import ANY_STREAM, STREAM_FILTER, LogFilter, StreamFilter
 from dipnet.rpc.jsonrpc import Session, Show
 from dipnet.rpc.logs import LogStream
 from dipnet.rpc.method import Param, RpcMethod
 from dipnet.rpc.params import STREAM, SUBSCRIPTION
-from dipnet.rpc.views import header_view
 
 Stream = Callable[[Backend, StreamFilter], Show]
 
@@ -34,7 +34,7 @@ def unsubscribe(session: Session, subscription: str) -> bool:
 
 
 def _plain(show: Show) -> Stream:
-    """A stream without a filter."""
+    """A stream that takes no filter."""
 
     def made(backend: Backend, wanted: StreamFilter) -> Show:
         if wanted != ANY_STREAM:
@@ -47,7 +47,7 @@ def _plain(show: Show) -> Stream:
 def _head(item: object) -> Iterable[object]:
     header = item.header if isinstance(item, Block) else item
     assert isinstance(header, Header)
-    return (header_view(header),)
+    return (header_json(header),)
 
 
 def _tx(item: object) -> Iterable[object]:
@@ -68,7 +68,7 @@ def _vertices(backend: Backend, wanted: StreamFilter) -> Show:
     def show(item: object) -> Iterable[object]:
         assert isinstance(item, Vertex)
         if wanted.issuer in (b"", item.issuer) and wanted.topic in (b"", item.topic):
-            yield vertex_view(item, "accepted")
+            yield vertex_json(item, "accepted")
 
     return show
 
@@ -87,11 +87,11 @@ METHODS: Final = (
         (Param("stream", STREAM), Param("filter", STREAM_FILTER, ANY_STREAM)),
         subscribe,
         "id of the subscription",
-        "WebSocket only. `eth_subscription` notifications carry a header (`newHeads`, and "
-        "`finalizedHeads` each block as it becomes final, lowest first), a hash "
-        "(`newPendingTransactions`), a log (`logs`; `removed` once its block leaves the chain), or "
-        "a vertex as of `dag_get` (`dagVertices`). A subscriber who leaves too much unread is cut "
-        "with close code 1013.",
+        "Subscribe to a stream; WebSocket only. Notifications are `eth_subscription`. `newHeads` "
+        "sends the header of each new head, `finalizedHeads` the header of each block as it "
+        "becomes final, lowest first, `newPendingTransactions` a hash, `logs` a log (again with "
+        "`removed` when its block leaves the chain), `dagVertices` a vertex as in `dag_get`. A "
+        "subscriber that leaves too many notifications unread is cut with close code 1013.",
         ("subscription", "limit"),
         way="session",
     ),

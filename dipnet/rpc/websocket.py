@@ -1,6 +1,6 @@
-"""One WebSocket: requests in order, and what its subscriptions bring, without one stalling another.
+"""One WebSocket connection: answers requests in order and sends notifications of subscriptions.
 
-A client that leaves its notifications unread is cut with a reason instead of filling memory.
+A client that leaves its notifications unread is cut with a reason, so that it cannot fill memory.
 """
 
 import asyncio
@@ -24,8 +24,8 @@ TOO_SLOW: Final = 1013  # RFC 6455 registry: try again later
 _encode: Final = msgspec.json.Encoder().encode
 
 
-class Live:
-    """A connected client. Implements ``jsonrpc.Session`` for ``eth_subscribe``."""
+class WebSocketSession:
+    """A client connected by WebSocket; the ``jsonrpc.Session`` of its requests."""
 
     def __init__(self, rpc: Rpc, socket: WebSocket) -> None:
         self._rpc = rpc
@@ -43,7 +43,10 @@ class Live:
         return self._rpc.backend
 
     def open(self, topic: Topic, show: Show) -> str:
-        """Subscribe; notifications start after the answer that names the subscription."""
+        """Subscribe; notifications begin after the answer that carries the subscription's id.
+
+        Raises ``Invalid("limit")`` beyond ``SUBSCRIPTIONS_MAX``.
+        """
         if len(self._feeds) >= SUBSCRIPTIONS_MAX:
             raise Invalid("limit", f"more than {SUBSCRIPTIONS_MAX} subscriptions")
         name = next(self._names)
@@ -52,7 +55,7 @@ class Live:
         return name
 
     def close(self, subscription: str) -> bool:
-        """Unsubscribe; ``Invalid("not_found")`` when there is none of that name."""
+        """Unsubscribe. Raises ``Invalid("not_found")`` for an id that is not subscribed."""
         if subscription not in self._feeds:
             raise Invalid("not_found", "subscription not found")
         self._feeds.pop(subscription)[0].close()
@@ -101,7 +104,7 @@ class Live:
 
     async def _send(self, body: bytes) -> None:
         async with self._sending, asyncio.timeout(SEND_S):
-            if self._over:  # another pump closed it meanwhile
+            if self._over:  # another subscription has closed the socket meanwhile
                 raise WebSocketDisconnect(TOO_SLOW)
             await self._socket.send_text(body.decode())
 

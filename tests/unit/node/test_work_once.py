@@ -1,0 +1,100 @@
+"""Costly work that a node does once for what a peer sends, counted on its way."""
+
+from itertools import count
+from typing import Any
+
+import msgpack
+import pytest
+
+from dipnet.consensus.chain import block as block_module
+from dipnet.consensus.chain import rules
+from dipnet.consensus.finality import votes as votes_module
+from dipnet.consensus.finality.votes import BallotKind
+from dipnet.ledger import tx as tx_module
+from dipnet.node.effects import Verify
+from dipnet.p2p import messages as m
+from dipnet.p2p.messages import Topic
+from dipnet.primitives import crypto
+from tests.fixtures.chain_builder import Net
+from tests.fixtures.node_bench import Bench, of
+from tests.sim.scenario import network
+
+DELEGATES = 4
+
+
+def started() -> tuple[Bench, Net]:
+    """A node and, to make the blocks and votes of the others, all keys of its network."""
+    bench = Bench(delegates=DELEGATES)
+    bench.start()
+    bench.greet()
+    _, keys, _ = network(DELEGATES)
+    secrets = {crypto.address(crypto.public_key(key)): key for key in keys}
+    return bench, Net(bench.genesis, secrets)
+
+
+def of_another(bench: Bench, net: Net) -> block_module.Block:
+    """The block of a slot that another delegate leads, whose slot has begun."""
+    chain = bench.node.chain
+    for slot in count(chain.head.slot + 1):
+        position = chain.position(chain.head, slot, chain.section(chain.head))
+        leader = rules.leader(position.epoch, slot, position.links.final[1])
+        if leader not in (None, bench.proposer):
+            bench.answered(bench.at_slot(slot))
+            return net.child(chain, chain.head.hash, slot)
+    raise AssertionError
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> list[Any]:
+    """The first argument of each call of a function that ``module`` knows by ``name``."""
+    calls: list[Any] = []
+    call = getattr(module, name)
+
+    def counting(first: Any, *args: Any, **kwargs: Any) -> Any:
+        calls.append(first)
+        return call(first, *args, **kwargs)
+
+    monkeypatch.setattr(module, name, counting)
+    return calls
+
+
+def test_a_pushed_block_is_decoded_once_and_its_signature_recovered_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench, net = started()
+    block = of_another(bench, net)
+    push = m.Items(Topic.BLOCK, (block.raw,))
+    digest = block.header.proposal_digest
+    headers = counted(monkeypatch, block_module, "decode_header")
+    recovered = [
+        counted(monkeypatch, module, "recover_batch")
+        for module in (crypto, votes_module, tx_module)
+    ]
+    bench.answered(bench.receive(push))
+    assert bench.node.chain.head.hash == block.hash
+    assert headers == [block.header.raw]
+    assert [one for calls in recovered for one in calls if digest in one] == [digest]
+    stated = [*bench.node.voting.tally._slots[block.header.slot].stated]
+    assert (block.signer, BallotKind.PROPOSAL, 0) in stated, "and yet the proposal is counted"
+    assert not of(bench.receive(push), Verify), "another neighbour pushes it as well"
+    assert headers == [block.header.raw]
+
+
+def test_a_vote_that_was_pushed_is_not_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, net = started()
+    block = of_another(bench, net)
+    bench.answered(bench.receive(m.Items(Topic.BLOCK, (block.raw,))))
+    chain = bench.node.chain
+    foreign = [
+        vote
+        for vote in net.votes(chain, block.header, BallotKind.PREVOTE)
+        if chain.epoch.members.addresses[vote.index] != bench.proposer
+    ]
+    push = m.Votes(tuple(vote.raw for vote in foreign[:1]))
+    packs = counted(monkeypatch, msgpack, "packb")
+    hashes = counted(monkeypatch, votes_module, "keccak256")
+    bench.answered(bench.receive(push))
+    assert packs, "frames are encoded"
+    assert not [record for record in packs if foreign[0].signature in record]
+    assert hashes.count(foreign[0].raw[:-65]) == 2, "by gossip before it is decoded, and after"
+    kept = bench.node.voting.tally._slots[block.header.slot].votes[foreign[0].ballot]
+    assert kept[foreign[0].index].raw == foreign[0].raw
