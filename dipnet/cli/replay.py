@@ -95,7 +95,7 @@ def replay(
 
 
 def describe(device: Device, path: Path, columns: series.Columns, topic: str) -> None:
-    """Writes on a new outbox what it is for; ``Invalid("outbox")`` when a used one is for more."""
+    """Keeps file, columns and topic in a new outbox; ``Invalid("outbox")`` if it has others."""
     asked = {
         "time": columns.time,
         "value": columns.value,

@@ -57,7 +57,7 @@ def load_settings(flags: dict[str, object], file: Path | None) -> Loaded:
 
 ConfigFile = Annotated[
     Path | None,
-    typer.Option("--config", envvar="DIPNET_CONFIG", help="dipnet.toml; default: the one in data."),
+    typer.Option("--config", envvar="DIPNET_CONFIG", help="dipnet.toml; default: in data."),
 ]
 
 

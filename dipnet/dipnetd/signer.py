@@ -208,9 +208,7 @@ def _subject(
     settings = load({"data": data, "genesis": genesis}, os.environ, config).config
     keystore = keystore or settings.delegate_keystore
     if keystore is None:
-        raise Invalid(
-            "config", "name the key: a --config with a delegate_keystore, or a --keystore"
-        )
+        raise Invalid("config", "whose? name a --config with a delegate_keystore, or a --keystore")
     account = keys.keystore_address(keys.read_private(keystore, keys.KEYSTORE_BYTES_MAX))
     if account is None:
         raise Invalid("key", f"{keystore} does not say its address")

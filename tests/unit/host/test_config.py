@@ -81,13 +81,15 @@ def test_lists(tmp_path: Path) -> None:
 def test_every_list_is_set_by_flag_variable_and_file(name: str, tmp_path: Path) -> None:
     file = tmp_path / FILE_NAME
     file.write_text(f"{name} = ['/a', '/b']\n")
-    variable = {f"DIPNET_{name.upper()}": "/c,/d"}
-    for flags, environ, expected, origin in (
-        ({name: ["/e", "/f"]}, variable, ("/e", "/f"), "--" + name.replace("_", "-")),
-        ({}, variable, ("/c", "/d"), *variable),
+    variable = f"DIPNET_{name.upper()}"
+    environ = {variable: "/c,/d"}
+    cases: tuple[tuple[dict[str, object], dict[str, str], tuple[str, str], str], ...] = (
+        ({name: ["/e", "/f"]}, environ, ("/e", "/f"), "--" + name.replace("_", "-")),
+        ({}, environ, ("/c", "/d"), variable),
         ({}, {}, ("/a", "/b"), str(file)),
-    ):
-        loaded = load(flags, environ, file)
+    )
+    for flags, variables, expected, origin in cases:
+        loaded = load(flags, variables, file)
         assert (getattr(loaded.config, name), loaded.origins[name]) == (expected, origin)
 
 
