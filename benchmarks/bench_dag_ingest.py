@@ -116,7 +116,7 @@ async def _submit_all(node: Daemon, batches: list[Batch], at_once: int) -> None:
 
 
 async def _submit(node: Daemon, wires: Batch) -> None:
-    results = await node.submit(ClientVertices(wires))
+    results = await node.submit(ClientVertices(tuple(wires)))
     accepted = [result for result in results if not isinstance(result, Invalid)]
     if len(accepted) < len(wires) or {status for _, status in accepted} != {"accepted"}:
         raise RuntimeError("the node refused a good vertex, or lets it wait")
