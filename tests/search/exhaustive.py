@@ -1,4 +1,5 @@
-"""Every schedule of every small block tree, judged by the shipping rules (docs/spec/consensus.md).
+"""Every schedule of every small block tree, judged by the shipping rules (docs/spec/consensus.md
+"How it is checked").
 
 Blocks of a tree are all there from the start; the adversary owns leaders, network and ``faulty``
 voters, who prevote and commit everything. An honest voter does, at any moment, any vote that the

@@ -12,7 +12,7 @@ of two that differ in which twin is which, one is left out. ``numbers`` takes fr
 
 After its rounds the network is healed. Held to: no two conflicting final blocks on honest nodes,
 ever; no offence by an honest key; finality goes on after healing within the bound that
-docs/spec/consensus.md gives.
+docs/spec/consensus.md "Liveness" gives.
 """
 
 import traceback
@@ -241,7 +241,7 @@ class Twins:
 
     def _bound(self) -> int:
         """In slots: until what was lost is asked for again, and what docs/spec/consensus.md
-        promises."""
+        "Liveness" promises."""
         lost_slots = -(-unanswered_ms(self.honest) // SLOT_MS)
         step = backoff_step(self._slot - self.watch.lowest(), self.genesis.backoff_slots)
         return lost_slots + 2 * DELEGATES * step

@@ -2,7 +2,7 @@
 
 A header is shown to be final by a commit certificate on it or on a block above it, with the headers
 in between. A boundary has beside this the set that it opens (docs/spec/consensus.md "Epoch
-hand-over", 2). ``dipnet.sdk.light`` needs nothing else of a node. Here are the bytes of both, and
+hand-over"). ``dipnet.sdk.light`` needs nothing else of a node. Here are the bytes of both, and
 the boundaries' keys on disk: one record for each epoch, and a mark for each epoch whose set differs
 from the one before, because whoever knows a set needs only those (ADR 93).
 """

@@ -1,5 +1,5 @@
 """The rules of finality as functions of plain values, one for each sentence of
-docs/spec/consensus.md.
+docs/spec/consensus.md "The protocol".
 
 Nobody states them twice: block rules, node, signer and the exhaustive checker call these.
 

@@ -84,5 +84,5 @@ class Members:
 
     def digest(self, epoch: int) -> bytes:
         """What a boundary block commits to as ``next_set_hash`` (docs/spec/bytes.md
-        "Certificate")."""
+        "Digests")."""
         return keccak256(b"DIPNET/set" + pack([SET_VERSION, epoch, self.pairs]))
