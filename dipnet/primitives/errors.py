@@ -1,8 +1,8 @@
-"""The two expected failures, and the table of every coded refusal.
+"""The two expected failures, and the table of every refusal.
 
-``Invalid`` is their fault: refuse, score down, answer with a code. ``Corrupt`` is our disk: stop
-signing, say what to do, exit. Any other exception is a bug and ends the process (docs/design.md
-"Rules", rule 4).
+``Invalid`` is the fault of a peer or a caller: refuse the input, lower the peer's score, answer
+with a code. ``Corrupt`` is the fault of our disk: stop signing, say what to do, exit. Any other
+exception is a bug and ends the process (docs/design.md "Rules", rule 4).
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,8 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """One row of the table: JSON-RPC error number, text (Ethereum's where it has one), remedy."""
+    """A row of the table: JSON-RPC error number, text (Ethereum's where Ethereum has the error),
+    and what the caller can do."""
 
     rpc: int
     text: str
@@ -102,7 +103,9 @@ REFUSALS: Final[dict[str, Refusal]] = {
     "block_limit": Refusal(-32005, "too many blocks of one slot", "propose once in a slot"),
     "block_tx": Refusal(-32000, "invalid transaction in block", "leave the transaction out"),
     "block_root": Refusal(-32000, "block root mismatch", "recompute the roots"),
-    "block_old": Refusal(-32000, "block below the undo window", "synchronise from another peer"),
+    "block_old": Refusal(
+        -32000, "block beside or below the final block", "synchronise from another peer"
+    ),
     # --- votes and certificates
     "vote_form": Refusal(-32000, "malformed vote", "sign a prevote or a commit"),
     "vote_epoch": Refusal(-32001, "vote of an unknown epoch", "vote after its boundary is known"),
@@ -173,7 +176,7 @@ REFUSALS: Final[dict[str, Refusal]] = {
         -32000,
         "trusted header too old",
         "get a newer one from somebody you trust, or --force if you know that no retired "
-        "delegate has lost his key",
+        "delegate has lost its key",
     ),
     "light_conflict": Refusal(
         -32000,
@@ -256,7 +259,7 @@ REFUSALS: Final[dict[str, Refusal]] = {
     "disk": Refusal(-32005, "disk is nearly full", "free space where the data directory lies"),
     "stopping": Refusal(-32005, "node is stopping", "retry after it is back"),
     "syncing": Refusal(-32005, "node is syncing", "wait until dipnet_status says ready"),
-    # --- programs (never on the wire)
+    # --- programs (not sent to peers or clients)
     "key": Refusal(-32000, "unusable key", "check the key file, its password and its rights"),
     "unreachable": Refusal(-32005, "no answer from the node", "start it, or correct --url"),
     "remote": Refusal(-32000, "the node answered", "see docs/rpc.md"),
@@ -266,7 +269,8 @@ REFUSALS: Final[dict[str, Refusal]] = {
 
 
 class Invalid(Exception):
-    """Their fault. ``code`` is a key of ``REFUSALS``; ``detail`` says what is wrong this time."""
+    """A refusal of foreign input. ``code`` is a key of ``REFUSALS``, ``detail`` names the wrong
+    value."""
 
     def __init__(self, code: str, detail: str = "") -> None:
         row = REFUSALS[code]
@@ -277,10 +281,10 @@ class Invalid(Exception):
 
 
 class Corrupt(Exception):
-    """Our disk: what was read cannot be what was written, or a write failed. The process stops."""
+    """Our disk returned other bytes than were written, or a write failed. The process stops."""
 
 
 RECORD_REMEDY: Final = (
     "restore the data directory from a backup, or move it away and let the node synchronise again"
 )
-"""What the operator does about a record of ours that ``Corrupt`` reports."""
+"""The remedy for a damaged record, for the operator that reads the text of ``Corrupt``."""

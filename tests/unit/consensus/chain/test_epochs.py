@@ -1,11 +1,12 @@
-"""How a chain goes over a boundary: which set votes on what, and what its votes are worth."""
+"""A chain at a boundary: which set votes on which blocks, and the effect of its votes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
 from dipnet.consensus.chain.block import Block, cert_root
 from dipnet.consensus.chain.chain import Chain
+from dipnet.consensus.chain.epochs import decode
 from dipnet.consensus.finality.header import HASH_ZERO
 from dipnet.consensus.finality.members import Members
 from dipnet.consensus.finality.votes import BallotKind, Certificate
@@ -20,6 +21,7 @@ from tests.fixtures.chain_builder import (
     with_fields,
 )
 from tests.fixtures.elections import Elections
+from tests.fixtures.later_rules import NEXT, LaterGenesis, LaterParameters
 from tests.fixtures.memory import Memory
 
 EPOCH_SLOTS = 3
@@ -111,7 +113,7 @@ def test_the_old_set_votes_until_the_boundary_is_final(at: Boundary) -> None:
 
 
 def test_a_certificate_is_by_the_set_of_its_own_epoch(at: Boundary) -> None:
-    """Each set's signatures under the ballot of the other's are good for nothing."""
+    """Signatures of a set under a ballot of the other set's epoch are refused."""
     good = at.certificate(at.boundary, BallotKind.COMMIT)
     digest_signers = at.net.certificate(at.chain, at.child(7).header, BallotKind.PREVOTE)
     wrong = Certificate(good.ballot, good.bitmap, digest_signers.signatures)
@@ -170,3 +172,15 @@ def test_an_epoch_goes_on_while_the_boundary_below_it_is_unfinal(at: Boundary) -
     (boundary,) = grow(net, chain, memory, [7 + 2 * EPOCH_SLOTS])
     assert boundary.header.next_set_hash == at.new.digest(3)
     assert chain.epoch.number == 3
+
+
+def test_a_record_outlives_a_program_that_knows_more_parameters(at: Boundary) -> None:
+    today, epoch = at.net.genesis, at.chain.epoch
+    later = LaterGenesis.decode(today.encode()).parameters
+    raw = epoch.encode(today.parameters)
+    again = decode(raw, later)
+    assert again.encode(later) == raw
+    assert (again.parameters, again.order) == (replace(later, elasticity=4), epoch.order)
+    assert isinstance(again.parameters, LaterParameters)
+    more = replace(again, parameters=replace(again.parameters, rules=NEXT, meters_max=9))
+    assert decode(more.encode(later), later) == more

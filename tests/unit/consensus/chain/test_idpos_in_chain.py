@@ -1,12 +1,11 @@
-"""The contract in a chain: transactions in blocks, boundaries that follow from them, nothing
-faked."""
+"""IDpos in a real chain: transactions in blocks, and the boundaries that follow from them."""
 
 from typing import Any
 
 from dipnet.consensus.chain.schedule import commitment, seed_key, seed_secret
 from dipnet.consensus.staking import candidates
 from dipnet.consensus.staking.idpos import DPOS_ADDRESS, METHODS, candidates_of
-from dipnet.ledger.genesis import RULES_KNOWN
+from dipnet.ledger.rules import RULES_KNOWN
 from dipnet.ledger.state import Journal, supply
 from dipnet.primitives.crypto import public_key, sign
 from tests.fixtures.chain_builder import (
@@ -26,7 +25,7 @@ GAS = 1_500_000
 
 
 class Town:
-    """A chain whose blocks are final at once, and who sends what."""
+    """A chain whose blocks are final at once, and senders of transactions."""
 
     def __init__(self, **parameters: Any) -> None:
         chosen: dict[str, Any] = {"delegates_active": 4, "delegates_standby": 2}
@@ -98,7 +97,7 @@ def test_a_candidate_that_is_voted_in_leads_from_the_epoch_after_the_next() -> N
     journal = Journal(town.chain.head_state)
     (found,) = [one for one in candidates_of(journal) if one.address == newcomer]
     assert (found.produced, found.missed) == (2, 0)  # one of four slots, in two epochs
-    assert town.chain.parameters == town.net.genesis
+    assert town.chain.parameters == town.net.genesis.parameters
 
 
 def test_a_vote_of_the_delegates_changes_the_length_of_slots_and_stops_old_programs() -> None:
@@ -129,7 +128,7 @@ def test_a_vote_of_the_delegates_changes_the_length_of_slots_and_stops_old_progr
 
 
 def test_a_chain_that_forgets_nothing_mints_what_it_says() -> None:
-    """Supply is genesis, the rewards, less base fees; all stake and rewards are covered."""
+    """Supply is genesis plus rewards less base fees; the balance covers all stake and rewards."""
     town = Town()
     town.pay("user 0")
     town.block(("user 0", "stake", 5), ("user 0", "vote", [address_of("delegate 0")]))
@@ -139,5 +138,5 @@ def test_a_chain_that_forgets_nothing_mints_what_it_says() -> None:
     for height in range(1, town.chain.head.height + 1):
         block = town.chain.need_block(town.chain.hash_at(height) or b"")
         burned += block.header.gas_used * block.header.base_fee
-    minted = town.chain.head.height * town.net.genesis.block_reward
+    minted = town.chain.head.height * town.net.genesis.parameters.block_reward
     assert supply(reader) == town.net.genesis.supply() + minted - burned

@@ -16,7 +16,6 @@ from dipnet.consensus.chain.schedule import (
     commitment,
     mixed,
     opens,
-    rebased,
     seed,
     seed_key,
     seed_secret,
@@ -35,26 +34,26 @@ HASHES = st.binary(min_size=32, max_size=32)
 
 
 def test_slots_tile_time() -> None:
-    genesis = NET.genesis
-    assert slot_start_ms(genesis, 0) == TIME_MS
-    assert slot_start_ms(genesis, 4) == TIME_MS + 12_000
-    assert slot_at(genesis, TIME_MS + 12_000) == 4
-    assert slot_at(genesis, TIME_MS + 11_999) == 3
-    assert slot_at(genesis, TIME_MS - 1) == 0
-    assert slot_at(genesis, 0) == 0
+    parameters = NET.genesis.parameters
+    assert slot_start_ms(parameters, 0) == TIME_MS
+    assert slot_start_ms(parameters, 4) == TIME_MS + 12_000
+    assert slot_at(parameters, TIME_MS + 12_000) == 4
+    assert slot_at(parameters, TIME_MS + 11_999) == 3
+    assert slot_at(parameters, TIME_MS - 1) == 0
+    assert slot_at(parameters, 0) == 0
 
 
 @given(st.integers(0, 10**7), st.integers(100, 60_000))
 def test_a_boundary_begins_when_it_did(boundary_slot: int, slot_ms: int) -> None:
-    genesis = NET.genesis
-    changed = rebased(genesis, genesis.model_copy(update={"slot_ms": slot_ms}), boundary_slot)
-    assert slot_start_ms(changed, boundary_slot) == slot_start_ms(genesis, boundary_slot)
+    parameters = NET.genesis.parameters
+    changed = parameters.with_slot_ms(boundary_slot, slot_ms)
+    assert slot_start_ms(changed, boundary_slot) == slot_start_ms(parameters, boundary_slot)
     assert (
         slot_start_ms(changed, boundary_slot + 1) - slot_start_ms(changed, boundary_slot) == slot_ms
     )
-    assert rebased(genesis, genesis, boundary_slot) == genesis
-    back = rebased(changed, genesis, boundary_slot)
-    assert back == genesis, "there and back at one slot"
+    assert parameters.with_slot_ms(boundary_slot, parameters.slot_ms) == parameters
+    back = changed.with_slot_ms(boundary_slot, parameters.slot_ms)
+    assert back == parameters, "there and back at one slot"
 
 
 @given(HASHES, st.integers(1, 101))
@@ -79,7 +78,7 @@ def test_shuffle_is_a_permutation_that_its_text_reproduces(start: bytes, size: i
 
 
 def test_a_word_past_the_last_multiple_is_thrown_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    """2^64 - 1 is a multiple of three: for three choices it is the one word that is unfair."""
+    """2^64 - 1 is a multiple of three: for three choices only that word is dropped."""
     blocks = [b"\xff" * 8 + (5).to_bytes(8, "big") + bytes(16)]
     monkeypatch.setattr(schedule, "keccak256", lambda _: blocks.pop())
     assert shuffle(MEMBERS[:3], bytes(32)) == (MEMBERS[1], MEMBERS[0], MEMBERS[2])
@@ -118,7 +117,7 @@ def eight(number: int) -> bytes:
 
 
 @given(HASHES, HASHES, st.integers(0, 2**32))
-def test_seeds_are_what_they_say(one: bytes, other: bytes, number: int) -> None:
+def test_seeds_are_the_digests_of_the_specification(one: bytes, other: bytes, number: int) -> None:
     assert seed(one, number) == keccak256(b"DIPNET/schedule" + one + eight(number))
     assert mixed(one, other) == keccak256(one + other)
     assert seed_key(one) == keccak256(b"DIPNET/seed-key" + one)
@@ -172,7 +171,7 @@ def test_a_wrong_reveal_is_refused() -> None:
 
 
 def test_a_promise_holds_on_its_own_branch() -> None:
-    """The slot of the standing promise is that of the proposer's last block below, not of any."""
+    """The slot of the open commitment is that of the proposer's last block below this block."""
     net = Net.of(1)
     chain, memory = net.chain()
     trunk = grow(net, chain, memory, [1, 2, 3])
@@ -217,7 +216,7 @@ def script(chain: Chain) -> list[tuple[bytes, ...]]:
     return orders
 
 
-def test_who_makes_the_boundary_has_one_seed_whatever_he_carries() -> None:
+def test_certificates_do_not_change_the_seed_of_a_boundary() -> None:
     net = Net.of(4, epoch_slots=12)
     chain, memory = net.chain()
     sustain(net, chain, memory, range(1, 9))

@@ -28,7 +28,7 @@ KNOWN = Header(
 
 
 def test_the_hash_of_a_known_header() -> None:
-    """Every chain that exists is named by such a hash: its record never changes."""
+    """The hash of a header is the id of a block, so its record must never change."""
     assert KNOWN.hash.hex() == "8c4b96361d23b5f36c57aafcc53dea183d321d781cefba04bf0939d9b9846a28"
     assert KNOWN.hash == keccak256(KNOWN.raw)
 
