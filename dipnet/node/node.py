@@ -341,7 +341,7 @@ class Node:
             return
         # The seam of admission: quota and age are judged here, before anything is kept. A wrong
         # recovery hint was corrected and charges no peer: a relay that knows the key cannot see it
-        # (docs/spec/dag.md; the batch equation will).
+        # (docs/spec/dag.md "Vertex"; the batch equation will).
         inserted, peer = self.dag.insert(batch), _peer_of(origin)
         if inserted.puts:
             self._write(inserted.puts)

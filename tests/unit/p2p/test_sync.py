@@ -1,6 +1,6 @@
 """Catching up: ends or changes peer, whatever a peer claims or answers."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -26,17 +26,10 @@ from dipnet.p2p.messages import (
     LOCATOR_MAX,
     Blocks,
     GetBlocks,
-    GetVertices,
-    Located,
-    LocateVertices,
     Status,
-    VertexRange,
     decode,
 )
-from dipnet.p2p.serve import ANSWER_BYTES_MAX, serve_blocks, serve_located, serve_vertices
-from dipnet.p2p.vertexsync import (
-    VERTICES_MAX,
-)
+from dipnet.p2p.serve import serve_blocks
 from dipnet.primitives.errors import Invalid
 
 
@@ -322,6 +315,11 @@ def test_height_lowered_after_the_claim_ends_the_wait() -> None:
     assert list(asked(sync, REQUEST_MS_MAX, 10)) == ["b"]
 
 
+def giving(hashes: list[bytes]) -> Callable[[tuple[bytes, ...]], list[bytes]]:
+    """A chain that answers any locator with these."""
+    return lambda _: hashes
+
+
 def test_liar_and_honest_together() -> None:
     """The highest claim is a lie, changed each slot; the honest peer still brings us home."""
     sync, height, now = Sync(), 0, 0
@@ -333,7 +331,7 @@ def test_liar_and_honest_together() -> None:
         for peer, request in asked(sync, now, height).items():
             if peer == "good":
                 after = chain[chain.index(request.locator[0]) + 1 :]
-                answer = decode("sync", serve_blocks(request, lambda _, after=after: after))
+                answer = decode("sync", serve_blocks(request, giving(after)))
                 assert isinstance(answer, Blocks)
                 height += len(sync.on_blocks(now, peer, answer) or ())
                 sync.imported(now, peer, height, len(answer.raws), (height, chain[height]))
@@ -350,9 +348,10 @@ def test_peers_that_give_one_block_just_in_time_do_not_keep_the_others_from_bein
         assert now < 60_000
         for number, name in enumerate(liars):
             sync.claims(now, name, status(10**6, b"%d" % number), height)
-            request, asked_ms = liars[name]
-            if request and now >= asked_ms + REQUEST_MS_MAX - 200:
-                height += len(sync.on_blocks(now, name, Blocks(request, (b"new",), True)) or ())
+            number_asked, asked_ms = liars[name]
+            if number_asked and now >= asked_ms + REQUEST_MS_MAX - 200:
+                told = Blocks(number_asked, (b"new",), True)
+                height += len(sync.on_blocks(now, name, told) or ())
                 sync.imported(now, name, height, 1, (height, chain[height]))
                 liars[name] = (0, 0)
         sync.claims(now, "good", status(1000), height)
@@ -361,7 +360,7 @@ def test_peers_that_give_one_block_just_in_time_do_not_keep_the_others_from_bein
                 liars[peer] = (request.request, now)
                 continue
             after = chain[height + 1 :]
-            answer = decode("sync", serve_blocks(request, lambda _, after=after: after))
+            answer = decode("sync", serve_blocks(request, giving(after)))
             assert isinstance(answer, Blocks)
             height += len(sync.on_blocks(now, peer, answer) or ())
             sync.imported(now, peer, height, len(answer.raws), (height, chain[height]))
@@ -442,54 +441,3 @@ def test_locator(height: int) -> None:
     assert all(
         2 * (height - b) + 16 >= height - a for a, b in zip(heights[1:-1], heights, strict=False)
     )
-
-
-# --- serving
-
-
-def test_served_blocks_are_bounded() -> None:
-    read = 0
-
-    def endless(size: int) -> Iterator[bytes]:
-        nonlocal read
-        while True:
-            read += 1
-            yield bytes(size)
-
-    def served(count: int, size: int) -> Blocks:
-        answer = decode("sync", serve_blocks(GetBlocks(1, (), count), lambda _: endless(size)))
-        assert isinstance(answer, Blocks)
-        assert answer.more
-        return answer
-
-    assert len(served(2**64 - 1, 1).raws) == BLOCKS_MAX
-    assert len(served(0, 1).raws) == 1
-    read = 0
-    assert len(served(128, ANSWER_BYTES_MAX // 3).raws) == 3
-    assert read == 4
-    assert len(served(128, ANSWER_BYTES_MAX + 1).raws) == 1
-    assert decode("sync", serve_blocks(GetBlocks(7, (), 1), lambda _: [])) == Blocks(7, (), False)
-
-
-def test_served_vertices_are_bounded() -> None:
-    def log(size: int, end: int) -> VertexRange:
-        raw = serve_vertices(
-            GetVertices(1, 10, 2**64 - 1),
-            lambda start: ((2 * n, bytes(size)) for n in range(start, end)),
-        )
-        answer = decode("sync", raw)
-        assert isinstance(answer, VertexRange)
-        return answer
-
-    full = log(1, 10**9)
-    assert (len(full.wire), full.end) == (VERTICES_MAX, False)
-    assert full.next == 2 * (10 + VERTICES_MAX - 1) + 1
-    assert len(log(ANSWER_BYTES_MAX // 2, 10**9).wire) == ANSWER_BYTES_MAX
-    assert len(log(ANSWER_BYTES_MAX + 9, 10**9).wire) == ANSWER_BYTES_MAX + 9
-    assert log(1, 10) == VertexRange(1, 10, True, b"")
-    assert log(1, 12) == VertexRange(1, 23, True, bytes(2))
-
-
-def test_unknown_ids_are_located_nowhere() -> None:
-    raw = serve_located(LocateVertices(4, (bytes(31) + b"\x01",)), lambda _: None)
-    assert decode("sync", raw) == Located(4, 0)

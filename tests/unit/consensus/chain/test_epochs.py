@@ -1,6 +1,5 @@
-"""How a chain goes over a boundary: which set votes on what, and what its votes are worth."""
+"""A chain at a boundary: which set votes on which blocks, and the effect of its votes."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -55,7 +54,7 @@ class Boundary:
 
 
 @pytest.fixture
-def at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Boundary]:
+def at(monkeypatch: pytest.MonkeyPatch) -> Boundary:
     net = Net.of(4, epoch_slots=EPOCH_SLOTS)
     new = net.recruits("ada", "bea", "cleo", "dora")
     Elections(
@@ -112,7 +111,7 @@ def test_the_old_set_votes_until_the_boundary_is_final(at: Boundary) -> None:
 
 
 def test_a_certificate_is_by_the_set_of_its_own_epoch(at: Boundary) -> None:
-    """Each set's signatures under the ballot of the other's are good for nothing."""
+    """Signatures of a set under a ballot of the other set's epoch are refused."""
     good = at.certificate(at.boundary, BallotKind.COMMIT)
     digest_signers = at.net.certificate(at.chain, at.child(7).header, BallotKind.PREVOTE)
     wrong = Certificate(good.ballot, good.bitmap, digest_signers.signatures)

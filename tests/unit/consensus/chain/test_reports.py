@@ -1,6 +1,7 @@
 """Reports: a proposer puts the proof of an offence on the chain for no fee, and nothing else."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -55,7 +56,7 @@ def drafted(
     return build(chain, pool, next_turn, seed_key(net.secrets[next_turn.leader]), offences)
 
 
-def grown(**parameters: int) -> tuple[Net, Chain, Memory]:
+def grown(**parameters: Any) -> tuple[Net, Chain, Memory]:
     net = Net.of(4, **parameters)
     chain, memory = net.chain()
     sustain(net, chain, memory, [1, 2])
@@ -110,7 +111,7 @@ DEAREST = 200_000  # of any method, by the rules of genesis.json
 
 
 def test_who_votes_for_many_at_the_highest_prices_is_reported() -> None:
-    """The dearest report there can be: every vote is taken back, with rewards still to pay."""
+    """The report that takes most gas: every vote is taken back, with rewards still to pay."""
     with pytest.raises(Invalid, match="dpos_gas_judge"):
         staking.network(dpos_gas_judge=DEAREST + 1)
     with pytest.raises(Invalid, match="votes_per_account_max"):
@@ -234,7 +235,7 @@ def hears_two_commits(bench: Bench, offender: bytes) -> list[Effect]:
     return bench.answered(bench.receive(m.Votes(tuple(votes))))
 
 
-def test_an_offence_is_told_once_kept_over_a_restart_and_reported_by_who_leads() -> None:
+def test_an_offence_is_told_once_kept_over_a_restart_and_reported_by_the_leader() -> None:
     bench = Bench(delegates=4)
     _, keys, _ = network(4)
     bench.start()
