@@ -123,8 +123,8 @@ class Node:
         self._fresh: Puts = {}
         reader = Layer(reader, self._fresh)
         self.chain = Chain(genesis, reader)
-        self.pool = Pool(genesis)
-        self.dag = Dag.load(reader, genesis, seed)
+        self.pool = Pool(self.chain.parameters)
+        self.dag = Dag.load(reader, genesis.parameters, seed)
         self._checker = Checker(genesis, self.chain, vertex.issuer_keys(seed))
         self.view = NodeView(self.chain, self.pool, self.dag)
         self.peers = Peers(
@@ -144,8 +144,7 @@ class Node:
         self._checks: dict[int, Origin] = {}  # what threads judge now, by ticket
         self._tickets = 0
         self._slot = -1
-        self._wake_ms = 0
-        self._now_ms = 0
+        self._wake_ms = self._now_ms = 0
         # Time for deadlines: as the clock, but it stands still where the clock is set back.
         self.steady_ms = 0
         self._out: list[Effect] = []
@@ -418,6 +417,7 @@ class Node:
             self.pool.on_head(
                 lambda address: self.chain.account(address).nonce,
                 lambda address: self.chain.account(address).balance,
+                self.chain.parameters,
                 self.chain.next_base_fee,
                 [tx for block in imported.applied for tx in block.txs],
                 imported.reverted,

@@ -158,8 +158,8 @@ class Alone:
     def next_slot(self, times: int = 1) -> None:
         genesis = self.net.genesis
         for _ in range(times):
-            slot = (self.now_ms - genesis.time_ms) // genesis.slot_ms + 1
-            self.now_ms = slot_start_ms(genesis, slot)
+            slot = (self.now_ms - genesis.time_ms) // genesis.parameters.slot_ms + 1
+            self.now_ms = slot_start_ms(genesis.parameters, slot)
             self.step(Woke())
 
 
@@ -225,7 +225,7 @@ def test_who_claims_to_be_ahead_stops_no_production() -> None:
         lost += not alone.sign()
         if number % 4 == 0:
             alone.step(Disconnected(peer, "gone"))
-    assert lost * alone.net.genesis.slot_ms <= BELIEF_MS
+    assert lost * alone.net.genesis.parameters.slot_ms <= BELIEF_MS
     assert alone.node.chain.head.height >= 60 - lost
 
 

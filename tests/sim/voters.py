@@ -122,7 +122,7 @@ class Reporters:
 
     def report(self, host: Host, offence: Offence) -> None:
         """An honest node knows of it."""
-        slot = slot_at(self._world.genesis, self._world.now_ms)
+        slot = slot_at(self._world.genesis.parameters, self._world.now_ms)
         known = self.known.setdefault(offence.signer, Known(offence.name))
         known.hosts[host.index] = slot
 

@@ -270,7 +270,7 @@ class World(Wires):
         )
 
     def _check(self, host: Host, work: Work) -> Outcome:
-        """Work that one node finds good is good on every node: ``Node.check`` is computed once.
+        """Work without a refusal is good on every node: ``Node.check`` does it once.
 
         Work that a node refuses may be good on a node that knows a later set of delegates.
         """

@@ -25,10 +25,9 @@ from dipnet.consensus.finality.header import HEADER_BYTES_MAX, Header
 from dipnet.consensus.finality.tally import Offence
 from dipnet.consensus.finality.votes import Certificate
 from dipnet.consensus.staking.evidence import REPORTER
-from dipnet.ledger.tx import Tx
+from dipnet.ledger.tx import TX_GAS, Tx
 from dipnet.primitives.crypto import address
 from dipnet.primitives.errors import Invalid
-from dipnet.vm.transaction import TX_GAS
 
 log = logging.getLogger("dipnet.produce")
 
@@ -87,13 +86,13 @@ def turn(chain: Chain, slot: int) -> Turn:
 def build(
     chain: Chain, pool: Pool, turn: Turn, seed_key: bytes, offences: Sequence[Offence] = ()
 ) -> BlockDraft:
-    """The block of a turn, by its leader.
+    """The block of ``turn``, by its leader, on the head.
 
     The body begins with reports of ``offences``, except those that are punished or too old. Then it
     has transactions of the pool by effective tip, then by arrival, in nonce order of each account,
     until gas, bytes or ``PROPOSAL_TXS_MAX`` are used up. A transaction that proves invalid is left
-    out with the rest of its account; the caller drops it from the pool. Between ``turn`` and this
-    call nothing may be imported.
+    out with the rest of its account; the caller drops it from the pool. Nothing may be imported
+    between ``turn`` and this call.
     """
     position, section, proposer = turn.position, turn.section, turn.leader
     assert proposer is not None

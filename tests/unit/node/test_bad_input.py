@@ -55,7 +55,7 @@ class Told(Bench):
         self.memory = Memory(built()[0])
         self.theirs = Chain(self.genesis, self.memory)
         self.node.voting.paused = True
-        self.now_ms = slot_start_ms(self.genesis, HEAD_SLOT + 1)
+        self.now_ms = slot_start_ms(self.genesis.parameters, HEAD_SLOT + 1)
         self.start()
         for peer in (PEER, OTHER):
             self.greet(peer=peer)

@@ -8,6 +8,7 @@ from dipnet.consensus.finality.votes import BallotKind, VoteState
 from dipnet.node.checks import CheckedVotes
 from dipnet.node.effects import (
     Publish,
+    Reply,
     Send,
     Sign,
     Signed,
@@ -21,12 +22,14 @@ from dipnet.node.effects import (
 from dipnet.node.work import ClientTxs
 from dipnet.p2p import messages as m
 from dipnet.p2p.messages import Topic
+from dipnet.primitives.errors import Invalid
+from tests.fixtures.elections import Elections
 from tests.fixtures.node_bench import Bench, kinds, of, proposals
 
 
 def test_start_asks_to_be_woken_at_the_next_slot() -> None:
     bench = Bench()
-    assert bench.start() == [Wake(slot_start_ms(bench.genesis, 1))]
+    assert bench.start() == [Wake(slot_start_ms(bench.genesis.parameters, 1))]
 
 
 def test_a_proposal_waits_for_its_signature() -> None:
@@ -83,7 +86,7 @@ def test_a_restart_signs_no_slot_again() -> None:
     (sign,) = proposals(first.at_slot(slot))
     first.signed(sign)  # the signature is lost with the process, the state is not
     again = Bench(disk=first.disk, state=first.state)
-    again.now_ms = slot_start_ms(first.genesis, slot - 1)  # and the clock is behind
+    again.now_ms = slot_start_ms(first.genesis.parameters, slot - 1)  # and the clock is behind
     again.start()
     assert not proposals(again.at_slot(slot))
     assert proposals(again.at_slot(slot + 1))
@@ -126,7 +129,7 @@ def test_a_clock_set_back_stops_no_gossip_and_no_slot() -> None:
     bench.start()
     bench.greet()
     bench.at_slot(3_600)
-    back = slot_start_ms(bench.genesis, 10)
+    back = slot_start_ms(bench.genesis.parameters, 10)
     effects = bench.step(Woke(), back)
     assert any(isinstance(e, Send) and e.protocol == "hello" for e in effects)  # a slot began
     bench.answered(bench.step(Submitted(1, ClientTxs((bench.payment(),)))))
@@ -168,3 +171,36 @@ def test_an_outcome_that_its_work_cannot_have_is_a_bug() -> None:
     assert isinstance(asked, Verify)
     with pytest.raises(AssertionError):
         bench.step(Verified(asked.ticket, CheckedVotes(())))
+
+
+@pytest.mark.parametrize("raised", [True, False])
+def test_the_pool_follows_the_parameters_over_a_boundary(
+    monkeypatch: pytest.MonkeyPatch, raised: bool
+) -> None:
+    """A vote moves the floor of the base fee; the pool asks for it from the boundary's child on."""
+    floor, low = 10**6, 10**5
+    moved = {"base_fee_floor": 10**8} if raised else {"base_fee_floor": low}
+    Elections(changes=lambda epoch: moved if epoch == 1 else {}).put(monkeypatch)
+    bench = Bench()
+    bench.start()
+    pool, chain = bench.node.pool, bench.node.chain
+    price = floor if raised else low
+    waits = bench.payment(max_fee=price, nonce=1, max_priority_fee=0)  # for the nonce before it
+    assert len(offered(bench, waits)) == raised
+    while chain.epoch.number == 0:
+        assert len(pool) == raised
+        bench.propose(next(bench.own_slots()))
+    assert chain.parameters.base_fee_floor == moved["base_fee_floor"]
+    assert len(pool) == 0, "no block above the boundary may hold it"
+    assert len(offered(bench, waits)) == (not raised)
+    again = Bench(disk=bench.disk, state=bench.state)
+    again.now_ms = bench.now_ms
+    again.start()
+    assert len(offered(again, waits)) == (not raised), "also after a restart"
+
+
+def offered(bench: Bench, raw: bytes) -> list[tuple[bytes, str]]:
+    """What the pool answers about a client's transaction, unless it refuses it."""
+    out = bench.answered(bench.step(Submitted(1, ClientTxs((raw,)))))
+    results = [one for effect in out if isinstance(effect, Reply) for one in effect.results]
+    return [one for one in results if not isinstance(one, Invalid)]

@@ -117,11 +117,11 @@ def test_a_node_ends_before_rules_that_it_has_not_also_when_it_is_started_again(
     (proposal,) = [one for one in bench.at_slot(3) if isinstance(one, Sign)]
     voted = bench.step(bench.signed(proposal))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rules, "RULES_KNOWN", 0)
+        patch.setattr(rules, "RULES", {})
         (halt,) = [one for one in bench.answered(voted) if isinstance(one, Halt)]
         assert halt.reason.startswith("rules unknown")
         again = Bench(disk=bench.disk, state=bench.state)
-        again.now_ms = slot_start_ms(bench.genesis, 4)
+        again.now_ms = slot_start_ms(bench.genesis.parameters, 4)
         assert halt in again.start()
     assert halt not in Bench(disk=bench.disk, state=bench.state).start()
 

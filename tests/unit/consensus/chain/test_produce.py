@@ -22,7 +22,7 @@ from tests.fixtures.processes import environment
 
 
 def filled(chain: Chain, *txs: Tx) -> Pool:
-    pool = Pool(chain.genesis)
+    pool = Pool(chain.genesis.parameters)
     for tx in txs:
         account = chain.account(tx.sender)
         pool.add(tx, account.nonce, account.balance, chain.next_base_fee)
@@ -66,7 +66,7 @@ def test_best_first_and_the_chain_agrees() -> None:
     draft = drafted(net, chain, filled(chain, *txs), 1)
     assert draft.txs == (txs[2], txs[0], txs[1])
     assert draft.refused == ()
-    empty = drafted(net, chain, Pool(net.genesis), 4)
+    empty = drafted(net, chain, Pool(net.genesis.parameters), 4)
     assert empty.txs == ()
     assert empty.header.gas_used == 0
 
@@ -134,7 +134,7 @@ def test_a_poisoned_transaction_never_stops_production() -> None:
     chain, memory = net.chain()
     used = transfer("user 0", 0)
     add(chain, memory, net.child(chain, chain.head.hash, 1, [used]))
-    pool = Pool(net.genesis)
+    pool = Pool(net.genesis.parameters)
     stale = transfer("user 0", 0, value=5, tip=10**9 + 7)
     behind = transfer("user 0", 1)
     poor = transfer("nobody", 0, value=ETHER)
@@ -164,7 +164,7 @@ def test_a_chain_lives_with_its_pool() -> None:
     """Produce, import and follow for a while: everything sent is paid once, in order."""
     net = Net.of(4, gas_limit=21_000 * 4, elasticity=2, base_fee_initial=10**6)
     chain, memory = net.chain()
-    pool = Pool(net.genesis)
+    pool = Pool(net.genesis.parameters)
     shop = address_of("shop")
     sent = 0
     for nonce in range(10):
@@ -180,11 +180,12 @@ def test_a_chain_lives_with_its_pool() -> None:
         pool.on_head(
             lambda who: chain.account(who).nonce,
             lambda who: chain.account(who).balance,
+            chain.parameters,
             chain.next_base_fee,
             included,
             imported.reverted,
         )
-        assert draft.header.gas_used <= net.genesis.gas_limit
+        assert draft.header.gas_used <= net.genesis.parameters.gas_limit
         if not len(pool):
             break
     assert Journal(chain.head_state).balance(shop) == 10 * sent

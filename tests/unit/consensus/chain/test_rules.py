@@ -17,7 +17,7 @@ from dipnet.consensus.chain.schedule import slot_start_ms
 from dipnet.consensus.finality.header import HASH_ZERO
 from dipnet.consensus.finality.votes import BallotKind
 from dipnet.consensus.staking.idpos import DPOS_ADDRESS
-from dipnet.ledger.genesis import RULES_KNOWN
+from dipnet.ledger.rules import RULES, RULES_KNOWN
 from dipnet.ledger.state import Journal
 from dipnet.ledger.tx import Tx
 from dipnet.primitives.crypto import sha256, sign
@@ -107,7 +107,7 @@ def test_slots_go_up() -> None:
 
 
 def test_a_slot_begins_before_its_block_comes() -> None:
-    start_ms = slot_start_ms(NET.genesis, VALID.header.slot)
+    start_ms = slot_start_ms(NET.genesis.parameters, VALID.header.slot)
     assert refusal(RULED, VALID, start_ms - rules.CLOCK_SKEW_MS - 1) == "block_future"
     far = NET.forged(VALID, slot=2**64 - 1)
     assert refusal(RULED, far) == "block_future"
@@ -238,7 +238,7 @@ def test_far_from_finality_only_system_transactions_pass() -> None:
         bad = net.signed(with_fields(empty.header, tx_root=root), [tx])
         assert refusal(chain, bad) == "block_tx"
     # The producer leaves them out and in the pool: they may wait.
-    pool = Pool(net.genesis)
+    pool = Pool(net.genesis.parameters)
     for tx in (user, other):
         pool.add(tx, 0, 1_000 * ETHER, 0)
     key = net.secrets[good.header.proposer]
@@ -265,7 +265,7 @@ def test_unknown_rules_stop_us() -> None:
         assert (chain.epoch.number, chain.parameters.rules) == (2, RULES_KNOWN + 1)
         block = net.child(chain, chain.head.hash, 7)
         assert refusal(chain, block) == "rules_unknown"
-        patch.setattr(rules, "RULES_KNOWN", RULES_KNOWN + 1)
+        patch.setattr(rules, "RULES", {**RULES, RULES_KNOWN + 1: RULES[RULES_KNOWN]})
         assert chain.on_block(block, LATE_MS).applied
 
 
