@@ -6,7 +6,7 @@ has come, and a reply leaves when the record is synced. Each slice submits four 
 or forty of 1,000, and waits for all replies; the daemon and its database stay from slice to slice.
 The limit verifies as many signatures as it can on the same two threads while the daemon waits.
 Beside the node stands a pipeline in plain Python, which keeps no orphans, conflicts or replies.
-JSON, peers and a database of more than 200 MB are not in the figures.
+JSON, peers and a database of more than 120 MB are not in the figures.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ from dipnet.primitives.errors import Invalid
 
 DEVICES: Final = {"full": 1_000, "quick": 200, "tiny": 10}
 SLICE: Final = {"full": 40_000, "quick": 10_000, "tiny": 40}  # vertices
-SESSION_SLICES: Final = {"full": 10, "quick": 4, "tiny": 1}
+SESSION_SLICES: Final = {"full": 6, "quick": 4, "tiny": 1}
 BATCHES: Final = {"full": (10_000, 1_000), "quick": (10_000, 1_000), "tiny": (20,)}
 RAW_SIGNATURES: Final = {"full": 4_000, "quick": 2_000, "tiny": 20}
 IN_FLIGHT_MAX: Final = 40_000  # vertices that are submitted and not replied to

@@ -1,12 +1,11 @@
-"""What an election costs: the boundary of an epoch with 100,000 voters and 500 candidates.
+"""The cost of an election: the boundary of an epoch with 100,000 voters and 500 candidates.
 
 The boundary is that of a node: jail, lapsing votes, ranking, the set, and the state's commit, over
 records in LevelDB of which the journal has read none. Elections are incremental: each vote moves
 the sums of the candidates it names, so that a boundary looks at candidates alone. Beside it stands
-the peer that keeps no sums: the same votes, already in memory, counted at the boundary. A row with
-a hundredth of the voters shows what the boundary owes to their number; one shows a boundary at
-which all their votes lapse at once; and one what a vote pays instead, beside the recovery of its
-sender, which every transaction costs.
+the peer that keeps no sums: the same votes, already in memory, counted at the boundary. Further
+rows have a hundredth of the voters, a boundary at which all votes lapse at once, and a vote, which
+pays for the sums, beside the recovery of its sender, which every transaction pays for.
 """
 
 import random
@@ -36,7 +35,7 @@ CALLS: Final = {"full": 2_000, "quick": 500, "tiny": 5}
 BOUNDARIES: Final = {"full": 5, "quick": 2, "tiny": 1}
 FEWER: Final = 100
 DELEGATES: Final = 21
-NAMED_MAX: Final = 4  # delegates that a voter names, evenly from one on
+NAMED_MAX: Final = 4  # delegates that a voter names, 1 to this many in turn
 EXPIRY_EPOCHS: Final = 3
 CHUNK: Final = 5_000  # voters in one commit
 ETHER: Final = 10**18
@@ -61,7 +60,7 @@ class Country:
         return Journal(self.state, self.root)
 
     def commit(self, journal: Journal) -> None:
-        """Puts on disk what was done."""
+        """Writes the changes of ``journal`` to the store."""
         self.root, puts = journal.commit()
         self.store.stage(puts)
         self.store.commit()
@@ -161,14 +160,14 @@ def _account(name: str) -> bytes:
 
 
 def _settle_down(journal: Journal, who: bytes, stake: int, chosen: tuple[bytes, ...]) -> None:
-    """What the two calls of a voter write, without their gas."""
+    """The writes of the two calls of a voter, without their gas."""
     root = StorageSlot(Held(journal, DPOS_ADDRESS))
     journal.add_balance(DPOS_ADDRESS, stake)
     stakes.change_stake(root, who, stake, 0)
     stakes.cast(root, who, chosen, 0, EXPIRY_EPOCHS)
 
 
-# --- what is measured, and its peers
+# --- the subjects and their peers
 
 
 def _at_boundary(country: Country, turns: int) -> Run:

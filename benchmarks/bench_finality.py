@@ -1,7 +1,7 @@
-"""What finality costs a node: verifying the certificates of sets of 21 and of 101 delegates.
+"""The cost of finality for a node: verifying the certificates of sets of 21 and 101 delegates.
 
-A bare quorum, as leaders make them, and one that everybody signed. Beside each stands the same
-number of raw verifications by the native batch, with the keys and digests ready.
+A certificate has a bare quorum of signatures, as leaders make them, or those of the whole set. The
+limit is the same number of raw verifications by the native batch, with keys and digests ready.
 """
 
 from collections.abc import Callable

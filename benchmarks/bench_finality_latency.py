@@ -1,10 +1,10 @@
 """How long a block takes to be final across three regions, in the simulator's virtual time.
 
-The shipping nodes, 21 of them, seven in each region, on a network whose every message takes what
-the map says. Nothing fails, and a check or a sync costs what ``tests/sim/world.py`` says: measured
-is the protocol and the node's own waiting, not the machine. A latency is that of one block on one
-node: from the start of its slot until the node knows the commit certificate. Beside it stands what
-the map alone would cost if nodes took no time.
+The shipping nodes, 21 of them, seven in each region, are on a network on which every message takes
+as long as the map says. Nothing fails, and a check or a sync takes the time that
+``tests/sim/world.py`` gives it: the figures show the protocol and the node's own waiting, not the
+machine. A latency is that of a block on a node: from the start of its slot until the node knows the
+commit certificate. The reference is the latency of the map alone, with nodes that take no time.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,7 +32,7 @@ LIKE: Final = 0.05  # a message takes so much more or less than the map says
 GOAL_DELAYS: Final = 3.5
 PACES_MS: Final = (500, 1_000, 3_000)
 MAP_MS: Final = ((45, 60, 110), (60, 45, 85), (110, 85, 45))
-"""One way between regions, and between two places of one region."""
+"""One-way delays between regions, on the diagonal within a region."""
 
 
 def spans() -> tuple[tuple[Span, ...], ...]:
@@ -43,7 +43,7 @@ def spans() -> tuple[tuple[Span, ...], ...]:
 
 
 def delays_ms(nodes: int) -> list[list[int]]:
-    """What a message takes from each node to each, as the map says."""
+    """The one-way delay from each node to each."""
     places = [index % REGIONS for index in range(nodes)]
     return [
         [0 if a == b else MAP_MS[places[a]][places[b]] for b in range(nodes)] for a in range(nodes)

@@ -1,8 +1,8 @@
 """How long a block takes to be final on four real nodes of this machine, as their clients see it.
 
-A network of ``dipnetd testnet``, one process a delegate, and one WebSocket to each node. A latency
-is that of one block on one node: from hearing of the block to hearing that it is final; and from
-the start of the block's slot, which adds making it, sending it and judging it. All have one clock.
+A network of ``dipnetd testnet`` has a process for each delegate, and a WebSocket to each node. A
+latency is that of a block on a node: from ``newHeads`` to ``finalizedHeads``; and from the start of
+the block's slot, which adds making it, sending it and judging it. All processes have one clock.
 """
 
 import asyncio
@@ -26,16 +26,16 @@ from benchmarks.network import ROOT, STOP_S
 from dipnet.dipnetd import testnet
 
 NODES: Final = {"full": 4, "quick": 4, "tiny": 2}
-SLOTS: Final = {"full": 15, "quick": 10, "tiny": 1}
+SLOTS: Final = {"full": 10, "quick": 10, "tiny": 1}
 SLOT_MS: Final = 1_000
 GOAL_MS: Final = 150
 ANSWER_S: Final = 60
-MEET_BLOCKS: Final = 2  # final ones that are not counted: the nodes have only just met
+MEET_BLOCKS: Final = 2  # final blocks that are not counted: the nodes have only just met
 
 
 @dataclass(slots=True)
 class Heard:
-    """What one client heard, Unix time in ms by the hash of a block."""
+    """When a client heard of each block, by its hash; Unix time in ms."""
 
     heads: dict[str, int] = field(default_factory=dict)
     finals: dict[str, int] = field(default_factory=dict)
@@ -140,7 +140,7 @@ def _measured(nodes: int, slots: int, which: int, percent: int) -> Callable[[], 
 
     def measured() -> Run:
         found = latencies_ms(nodes, slots, next(repetitions))[which]
-        # What is known at once is 1 ms late at the least, so that no figure is zero.
+        # A block that is final at once counts as 1 ms, so that no figure is zero.
         value = max(found[(len(found) * percent + 99) // 100 - 1], 1)
         return Run(value, notes={"blocks": len(found)})
 

@@ -1,6 +1,6 @@
-"""What a node costs that does nothing: memory, and the time from its start to its first answer.
+"""The cost of a node that does nothing: memory, and the time from its start to its first answer.
 
-Beside the start stands that of a bare interpreter, which is the part that is not ours.
+Beside the start stands the start of a bare Python interpreter, which no change here can shorten.
 """
 
 import subprocess

@@ -1,9 +1,9 @@
 """A light client's year: 8,760 hourly boundaries, a set that changes every 50 epochs.
 
-What a client does from genesis to the newest final header: read the answers' JSON, decode the
-boundaries, verify every signature, and end with a commit certificate. The node's part (finding the
-boundaries, writing JSON) is before the clock. Beside it stands bare verification of as many
-signatures as were verified, and the bytes of all answers as they go over HTTP.
+A client reads the answers' JSON from genesis to the newest final header, decodes the boundaries,
+verifies every signature, and ends with a commit certificate. The node's part (finding the
+boundaries, writing JSON) is before the clock. The limit is bare verification of as many signatures.
+A row of its own has the bytes of all answers as they go over HTTP.
 """
 
 import json
@@ -45,7 +45,7 @@ class Recorded:
 
 @dataclass
 class Recorder:
-    """Passes on what a node answers and keeps it."""
+    """Passes on the answers of a node and keeps them."""
 
     shown: Shown
     answers: list[str]
@@ -100,7 +100,7 @@ def _verify(chain: LightChain, answers: list[str]) -> Run:
 
 
 def _signatures(chain: LightChain, count: int) -> Raw:
-    """As many of the chain's signatures, one after another; on the threads that the client uses."""
+    """As many signatures of the chain, quorum after quorum, on the threads that the client uses."""
     boundary = chain.boundaries[0]
     proof, keys = boundary.certificate, chain.sets[0].keys
     quorum = len(proof.indices())

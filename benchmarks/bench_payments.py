@@ -25,7 +25,7 @@ from dipnet.primitives.crypto import address, public_key, recover_batch, sha256,
 
 ACCOUNTS: Final = {"full": 200, "quick": 100, "tiny": 4}
 PAYMENTS: Final = {"full": 10_000, "quick": 4_000, "tiny": 8}  # of a slice
-SESSION_SLICES: Final = {"full": 10, "quick": 4, "tiny": 1}
+SESSION_SLICES: Final = {"full": 5, "quick": 4, "tiny": 1}
 RECOVERIES: Final = {"full": 3_000, "quick": 1_000, "tiny": 8}
 BATCH: Final = 100
 CONNECTIONS: Final = 4
@@ -137,7 +137,7 @@ def _send_all(
     node: Process, client: Client, bodies: Sequence[bytes], count: int, height: int
 ) -> float:
     """Sends all and waits until they are in blocks above ``height``; when the last was answered."""
-    # Nonces of an account go up from batch to batch; what overtakes another waits in the pool.
+    # Nonces of an account go up from batch to batch; a payment that comes early waits in the pool.
     with ThreadPoolExecutor(CONNECTIONS) as pool:
         jobs = [
             pool.submit(_send, node.port, bodies[first::CONNECTIONS])

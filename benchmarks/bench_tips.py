@@ -1,8 +1,8 @@
 """Insert and tip selection of the native graph at 10^4, 10^5 and 10^6 vertices that are all tips.
 
-The worst case: parents drawn from everything there is, so that nothing is in the cache. Beside
-them stands what the machine takes for one read of memory that waits for the one before, over
-64 MiB, and the same rules in plain Python dicts.
+This is the worst case: parents are drawn from all vertices, so that none is in the cache. The limit
+is a read of memory that waits for the read before it, over 64 MiB. Beside the graph stand the same
+rules in plain Python dicts.
 """
 
 import random

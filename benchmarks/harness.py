@@ -37,7 +37,7 @@ class Scale:
     repetitions: int  # of a row without a limit
 
 
-FULL: Final = Scale("full", 10, 20, 5)
+FULL: Final = Scale("full", 10, 15, 5)
 QUICK: Final = Scale("quick", 10, 12, 2)
 TINY: Final = Scale("tiny", 1, 1, 1)  # the test suite: shows that a benchmark runs, nothing else
 
@@ -61,8 +61,8 @@ class Run:
 
 
 Slices = Generator[Callable[[], Run], None, None]
-"""A session of the subject: what it yields is ready to run. What opens the session (a directory, a
-process) is before the clock; a session that ends is opened again for the next slice."""
+"""A session of the subject yields slices that are ready to run. Opening it (a directory, a process)
+is before the clock; a session that ends is opened again for the next slice."""
 
 
 def again(run: Callable[[], Run]) -> Callable[[], Slices]:
@@ -154,7 +154,7 @@ class Figure:
         return self.standing or self.samples
 
     def middle(self, read: Callable[[Sample], float | None]) -> float | None:
-        """The median of what is read of the counted samples; None where nothing is."""
+        """The median of ``read`` over the counted samples; None where it gives no value."""
         values = [value for sample in self.counted if (value := read(sample)) is not None]
         return median(values) if values else None
 

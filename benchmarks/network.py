@@ -76,7 +76,7 @@ def genesis_hash(genesis: Genesis, directory: Path) -> bytes:
 
 
 def daemon(directory: Path) -> Daemon:
-    """What ``dipnetd dev`` runs, on any free ports and without limits of free space."""
+    """The daemon of ``dipnetd dev``, on any free ports and without limits of free space."""
     flags: dict[str, object] = {
         "data": directory,
         "listen": f"/ip4/{networks.LOOPBACK}/tcp/0",
@@ -160,7 +160,7 @@ def within(directory: Path) -> Iterator[Inside]:
 
 
 class Client:
-    """One HTTP connection to a node's JSON-RPC."""
+    """An HTTP connection to a node's JSON-RPC."""
 
     def __init__(self, port: int) -> None:
         self._http = http.client.HTTPConnection(networks.LOOPBACK, port, timeout=CALL_S)
@@ -171,7 +171,7 @@ class Client:
         return json.loads(self._http.getresponse().read())
 
     def call(self, method: str, *params: object) -> Any:
-        """One result; RuntimeError for an error."""
+        """The result; RuntimeError for an error."""
         request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
         answer = self.post(json.dumps(request).encode())
         if "error" in answer:

@@ -1,8 +1,8 @@
 """The peer of the ingest: the same work as a good plain Python program would do it.
 
-Two threads verify (coincurve lets go of the GIL), one builds the graph in dicts, one writes synced
-batches to LevelDB. Parsed by ``struct``, hashed by ``hashlib``; nothing of dipnet is used. It keeps
-less than the node does: no orphans, no conflicts, no replies, no index by device.
+Two threads verify (coincurve lets go of the GIL), a third builds the graph in dicts, a fourth
+writes synced batches to LevelDB. ``struct`` parses, ``hashlib`` hashes; nothing of dipnet is used.
+It keeps less than the node does: no orphans, no conflicts, no replies, no index by device.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import plyvel
 from coincurve import PublicKey
-from coincurve._libsecp256k1 import ffi, lib  # type: ignore[import-not-found]
+from coincurve._libsecp256k1 import ffi, lib
 from coincurve.context import GLOBAL_CONTEXT
 
 HEAD: Final = struct.Struct(">BBIHI8s20sQ32sQ16sHI32sB")

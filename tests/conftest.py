@@ -53,9 +53,10 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None, Any, Any]:
     """The last line of a run says when official vectors were missing."""
     result = yield
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    skipped = reporter.stats.get("skipped", []) if reporter else []
-    missing = sum(MISSING in str(report.longrepr) for report in skipped)
-    if missing:
+    if reporter is None:  # a worker
+        return result
+    skipped = reporter.stats.get("skipped", [])
+    if missing := sum(MISSING in str(report.longrepr) for report in skipped):
         reporter.write_line(
             "README's whole suite is less without ../shared/vectors beside the checkout: "
             f"{missing} tests skipped",

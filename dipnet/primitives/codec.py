@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias
 
-import msgpack  # type: ignore[import-untyped]
+import msgpack
 
 from dipnet.primitives.errors import Invalid
 

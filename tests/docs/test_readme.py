@@ -1,4 +1,7 @@
-"""README.md: its Python and its commands work as typed, on the chain that they ask for."""
+"""README.md: its Python and its commands of the client work as typed, on ``dipnetd dev``.
+
+``tests/processes`` runs ``dipnetd testnet``. Of the targets of ``make`` only the names are checked.
+"""
 
 import contextlib
 import io

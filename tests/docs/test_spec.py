@@ -51,7 +51,9 @@ def test_messages_of_every_protocol() -> None:
         if kind is None:
             continue
         if first:
-            protocol, size = re.fullmatch(r"(\w+), (\d+) [KM]iB", first).groups()
+            sized = re.fullmatch(r"(\w+), (\d+) [KM]iB", first)
+            assert sized, first
+            protocol, size = sized.groups()
             limit = messages.FRAME_BYTES_MAX[protocol]
             assert int(size) in (limit >> 10, limit >> 20)
         told[protocol, int(kind[1])] = kind[2]

@@ -1,8 +1,8 @@
-"""Every decoder of foreign bytes, fed with what is almost right, as fast as Python does it.
+"""Every decoder of foreign bytes, fed with almost right bytes, as fast as Python does it.
 
-Run as a program (``make fuzz``), each target has its seconds. A decoder gives a value whose one
-spelling is the input, or refuses with a code that it declares; whatever else happens is a bug, and
-is told with the bytes. What is accepted is mutated further.
+Run as a program (``make fuzz``), each target has its seconds. A decoder gives a value whose only
+encoding is the input, or refuses with a code that it declares; any other outcome is a bug, and is
+printed with the bytes. Accepted inputs are mutated further.
 """
 
 import argparse
@@ -34,6 +34,7 @@ from dipnet.primitives.errors import Invalid
 from dipnet.sdk.light import decode_state
 from dipnet.signing import signer_socket, votefile
 from dipnet.signing.signer import Answer
+from dipnet.vm.abi import Method
 from tests.fixtures.chain_builder import CHAIN_ID, Net, address_of, grow, learn, transfer
 from tests.unit.consensus.finality.test_boundaries import BOUNDARIES, FINALITY, STATE
 from tests.unit.p2p.test_messages import MESSAGES
@@ -54,7 +55,7 @@ TX = {
 
 @dataclass(frozen=True)
 class Target:
-    """One decoder: ``spell`` writes what ``decode`` gives."""
+    """A decoder: ``spell`` encodes the value that ``decode`` gives."""
 
     name: str
     decode: Callable[[bytes], Any]
@@ -87,7 +88,7 @@ RECORDS = (1, UINT, BIG, Text(9), Bin(0, 300), Many((UINT, Many(Bin(1, 40), 3)),
 
 
 def records() -> Iterator[Target]:
-    """The one decoder below all others: what it takes, ``pack`` spells in the same bytes."""
+    """The decoder below all others: ``pack`` encodes every value of it in the same bytes."""
     small: list[Any] = [1, 7, big(10), b"text", b"", []]
     large: list[Any] = [1, 2**40, big(2**250), b"", bytes(299), [[300, [b"x" * 33]]] * 17]
     yield Target(
@@ -179,9 +180,14 @@ def contract() -> Iterator[Target]:
         if method.inputs:
             yield Target(
                 f"arguments of {method.name}", method.arguments,
-                lambda values, method=method: method.call_data(*values)[4:],
+                partial(_arguments, method),
                 (method.call_data(*(usual[one] for one in method.inputs))[4:],), {"dpos_call"},
             )  # fmt: skip
+
+
+def _arguments(method: Method, values: tuple[Any, ...]) -> bytes:
+    """The call data without its selector."""
+    return method.call_data(*values)[4:]
 
 
 def targets() -> list[Target]:
@@ -189,7 +195,7 @@ def targets() -> list[Target]:
 
 
 def mutated(rng: random.Random, raw: bytes, other: bytes) -> bytes:
-    """``raw`` with one to four small wounds."""
+    """``raw`` with one to four small changes."""
     data = bytearray(raw)
     for _ in range(rng.randint(1, 4)):
         at, size = rng.randint(0, len(data)), rng.choice((1, 1, 2, 8, 32))
@@ -244,6 +250,11 @@ def fuzz(target: Target, rng: random.Random, goes_on: Callable[[int], bool]) -> 
     return tried, accepted
 
 
+def _until(end_s: float) -> Callable[[int], bool]:
+    """Whether ``time.monotonic`` is before ``end_s``, for ``fuzz``."""
+    return lambda _: time.monotonic() < end_s
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=20, help="for each decoder")
@@ -251,9 +262,8 @@ def main() -> int:
     chosen = parser.parse_args()
     print(f"seed {chosen.seed}")
     for target in targets():
-        until = time.monotonic() + chosen.seconds
         rng = random.Random(f"{chosen.seed} {target.name}")
-        tried, accepted = fuzz(target, rng, lambda _, until=until: time.monotonic() < until)
+        tried, accepted = fuzz(target, rng, _until(time.monotonic() + chosen.seconds))
         print(f"{target.name:32}{tried:10,} inputs, {accepted:8,} accepted", flush=True)
     return 0
 

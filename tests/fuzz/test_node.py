@@ -283,7 +283,8 @@ def test_a_late_hello_is_charged_once() -> None:
 def test_ids_of_blocks_are_few_in_a_message() -> None:
     """Looking one up may read a whole block from the disk."""
     alone = Alone()
-    for number, message in enumerate((m.Announce, m.Fetch)):
+    messages: tuple[type[m.Announce | m.Fetch], ...] = (m.Announce, m.Fetch)
+    for number, message in enumerate(messages):
         peer = alone.meet(number)
         ids = tuple(n.to_bytes(32, "big") for n in range(BLOCK_IDS_MAX + 1))
         alone.receive(peer, message(m.Topic.BLOCK, ids[1:]))

@@ -1,8 +1,8 @@
-"""Bugs as edits of one line of a shipping module, and the tests that fail of them.
+"""Bugs as edits of a line of a shipping module, and the tests that fail with them.
 
-An ``Edit`` says which rule it breaks, what the line is and what it becomes. ``find`` runs its tests
+An ``Edit`` names the rule that it breaks, the line, and its replacement. ``find`` runs its tests
 in a process of its own, into which this file is loaded as a plugin of pytest: there the module is
-compiled from the edited source, so that whoever imports it, by whatever name, gets the bug.
+compiled from the edited source, so that every import of it, by any name, gets the bug.
 """
 
 import json
@@ -22,7 +22,7 @@ from typing import Any, Final
 from tests import ROOT
 
 VARIABLE: Final = "DIPNET_EDIT"
-TEST_S: Final = 60  # of one test: an edit may well make an endless loop
+TEST_S: Final = 60  # of a test: an edit may make an endless loop
 FAILED, PASSED = 1, 0  # exit codes of pytest
 PLUGINS: Final = (
     "-p",
@@ -32,7 +32,7 @@ PLUGINS: Final = (
     "-p",
     "_hypothesis_pytestplugin",
 )
-"""Those that are needed: what web3 brings takes longer to import than most tests to run."""
+"""The plugins that are needed: those of web3 take longer to import than most tests to run."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-"""Rules of finality broken on purpose, and the tree or walk that shows what comes of each.
+"""Rules of finality broken on purpose, and the tree or walk that catches each.
 
-Each is one line that somebody could get wrong, put into the shipping code; ``find`` looks for a
+Each is a line that is easy to get wrong, put into the shipping code; ``find`` looks for a
 violation and says where it was. Without a mutant it finds none
 (``tests/search/test_exhaustive.py``).
 """
@@ -34,7 +34,7 @@ Put = Callable[[MonkeyPatch], None]
 
 @dataclass(frozen=True)
 class Mutant:
-    """What is broken, how, and who finds it: where, or empty."""
+    """The broken rule, how to plant the bug, and the search: where it was caught, or empty."""
 
     name: str
     put: Put
@@ -70,7 +70,7 @@ def _replace(owner: Any, name: str, new: Any) -> Put:
 
 
 def _seen_as(kind: BallotKind, change: Callable[[VoteState, Ballot], VoteState]) -> Put:
-    """The state of a voter is taken for another one when a ballot of ``kind`` is judged."""
+    """A ballot of ``kind`` is judged by another vote state."""
     refuse = VoteState.refuse
 
     def new(self: VoteState, ballot: Ballot) -> str:

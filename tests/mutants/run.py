@@ -1,12 +1,12 @@
-"""Every rule broken once: ``make mutants`` prints what caught each, and exits 1 if one survives.
+"""Every rule broken once: ``make mutants`` prints where each was caught; exits 1 for a survivor.
 
-    python -m tests.mutants.run             all of them
+    python -m tests.mutants.run               all mutants
     python -m tests.mutants.run V1 boundary   those whose row has one of these words
 
 ``GROUPS`` is the table: a list in a module, each entry with ``name``, ``put`` and ``find`` as
-``Mutant`` says. A rule that a test guards is an ``Edit`` (``edits.py``); one that only a search, a
-simulation or a scenario finds is planted by ``put`` in the process that looks. The tests that are
-to catch edits are run once without any.
+``Mutant`` says. A bug that a test catches is an ``Edit`` (``edits.py``); a bug that only a search,
+a simulation or a scenario catches is planted by ``put`` in the process that searches. The tests of
+all edits are run once without any edit.
 """
 
 import argparse
@@ -49,7 +49,7 @@ GROUPS: tuple[tuple[str, str, str], ...] = (
     ("light", "tests.mutants.light_edits", "EDITS"),
     ("IDpos", "tests.mutants.staking_mutants", "MUTANTS"),
 )
-"""What the rows of a group begin with, its module, the name of the list there."""
+"""The first word of the rows of a group, its module, the name of the list there."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def mutants(module: str, name: str) -> Sequence[Mutant]:
 
 
 def row(group: str, mutant: Mutant) -> str:
-    """What a mutant is called in the table."""
+    """The name of a mutant in the table."""
     rule = f"{mutant.rule}: " if isinstance(mutant, Edit) else ""
     return f"{group}: {rule}{mutant.name}"
 
@@ -82,7 +82,7 @@ def caught(mutant: Mutant) -> str:
 
 
 def judge(place: tuple[str, str, str, int]) -> Judged:
-    """One mutant, by its group and its place there; in any process."""
+    """Judges the mutant at a place of a group; in any process."""
     group, module, name, index = place
     mutant = mutants(module, name)[index]
     begin = time.perf_counter()
@@ -111,7 +111,7 @@ def unbroken(places: Sequence[tuple[str, str, str, int]]) -> str:
 
 
 def main() -> int:
-    """Runs those that the command line names."""
+    """Runs the mutants that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("words", nargs="*", help="only mutants whose row has one of these")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)

@@ -1,7 +1,7 @@
-"""Bugs on purpose: each is one line that somebody could get wrong, put into the shipping code.
+"""Bugs on purpose: each is a line that is easy to get wrong, put into the shipping code.
 
-A simulator that finds none of them proves nothing. Each has a mix of faults of which a few seeds
-find it; ``make mutants`` names the first that does, which is clean without the bug.
+A simulator that catches none of them proves nothing. Each has a mix of faults of which a few seeds
+catch it; ``make mutants`` names the first such seed, which has no violation without the bug.
 """
 
 from collections.abc import Callable, Iterator
@@ -33,7 +33,7 @@ from tests.sim.scenario import run_seed
 from tests.sim.world import Faults
 
 WIDTH = 110
-SEEDS_MAX = 20  # one of them finds a bug
+SEEDS_MAX = 20  # at least one of them catches the bug
 
 LOSSY = Faults(loss=30, duplicate=5, delay_ms=(20, 150))
 SHORT = Mix(delegates=3, fault_ms=10_000, load_ms=0, quiet_ms=24_000)
@@ -42,7 +42,6 @@ LOSSES = replace(SHORT, faults=LOSSY, settle_ms=5_000)
 SPLITS = replace(SHORT, disasters=("partition",), every_ms=(500, 3_000), doubled=50)
 LONELY = replace(SHORT, disasters=("partition", "one_way"), every_ms=(500, 3_000), settle_ms=4_000)
 SHARED = replace(SHORT, observers=1, double="shared")
-LIARS = replace(SHORT, delegates=4, hostile="liar")
 WRONG = replace(SHORT, wrong=True)
 AHEAD = replace(SHORT, delegates=4, far_ms=30_000, quiet_ms=28_000)
 BEHIND = replace(SHORT, delegates=4, far_ms=-30_000, fault_ms=40_000)
@@ -53,6 +52,7 @@ FORKED = replace(
     VICIOUS, vices=(("equivocate", "hide", "mute", "stale"),), disasters=("crawl", "partition"),
     every_ms=(500, 4_000), fault_ms=25_000,
 )  # fmt: skip
+INVALID = replace(VICIOUS, vices=(("invalid",),))
 FALSE = replace(VICIOUS, vices=(("certificates", "forged"),))
 EARLY = replace(VICIOUS, vices=(("ahead",),))
 EVIL = replace(VICIOUS, vices=(("double_vote", "early", "equivocate", "late_votes"),))
@@ -76,7 +76,7 @@ SILENT = replace(SHORT, delegates=4, disasters=("quorum",), every_ms=(2_000, 4_0
 
 @dataclass(frozen=True)
 class Mutant:
-    """What is broken, how, and the mix whose seeds find it."""
+    """The bug, how to plant it, and the mix whose seeds catch it."""
 
     name: str
     plant: Callable[[MonkeyPatch], None]
@@ -93,7 +93,7 @@ class Mutant:
         return ""
 
     def broken(self, seed: int) -> list[str]:
-        """What a seed says with the bug."""
+        """The violations of a seed with the bug."""
         with MonkeyPatch.context() as patch:
             self.plant(patch)
             return run_seed(seed, self.mix).violations
@@ -140,15 +140,22 @@ def _lose_released(old: Any, self: Dag, accepted: Any, _puts: Any, doomed: Any) 
     old(self, accepted, {}, doomed)
 
 
+class _Unlisted(dict[str, Any]):
+    """A proposer can put these fields into its header; a follower finds none to compare."""
+
+    def items(self) -> Any:
+        return ()
+
+
 class _Unchecked(Execution):
-    def finish(self) -> Executed:
-        executed = super().finish()
-        return replace(executed, fields={})
+    def finish(self, missed: tuple[bytes, ...], commitment: bytes, boundary: bool) -> Executed:
+        executed = super().finish(missed, commitment, boundary)
+        return replace(executed, fields=_Unlisted(executed.fields))
 
 
-def _mint(old: Any, self: Execution) -> Executed:
+def _mint(old: Any, self: Execution, *args: Any) -> Any:
     self._journal.add_balance(self._env.proposer, 1)
-    return old(self)  # type: ignore[no-any-return]
+    return old(self, *args)
 
 
 def _offended(old: Any, self: BlockSync, *args: Any) -> Any:
@@ -164,7 +171,7 @@ def _back_with_the_clock(old: Any, self: Node, now_ms: int, event: Any) -> Any:
 def _seen_as(
     kind: BallotKind, change: Callable[[VoteState, Ballot], VoteState]
 ) -> Callable[[MonkeyPatch], None]:
-    """The state of a voter is taken for another one when a ballot of ``kind`` is judged."""
+    """A ballot of ``kind`` is judged by another vote state."""
     refuse = VoteState.refuse
 
     def new(self: VoteState, ballot: Ballot) -> str:
@@ -215,7 +222,7 @@ MUTANTS = (
         LOSSES,
     ),
     Mutant("stores no released orphan", _around(Dag, "_release", _lose_released), LOSSES),
-    Mutant("compares no roots", _replace(chain, "Execution", _Unchecked), LIARS),
+    Mutant("compares no roots", _replace(chain, "Execution", _Unchecked), INVALID),
     Mutant("mints a wei too much", _around(Execution, "finish", _mint), SHORT),
     Mutant("checks no payment", _replace(pool, "check", lambda *_: None), WRONG),
     Mutant("keeps what is in a block", _replace(Pool, "on_head", lambda *_: None), SHORT),

@@ -1,7 +1,7 @@
-"""Rules of IDpos broken on purpose: one line of the shipping code each, and what shows it.
+"""Rules of IDpos broken on purpose: a line of the shipping code each, and the test that fails.
 
-A line is found by its text, so that a mutant whose line is gone fails. Most are found by random
-walks beside the naive model; what these do not reach, by a test of its own.
+A line is found by its text, so that a mutant whose line is gone fails. Most are caught by random
+walks beside the naive model; the others by a test of their own.
 """
 
 import inspect

@@ -1,4 +1,4 @@
-"""The table of mutants: each can be planted, and what is said of one is so."""
+"""The table of mutants: each can be planted, and its row is true."""
 
 from dataclasses import replace
 

@@ -34,12 +34,12 @@ Open = Callable[[CrashDisk, "History"], LocalSigner]
 
 
 class Broken(AssertionError):
-    """What must never be."""
+    """An offence: the test fails."""
 
 
 @dataclass
 class History:
-    """What one key has sent, and how often it was killed."""
+    """The statements that one key has sent, and how often it was killed."""
 
     seed: int
     kills: int = 0
@@ -58,7 +58,7 @@ class History:
 
 
 def opened(disk: CrashDisk) -> VoteFile:
-    """The shipping file on what the disk has."""
+    """The shipping vote file on the modelled disk."""
     return VoteFile(PATH, CHAIN_ID, ACCOUNT, disk, lock=lambda path: -1)
 
 

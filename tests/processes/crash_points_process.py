@@ -34,7 +34,7 @@ PATIENCE_S = 60.0
 
 @dataclass(frozen=True)
 class Told:
-    """What came of it."""
+    """The outcome of a run."""
 
     kills: int
     signatures: int

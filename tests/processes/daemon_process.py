@@ -118,11 +118,11 @@ class Program:
 
 
 class Refused(Exception):
-    """What the node answered instead of a result."""
+    """The error that the node answered."""
 
 
 class Client:
-    """JSON-RPC over one connection."""
+    """JSON-RPC over a connection."""
 
     def __init__(self, port: int) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
@@ -149,7 +149,7 @@ class Client:
 
 
 class Memory:
-    """What clients were told, and must find again after any crash."""
+    """Facts that clients were told, and must find again after any crash."""
 
     def __init__(self) -> None:
         self.vertices: list[str] = []
@@ -170,7 +170,7 @@ class Memory:
 
 
 class Devices:
-    """Signs readings; ``submit`` notes what the node has taken."""
+    """Signs readings; ``submit`` notes those that the node has taken."""
 
     def __init__(self, memory: Memory, ask: Client, payload_bytes: int = 12) -> None:
         self._memory, self._ask, self._size = memory, ask, payload_bytes

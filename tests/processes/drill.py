@@ -1,7 +1,8 @@
 """The drill of a network that elects, loses and gets back its delegates, on real processes.
 
 Each step acts on the network and then checks one sentence; the watcher checks what ``finalized``
-means all the while (``drill_watch``). A step says what it saw; what does not hold raises.
+means all the while (``drill_watch``). A step prints its observations, and raises where its sentence
+does not hold.
 """
 
 import statistics
@@ -21,15 +22,15 @@ from tests.processes.drill_watch import Watcher
 CANDIDATE_STAKE = 2_000 * ETHER
 VOTER_STAKE = 1_000 * ETHER
 AHEAD = 2
-"""What was voted in epoch e, and who was absent in it, acts from epoch e + 2 on."""
+"""Votes of epoch e, and absence in it, take effect in epoch e + 2."""
 YOUNG_SHARE = 4
 """An epoch is young in its first 1/YOUNG_SHARE."""
 FLIGHT_SLOTS = 3
-"""After these nothing of before is on its way any more."""
+"""After so many slots no earlier message is on its way."""
 
 
 class Drill:
-    """One run. ``say`` takes what was seen, a line each."""
+    """A run. ``say`` takes a line for each observation."""
 
     def __init__(self, net: Network, watcher: Watcher, say: Callable[[str], None]) -> None:
         self.net = net
@@ -37,7 +38,7 @@ class Drill:
         self.owner = {node.name: node.key for node in net.nodes}
         """The address of each node's delegate; genesis delegates are their keys'."""
         self.waiting: Node
-        """Who lost his seat to a candidate, and is the first to get one."""
+        """The delegate that lost its seat to a candidate, and gets the next free seat."""
         self._begun = time.monotonic()
         self._say = say
 
@@ -90,7 +91,7 @@ class Drill:
         return {owners[bytes.fromhex(one[2:])] for one in members}
 
     def elected(self, epoch: int) -> set[str]:
-        """Whom the votes of now elect for an epoch, counted here."""
+        """The delegates that the present votes elect for an epoch, counted here."""
         found = self.ask("dpos_delegates")
         ranked = sorted(
             (one["jailedUntil"] > epoch, -int(one["votes"], 16), one["address"].lower())
@@ -126,10 +127,10 @@ class Drill:
         self.say(f"{len(self.net.nodes)} nodes: blocks become final on all")
 
     def calm(self) -> None:
-        """Waits until nobody is jailed, as who was stopped is, or who started too late."""
+        """Waits until no delegate is jailed; a node that was stopped or started late is."""
 
         def jailed() -> list[str]:
-            epoch = self.status()["epoch"]  # until his term is over others may have his seat
+            epoch = self.status()["epoch"]  # until its term is over others may have its seat
             return [
                 one["address"] for one in self.ask("dpos_delegates") if one["jailedUntil"] > epoch
             ]
@@ -184,7 +185,7 @@ class Drill:
                 owner.registers("works", candidate.secret()),
                 owner.sends("vote", [owner.address]),
             ]
-            owner.receipt(sent[-1])  # who is not registered cannot be voted for
+            owner.receipt(sent[-1])  # a vote for an account that is not registered is refused
             sent.append(voter.sends("vote", [owner.address]))
             return {to_hex(voter.receipt(one)["blockHash"]) for one in sent}
 
@@ -296,7 +297,7 @@ class Drill:
         )
 
     def end(self) -> None:
-        """All nodes have the same chain, and logs without anything that nobody expects."""
+        """All nodes have the same chain, and no unexpected line in a log."""
         height = min(self.watcher.finals(self.net.nodes))
         chains = [[block["hash"] for block in node.blocks(0, height)] for node in self.net.nodes]
         assert all(chain == chains[0] for chain in chains), "the nodes' final chains differ"

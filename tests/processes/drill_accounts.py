@@ -58,7 +58,7 @@ class Account:
         return getattr(self._contract.functions, method)(*arguments).call()
 
     def registers(self, name: str, signing_secret: bytes) -> Any:
-        """Makes the account a candidate who signs with that key, and commits to its first seed."""
+        """Makes the account a candidate that signs with that key, and commits to its first seed."""
         chain_id = self._web3.eth.chain_id
         proof = sign(registration_digest(chain_id, self.address), signing_secret)
         first = commitment(seed_secret(seed_key(signing_secret), 0))

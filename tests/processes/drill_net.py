@@ -1,4 +1,4 @@
-"""A network of real processes for a drill: ``dipnetd testnet --start``, and who falls out of it.
+"""A network of real processes for a drill: ``dipnetd testnet --start``, and nodes that die.
 
 A node that was killed is started again by hand, as the supervisor's line tells an operator to.
 """
@@ -89,7 +89,7 @@ class Node:
         return [self.directory / LOG_NAME, *(life.log for life in self.lives)]
 
     def noise(self) -> list[str]:
-        """Lines of its logs that nobody expects."""
+        """Unexpected lines of its logs."""
         lines = [line for log in self.logs() for line in log.read_text().splitlines()]
         return [
             line
@@ -130,7 +130,7 @@ class Network:
         return [node for node in self.nodes if not node.down]
 
     def end(self) -> None:
-        """Stops whoever was started by hand."""
+        """Stops the nodes that were started by hand."""
         for node in self.nodes:
             if node.lives:
                 node.lives[-1].stop()

@@ -1,6 +1,6 @@
 """``make drill``: seven real nodes and a candidate; elections, deaths and what stays final.
 
-Says what it saw step by step, with figures; exit code 1 when anything is not as it must be.
+Prints each step with figures; exit code 1 when a promise does not hold.
 """
 
 import argparse

@@ -1,8 +1,8 @@
-"""Somebody who asks every node all the time what is finalized, safe and latest, and trusts none.
+"""A watcher that asks every node all the time for finalized, safe and latest, and trusts none.
 
-What each node says must hold at any moment, over its deaths and among all nodes:
+The answers must hold at any moment, over the deaths of a node and among all nodes:
 
-* ``finalized`` never goes back, also not over a kill -9: what was told once was durable;
+* ``finalized`` never goes back, also not over a kill -9: an answer was durable;
 * no two nodes ever name different blocks of one height;
 * the block has a commit certificate, which the node itself shows (``dpos_finalHeader``) and which
   ``dipnet.sdk.light`` verifies from genesis.json alone, over the boundaries that the node shows;
@@ -26,7 +26,7 @@ TAGS = ("finalized", "safe", "latest")  # in this order: what is asked later is 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a node said at once: heights, and Unix seconds before it was asked."""
+    """The heights in one answer of a node, and Unix seconds before it was asked."""
 
     at_s: float
     finalized: int
@@ -36,7 +36,7 @@ class Seen:
 
 @dataclass
 class Told:
-    """All that one node has said."""
+    """All answers of a node."""
 
     height: int = 0
     hash: str = ""
@@ -51,10 +51,12 @@ class Watcher:
     def __init__(self, net: Network) -> None:
         self.faults: list[str] = []
         self.told = {node.name: Told() for node in net.nodes}
-        self.first_final: dict[int, float] = {}  # height -> when anybody first said so
+        self.first_final: dict[int, float] = {}  # height -> when a node first said so
         self._net = net
         self._pause_s = net.slot_ms / 2000
-        self._final: dict[int, tuple[str, str]] = {}  # height -> hash, and who said so first
+        self._final: dict[
+            int, tuple[str, str]
+        ] = {}  # height -> hash, and the node that said so first
         known = trust.from_genesis(net.genesis)
         self._states: dict[int, LightState] = {0: known.state}
         self._lock = threading.Lock()
@@ -75,7 +77,7 @@ class Watcher:
 
     @property
     def final(self) -> int:
-        """The highest block that anybody calls final."""
+        """The highest block that any node calls final."""
         return max(told.height for told in self.told.values())
 
     def finals(self, nodes: list[Node]) -> list[int]:
@@ -132,7 +134,7 @@ class Watcher:
         light.verify_final(state, proof.header, proof.path, proof.certificate)
 
     def _state(self, client: Client, epoch: int) -> LightState:
-        """What a light client knows in an epoch, by the boundaries that this node shows."""
+        """The knowledge of a light client in an epoch, by the boundaries that this node shows."""
         with self._lock:
             known = max(number for number in self._states if number <= epoch)
             while known < epoch:
@@ -144,10 +146,10 @@ class Watcher:
                     raise AssertionError(f"shows no boundary of epoch {epoch}")
             return self._states[epoch]
 
-    # --- what came of it
+    # --- the outcome
 
     def pauses_ms(self, since_s: float, until_s: float) -> list[int]:
-        """Between one newly final block and the next, as anybody said first."""
+        """Between a newly final block and the next, as any node said first."""
         at = sorted(when for when in self.first_final.values() if since_s <= when <= until_s)
         return [round(1000 * (after - before)) for before, after in pairwise(at)]
 

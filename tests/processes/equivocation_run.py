@@ -11,6 +11,7 @@ import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ BLOCKS_MAX = 2
 
 @dataclass(frozen=True)
 class Punished:
-    """What one honest node's chain says of it; slots and heights."""
+    """The punishment on an honest node's chain; slots and heights."""
 
     offence: str
     slot: int
@@ -38,7 +39,7 @@ class Punished:
 
 
 def run_offence(root: Path, which: str, honest: int, slot_ms: int) -> list[Punished]:
-    """One network to the punishment; what each honest node says."""
+    """Runs a network up to the punishment; its record on each honest node."""
     names = ["equivocator", *(f"honest{n}" for n in range(honest))]
     members = real_network.members(root, names)
     secrets = {one.name: keys.new_secret() for one in members}
@@ -56,8 +57,8 @@ def run_offence(root: Path, which: str, honest: int, slot_ms: int) -> list[Punis
         hostile = lives["equivocator"] = members[0].start(f"tests.processes.equivocator {which}")
         slot = int(hostile.says(f"offence {which} in slot").split()[-1])
         told = [_punished(one, offender, slot) for one in members[1:]]
-        for one in members[1:]:  # and finality goes on without him
-            until(lambda at=one: at.final()["slot"] > told[0].slashed_slot, "final block")
+        for one in members[1:]:  # finality goes on without the offender
+            until(partial(one.is_final_above, "slot", told[0].slashed_slot), "final block")
     return told
 
 

@@ -5,7 +5,7 @@
 does what ``dipnetd run`` does, and once, in a slot of its own when the chain is final, commits one
 offence: two blocks of a slot (E0), two prevotes (E1), two commits (E2), or a prevote that goes back
 on a commit (E3). Every other peer is told the second statement instead of the first. No program of
-the release can do this: it is here that the key signs what no ``Signer`` would.
+the release can do this: here the key signs ballots that every ``Signer`` refuses.
 """
 
 import sys
@@ -31,7 +31,7 @@ FINAL_MIN = 3
 
 
 class Equivocator(Daemon):
-    """One node whose key commits ``which`` once."""
+    """A node whose key commits the offence ``which`` once."""
 
     which = "E0"
 
@@ -43,7 +43,7 @@ class Equivocator(Daemon):
         self._secret = keys.read_keystore(config.delegate_keystore, password)
         self._account = crypto.address(crypto.public_key(self._secret))
         self._instead: dict[Ballot, bytes] = {}
-        """A statement of ours -> what every other peer gets in its place: a block or a vote."""
+        """Our statement -> the block or vote that every other peer gets in its place."""
         self._committed = (0, 0)  # epoch and slot
         self._peers: dict[str, int] = {}
         self._perform |= {Sign: self._sign_twice, Send: self._send_other}
@@ -135,7 +135,7 @@ def main() -> None:
     if which not in OFFENCES:
         raise SystemExit(f"which offence? {' '.join(OFFENCES)}")
     Equivocator.which = which
-    dipnetd.Daemon = Equivocator  # type: ignore[misc]
+    dipnetd.Daemon = Equivocator  # type: ignore[attr-defined]
     dipnetd.app()
 
 

@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -41,7 +42,7 @@ SIGNED = re.compile(
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of all fail-overs; ``takeovers`` in slots, one each."""
+    """The outcome of all fail-overs; ``takeovers`` in slots, for each."""
 
     signed: int
     heard: int
@@ -113,7 +114,7 @@ class Network:
 
 
 def signed_ballots(log: str) -> list[Ballot]:
-    """What the signer gave a signature for, in order."""
+    """The ballots that the signer signed, in order."""
     return [
         Ballot(BallotKind[kind.upper()], int(epoch), int(slot), bytes.fromhex(block), int(justify))
         for kind, epoch, slot, justify, block in SIGNED.findall(log)
@@ -152,7 +153,7 @@ def fail_over(root: Path, others: int, kills: int, slot_ms: int, seed: int) -> O
             network.start(member.name)
         for member in network.members:
             life = network.lives[member.name]
-            until(lambda at=member: at.final()["height"] > 1, "final block", life)
+            until(partial(member.is_final_above, "height", 1), "final block", life)
         for n in range(kills):
             takeovers.append(one_kill(network, random, slot_ms))
             most = max(takeovers)
@@ -160,7 +161,7 @@ def fail_over(root: Path, others: int, kills: int, slot_ms: int, seed: int) -> O
         height = int(ask(network.members[1].url, "eth_blockNumber"), 16)
         for member in network.members:
             life = network.lives[member.name]
-            until(lambda at=member: at.final()["height"] > height, "final block", life)
+            until(partial(member.is_final_above, "height", height), "final block", life)
         known = [e["offence"] for m in network.members for e in ask(m.url, "dpos_evidence")]
         final = network.members[0].final()["height"]
     signed, wire = signed_ballots(signer.output()), network.heard()

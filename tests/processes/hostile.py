@@ -18,8 +18,8 @@ from dipnet.p2p import messages as m
 from dipnet.p2p.hello import CAPABILITIES
 from dipnet.primitives import crypto
 from dipnet.sdk.keys import DEV_SECRETS
-from dipnet.transport.mailbox import Limits
-from dipnet.transport.net import Event, Net
+from dipnet.transport.mailbox import Event, Limits
+from dipnet.transport.net import Net
 from tests.fixtures.chain_builder import Net as Chains
 from tests.fixtures.chain_builder import add, with_fields
 
@@ -34,7 +34,7 @@ LIMITS = Limits(
 
 
 class Hostile:
-    """One identity and its connection to the node."""
+    """An identity and its connection to the node."""
 
     def __init__(self, network: "Network", limits: Limits = LIMITS) -> None:
         self.network = network
@@ -57,7 +57,7 @@ class Hostile:
                 self.send(reply)
 
     async def until(self, true: Callable[[], object]) -> None:
-        # Polled, because it is also about what the peer thread changes.
+        # Polled, because the peer thread changes the answer.
         async with asyncio.timeout(PATIENCE_S):
             while not true():  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
@@ -105,7 +105,7 @@ class Hostile:
 
 
 class Network:
-    """What anybody knows of the node's network; the delegate's key of a dev chain, too."""
+    """The public facts of the node's network, and the delegate's key of a dev chain."""
 
     def __init__(self, genesis: Genesis, address: str) -> None:
         self.genesis = genesis
@@ -147,7 +147,7 @@ class Network:
         add(self.chain, self.disk, decode_block(raw, self.genesis))
 
     def block(self, slot: int, key: bytes = DEV_SECRETS[0], **changes: Any) -> Block:
-        """On our head; signed by ``key`` whoever it is, with fields changed."""
+        """A block on our head with some fields changed, signed by ``key``, which may be any."""
         good = self.chains.child(self.chain, self.chain.head.hash, slot)
         header = with_fields(good.header, **changes)
         signature = crypto.sign(header.proposal_digest, key)

@@ -1,4 +1,4 @@
-"""A network of real processes on loopback: directories, settings, lives and what they say."""
+"""A network of real processes on loopback: directories, settings, lives and logs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ Settings = dict[str, str | int | bool | list[str]]
 
 @dataclass(frozen=True)
 class Member:
-    """One process of a network, before and while it runs."""
+    """A process of a network, before and while it runs."""
 
     name: str
     directory: Path
@@ -39,6 +39,10 @@ class Member:
         life = len(list(self.directory.glob("life*.log")))
         config = str(self.directory / FILE_NAME)
         return Process(self.directory / f"life{life:04}.log", program, "run", "--config", config)
+
+    def is_final_above(self, field: str, value: int) -> bool:
+        """Whether its newest final block has a larger ``field`` (height or slot)."""
+        return int(self.final()[field]) > value
 
     def final(self) -> dict[str, Any]:
         """The newest final block that it knows: height, hash, slot."""

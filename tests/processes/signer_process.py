@@ -45,7 +45,7 @@ def signer_process(directory: Path, log: Path | None = None) -> Iterator["subpro
 def _answers(path: Path) -> bool:
     try:
         connect(path, WAIT_S).close()
-    except OSError:  # not there, or left by one that was killed
+    except OSError:  # missing, or left by a signer that was killed
         return False
     return True
 

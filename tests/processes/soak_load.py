@@ -20,11 +20,11 @@ from tests.processes.drill_net import Node
 PATIENCE_S = 20.0
 AGAIN_S = 10.0
 KNOWN = ("known", "nonce_low")
-"""What a payment that is sent again may be answered."""
+"""Refusals that a payment may get when it is sent again."""
 
 
 class Source(threading.Thread):
-    """Sends ``rate`` items a second to one node, and notes what the node has taken."""
+    """Sends ``rate`` items a second to a node, and notes those that the node has taken."""
 
     def __init__(self, node: Node, genesis: Genesis, rate: float) -> None:
         super().__init__(daemon=True)
@@ -54,9 +54,9 @@ class Source(threading.Thread):
 
 
 class Payer(Source):
-    """One account that pays a wei at a time: the next when the last is in a block.
+    """An account that pays a wei at a time: the next when the last is in a block.
 
-    A node that dies may take a payment with it that it has told nobody of; then it is sent again.
+    A node that dies may lose a payment that no other node knows; then it is sent again.
     """
 
     def __init__(self, node: Node, genesis: Genesis, rate: float, secret: bytes) -> None:
@@ -87,7 +87,7 @@ class Payer(Source):
 
 
 class Device(Source):
-    """One device that sends a reading at a time."""
+    """A device that sends a reading at a time."""
 
     def __init__(self, node: Node, genesis: Genesis, rate: float, random: Random) -> None:
         super().__init__(node, genesis, rate)

@@ -1,8 +1,9 @@
 """``make soak MINUTES=n``: seven real nodes under load, of which up to two are killed all the time.
 
-Who is killed with -9 and when is drawn from a seed; the first two nodes never are, so that growth
-of their memory would show. Throughout, the watcher of the drill checks what ``finalized`` means. In
-the end every node has every acknowledged payment and vertex, and no log a line that nobody expects.
+A seed draws the nodes that are killed with -9, and when; the first two nodes never are, so that
+growth of their memory would show. Throughout, the watcher of the drill checks what ``finalized``
+means. In the end every node has every acknowledged payment and vertex, and no log an unexpected
+line.
 """
 
 import argparse
@@ -25,14 +26,14 @@ DOWN_S = (1.0, 12.0)
 REPORT_S = 30.0
 BACK_SLOTS = 90
 WARM_S = 180.0
-"""Memory is compared with what it is after this: caches are full."""
+"""Memory is compared with its size after this time: caches are full."""
 GROWTH_MAX = 1.25
 LOG_BYTES_PER_BLOCK_MAX = 400
 SLOT_MS = 1_000
 
 
 class Soak:
-    """One run."""
+    """A run."""
 
     def __init__(self, drill: Drill, random: Random) -> None:
         self.drill = drill
@@ -48,7 +49,7 @@ class Soak:
         self.sources: list[Source] = [*self.payers, *self.devices]
 
     def run(self, minutes: float) -> None:
-        """Kills and restarts for so many minutes under load, then checks what is left."""
+        """Kills and restarts for so many minutes under load, then checks the network."""
         for source in self.sources:
             source.start()
         begun = reported = time.monotonic()
@@ -66,7 +67,7 @@ class Soak:
         self.drill.end()
 
     def round(self) -> None:
-        """One or two deaths, and their return to what the others know."""
+        """One or two deaths, and the return of these nodes to the head of the others."""
         time.sleep(self.random.uniform(*UP_S))
         victims = self.random.sample(self.nodes[SAFE_NODES:], self.random.choice((1, 1, 2)))
         before = self.drill.watcher.final
@@ -102,7 +103,7 @@ class Soak:
         return sum(len(source.taken) for source in sources)
 
     def check_taken(self) -> None:
-        """What was acknowledged is on every node."""
+        """Every acknowledged item is on every node."""
         count = self.count(self.devices)
 
         def equal() -> bool:

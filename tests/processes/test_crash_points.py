@@ -66,7 +66,7 @@ def test_mutant_does_not_sync_the_file() -> None:
 
 
 class Forgets(VoteFile):
-    """Does not look at what is in the file."""
+    """Ignores the contents of the file."""
 
     @property
     def state(self) -> VoteState:

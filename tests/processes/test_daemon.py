@@ -1,5 +1,5 @@
 """The daemon as a process: killed under load, on a full disk, on damaged records, in each other's
-way. Whatever a client was told is there again; what cannot go on says in a sentence what to do."""
+way. Every fact that a client was told is there again; a start that fails says what to do."""
 
 import asyncio
 import contextlib
@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ from dipnet.consensus.chain.records import KEY_BLOCK
 from dipnet.daemon import daemon
 from dipnet.daemon.networks import DELEGATE_VOTES, DEV_CHAIN_ID, delegate, dev_genesis
 from dipnet.dag.vertex import VertexDraft, sign_vertex
-from dipnet.host.config import Config
+from dipnet.host.config import load
 from dipnet.host.store import Store
 from dipnet.ledger.genesis import Genesis
 from dipnet.node.node import first_puts
@@ -54,7 +55,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Program,
 
 
 def refused(program: Program) -> str:
-    """The one sentence of a start that cannot be."""
+    """The sentence of a start that fails."""
     with program:
         assert program.ended() == EXIT_USAGE
         assert "Traceback" not in program.said
@@ -225,19 +226,19 @@ def test_while_the_disk_is_behind_nobody_is_answered_and_nothing_grows(
     store.allowed.set()
     store.commit()
     store.allowed.clear()
-    config = Config(data=tmp_path, listen="/ip4/127.0.0.1/tcp/0", rpc_port=0, local=True)
+    flags = {"data": tmp_path, "listen": "/ip4/127.0.0.1/tcp/0", "rpc_port": 0, "local": True}
     path, account = tmp_path / DELEGATE_VOTES, address_of(DEV_SECRETS[0])
     votefile.create(path, DEV_CHAIN_ID, account)
     votes = VoteFile(path, DEV_CHAIN_ID, account)
     signer = LocalSigner(DEV_SECRETS[0], votes, DEV_CHAIN_ID)
-    node = daemon.Daemon(config, genesis, store, b"\7" * 32, signer)
+    node = daemon.Daemon(load(flags, {}).config, genesis, store, b"\7" * 32, signer)
 
     async def main() -> int:
         loop = asyncio.get_running_loop()
         ready: asyncio.Future[daemon.Endpoints] = loop.create_future()
         running = asyncio.create_task(node.run(ready.set_result))
         await ready
-        told = []
+        told: list[asyncio.Task[Any]] = []
         while not node._behind:
             offer = node.submit("vertices", (reading(genesis, len(told)),))
             told.append(asyncio.create_task(offer))
@@ -250,7 +251,7 @@ def test_while_the_disk_is_behind_nobody_is_answered_and_nothing_grows(
         await asyncio.sleep(0)
         assert not seen.done()
         assert not any(one.done() for one in told)
-        assert node.chain.head.height == 0  # what is not durable is not signed
+        assert node.chain.head.height == 0  # a block that is not durable is not signed
         store.allowed.set()
         await seen
         for one in told:

@@ -1,4 +1,4 @@
-"""``dipnet delegate`` on a real node: streams of what it sends, and a pause with its alarm."""
+"""``dipnet delegate`` on a real node: streams, and a pause with its alarm."""
 
 import http.client
 import json
@@ -40,7 +40,7 @@ def request(method: str, params: list[Any]) -> dict[str, Any]:
 
 
 def ready(url: str) -> tuple[int, Any]:
-    """What /readyz answers."""
+    """The answer of /readyz."""
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=10)
     try:
         connection.request("GET", "/readyz")

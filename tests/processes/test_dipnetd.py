@@ -260,7 +260,7 @@ def test_a_replay_outlives_a_kill_of_the_node_and_of_itself(tmp_path: Path) -> N
 
 
 def heads(urls: list[str], height: int) -> set[str]:
-    """What the nodes say is at a height."""
+    """The blocks at a height, by node."""
     blocks = [ask(url, "eth_getBlockByNumber", hex(height), False) for url in urls]
     return {block["hash"] if block else "" for block in blocks}
 

@@ -1,4 +1,4 @@
-"""An equivocating delegate among real processes, and that no release can be one."""
+"""An equivocating delegate among real processes, and that no release can equivocate."""
 
 import re
 import tomllib
@@ -21,7 +21,7 @@ def test_two_blocks_of_a_slot_are_punished_within_two_blocks(tmp_path: Path) -> 
 
 
 def test_the_release_has_no_flag_for_it(tmp_path: Path) -> None:
-    """Every flag of ``dipnetd run`` is a setting, and what is installed holds nothing of tests."""
+    """Every flag of ``dipnetd run`` is a setting, and no test is installed."""
     code, told = finished(tmp_path / "log", "dipnetd", "E0", "run")
     assert code == 2
     assert "No such command 'E0'" in told

@@ -1,5 +1,5 @@
 """A real daemon among peers that mean no good: it goes on producing, answers clients, stays small,
-and throws out whoever breaks a rule."""
+and throws out every peer that breaks a rule."""
 
 import asyncio
 import secrets
@@ -25,14 +25,14 @@ from tests.processes.daemon_process import Client, Program, pay
 from tests.processes.hostile import Hostile, Network
 
 RSS_GROWTH_MAX = 192 << 20
-"""What all that is below may add to the node's memory: what waits for judgement (128 MiB), events
-that wait (32 MiB), orphans (16 MiB), what is being sent; 75 MiB were seen."""
+"""The attacks of this file may add so much to the node's memory: items that wait for judgement
+(128 MiB), events that wait (32 MiB), orphans (16 MiB), frames being sent; 75 MiB were seen."""
 BLOCKS = 3
 Attack = Callable[[Network], Awaitable[None]]
 
 
 class Besieged:
-    """The node, its network as anybody sees it, and a client that pays meanwhile."""
+    """The node, the public facts of its network, and a client that pays meanwhile."""
 
     def __init__(self, program: Program, genesis: Genesis) -> None:
         self.program = program
@@ -228,7 +228,7 @@ async def test_orphans(network: Network) -> None:
 async def test_requests_by_the_thousand(network: Network) -> None:
     genesis = network.chain.genesis_hash
     unknown = tuple(secrets.token_bytes(32) for _ in range(m.LOCATOR_MAX))
-    asks = [
+    asks: list[m.Message] = [
         m.GetBlocks(1, (genesis,), 2**63), m.GetBlocks(1, unknown, 128), m.GetBlocks(1, (), 0),
         m.GetVertices(1, 0, 2**64 - 1), m.GetVertices(1, 2**64 - 1, 2**64 - 1),
         m.LocateVertices(1, unknown), m.GetPeers(),
@@ -354,7 +354,7 @@ async def bad_blocks(network: Network) -> None:
         await peer.greet()
         slot = first + len(bad)
         lost = network.block(slot, parent=secrets.token_bytes(32), height=slot + 9)
-        # At the longest back-off every 64th slot is one.
+        # At the longest back-off every 64th slot has a leader.
         future = network.block((slot // 64 + 300) * 64)
         good = network.block(slot + 1)
         for block in (future, lost, good):
@@ -378,7 +378,9 @@ async def test_votes_with_bad_signatures(network: Network) -> None:
         for n in range(5):
             assert not peer.gone
             peer.send(m.Votes((network.vote(slot + n, secrets.token_bytes(32)).raw,)))
-        vote = network.vote(slot + 9, secrets.token_bytes(32))  # what is settled is not judged
+        vote = network.vote(
+            slot + 9, secrets.token_bytes(32)
+        )  # votes of settled slots are not judged
         forged = Certificate(vote.ballot, b"\1", vote.signature[:64])
         for copy in (b"\1", b"\2"):
             other.send(m.Certificates((replace(forged, bitmap=copy).raw,)))
@@ -395,7 +397,7 @@ def test_bytes_that_are_no_votes(node: Besieged) -> None:
 
 @attack
 async def test_votes_of_the_delegate_for_any_block_and_slot(network: Network) -> None:
-    """Of past and future slots, of epochs to come, for blocks that nobody has: nobody's fault."""
+    """Of past and future slots, of epochs to come, for blocks that no node has: no charge."""
     key = DEV_SECRETS[0]
     votes = [
         network.vote(slot, key, epoch) for slot in (1, 2**40, 2**63) for epoch in (0, 9, 2**60)
@@ -427,7 +429,7 @@ async def test_votes_by_the_hundred_thousand(network: Network) -> None:
 
 @attack
 async def test_clocks_and_certificates_that_nobody_has(network: Network) -> None:
-    """One liar among peers moves no median; what it claims is asked for, a few times."""
+    """A liar among peers moves no median; the blocks that it claims are asked for, a few times."""
     async with network.hostile() as peer, network.hostile() as honest, network.hostile() as third:
         await honest.greet()
         await third.greet()

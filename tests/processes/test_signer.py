@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,8 @@ from tests.processes.failover_run import fail_over, slot_now
 SECRET = keys.DEV_SECRETS[3]
 ACCOUNT = keys.address_of(SECRET)
 SLOT_MS = 300
+AHEAD_MS = 4_102_444_800_000
+"""The year 2100: a chain that begins then is in slot 0 whenever the test runs."""
 
 
 def made(directory: Path, time_ms: int) -> Path:
@@ -53,7 +54,7 @@ def run(*arguments: object, say: str = "") -> Any:
     words = [*map(str, arguments), "--json"]
     result = CliRunner().invoke(app, words, input=say)
     assert result.exit_code == 0, result.output
-    return json.loads(result.stdout.splitlines()[-1])  # after the echo of what was said
+    return json.loads(result.stdout.splitlines()[-1])  # after the echo of the input
 
 
 def refused(*arguments: object, say: str = "") -> str:
@@ -99,8 +100,7 @@ def test_recover_does_not_guess_an_epoch(home: Path) -> None:
 
 
 def test_recover_takes_epoch_and_slot_from_records_of_the_epoch_that_runs(tmp_path: Path) -> None:
-    ahead_ms = 10**9  # until then it is slot 0
-    home = made(tmp_path / "home", time.time_ns() // 1_000_000 + ahead_ms)
+    home = made(tmp_path / "home", AHEAD_MS)
     write_records(home)
     told = run("votes", "recover", "--config", home / FILE_NAME, "--yes")
     assert (told["epoch"], told["proposed"], told["prevoted"], told["committed"]) == (0, 1, 1, 1)

@@ -1,4 +1,4 @@
-"""A real observer node that writes down every ballot that it hears of: what was said on the wire.
+"""A real observer node that writes down every ballot that it hears on the wire.
 
 python -m tests.processes.wire_witness run --config FILE     (its lines are beside the file, in
 LINES_NAME)
@@ -56,7 +56,7 @@ def watch(witness: Witness) -> None:
 
 
 class Heard:
-    """What a witness writes, read as it grows: the ballots of each key, named by its address."""
+    """The file of a witness, read as it grows: the ballots of each key, named by its address."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -93,5 +93,5 @@ class _Opened(Daemon):
 
 
 if __name__ == "__main__":
-    dipnetd.Daemon = _Opened  # type: ignore[misc]
+    dipnetd.Daemon = _Opened  # type: ignore[attr-defined]
     dipnetd.app()

@@ -13,7 +13,7 @@ twins only one counts. ``numbers`` draws evenly from all scenarios that count.
 
 After its rounds the network is healed. Held to: no two conflicting final blocks on honest nodes,
 ever; no offence by an honest key; finality goes on after healing within the bound that
-docs/spec/consensus.md gives.
+docs/spec/consensus.md "Liveness" gives.
 """
 
 import traceback
@@ -244,7 +244,7 @@ class Twins:
 
     def _bound(self) -> int:
         """The bound in slots: lost messages are requested again, and docs/spec/consensus.md
-        "Goals"."""
+        "Liveness"."""
         lost_slots = -(-unanswered_ms(self.honest) // SLOT_MS)
         step = backoff_step(self._slot - self.watch.lowest(), self.genesis.backoff_slots)
         return lost_slots + 2 * DELEGATES * step

@@ -1,7 +1,7 @@
 """Hostile delegates: an honest node whose key signs anything and whose frames are rewritten.
 
 A ``Byzantine`` holds one delegate's key (``Reckless``) and stands between its node and the network.
-Its *vices* are those of docs/spec/consensus.md "How it is checked" and worse ones; each draws what
+Its *vices* are those of docs/simulator.md "A seed"; each draws what
 it does from the seed of the run. Fewer than a third of the delegates have any, so that all promises
 hold for the rest.
 """
@@ -51,7 +51,10 @@ VICES = (
     "flood", "late_votes", "ahead", "forged",
 )  # fmt: skip
 PERCENT = 60  # of its slots in which a vice is lived out
-FLOOD_BLOCKS, FLOOD_SHARES = 5, 3  # blocks of one slot told to a peer, and of how many sets
+FLOOD_BLOCKS, FLOOD_SHARES = (
+    5,
+    3,
+)  # blocks of a slot that a peer is told, and the number of different sets of them
 HELD_SLOTS = (1, 4)  # how long a hidden block is held back
 PAST_BLOCKS = 10
 AHEAD_SLOTS = (2, 12)  # how far ahead of the clock a block is made
@@ -62,7 +65,7 @@ ROOTS = ("state_root", "receipt_root", "tx_root", "gas_used", "base_fee", "paren
 
 
 class Byzantine:
-    """One hostile delegate, its node on ``host``, from the host's start on."""
+    """A hostile delegate, its node on ``host``, from the host's start on."""
 
     def __init__(self, world: World, host: Host, vices: tuple[str, ...], seed: int) -> None:
         assert host.signer is not None
@@ -72,7 +75,7 @@ class Byzantine:
         self._rng = random.Random(seed)
         self._key = Reckless(world, host.signer.secret, world.genesis.chain_id, world.ballots)
         self.lived: Counter[str] = Counter()
-        """How often it did what each vice is about."""
+        """How often it lived each vice."""
         self._now: frozenset[str] = frozenset()  # the vices of this slot
         self._others: dict[bytes, list[bytes]] = {}  # own block -> blocks told in its place
         host.signer = self._key
@@ -102,10 +105,10 @@ class Byzantine:
             if vice in acts:
                 self._world.after(ACT_MS, self._world.in_life(self._host, acts[vice]))
 
-    # --- what leaves
+    # --- frames that leave
 
     def frames(self, to: End, protocol: str, data: bytes) -> Iterator[tuple[str, bytes]]:
-        """What is sent instead of one frame of the node."""
+        """The frames that are sent instead of a frame of the node."""
         message = m.decode(protocol, data)
         match message:
             case m.Votes(raws):
@@ -129,7 +132,7 @@ class Byzantine:
         return True
 
     def _blocks(self, to: End, raw: bytes) -> Iterator[tuple[str, bytes]]:
-        """What becomes of a block on its way to a peer; others' blocks are relayed."""
+        """The blocks that a peer gets in place of a block; foreign blocks are relayed."""
         block = decode_block(raw, self._world.genesis)
         for told in self._instead(to, block):
             yield "gossip", m.encode(m.Items(Topic.BLOCK, (told,)))
@@ -171,7 +174,7 @@ class Byzantine:
     # --- blocks of our own
 
     def _twins(self, block: Block) -> list[bytes]:
-        """Another block of the same slot: on the same parent, or on an old one."""
+        """Another block of the same slot, on the same parent or on an old block."""
         chain = self._chain
         parent = chain.need(block.header.parent)
         stale = "stale" in self._now
@@ -181,7 +184,7 @@ class Byzantine:
         return [self._forged_twin(parent, block.header, 1, stale)]
 
     def _many(self, block: Block) -> list[bytes]:
-        """So many of one slot that every peer gets others, and as many as it will keep."""
+        """So many blocks of a slot that every peer gets other blocks, and as many as it keeps."""
         self.lived["flood"] += 1
         parent = self._chain.need(block.header.parent)
         numbers = range(FLOOD_BLOCKS * FLOOD_SHARES)
@@ -270,7 +273,7 @@ class Byzantine:
         self._tell_all("votes", m.encode(m.Votes((raw,))), percent)
 
     def _tell_all(self, protocol: str, frame: bytes, percent: int) -> None:
-        """Each of the others with this chance."""
+        """Sends to each other end with this chance."""
         for other in self._world.hosts:
             if other is not self._host and self._rng.randrange(100) < percent:
                 self._world.transmit(self._host, other, protocol, frame)
@@ -284,7 +287,7 @@ class Byzantine:
             self._vote(prevote, 50)
             self._vote(finality.commit(prevote), 50)
         kind = self._rng.choice((BallotKind.PREVOTE, BallotKind.COMMIT, None, None))
-        if kind is not None:  # each key is convicted once, by what it is seen doing first
+        if kind is not None:  # each key is convicted once, of the first offence that is seen
             self._vote(Ballot(kind, chain.head.epoch, chain.head.slot, self._noise(), 0), 100)
 
     def _vote_for_the_past(self) -> None:
@@ -337,7 +340,7 @@ class Byzantine:
         match self._rng.randrange(4):
             case 0:  # ours alone
                 indices, signatures = [index], signature
-            case 1:  # ours for everybody
+            case 1:  # our vote for every peer
                 indices = list(range(members.quorum))
                 signatures = signature * members.quorum
             case 2 if known:  # signatures for something else
@@ -364,7 +367,7 @@ def sibling(
 ) -> BlockDraft:
     """A block of ``slot`` on any parent, as ``produce.build`` makes one on the head.
 
-    Its one transaction stakes ``number`` wei, which tells it from others.
+    Its one transaction stakes ``number`` wei, which tells it from other blocks.
     """
     position = chain.position(parent, slot, section)
     execution = chain.execution(position, proposer)

@@ -1,10 +1,10 @@
-"""What a network is held to once it was left in peace: every sentence here is a promise.
+"""The promises of a network that was left in peace: every sentence here is checked.
 
 All honest nodes have one final chain, one state and one DAG; a restart changes nothing of it; no
 money is made or lost but by reward, base fee and penalty; nothing that a client was told is
 accepted is lost; nothing that must be refused was kept; no honest key has signed a pair of ballots
 that is an offence; the indices and the pool say what the chain says; the chain goes on at the rate
-of its live delegates. What must hold at every moment is in ``final.py``.
+of its live delegates. Promises for every moment are in ``final.py``.
 """
 
 from collections.abc import Iterator
@@ -27,8 +27,8 @@ from tests.sim.voters import Known
 from tests.sim.world import Host, World
 
 STEP_MAX, PAYMENTS_END = 64, 4  # of the back-off; in units of ``backoff_slots``
-SYSTEM = DPOS_ADDRESS[:19]  # what all system contracts' addresses begin with
-LIVE_SLOTS = 10  # the last ones, looked at for liveness
+SYSTEM = DPOS_ADDRESS[:19]  # the first bytes of every system contract's address
+LIVE_SLOTS = 10  # the last blocks, looked at for liveness
 LIVE_PERCENT = 70  # of the slots whose leader is up and honest
 PUNISHED_TURNS = 2  # of every leader, in peace: one of those who know has made a block by then
 BESET_PERCENT = 40  # of them when others break the rules: a hidden block may outdo the next one
@@ -129,7 +129,7 @@ def _expected_supply(genesis: Genesis, node: Node) -> int:
 
 
 def _free_gas(node: Node, block_hash: bytes) -> int:
-    """Of what a block used, that for which nobody pays: proposers' reports."""
+    """The part of a block's gas that is free of charge: proposers' reports."""
     free = before = 0
     txs = node.chain.need_block(block_hash).txs
     for tx, receipt in zip(txs, node.chain.receipts(block_hash) or (), strict=True):
@@ -162,7 +162,7 @@ def _penalties(
     known: dict[bytes, Known],
     peace_slot: int,
 ) -> Iterator[str]:
-    """Who keeps the rules loses nothing; who does not and was seen loses his seat, soon."""
+    """A delegate that keeps the rules loses nothing; a convicted delegate soon loses its seat."""
     for signer in signers:
         if node.chain.is_tombstoned(signer):
             yield f"the honest key {signer.hex()} is punished"
@@ -180,7 +180,7 @@ def _penalties(
 
 
 def _proven(node: Node) -> dict[bytes, None]:
-    """Of whom the node has a proof, still or again."""
+    """The delegates of whose offence the node has a proof."""
     return {offence.signer: None for offence in node.voting.tally.offences()}
 
 

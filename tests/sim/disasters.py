@@ -1,4 +1,4 @@
-"""What strikes a network while its faults last: hosts that end, disks, cuts, clocks, slow times."""
+"""The disasters of a network while faults last: crashes, disks, cuts, clocks, slow times."""
 
 import random
 from collections import Counter
@@ -25,7 +25,7 @@ LOOK_MS = (500, 500)  # how often an operator looks whether a key may sign again
 
 
 class Disasters:
-    """Those of one run; at most one disk is lost."""
+    """The disasters of a run; at most one disk is lost."""
 
     def __init__(
         self, world: World, rng: random.Random, mix: Mix, ledger: Ledger, watch: Watch
@@ -95,7 +95,7 @@ class Disasters:
             self._take_down(host, self._mix.down_ms)
 
     def _wipe(self, lose_votes: bool = False) -> None:
-        """At most one disk is lost: somebody must still have what it alone had acknowledged."""
+        """At most one disk is lost: another host must still have the acknowledged items."""
         host = self._up()
         if host is None or self._wiped or (lose_votes and not _may_forget(host)):
             return
@@ -109,8 +109,8 @@ class Disasters:
         self._take_down(host, WIPED_DOWN_MS, wipe=True, lose_votes=lose_votes)
 
     def _knows_alone(self, host: Host) -> bool:
-        """Whether a certificate is lost with this disk: one who is locked on it votes no more,
-        and where another delegate lies that is a fault too many."""
+        """Whether a certificate is lost with this disk: a delegate that is locked on it votes no
+        more, and where another delegate lies that is a fault too many."""
         ranks = [
             other.node.chain.certificates.rank
             for other in self._world.hosts
@@ -124,9 +124,9 @@ class Disasters:
         return slot_at(world.genesis, world.now_ms + max(0, host.skew_ms) + AHEAD_MS)
 
     def _recover(self, host: Host) -> None:
-        """What docs/operating.md tells whose vote file is lost.
+        """The recovery of docs/operating.md for a delegate whose vote file is lost.
 
-        He waits until a block is final that is later than anything that the key can have signed:
+        It waits until a block is final that is later than any ballot that the key can have signed:
         then no vote of an epoch after that block's can have been cast with it.
         """
         signer, node = host.signer, host.node
@@ -192,7 +192,12 @@ class Disasters:
         """A clock jumps, and some time later back."""
         host, ms = self._rng.choice(self._world.hosts), self._rng.randint(*JUMP_MS)
         self._jump(host, ms)
-        self._world.after(WRONG_CLOCK_MS, lambda: self._peace or self._jump(host, -ms))
+
+        def back() -> None:
+            if not self._peace:
+                self._jump(host, -ms)
+
+        self._world.after(WRONG_CLOCK_MS, back)
 
     def _jump(self, host: Host, ms: int) -> None:
         host.skew_ms += ms

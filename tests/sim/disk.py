@@ -1,4 +1,4 @@
-"""The simulator's disk: what is synced, what a node believes to be written, and what is lost."""
+"""The simulator's disk: synced records, records that a node believes written, and losses."""
 
 import random
 from bisect import bisect_left
@@ -57,8 +57,8 @@ class Records(Memory):
 class Disk:
     """A disk that joins staged writes into synced batches, like ``dipnet.host.store.Store``.
 
-    A crash keeps a prefix of what was not synced. A failed write (full disk, bad sector) keeps
-    nothing of it: the store latches, and the process ends.
+    A crash keeps a prefix of the records that were not synced. A failed write (full disk, bad
+    sector) keeps nothing of it: the store latches, and the process ends.
     """
 
     def __init__(self) -> None:
@@ -84,7 +84,7 @@ class Disk:
         return len(self._journal)
 
     def crash(self, rng: random.Random) -> None:
-        """The process is gone; the operating system had written a prefix of what it was given."""
+        """The process is gone; the operating system had written a prefix of its records."""
         kept = 0 if self.failing else rng.randint(0, len(self._journal))
         self.sync(kept)
         self._journal.clear()

@@ -1,4 +1,4 @@
-"""What must hold at every moment of a run: seen by somebody who looks into all honest nodes.
+"""The promises of every moment of a run, checked by a watch that looks into all honest nodes.
 
 ``Watch`` is told after each step of a node. No two conflicting blocks are ever final, on any
 honest node at any time, across restarts and lost disks; no node's final block goes back but by what
@@ -32,7 +32,7 @@ def unanswered_ms(hosts: Iterable[Host]) -> int:
         peers = node.peers.blocks._peers.values()
         owing = [peer for peer in peers if peer.request]
         prompt = [peer for peer in owing if not peer.late(node.steady_ms)]
-        if owing and len(owing) == min(len(peers), OWED_MAX):  # all whom it may ask
+        if owing and len(owing) == min(len(peers), OWED_MAX):  # all hosts that it may ask
             waits.append(min(peer.busy_until_ms for peer in owing) - node.steady_ms)
         elif len(prompt) == PEERS_ASKED_MAX:
             waits.append(min(peer.asked_ms for peer in prompt) + SLOW_MS - node.steady_ms)
@@ -41,7 +41,7 @@ def unanswered_ms(hosts: Iterable[Host]) -> int:
 
 @dataclass
 class Settled:
-    """One final block, as the world came to know it."""
+    """A final block, as the world came to know it."""
 
     header: Header
     seen_ms: dict[int, int] = field(default_factory=dict)
@@ -58,14 +58,14 @@ class Watch:
         self._world = world
         self._honest = {host.index: host for host in honest}
         self.seen: Counter[str] = Counter()
-        """How often there was what a run should have."""
+        """How often a run had each kind of event that it should have."""
         self._last: dict[int, tuple[int, Header]] = {}  # host -> life, its final block
         self._heads: dict[int, Header] = {}
         self._skews_ms: dict[int, int] = {}  # host -> the most that its clock was ahead
         self._told: dict[int, int] = {}  # host -> final height that subscribers were told of
 
     def look(self, host: Host) -> None:
-        """One step of the host's node is done."""
+        """A step of the host's node is done."""
         if host.index not in self._honest or host.node is None:
             return
         self._look_at_head(host, host.node.chain)
@@ -97,11 +97,11 @@ class Watch:
             self.seen["reorganisations"] += 1
 
     def wiped(self, host: Host) -> None:
-        """The host's disk is gone, and with it what it knew to be final."""
+        """The host's disk is gone, and with it the final blocks that it knew."""
         self._told.pop(host.index, None)
 
     def published(self, host: Host, topic: str, values: tuple[object, ...]) -> None:
-        """Subscribers of the host's node were told: what is final stays so over a restart."""
+        """Subscribers of the host's node were told: these blocks stay final over a restart."""
         if topic == "finalizedHeads" and host.index in self._honest:
             block = values[-1]
             assert isinstance(block, Block)
@@ -141,7 +141,7 @@ class Watch:
             self.violations.append(f"block {final.height} is final without the commits of a quorum")
 
     def _committed(self, chain: Chain, block_id: bytes, epoch: int, final: Header) -> bool:
-        """Whether what was committed in an epoch for a block makes ``final`` final."""
+        """Whether the commits to a block in an epoch make ``final`` final."""
         header = chain.header(block_id)
         if header is None or not 0 <= header.epoch - epoch <= 1 or header.height == 0:
             return False
@@ -187,7 +187,7 @@ def _is_announced(chain: Chain, boundary: bytes, members: Members, epoch: int, o
 
 
 def offences(world: World, honest: list[bytes]) -> Iterator[str]:
-    """Every pair of ballots of an honest key that is an offence, whoever has seen them."""
+    """Every pair of ballots of an honest key that is an offence, as any node has seen them."""
     for signer in honest:
         by_epoch: dict[int, list[Ballot]] = {}
         for ballot in world.ballots.signed.get(signer, []):

@@ -1,12 +1,13 @@
 """A hostile peer: an honest node whose frames are rewritten on their way out.
 
-It lies about where it stands, sends garbage, mutates, replays and forges. What it sends may get it
-banned; what the others agree on must not change.
+It lies about its head, sends garbage, mutates, replays and forges. Its frames may get it banned;
+the chain and the DAG of the other nodes must not change.
 """
 
 import random
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 from dipnet.consensus.chain.block import Block, decode_block, seal
 from dipnet.dag.vertex import VertexDraft, sign_vertex, topic_of
@@ -37,7 +38,7 @@ class Hostile:
         self._sent: list[tuple[str, bytes]] = []
 
     def frames(self, _to: End, protocol: str, data: bytes) -> Iterator[tuple[str, bytes]]:
-        """What is sent instead of one frame of the node."""
+        """The frames that are sent instead of a frame of the node."""
         rng = self._rng
         self._sent = [*self._sent[-REPLAYED:], (protocol, data)]
         if rng.randrange(100) >= self._mischief:
@@ -111,7 +112,7 @@ class Hostile:
                 return message
 
     def _forged(self, raw: bytes) -> bytes:
-        """Our own block with a wrong root, signed; another's with a byte changed."""
+        """Our own block with a wrong root, signed; any other block with some bytes changed."""
         try:
             block: Block = decode_block(raw, self._genesis)
         except Invalid:  # another vice has spoilt it
@@ -122,7 +123,8 @@ class Hostile:
         field = self._rng.choice(("state_root", "receipt_root", "gas_used", "base_fee", "parent"))
         old = getattr(block.header, field)
         new = self._rng.randbytes(32) if isinstance(old, bytes) else old + 1
-        header = replace(block.header, **{field: new})
+        changed: dict[str, Any] = {field: new}
+        header = replace(block.header, **changed)
         signature = key.sign(header.proposal)
         return seal(header, block.txs, signature, key.address, block.certificates).raw
 

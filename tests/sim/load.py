@@ -1,9 +1,9 @@
-"""What clients of the simulated network do: pay, send readings, and send what must be refused."""
+"""Clients of the simulated network: they pay, send readings, and send wrong items."""
 
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from dipnet.dag.vertex import VertexDraft, build_envelope, sign_vertex, topic_of
 from dipnet.ledger.genesis import Genesis
@@ -31,7 +31,7 @@ def secret(name: str) -> bytes:
 
 @dataclass
 class Ledger:
-    """What clients were told, and what became known to be wrong."""
+    """The answers that clients got, and the violations that became known."""
 
     vertices: dict[bytes, dict[int, None]] = field(default_factory=dict)
     """Acknowledged: id -> hosts that said so."""
@@ -42,13 +42,13 @@ class Ledger:
     violations: list[str] = field(default_factory=list)
 
     def wiped(self, index: int) -> None:
-        """The host's disk is gone: what it alone had acknowledged nobody can hold it to."""
+        """The host's disk is gone: items that it alone had acknowledged may be lost."""
         for hosts in self.vertices.values():
             hosts.pop(index, None)
 
 
 class Mixed(Protocol):
-    """What clients see of a mix."""
+    """The part of a mix that clients need."""
 
     @property
     def doubled(self) -> int: ...
@@ -59,7 +59,7 @@ class Mixed(Protocol):
 
 
 class Field(Protocol):
-    """What clients see of a run."""
+    """The part of a run that clients need."""
 
     world: World
     rng: random.Random
@@ -70,11 +70,11 @@ class Field(Protocol):
     def mix(self) -> Mixed: ...
 
     def some_host(self) -> Host | None:
-        """A node that serves clients, if one is up and the load is on."""
+        """A node that serves clients, if any is up and the load is on."""
 
 
 class Device:
-    """A device that keeps what it signed until a node says that it has it."""
+    """A device that keeps its signed vertex until a node acknowledges it."""
 
     def __init__(self, run: Field, genesis_hash: bytes, number: int) -> None:
         self.run = run
@@ -89,7 +89,7 @@ class Device:
         self.pause_ms = around(run.mix.read_ms)
 
     def read(self) -> None:
-        """The next reading, or the last one again when nobody has confirmed it for long."""
+        """The next reading, or the last again when no node has acknowledged it for long."""
         run = self.run
         run.world.after(self.pause_ms, self.read)
         host = run.some_host()
@@ -108,12 +108,12 @@ class Device:
         if not wire:
             return
 
-        def replied(results: tuple[object, ...]) -> None:
+        def replied(results: tuple[Any, ...]) -> None:
             (result,) = results
             if isinstance(result, Invalid):
                 run.ledger.violations.append(f"honest vertex refused: {result}")
                 return
-            vertex_id, said = result  # type: ignore[misc]
+            vertex_id, said = result
             if said == "pending":  # its parents may be lost with the node that gave them
                 return
             run.ledger.vertices.setdefault(vertex_id, {})[host.index] = None
@@ -125,7 +125,7 @@ class Device:
     def _signed(self, node: Node) -> bytes:
         self.seq += 1
         final = node.chain.final
-        if final.height > self.ref[0]:  # never behind what its own last vertex named
+        if final.height > self.ref[0]:  # never below the reference of its own last vertex
             self.ref = (final.height, final.hash)
         template = node.dag.template(self.address, 4, self.ref[0], self.seq)
         draft = VertexDraft(
@@ -152,7 +152,7 @@ class Payer:
         self.pause_ms = around(run.mix.pay_ms)
 
     def pay(self) -> None:
-        """One payment, and the next later."""
+        """A payment, and the next later."""
         run = self.run
         run.world.after(self.pause_ms, self.pay)
         host = run.some_host()
@@ -179,7 +179,7 @@ class Payer:
 
 
 def payment(run: Field, key: bytes, nonce: int, **fields: object) -> bytes:
-    """A signed transfer of some amount to somebody; ``fields`` override."""
+    """A signed transfer of some amount to some account; ``fields`` override."""
     usual: dict[str, object] = {
         "type": 2,
         "chain_id": run.genesis.chain_id,
@@ -194,11 +194,11 @@ def payment(run: Field, key: bytes, nonce: int, **fields: object) -> bytes:
 
 
 Wrong = tuple[str, bytes, tuple[str, ...]]
-"""Kind, bytes, and the codes of refusal of which one must come; none: it must stay pending."""
+"""Kind, bytes, and the codes of refusal that are right; without codes it must stay pending."""
 
 
 class Mischief:
-    """A client that sends what must be refused, and looks at the refusal."""
+    """A client that sends wrong items, and checks the refusals."""
 
     def __init__(self, run: Field, payer: bytes) -> None:
         self.run = run
@@ -211,7 +211,7 @@ class Mischief:
         )  # fmt: skip
 
     def send(self) -> None:
-        """One wrong item among none or some others, and the next later."""
+        """A wrong item alone or among good items, and the next later."""
         run = self.run
         run.world.after(WRONG_MS, self.send)
         host = run.some_host()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from tests.sim.byzantine import VICES
 from tests.sim.wires import Faults, Span
 
-SKEW_SHARE = 5  # of a slot: a clock that is off from others' by more than half of one is idle
+SKEW_SHARE = 5  # of a slot: a node whose clock is off by more than half a slot is idle
 FAR_MS = 30_000
 DISASTERS = (
     "crash", "disk", "wipe", "amnesia", "partition", "one_way", "break_link", "clock", "quorum",
@@ -14,14 +14,14 @@ DISASTERS = (
 )  # fmt: skip
 CHANGES = {"shuffle": 2, "replace": 4, "register": 1}  # and how many candidates they need
 SMALL = 6  # larger networks cost more: they have long slots and a light load
-VICES_MAX = 4  # of one hostile delegate
+VICES_MAX = 4  # of a hostile delegate
 PACES = (*3 * ((2_000, 1_500),), *2 * ((1_000, 600),), (300, 250))  # light to heavy
 FAULTS_MS = (12_000, 20_000, 30_000)
 
 
 @dataclass(frozen=True)
 class Mix:
-    """What happens to one network. Times in virtual ms, chances in percent."""
+    """The load and the faults of a network. Times in virtual ms, chances in percent."""
 
     delegates: int = 4
     """Seats; so many hosts hold a delegate's key from genesis on."""
@@ -50,21 +50,22 @@ class Mix:
     vices: tuple[tuple[str, ...], ...] = ()
     """Of each hostile delegate: they are the last of the first delegates."""
     hostile: str = ""
-    """"" or what the last of them does as a peer, or the last observer: "liar" or "vandal"."""
+    """The conduct as a peer of the last hostile delegate, or of the last observer where there is
+    no hostile delegate: "" honest, "liar" or "vandal"."""
     double: str = ""
-    """What the last host, an observer, does with the key of delegate 0: "" nothing, "shared" asks
-    the same signer, "twin" signs with a memory of its own, which makes it a hostile delegate's."""
+    """The use that the last host, an observer, makes of the key of delegate 0: "" none, "shared"
+    asks the same signer, "twin" signs with a memory of its own: a hostile delegate."""
     changes: str = ""
-    """What voters do: "" nothing, "shuffle" all seats, "replace" the delegates by the candidates,
-    or vote for one candidate that has to "register" first."""
+    """The votes of voters: "" none, "shuffle" all seats, "replace" the delegates by the candidates,
+    or vote for a candidate that has to "register" first."""
     pay_ms: int = 1_000
-    """Between two payments of one account, on average."""
+    """Between two payments of an account, on average."""
     read_ms: int = 600
-    """Between two readings of one device, on average."""
+    """Between two readings of a device, on average."""
     doubled: int = 0
     """A client hands the same item to two nodes."""
     wrong: bool = False
-    """Clients also send what must be refused."""
+    """Clients also send items that must be refused."""
     fault_ms: int = 30_000
     load_ms: int = 5_000
     """How long the load goes on in peace."""

@@ -3,8 +3,8 @@
     python -m tests.sim.run --seeds 200     seeds 0 to 199
     python -m tests.sim.run --seed 17       that seed alone, with all that it did
 
-Two runs of a seed must have one trace: what a hash seed decides is no simulation. Exits 1 on any
-broken promise, on any unequal trace, and when a long run lacks something of what a run is to have
+Two runs of a seed must have the same trace, whatever their hash seeds. Exits 1 on any
+broken promise, on any unequal trace, and when a long run lacks a kind of event that it should have
 (``Outcome.happened``). Only this file is run as a script, so it needs no path.
 """
 
@@ -25,7 +25,7 @@ from typing import Any
 from tests import ROOT
 
 HASH_SEEDS = ("0", "1")
-PART = 10  # seeds of one process
+PART = 10  # seeds of a process
 TWICE = 200  # seeds that run under each hash seed; an order that it decides shows in few
 PROGRESS = 25
 LONG = 500  # so many seeds must have everything at least once
@@ -36,7 +36,7 @@ Outcome = dict[str, Any]
 
 @dataclass
 class Totals:
-    """What all seeds together did."""
+    """The sums over all seeds."""
 
     seeds: int = 0
     twice: int = 0  # of them under both hash seeds
@@ -47,13 +47,13 @@ class Totals:
     virtual_ms: int = 0
     settled_ms: list[int] = field(default_factory=list)
     resumed_slots: list[int] = field(default_factory=list)
-    resumed_percent: int = 0  # of what is allowed, at most
+    resumed_percent: int = 0  # of the bound, at most
     latencies_ms: Counter[int] = field(default_factory=Counter)
     happened: Counter[str] = field(default_factory=Counter)
 
     @property
     def missing(self) -> list[str]:
-        """What a run of this length must have had and has not."""
+        """The kinds of events that a run of this length must have, and lacks."""
         return [what for what, count in self.happened.items() if not count and self.seeds >= LONG]
 
     @property
@@ -102,12 +102,12 @@ def outcomes(parts: Iterable[tuple[str, list[int]]], jobs: int) -> Iterator[Outc
 
 
 def replay(seed: int) -> str:
-    """The command that runs one seed again."""
+    """The command that runs a seed again."""
     return f"python -m tests.sim.run --seed {seed}"
 
 
 def run(first: int, count: int, jobs: int, alone: bool) -> Totals:
-    """Runs the seeds and tells of each one that is not as it should be."""
+    """Runs the seeds and prints each that breaks a promise."""
     parts = list(jobs_of(first, count))
     totals = Totals(unfinished=sorted(seed for _, seeds in parts for seed in seeds))
     traces: dict[int, str] = {}
@@ -128,7 +128,7 @@ def run(first: int, count: int, jobs: int, alone: bool) -> Totals:
 
 
 def count_in(totals: Totals, outcome: Outcome) -> None:
-    """Add what a seed did."""
+    """Adds the outcome of a seed."""
     totals.seeds += 1
     totals.broken += len(outcome["violations"])
     if outcome["settled_ms"] is not None:
@@ -144,7 +144,7 @@ def count_in(totals: Totals, outcome: Outcome) -> None:
 
 
 def tell(outcome: Outcome, verbose: bool) -> None:
-    """All that a seed did, or what it broke."""
+    """The outcome of a seed in words, or its violations."""
     seed, broken = outcome["seed"], outcome["violations"]
     if verbose:
         print(json.dumps(outcome, indent=1))
@@ -155,12 +155,12 @@ def tell(outcome: Outcome, verbose: bool) -> None:
 
 
 def percentile(values: list[int], percent: int) -> int:
-    """Of sorted values the one that so many percent do not exceed."""
+    """The sorted value that so many percent of the values do not exceed."""
     return values[min(len(values) - 1, len(values) * percent // 100)] if values else 0
 
 
 def summary(totals: Totals, wall_s: float, processes: int) -> Iterator[str]:
-    """What the run has shown."""
+    """The result of the run in words."""
     rate = totals.virtual_ms / 1000 / wall_s / processes
     yield (
         f"{totals.seeds} seeds, {totals.twice} of them under {len(HASH_SEEDS)} hash seeds: "

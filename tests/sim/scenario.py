@@ -1,10 +1,11 @@
-"""One seed of the simulator: a network under load and faults, healed, then held to its promises."""
+"""A seed of the simulator: a network under load and faults, healed, then held to its promises."""
 
 import random
 import traceback
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import Any
 
 from dipnet.consensus.chain.schedule import slot_at
 from dipnet.consensus.finality.finality import backoff_step, system_only, voting_epoch
@@ -40,7 +41,7 @@ CLASSES = (
     "proofs of E0", "proofs of E1", "proofs of E2", "proofs of E3", "delegates punished",
     *(f"acts of {vice}" for vice in VICES), *(f"strikes of {name}" for name in DISASTERS),
 )  # fmt: skip
-"""What ``Outcome.happened`` counts: a long run without one of them has not shown what it should."""
+"""The kinds of events that ``Outcome.happened`` counts: a long run must have each of them."""
 
 
 def network(
@@ -55,7 +56,7 @@ def network(
     account_keys = [secret(f"account {i}") for i in range(ACCOUNTS)]
     funded = [*account_keys, *delegate_keys, *map(elector_key, range(ELECTORS)), OWNER]
     public = [crypto.public_key(key) for key in delegate_keys]
-    usual: dict[str, int] = {
+    usual: dict[str, Any] = {
         "chain_id": 2018,
         "time_ms": 1_700_000_000_000,
         "slot_ms": 1_000,
@@ -68,9 +69,8 @@ def network(
         "jail_epochs": 1,
         "vote_expiry_epochs": 1_000,
     }
-    genesis = Genesis(
-        **(usual | fields),
-        delegates=[
+    usual |= {
+        "delegates": [
             {
                 "name": f"d{i}",
                 "address": crypto.checksum(crypto.address(k)),
@@ -80,14 +80,16 @@ def network(
             for i, k in enumerate(public)
             if i < delegates or not unknown
         ],
-        balances={crypto.checksum(crypto.address(crypto.public_key(k))): BALANCE for k in funded},
-    )
-    return genesis, delegate_keys, account_keys
+        "balances": {
+            crypto.checksum(crypto.address(crypto.public_key(k))): BALANCE for k in funded
+        },
+    }
+    return Genesis.model_validate(usual | fields), delegate_keys, account_keys
 
 
 @dataclass
 class Outcome:
-    """What one seed did."""
+    """The outcome of a seed."""
 
     seed: int
     mix: str = ""
@@ -108,12 +110,12 @@ class Outcome:
     latencies_ms: list[int] = field(default_factory=list)
     """Of finality in peace: from the start of a slot to each honest node's knowing it final."""
     happened: dict[str, int] = field(default_factory=dict)
-    """What a run must have had to be worth something: counted over all seeds."""
+    """How often each kind of ``CLASSES`` happened."""
     violations: list[str] = field(default_factory=list)
 
 
 class Run:
-    """One network from its start to its reckoning."""
+    """A network from its start to its checks."""
 
     def __init__(self, seed: int, mix: Mix | None = None) -> None:
         self.rng = random.Random(seed)
@@ -138,14 +140,14 @@ class Run:
         self.settled_ms: int | None = None
         self.resumed_ms: int | None = None
         self.healed_ms = 0
-        """When nothing is left of the faults, neither what crawls nor what was lost."""
+        """When no fault is left: neither slow frames nor lost disks."""
 
     def _liar(self) -> Host:
         return self.byzantine[-1] if self.byzantine else self.world.hosts[-1]
 
     @property
     def honest(self) -> list[Host]:
-        """All hosts but the hostile ones."""
+        """All hosts that are not hostile."""
         hostile = [*self.byzantine, self.liar]
         return [host for host in self.world.hosts if host not in hostile]
 
@@ -225,7 +227,7 @@ class Run:
         self._start_voters()
 
     def _start_voters(self) -> None:
-        """Those who change the sets, as the mix says."""
+        """The voters that change the sets, as the mix says."""
         mix, hosts = self.mix, self.world.hosts
         keys = [host.proposer or b"" for host in hosts[: mix.delegates + mix.candidates]]
         late = keys[mix.delegates :]
@@ -324,7 +326,7 @@ class Run:
         )
 
     def _happened(self) -> dict[str, int]:
-        """How often there was what a run must have had to be worth something (``CLASSES``)."""
+        """How often each kind of ``CLASSES`` happened."""
         mix, hosts = self.mix, self.world.hosts
         signers = {host.signer for host in hosts if host.signer is not None}
         counts = Counter(self.watch.seen) + self._chain_counts()
@@ -347,7 +349,7 @@ class Run:
         return dict.fromkeys(CLASSES, 0) | counts
 
     def _chain_counts(self) -> "Counter[str]":
-        """What the chain of an honest node has seen."""
+        """The kinds of events on the chain of an honest node."""
         node, genesis = self.honest[0].running, self.genesis
         chain, view = node.chain, node.view
         headers = [chain.need(view.block_hash_at(h)) for h in range(1, chain.head.height + 1)]
@@ -382,7 +384,7 @@ class Run:
 
 
 def run_seed(seed: int, mix: Mix | None = None) -> Outcome:
-    """The outcome of one seed, the same in every process; a bug met on the way is a violation."""
+    """The outcome of a seed, the same in every process; an exception is a violation."""
     run = Run(seed, mix)
     try:
         outcome = run.go()

@@ -1,10 +1,10 @@
 """Delegates' keys in the simulator: the shipping rules and bytes over a simulated vote file.
 
-A ``Signer`` refuses, keeps, then signs, in this order (docs/spec/consensus.md "The protocol"), and
+A ``Signer`` refuses, keeps, then signs, in this order (docs/spec/consensus.md "Vote state"), and
 its process may end between any two of them; the next one begins with what the file says. ``Shared``
 is a process of its own that several hosts ask. ``Reckless`` signs whatever it is asked: a hostile
 delegate's. ``Ballots`` remembers all that was ever signed, so that the promises can be checked by
-somebody who sees everything.
+a watch that sees every ballot.
 """
 
 import random
@@ -18,7 +18,7 @@ from tests.sim.wires import Clock
 
 KEEP_MS = (0, 6)  # a state is written and synced
 SIGN_MS = (0, 1)  # a signature is made and told
-SOCKET_MS = (0, 3)  # one way to a signer in another process
+SOCKET_MS = (0, 3)  # the one-way delay to a signer in another process
 
 Answer = Callable[[bytes, VoteState], None]
 Within = Callable[[Callable[[], None]], Callable[[], None]]
@@ -31,10 +31,10 @@ class Ballots:
     def __init__(self) -> None:
         self.signed: dict[bytes, list[Ballot]] = {}
         self.commits: dict[tuple[bytes, int], dict[bytes, None]] = {}
-        """Block, epoch -> who has signed a commit for it in that epoch."""
+        """Block, epoch -> the delegates that have signed a commit for it in that epoch."""
 
     def sign(self, secret: bytes, signer: bytes, ballot: Ballot, chain_id: int) -> bytes:
-        """A signature of 65 bytes; the only way in which a delegate's key makes one here."""
+        """A signature of 65 bytes; the only way in which a delegate's key signs here."""
         self.signed.setdefault(signer, []).append(ballot)
         if ballot.kind is BallotKind.COMMIT:
             self.commits.setdefault((ballot.block_id, ballot.epoch), {})[signer] = None
@@ -42,17 +42,17 @@ class Ballots:
 
 
 class Signer:
-    """One delegate's key in the process of its node; the file outlives the process."""
+    """A delegate's key in the process of its node; the file outlives the process."""
 
     honest = True
-    """Its node believes what is heard of the key (ADR 84), and that a state may be set back."""
+    """Its node believes ballots of the key that it hears (ADR 84); a state may be set back."""
 
     def __init__(self, clock: Clock, secret: bytes, chain_id: int, ballots: Ballots) -> None:
         self.secret = secret
         self.public_key = crypto.public_key(secret)
         self.address = crypto.address(self.public_key)
         self.state = VoteState()
-        """What the file says, as this process has read it."""
+        """The vote state in the file, as this process has read it."""
         self.refused = 0
         """Ballots that were not signed."""
         self.lost = False
@@ -73,7 +73,7 @@ class Signer:
 
     @property
     def voter(self) -> Voter | None:
-        """What a node that starts is told; None while the key must not sign."""
+        """The vote state for a node that starts; None while the key must not sign."""
         if self.lost:
             return None
         return Voter(self.public_key, seed_key(self.secret), self.state)
@@ -142,7 +142,7 @@ class Deaf(Signer):
 
 
 class Reckless(Signer):
-    """A key without conscience: it signs what it is asked, at once."""
+    """A key without rules: it signs every ballot that it is asked for, at once."""
 
     honest = False
 

@@ -1,4 +1,4 @@
-"""What changes the sets: accounts that stake and vote, a candidate that registers, reporters.
+"""Accounts that change the sets: they stake and vote, register as a candidate, report.
 
 All of it are transactions to IDpos through whatever node answers, as a wallet would send them.
 """
@@ -17,10 +17,10 @@ from tests.sim.load import MAX_FEE, Field, payment, secret
 from tests.sim.world import Host, World
 
 ELECTORS = 3
-STAKED = 10**23  # wei of one elector: ten times what a delegate of genesis has
+STAKED = 10**23  # wei of an elector: ten times the stake of a delegate of genesis
 STAKE_MS = (500, 3_000)  # when an elector begins
 VOTE_MS = (4_000, 12_000)  # between two votes
-AGAIN_MS = 3_000  # until a step is tried again whose transaction went nowhere
+AGAIN_MS = 3_000  # until a step is tried again whose transaction was lost
 CALL_GAS = 1_500_000
 NO_ORGANISATION = bytes(32)
 
@@ -82,7 +82,7 @@ class Registrar:
         run.world.after(STAKE_MS, self._next)
 
     def _next(self) -> None:
-        """Again and again, as what was sent may be lost: the second call of one is refused."""
+        """Calls again and again, for a transaction may be lost; a second call is refused."""
         run, host = self.run, self.run.some_host()
         run.world.after((AGAIN_MS, AGAIN_MS), self._next)
         if host is None:
@@ -108,11 +108,11 @@ class Known:
 
     name: str
     hosts: dict[int, int] = field(default_factory=dict)
-    """Who knows it -> since which slot."""
+    """The host that knows it -> since which slot."""
 
 
 class Reporters:
-    """What honest nodes found out; install as ``world.on_report``. The leaders report it."""
+    """Offences that honest nodes found; install as ``world.on_report``. The leaders report them."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -127,7 +127,7 @@ class Reporters:
 
 
 def submit(run: Field, host: Host, raw: bytes) -> None:
-    """Hand a transaction to a node; what becomes of it shows on the chain."""
+    """Hands a transaction to a node; the chain shows whether it is executed."""
     run.world.submit(host.index, "txs", (raw,), _ignore)
 
 

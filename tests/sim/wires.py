@@ -1,7 +1,7 @@
 """The simulated network: a virtual clock, and links between hosts that delay, lose and break.
 
 ``Clock`` is one heap of (virtual ms, number, action). ``Wires`` carries frames between ``End``s;
-what an end does with an event is the world's to say (``deliver``).
+the world decides what an end does with an event (``deliver``).
 """
 
 import heapq
@@ -14,7 +14,7 @@ from typing import Protocol
 
 from dipnet.node.effects import Connected, DialFailed, Disconnected, Event, Received
 
-CLOSE_MS = (0, 50)  # until one side of a link learns that it is closed
+CLOSE_MS = (0, 50)  # until a side of a link learns that it is closed
 
 Span = tuple[int, int]
 """From, to: virtual ms, both inclusive."""
@@ -34,23 +34,23 @@ class Faults:
 
 
 class Rewriter(Protocol):
-    """What stands between a hostile node and the network."""
+    """Rewrites the frames between a hostile node and the network."""
 
     def frames(self, to: "End", protocol: str, data: bytes) -> Iterator[tuple[str, bytes]]:
-        """What is sent to ``to`` instead of one frame of the node."""
+        """The frames that ``to`` gets instead of a frame of the node."""
 
 
 @dataclass
 class End:
-    """One machine as the network sees it."""
+    """A machine as the network sees it."""
 
     index: int
     name: str
     region: int = 0
-    life: int = 0  # counts starts; what an earlier life asked for is void
+    life: int = 0  # counts starts; actions of an earlier life are void
     up: bool = False
-    lag_ms: int = 0  # what each of its messages takes longer
-    deaf: bool = False  # it throws away what it is sent
+    lag_ms: int = 0  # the additional delay of each of its messages, ms
+    deaf: bool = False  # it throws away every frame that it gets
     rewriters: list[Rewriter] = field(default_factory=list)
 
     @property
@@ -93,7 +93,7 @@ class Clock:
 
 
 class Wires(Clock, ABC):
-    """The links between ``ends`` and what is on its way."""
+    """The links between ``ends`` and the frames on their way."""
 
     def __init__(self, now_ms: int, seed: int, faults: Faults, ends: Sequence[End]) -> None:
         super().__init__(now_ms, seed)
@@ -107,7 +107,7 @@ class Wires(Clock, ABC):
 
     @abstractmethod
     def deliver(self, index: int, event: Event) -> None:
-        """One step of the node of an end, if it is up."""
+        """A step of the node of an end, if it is up."""
 
     def in_life(self, end: End, action: Callable[[], None]) -> Callable[[], None]:
         """``action``, void once the end has been stopped or started again."""
@@ -165,7 +165,7 @@ class Wires(Clock, ABC):
             self.after(CLOSE_MS, partial(learn, index, name, life))
 
     def partition(self, group: set[int], one_way: bool = False) -> None:
-        """Cut every link between ``group`` and the others, silently; ``one_way``: from it only."""
+        """Cuts, silently, every link between ``group`` and the rest; ``one_way``: from it only."""
         for one in range(len(self.ends)):
             for other in range(len(self.ends)):
                 if one in group and other not in group:
@@ -180,7 +180,7 @@ class Wires(Clock, ABC):
     # --- frames
 
     def send(self, end: End, to: End, protocol: str, data: bytes) -> None:
-        """One frame of a node; what stands before the network may make others of it."""
+        """Sends a frame of a node; rewriters may replace it."""
         frames: Iterable[tuple[str, bytes]] = ((protocol, data),)
         for rewriter in end.rewriters:
             frames = [new for one in frames for new in rewriter.frames(to, *one)]
@@ -188,7 +188,7 @@ class Wires(Clock, ABC):
             self.transmit(end, to, *frame)
 
     def transmit(self, end: End, to: End, protocol: str, data: bytes) -> None:
-        """One frame on its way, if there is one."""
+        """Sends a frame on its way, if there is a link."""
         faults, way = self.faults, (end.index, to.index)
         pair = pair_of(end, to)
         link = self.links.get(pair)
@@ -214,5 +214,5 @@ class Wires(Clock, ABC):
 
 
 def pair_of(a: End, b: End) -> tuple[int, int]:
-    """What a link between the two is known by."""
+    """The key of the link between the two."""
     return (a.index, b.index) if a.index < b.index else (b.index, a.index)

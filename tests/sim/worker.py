@@ -1,4 +1,4 @@
-"""One process of ``sim_run``: runs the seeds it is given, one line of JSON for each outcome."""
+"""A process of ``tests/sim/run.py``: runs its seeds and prints a line of JSON for each outcome."""
 
 import gc
 import json

@@ -52,7 +52,7 @@ TRACE_BYTES = 16
 
 @dataclass
 class Host(End):
-    """One machine: a disk that outlives its node, a node while it is up."""
+    """A machine: a disk that outlives its node, a node while it is up."""
 
     secret: bytes = b""
     signer: Signer | None = None
@@ -61,7 +61,7 @@ class Host(End):
     barrier: Barrier = field(default_factory=Barrier)
     durable: int = 0
     wake_at: int = 0
-    skew_ms: int = 0  # what its clock shows too much
+    skew_ms: int = 0  # the error of its clock, ms
 
     @property
     def proposer(self) -> bytes | None:
@@ -87,7 +87,7 @@ def peer_id(key: bytes) -> str:
 
 
 def _seen(event: Event) -> bytes:
-    """What two runs of one seed must share: all of an event but the results of pure checks."""
+    """The part of an event that two runs of a seed must share: all but results of pure checks."""
     match event:
         case Received(peer, protocol, data):
             return f"R{peer}{protocol}".encode() + data
@@ -102,7 +102,7 @@ def _seen(event: Event) -> bytes:
 
 
 class World(Wires):
-    """The clock, the hosts and what lies between them."""
+    """The clock, the hosts and the network between them."""
 
     def __init__(
         self,
@@ -151,7 +151,7 @@ class World(Wires):
         self._perform(host, host.node.start(self.now_ms + host.skew_ms))
 
     def load(self, host: Host, seed: int) -> Node:
-        """A node as it starts from what the host's disk shows."""
+        """A node as it starts from the records on the host's disk."""
         if host.signer is not None and host.signer.honest and not host.signer.lost:
             check_not_older(host.signer.state, signed_state(host.disk.view, host.signer.public_key))
         node = Node(
@@ -191,7 +191,7 @@ class World(Wires):
         return (host for host in self.hosts if host.node is not None)
 
     def deliver(self, index: int, event: Event) -> None:
-        """One step of the host's node, if it is up."""
+        """A step of the host's node, if it is up."""
         host = self.hosts[index]
         if host.node is None:
             return
@@ -207,7 +207,7 @@ class World(Wires):
         items: tuple[bytes, ...],
         on_reply: Callable[[tuple[object, ...]], None],
     ) -> None:
-        """What a local client asks of the host's node."""
+        """Submits items of a local client to the host's node."""
         self._tickets += 1
         self.on_reply[self._tickets] = on_reply
         self.deliver(index, Submitted(self._tickets, kind, items))
@@ -270,9 +270,9 @@ class World(Wires):
         )
 
     def _check(self, host: Host, kind: str, items: tuple[bytes, ...]) -> object:
-        """What one node has found good is good on another: ``Node.check`` is computed once.
+        """An item that is good on one node is good on every node: ``Node.check`` is computed once.
 
-        What one refuses another may take, which knows a later set of delegates.
+        An item that a node refuses may be good on a node that knows a later set of delegates.
         """
         key = (kind, items)
         known = self._checks.get(key)
@@ -286,7 +286,7 @@ class World(Wires):
         return known
 
     def _wake(self, host: Host, at_ms: int) -> None:
-        """One timer a host, the earliest asked for, as in the daemon."""
+        """A timer for each host, the earliest asked for, as in the daemon."""
         if host.wake_at and host.wake_at <= at_ms:
             return
         host.wake_at = at_ms

@@ -1,4 +1,4 @@
-"""The rules of the house (docs/design.md "The house"), checked and not remembered.
+"""The rules of the house (docs/design.md "Rules"), checked and not remembered.
 
 ``python tests/unit/test_house.py`` prints the table of floors.
 """
@@ -190,7 +190,7 @@ def test_every_refusal_is_used_and_known() -> None:
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Invalid":
                 assert node.args, f"{path}: Invalid without a code"
                 if isinstance(node.args[0], ast.Constant):
-                    assert node.args[0].value in REFUSALS, f"{path}: {node.args[0].value}"
+                    assert node.args[0].value in REFUSALS, f"{path}: {node.args[0].value!r}"
     everywhere = [t for p in SOURCES if p.name != "errors.py" for t in [p.read_text()]]
     unused = [code for code in REFUSALS if not any(f'"{code}"' in text for text in everywhere)]
     assert not unused, f"refusals nobody raises: {unused}"
@@ -219,9 +219,9 @@ def record_prefixes() -> Iterator[tuple[bytes, str]]:
                 continue
             for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
                 prefix = getattr(node.value, "value", None)
-                named = isinstance(target, ast.Name) and target.id.startswith("KEY_")
-                if named and isinstance(prefix, bytes):
-                    yield prefix, f"{path.stem}.{target.id}"
+                name = target.id if isinstance(target, ast.Name) else ""
+                if name.startswith("KEY_") and isinstance(prefix, bytes):
+                    yield prefix, f"{path.stem}.{name}"
 
 
 def test_record_prefixes_are_unique() -> None:

@@ -85,6 +85,6 @@ class Members:
     def digest(self, epoch: int) -> bytes:
         """The ``next_set_hash`` (32 bytes) of a boundary whose next epoch has this set.
 
-        docs/spec/bytes.md "Certificate".
+        docs/spec/bytes.md "Digests".
         """
         return keccak256(b"DIPNET/set" + pack([SET_VERSION, epoch, self.pairs]))

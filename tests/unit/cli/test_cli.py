@@ -11,7 +11,8 @@ import pytest
 from eth_account import Account
 from typer.testing import CliRunner, Result
 
-from dipnet.cli.main import app, read_address, read_amount
+from dipnet.cli.main import app
+from dipnet.cli.wallet import read_address, read_amount
 from dipnet.primitives.crypto import checksum
 from dipnet.primitives.errors import Invalid
 from dipnet.sdk import keys

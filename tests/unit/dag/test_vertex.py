@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from dipnet._native import dag
 from dipnet.dag import vertex
 from dipnet.dag.vertex import VERDICTS, Vertex, VertexDraft, check, check_each, decode, sign_vertex
-from dipnet.primitives.crypto import SECP_TABLE, address, public_key, sha256
+from dipnet.primitives.crypto import SECP_TABLE, address, public_key, sha256, sign
 from dipnet.primitives.errors import REFUSALS, Invalid
 from tests.fixtures import dag_twin
 from tests.fixtures.drawing import CHAIN_ID, draft, draw, secret, vertex_id
@@ -136,7 +136,7 @@ def test_high_s_is_refused_whether_or_not_the_key_is_known() -> None:
 
 def test_another_key_cannot_speak_for_the_issuer() -> None:
     envelope = vertex.build_envelope(draft("spoof"), ISSUER)
-    forged = envelope + vertex.sign(sha256(envelope), secret("thief")) + b"spoof"
+    forged = envelope + sign(sha256(envelope), secret("thief")) + b"spoof"
     for table in (keys(), keys()):
         check(WIRE, CHAIN_ID, table)
         assert codes(check(forged, CHAIN_ID, table)) == ["vertex_signature"]

@@ -79,11 +79,12 @@ def test_every_list_is_set_by_flag_variable_and_file(name: str, tmp_path: Path) 
     file = tmp_path / FILE_NAME
     file.write_text(f"{name} = ['/a', '/b']\n")
     variable = {f"DIPNET_{name.upper()}": "/c,/d"}
-    for flags, environ, expected, origin in (
+    cases: tuple[tuple[dict[str, list[str]], dict[str, str], tuple[str, ...], str], ...] = (
         ({name: ["/e", "/f"]}, variable, ("/e", "/f"), "--" + name.replace("_", "-")),
-        ({}, variable, ("/c", "/d"), *variable),
+        ({}, variable, ("/c", "/d"), next(iter(variable))),
         ({}, {}, ("/a", "/b"), str(file)),
-    ):
+    )
+    for flags, environ, expected, origin in cases:
         loaded = load(flags, environ, file)
         assert (getattr(loaded.config, name), loaded.origins[name]) == (expected, origin)
 

@@ -136,7 +136,8 @@ def test_blocks_and_their_undo(seed: int) -> None:
 def test_layers_read_as_if_applied() -> None:
     random = Random(5)
     base = Memory({b"a%d" % n: b"base" for n in range(0, 40, 3)})
-    applied, reader = Memory(base), base
+    applied = Memory(base)
+    reader: Memory | Layer = base
     for depth in range(12):
         puts: Puts = {
             b"%c%d" % (random.choice(b"abA"), random.randrange(40)): random.choice(

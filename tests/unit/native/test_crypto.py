@@ -265,7 +265,7 @@ def test_wrong_lengths_are_bugs() -> None:
     with pytest.raises(ValueError, match="threads"):
         native.recover_batch(d, r, -1)
     with pytest.raises(TypeError):
-        native.recover_batch(None, None)
+        native.recover_batch(None, None)  # type: ignore[arg-type]
 
 
 def test_batches_take_bytes_like_memory_and_any_thread_count() -> None:

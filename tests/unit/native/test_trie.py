@@ -107,7 +107,8 @@ class Stored:
 
 
 def check_batches(batches: Iterable[dict[bytes, bytes]]) -> None:
-    stored, pairs = Stored(), {}
+    stored = Stored()
+    pairs: dict[bytes, bytes] = {}
     for batch in batches:
         stored.update(batch.items())
         pairs = {key: value for key, value in (pairs | batch).items() if value}
@@ -138,7 +139,8 @@ def test_any_batches_leave_the_records_of_a_trie_from_scratch(shape: str) -> Non
 def test_workloads_agree_with_py_trie(seed: int) -> None:
     random = Random(seed)
     keys = [keccak256(random.randbytes(4)) for _ in range(300)]
-    stored, oracle, present = Stored(), HexaryTrie({}), {}
+    stored, oracle = Stored(), HexaryTrie({})
+    present: dict[bytes, bytes] = {}
     for _ in range(6):
         batch = {
             key: b"" if random.random() < 0.4 else random.randbytes(random.choice((1, 31, 70)))
@@ -195,7 +197,7 @@ def test_wrong_arguments() -> None:
     with pytest.raises(ValueError, match="too long"):
         trie.root([(bytes(257), b"1")])
     with pytest.raises(ValueError, match="32 bytes"):
-        trie.update({}.get, b"", [], b"short")
+        trie.update(dict[bytes, bytes]().get, b"", [], b"short")
     with pytest.raises(ValueError, match="nibbles"):
         trie.record_path(b"\x10")
     with pytest.raises(TypeError):

@@ -115,7 +115,7 @@ class Told(Bench):
         key = self.secrets.get(header.proposer, self.key)
         return seal(header, (), crypto.sign(header.proposal_digest, key), b"", section)
 
-    def signed(self, change: Callable[[bytes], bytes]) -> Block:
+    def under(self, change: Callable[[bytes], bytes]) -> Block:
         """The good child under another signature."""
         good = self.block()
         return seal(good.header, (), change(good.signature))
@@ -196,9 +196,9 @@ BLOCKS: list[Case] = [
     ("block_future", lambda told: future(told)),
     ("block_leader", lambda told: told.block(proposer=bytes(20))),
     ("block_leader", lambda told: told.block(proposer=other(told))),
-    ("block_signature", lambda told: told.signed(flipped)),
-    ("block_signature", lambda told: told.signed(high_s)),
-    ("block_signature", lambda told: told.signed(lambda signature: bytes(65))),
+    ("block_signature", lambda told: told.under(flipped)),
+    ("block_signature", lambda told: told.under(high_s)),
+    ("block_signature", lambda told: told.under(lambda signature: bytes(65))),
     ("block_form", lambda told: told.block(justify=(told.head.hash, HEAD_SLOT, 1))),
     ("block_form", lambda told: told.block(final=(told.head.hash, HEAD_SLOT))),
     ("block_seed", lambda told: told.block(seed_reveal=b"\1" * 32)),

@@ -291,8 +291,8 @@ def test_certificates_of_what_is_settled_are_not_judged_and_go_no_further() -> N
     assert chain.final.slot == 5
     for one in kept:
         spoilt = replace(one, signatures=bytes(len(one.signatures)))
-        for told in (one, spoilt):
-            out = bench.answered(bench.receive(m.Certificates((told.raw,))))
+        for sent in (one, spoilt):
+            out = bench.answered(bench.receive(m.Certificates((sent.raw,))))
             assert not [said for said in sent_to(OTHER, out) if isinstance(said, m.Certificates)]
     assert bench.node.peers.scores.score(bench.now_ms, PEER) > -10
 

@@ -14,8 +14,8 @@ import pytest
 
 from dipnet.p2p import messages as wire
 from dipnet.p2p.blocksync import BlockSync
-from dipnet.p2p.gossip import Gossip, Outgoing
-from dipnet.p2p.messages import Topic
+from dipnet.p2p.gossip import Gossip
+from dipnet.p2p.messages import Outgoing, Topic
 from dipnet.p2p.serve import serve_blocks, serve_located, serve_vertices
 from dipnet.p2p.vertexsync import VertexSync
 
@@ -141,13 +141,13 @@ class Node:
                     self.ask_missing(now_ms, peer)
                     self.vertices.on_behind(now_ms, peer)
             case wire.Fetch(Topic.VERTEX, ids):
-                found = (self.log[self.ordinals[i]] for i in ids if i in self.ordinals)
-                self.gossip.answer(peer, Topic.VERTEX, found)
+                wanted = (self.log[self.ordinals[i]] for i in ids if i in self.ordinals)
+                self.gossip.answer(peer, Topic.VERTEX, wanted)
             case wire.Items(Topic.BLOCK, raws):
                 self.take_blocks(now_ms, peer, raws)
             case wire.Vertices(_, raws):
-                ids = [raws[at : at + ID] for at in range(0, len(raws), VERTEX_BYTES)]
-                self.gossip.on_items(now_ms, peer, Topic.VERTEX, ids)
+                found = [raws[at : at + ID] for at in range(0, len(raws), VERTEX_BYTES)]
+                self.gossip.on_items(now_ms, peer, Topic.VERTEX, found)
                 self.insert(now_ms, peer, raws)
             case message:
                 self.sync(now_ms, peer, message)
@@ -171,8 +171,8 @@ class Node:
             case wire.GetVertices():
                 self.out.append((peer, "sync", serve_vertices(message, self.vertices_from)))
             case wire.VertexRange():
-                raws = self.vertices.on_range(now_ms, peer, message)
-                self.vertices.on_inserted(now_ms, peer, self.insert(now_ms, peer, raws))
+                wires = self.vertices.on_range(now_ms, peer, message)
+                self.vertices.on_inserted(now_ms, peer, self.insert(now_ms, peer, wires))
             case _:
                 pytest.fail(f"unexpected {message}")
 

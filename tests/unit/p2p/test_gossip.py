@@ -1,5 +1,7 @@
 """Gossip: told once, asked of one peer at a time, bounded, released."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -246,7 +248,7 @@ def test_announcers_of_one_id_are_bounded() -> None:
     gossip = joined(*peers)
     for peer in peers:
         gossip.on_announce(0, peer, Topic.TX, ids_of(1), nothing)
-    asked = []
+    asked: list[str] = []
     for turn in range(1, 3 * ANNOUNCERS_MAX):
         asked += gossip.on_tick(turn * FETCH_MS_MAX)
     assert asked == peers[: ANNOUNCERS_MAX + 1]
@@ -333,7 +335,7 @@ CALLS = st.one_of(
 
 @settings(max_examples=200)
 @given(st.lists(CALLS, max_size=30))
-def test_books_balance(calls: list[tuple[str, ...]]) -> None:
+def test_books_balance(calls: list[tuple[Any, ...]]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("dipnet.p2p.gossip.IN_FLIGHT_MAX", 3)
         patch.setattr("dipnet.p2p.gossip.OFFERS_MAX", 8)

@@ -1,5 +1,7 @@
 """Any bytes are one message or ``Invalid("peer_message")``; a message has one encoding."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -213,7 +215,7 @@ def test_mutated_messages(message: Message, data: st.DataObject) -> None:
         ("nobody", [1, 0]),
     ],
 )
-def test_refused(protocol: str, record: list[object]) -> None:
+def test_refused(protocol: str, record: list[Any]) -> None:
     assert refused(protocol, pack(record))
 
 
@@ -241,7 +243,7 @@ def test_limits_are_those_of_votes_and_certificates() -> None:
 
 
 def test_claims_compare_as_fork_choice_does() -> None:
-    """A higher certificate is better than more blocks (docs/spec/consensus.md "The protocol")."""
+    """A higher certificate is better than more blocks (docs/spec/consensus.md "Fork choice")."""
     longer = Status(9, HASH, 0, HASH, 1, 5, 0, 0, 0)
     later = Status(8, HASH, 0, HASH, 1, 6, 0, 0, 0)
     next_epoch = Status(7, HASH, 0, HASH, 2, 4, 0, 0, 0)

@@ -320,6 +320,11 @@ def test_height_lowered_after_the_claim_ends_the_wait() -> None:
     assert list(asked(sync, REQUEST_MS_MAX, 10)) == ["b"]
 
 
+def giving(hashes: list[bytes]) -> Callable[[tuple[bytes, ...]], list[bytes]]:
+    """A chain that answers any locator with these."""
+    return lambda _: hashes
+
+
 def test_liar_and_honest_together() -> None:
     """The highest claim is a lie, changed each slot; the honest peer still brings us home."""
     sync, height, now = Sync(), 0, 0
@@ -331,7 +336,7 @@ def test_liar_and_honest_together() -> None:
         for peer, request in asked(sync, now, height).items():
             if peer == "good":
                 after = chain[chain.index(request.locator[0]) + 1 :]
-                answer = decode("sync", serve_blocks(request, lambda _, after=after: after))
+                answer = decode("sync", serve_blocks(request, giving(after)))
                 assert isinstance(answer, Blocks)
                 height += len(sync.on_blocks(now, peer, answer) or ())
                 sync.imported(now, peer, height, len(answer.raws), (height, chain[height]))
@@ -348,9 +353,10 @@ def test_peers_that_give_one_block_just_in_time_do_not_keep_the_others_from_bein
         assert now < 60_000
         for number, name in enumerate(liars):
             sync.claims(now, name, status(10**6, b"%d" % number), height)
-            request, asked_ms = liars[name]
-            if request and now >= asked_ms + REQUEST_MS_MAX - 200:
-                height += len(sync.on_blocks(now, name, Blocks(request, (b"new",), True)) or ())
+            number_asked, asked_ms = liars[name]
+            if number_asked and now >= asked_ms + REQUEST_MS_MAX - 200:
+                told = Blocks(number_asked, (b"new",), True)
+                height += len(sync.on_blocks(now, name, told) or ())
                 sync.imported(now, name, height, 1, (height, chain[height]))
                 liars[name] = (0, 0)
         sync.claims(now, "good", status(1000), height)
@@ -359,7 +365,7 @@ def test_peers_that_give_one_block_just_in_time_do_not_keep_the_others_from_bein
                 liars[peer] = (request.request, now)
                 continue
             after = chain[height + 1 :]
-            answer = decode("sync", serve_blocks(request, lambda _, after=after: after))
+            answer = decode("sync", serve_blocks(request, giving(after)))
             assert isinstance(answer, Blocks)
             height += len(sync.on_blocks(now, peer, answer) or ())
             sync.imported(now, peer, height, len(answer.raws), (height, chain[height]))

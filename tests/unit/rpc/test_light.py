@@ -50,7 +50,8 @@ def start(node: Node) -> LightState:
 def followed(node: Node, state: LightState, **options: Any) -> tuple[LightState, int]:
     """As far as the newest final block."""
     done = Followed()
-    for one in follow(Peer(node), state, final(node).certificate.ballot.epoch, done, **options):
+    peer: Any = Peer(node)
+    for one in follow(peer, state, final(node).certificate.ballot.epoch, done, **options):
         state = one
     return state, done.boundaries
 
@@ -139,7 +140,8 @@ def test_any_final_header_can_be_proven() -> None:
     node.produce(certified=False)
     node.certify(node.produce())
     node.produce(certified=False)
-    chain, peer = node.chain, Peer(node)
+    chain = node.chain
+    peer: Any = Peer(node)
     for height in range(1, chain.final.height + 1):
         block_hash = chain.hash_at(height)
         assert block_hash is not None

@@ -14,6 +14,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from dipnet.primitives.codec import to_hex
 from dipnet.primitives.errors import Invalid
 from dipnet.rpc import feed, listen, websocket
+from dipnet.rpc.bounds import BODY_BYTES_MAX
 from dipnet.rpc.listen import Listener, serve
 from dipnet.rpc.server import Access, application
 from tests.fixtures.chain_builder import USERS, transfer
@@ -169,7 +170,7 @@ def test_calls_and_batches() -> None:
 def test_a_message_too_long_ends_the_connection() -> None:
     async def run(node: Node, listener: Listener) -> None:
         async with connect(url(listener)) as client:
-            await client.send(" " * (listen.BODY_BYTES_MAX + 1))
+            await client.send(" " * (BODY_BYTES_MAX + 1))
             with pytest.raises(ConnectionClosed) as closed:
                 await client.recv()
             assert closed.value.rcvd is not None

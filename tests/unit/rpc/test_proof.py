@@ -10,18 +10,22 @@ from hypothesis import strategies as st
 from trie import HexaryTrie
 
 from dipnet._native import trie as native
+from dipnet.consensus.staking.idpos import DPOS_ADDRESS, METHODS
 from dipnet.ledger.state import EMPTY_ROOT
 from dipnet.primitives.codec import to_hex
 from dipnet.primitives.crypto import keccak256
 from dipnet.primitives.errors import Corrupt
 from dipnet.rpc.proof import prove
-from tests.fixtures import fake_contract
-from tests.fixtures.chain_builder import USERS, address_of
-from tests.fixtures.fake_contract import DPOS, sent
+from tests.fixtures.chain_builder import USERS, address_of, transfer
 from tests.fixtures.rpc_node import Node, ask, error
 
 ALICE = to_hex(address_of(USERS[0]))
 NOBODY = "0x" + "99" * 20
+DPOS = to_hex(DPOS_ADDRESS)
+STAKED = 0x0701 * 10**15
+ALICE_STAKE = to_hex(keccak256(address_of(USERS[0]).rjust(32, b"\0") + (1).to_bytes(32)))
+EMPTY = to_hex(b"\xee" * 32)
+"""A storage key without a value."""
 
 
 def value(root: bytes, key: bytes, proof: Sequence[bytes]) -> bytes:
@@ -41,7 +45,7 @@ def test_any_trie_proves_what_it_has_and_what_it_has_not(
     items: dict[bytes, bytes], absent: bytes
 ) -> None:
     hashed = [(keccak256(key), stored) for key, stored in items.items()]
-    root, puts = native.update({}.get, b"N", hashed)
+    root, puts = native.update(dict[bytes, bytes]().get, b"N", hashed)
     assert (root == EMPTY_ROOT) == (not items)
     for key in [*items, absent] if items else []:
         proof = prove(puts.get, b"N", root, key)
@@ -49,12 +53,12 @@ def test_any_trie_proves_what_it_has_and_what_it_has_not(
 
 
 def test_an_empty_trie_has_an_empty_proof() -> None:
-    assert prove({}.get, b"N", EMPTY_ROOT, b"key") == []
+    assert prove(dict[bytes, bytes]().get, b"N", EMPTY_ROOT, b"key") == []
 
 
 def test_an_altered_node_is_our_damage() -> None:
     items = [(keccak256(bytes((n,))), bytes(40)) for n in range(50)]
-    root, puts = native.update({}.get, b"N", items)
+    root, puts = native.update(dict[bytes, bytes]().get, b"N", items)
     for key, node in puts.items():
         assert node is not None
         broken = dict(puts) | {key: node[:-1] + bytes((node[-1] ^ 1,))}
@@ -68,26 +72,27 @@ def prove_all(nodes: Mapping[bytes, bytes | None], root: bytes) -> None:
 
 
 @pytest.fixture
-def node(monkeypatch: pytest.MonkeyPatch) -> Node:
-    fake_contract.install(monkeypatch)
+def node() -> Node:
     return Node()
 
 
 def test_accounts_and_storage(node: Node) -> None:
-    tx = sent(USERS[0], 0, b"S\x07\x01")
+    """A stake is proven by Solidity's layout: the first word of ``accounts[ALICE]``, variable 1."""
+    stake = METHODS["stake"].call_data()
+    tx = transfer(USERS[0], 0, DPOS_ADDRESS, STAKED, data=stake, gas=200_000)
     ask(node, "eth_sendRawTransaction", to_hex(tx.raw))
     node.produce()
     for place in ("latest", "finalized", {"blockNumber": "0x1"}):
         check(node, place)
-    assert ask(node, "eth_getStorageAt", DPOS, "0x1") == to_hex(bytes(30) + b"\x07\x01")
-    assert ask(node, "eth_getStorageAt", DPOS, "0x1", "earliest") == to_hex(bytes(32))
+    assert ask(node, "eth_getStorageAt", DPOS, ALICE_STAKE) == to_hex(STAKED.to_bytes(32))
+    assert ask(node, "eth_getStorageAt", DPOS, ALICE_STAKE, "earliest") == to_hex(bytes(32))
     assert ask(node, "eth_getCode", DPOS) == "0xfe"
 
 
 def check(node: Node, place: Any) -> None:
     state_root = bytes.fromhex(ask(node, "eth_getBlockByNumber", "latest")["stateRoot"][2:])
     for account in (ALICE, NOBODY, DPOS):
-        answer = ask(node, "eth_getProof", account, ["0x1", "0x2"], place)
+        answer = ask(node, "eth_getProof", account, [ALICE_STAKE, EMPTY], place)
         raw = value(state_root, bytes.fromhex(account[2:]), octets(answer["accountProof"]))
         assert bool(raw) == (account != NOBODY)
         if raw:
@@ -96,11 +101,12 @@ def check(node: Node, place: Any) -> None:
             assert int(answer["balance"], 16) == int.from_bytes(balance, "big")
             assert answer["storageHash"] == to_hex(storage_root)
             assert answer["codeHash"] == to_hex(code_hash)
-        for slot, shown in enumerate(answer["storageProof"], 1):
-            key, proof = slot.to_bytes(32, "big"), octets(shown["proof"])
-            assert shown["key"] == to_hex(key)
-            stored = 0x0701 if (account, slot) == (DPOS, 1) else 0
+        assert [shown["key"] for shown in answer["storageProof"]] == [ALICE_STAKE, EMPTY]
+        for shown in answer["storageProof"]:
+            key, proof = bytes.fromhex(shown["key"][2:]), octets(shown["proof"])
+            stored = STAKED if (account, shown["key"]) == (DPOS, ALICE_STAKE) else 0
             assert int(shown["value"], 16) == stored
+            assert bool(proof) == (account == DPOS)
             if proof:
                 held = value(bytes.fromhex(answer["storageHash"][2:]), key, proof)
                 assert held == (rlp.encode(stored) if stored else b"")

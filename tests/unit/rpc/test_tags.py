@@ -5,6 +5,7 @@ from typing import Any, Final
 import pytest
 
 from dipnet.consensus.finality.votes import BallotKind
+from dipnet.consensus.staking.idpos import DPOS_ADDRESS
 from dipnet.consensus.staking.idpos import METHODS as IDPOS
 from dipnet.primitives.codec import to_hex
 from dipnet.rpc.method import REQUIRED, RpcMethod
@@ -30,12 +31,16 @@ WITH_BLOCK: Final = [
 
 @pytest.fixture(name="node", scope="module")
 def _node() -> Node:
-    """Three blocks, of which one is final and two are safe."""
+    """Three blocks with a payment and a log each, of which one is final and two are safe."""
     found = Node(delegates=4)
     headers = []
+    stake = IDPOS["stake"].call_data()
     for nonce in range(3):
-        raw = transfer(USERS[0], nonce, address_of(USERS[1])).raw
-        ask(found, "eth_sendRawTransaction", to_hex(raw))
+        for tx in (
+            transfer(USERS[0], nonce, address_of(USERS[1])),
+            transfer(USERS[2], nonce, DPOS_ADDRESS, 1 + nonce, data=stake, gas=200_000),
+        ):
+            ask(found, "eth_sendRawTransaction", to_hex(tx.raw))
         headers.append(found.produce(certified=False).header)
     found.net.certify(found.chain, found.disk, headers[0])
     found.net.certify(found.chain, found.disk, headers[1], BallotKind.PREVOTE)
@@ -74,5 +79,14 @@ def test_tags_name_different_blocks(node: Node) -> None:
 
 
 def test_logs_between_tags(node: Node) -> None:
-    for first, last in (("earliest", "finalized"), ("finalized", "safe"), ("safe", "latest")):
-        assert ask(node, "eth_getLogs", {"fromBlock": first, "toBlock": last}) == []
+    for first, last, heights in (
+        ("earliest", "finalized", [1]),
+        ("finalized", "safe", [1, 2]),
+        ("safe", "latest", [2, 3]),
+        ("earliest", "earliest", []),
+    ):
+        found = ask(node, "eth_getLogs", {"fromBlock": first, "toBlock": last})
+        assert [int(log["blockNumber"], 16) for log in found] == heights
+        assert [int(log["data"], 16) for log in found] == heights, (
+            "wei staked, as many as the height"
+        )

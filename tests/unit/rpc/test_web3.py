@@ -1,11 +1,12 @@
 """An unmodified web3.py against a node that listens: the calls that every wallet makes."""
 
 from collections.abc import Iterator
+from typing import Any, cast
 
 import pytest
 from web3 import Web3
 from web3.exceptions import TransactionNotFound, Web3RPCError
-from web3.types import RPCEndpoint
+from web3.types import RPCEndpoint, TxParams
 
 from tests.fixtures.chain_builder import ETHER, USERS, address_of, secret
 from tests.fixtures.rpc_running import Running
@@ -36,7 +37,7 @@ def test_web3_pays_and_reads(running: Running) -> None:
         "maxPriorityFeePerGas": web3.eth.max_priority_fee,
         "maxFeePerGas": 2 * web3.eth.get_block("latest")["baseFeePerGas"] + 10**9,
     }
-    transaction["gas"] = web3.eth.estimate_gas(transaction)
+    transaction["gas"] = web3.eth.estimate_gas(cast(TxParams, transaction))
     signed = alice.sign_transaction(transaction)
     tx_hash = web3.eth.send_raw_transaction(signed.raw_transaction)
     assert web3.eth.get_transaction(tx_hash)["blockHash"] is None
@@ -48,10 +49,11 @@ def test_web3_pays_and_reads(running: Running) -> None:
     assert receipt["from"] == alice.address
     assert receipt["to"] == bob
     assert web3.eth.get_balance(bob) == 1001 * ETHER
-    block = web3.eth.get_block("latest", full_transactions=True)
+    block: Any = web3.eth.get_block("latest", full_transactions=True)
     assert block["transactions"][0]["hash"] == tx_hash
     assert block["hash"] == web3.eth.get_block(2)["hash"] == receipt["blockHash"]
-    assert web3.eth.get_block(block["hash"])["slot"] == 2
+    again: Any = web3.eth.get_block(block["hash"])
+    assert again["slot"] == 2
     assert web3.eth.get_block_receipts("latest")[0]["transactionHash"] == tx_hash
     assert web3.eth.get_block("pending")["number"] == 3
     assert web3.eth.gas_price > block["baseFeePerGas"] * 8 // 10
@@ -81,6 +83,7 @@ def test_web3_batches(running: Running) -> None:
     with web3.batch_requests() as batch:
         batch.add(web3.eth.get_block("latest"))
         batch.add(web3.eth.get_block(0))
-        latest, first = batch.execute()
+        answers: list[Any] = batch.execute()
+    latest, first = answers
     assert len(latest["transactions"]) == 5
     assert latest["parentHash"] == first["hash"]

@@ -1,9 +1,12 @@
 """An unmodified web3.py uses the whole ABI of IDpos: sends, reads, events, reverts."""
 
+import ast
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from eth_typing import ChecksumAddress
 from web3 import Web3
 from web3.exceptions import ContractLogicError
 from web3.logs import DISCARD
@@ -30,8 +33,8 @@ class Caller:
         self.contract = web3.eth.contract(Web3.to_checksum_address(DPOS), abi=interface())
 
     @property
-    def address(self) -> str:
-        return str(self.signer.address)
+    def address(self) -> ChecksumAddress:
+        return Web3.to_checksum_address(self.signer.address)
 
     def sends(self, method: str, *arguments: Any, value: int = 0) -> dict[str, Any]:
         """What the transaction told, event by event."""
@@ -46,7 +49,8 @@ class Caller:
         )
         assert receipt["status"] == 1
         told: dict[str, Any] = {}
-        for event in self.contract.events:
+        events: Any = self.contract.events
+        for event in events:
             for log in event().process_receipt(receipt, errors=DISCARD):
                 told[log["event"]] = dict(log["args"])
         return told
@@ -131,13 +135,15 @@ def test_rewards_are_claimed(web3: Web3, running: Running) -> None:
 
 
 def test_parameters_and_rules(web3: Web3, running: Running) -> None:
-    rich, delegate = Caller(web3, USERS[2]), Caller(web3, "delegate 1")
-    payment = {
-        "to": delegate.address, "value": ETHER, "gas": 21_000, "chainId": CHAIN_ID,
-        "maxFeePerGas": 10**10, "maxPriorityFeePerGas": 10**9,
-        "nonce": web3.eth.get_transaction_count(rich.signer.address),
-    }  # fmt: skip
-    web3.eth.send_raw_transaction(rich.signer.sign_transaction(payment).raw_transaction)
+    rich, delegate, other = (Caller(web3, who) for who in (USERS[2], "delegate 1", "delegate 3"))
+    for receiver in (delegate, other):
+        payment = {
+            "to": receiver.address, "value": ETHER, "gas": 21_000, "chainId": CHAIN_ID,
+            "maxFeePerGas": 10**10, "maxPriorityFeePerGas": 10**9,
+            "nonce": web3.eth.get_transaction_count(rich.signer.address),
+        }  # fmt: skip
+        paid = web3.eth.send_raw_transaction(rich.signer.sign_transaction(payment).raw_transaction)
+        web3.eth.wait_for_transaction_receipt(paid, timeout=5, poll_latency=0.02)
     name = b"block_reward".ljust(32, b"\0")
     assert rich.reads("parameters", name) == running.node.genesis.block_reward
     proposed = delegate.sends("proposeParameters", name, ETHER)["ParameterProposed"]
@@ -145,6 +151,9 @@ def test_parameters_and_rules(web3: Web3, running: Running) -> None:
     assert found[:3] == [name, ETHER, delegate.address]
     assert delegate.sends("signalReady", 1)["ReadySignalled"]["rules"] == 1
     assert "already" in delegate.refused("voteParameters", proposed["id"])
+    voted = other.sends("voteParameters", proposed["id"])["ParameterVoted"]
+    assert voted == {"id": proposed["id"], "delegate": other.address}
+    assert rich.reads("proposal", proposed["id"])[-1] == found[-1] + 1
 
 
 def test_evidence(web3: Web3, running: Running) -> None:
@@ -200,11 +209,23 @@ def test_events_are_found_by_their_filters(web3: Web3) -> None:
     assert last == []
 
 
-def test_every_method_of_the_abi_was_used() -> None:
-    """The list above is whole: a method without a row here is a method without a test."""
+def test_a_delegate_resigns(web3: Web3) -> None:
+    gone = Caller(web3, USERS[6])
+    gone.sends("stake", value=200 * ETHER)
+    gone.sends("register", *registration(gone.address, "gone"))
+    assert gone.reads("delegate", gone.address)[-1] is True
+    assert gone.sends("resign") == {"Resigned": {"delegate": gone.address}}
+    assert gone.reads("delegate", gone.address)[-1] is False
+
+
+def test_every_method_of_the_abi_is_used() -> None:
+    """The methods that the tests of this file name when they call ``sends`` or ``reads``."""
     used = {
-        "register", "resign", "stake", "unstake", "vote", "claim", "submitEvidence",
-        "proposeParameters", "voteParameters", "signalReady", "stakeOf", "votesOf", "rewardsOf",
-        "unbondingOf", "delegate", "delegates", "activeSet", "proposal", "parameters", "burned",
-    }  # fmt: skip
+        node.args[0].value
+        for node in ast.walk(ast.parse(Path(__file__).read_text()))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in ("sends", "reads")
+        and isinstance(node.args[0], ast.Constant)
+    }
     assert used == set(METHODS)

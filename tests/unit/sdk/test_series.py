@@ -30,7 +30,7 @@ def read(
         if not skip:
             raise bad
 
-    found = []
+    found: list[tuple[int, object, object]] = []
     for row in series.rows(path, columns, after, on_bad):
         (reading,) = senml.resolve(row.payload, 0)
         assert (reading.name, reading.unit) == (columns.name, columns.unit)

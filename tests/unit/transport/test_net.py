@@ -35,6 +35,7 @@ async def test_frames_of_each_protocol_arrive_in_order_both_ways() -> None:
         assert a.id == peer_id(KEYS[0])
         assert a.events == [Connected(b.id, b.address, True)]
         (inbound,) = b.events
+        assert isinstance(inbound, Connected)
         assert (inbound.peer, inbound.outbound) == (a.id, False)
         came_from = parse(inbound.address)
         assert (came_from.host, came_from.peer) == ("127.0.0.1", a.id)

@@ -149,7 +149,9 @@ def test_votes_take_every_other_turn() -> None:
 def test_votes_pass_neither_their_connection_nor_its_end() -> None:
     vote = Received("a", "votes", b"1")
     come, go = Connected("a", "/ip4/10.0.0.1/tcp/1", False), Disconnected("a", "gone")
-    for events in ([come, vote, go], [come, Received("a", "sync", b"2"), vote, vote, go]):
+    data = Received("a", "sync", b"2")
+    many: tuple[list[Event], ...] = ([come, vote, go], [come, data, vote, vote, go])
+    for events in many:
         order = taken(inbox_of(Limits(), events))
         assert order[0] is come
         assert order[-1] is go

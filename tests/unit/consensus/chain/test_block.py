@@ -57,7 +57,7 @@ def refusal(raw: bytes, net: Net = NET) -> str:
 
 def assembled(block: Block, **parts: Any) -> bytes:
     """The record of a block with parts of it replaced."""
-    chosen = {
+    chosen: dict[str, Any] = {
         "version": 1,
         "header": block.header.raw,
         "signature": block.signature,

@@ -1,6 +1,5 @@
 """A chain at a boundary: which set votes on which blocks, and the effect of its votes."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -55,7 +54,7 @@ class Boundary:
 
 
 @pytest.fixture
-def at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Boundary]:
+def at(monkeypatch: pytest.MonkeyPatch) -> Boundary:
     net = Net.of(4, epoch_slots=EPOCH_SLOTS)
     new = net.recruits("ada", "bea", "cleo", "dora")
     Elections(

@@ -49,6 +49,7 @@ class Town:
         block = self.net.child(self.chain, self.chain.head.hash, self.slot, txs)
         add(self.chain, self.memory, block)
         receipts = self.chain.receipts(block.hash)
+        assert receipts is not None
         assert [one.status for one in receipts] == [1] * len(calls)
         self.net.certify(self.chain, self.memory, self.chain.head)
 

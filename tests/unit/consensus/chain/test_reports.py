@@ -1,6 +1,7 @@
 """Reports: a proposer puts the proof of an offence on the chain for no fee, and nothing else."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -55,7 +56,7 @@ def drafted(
     return build(chain, pool, slot, leader, seed_key(net.secrets[leader]), offences)
 
 
-def grown(**parameters: int) -> tuple[Net, Chain, Memory]:
+def grown(**parameters: Any) -> tuple[Net, Chain, Memory]:
     net = Net.of(4, **parameters)
     chain, memory = net.chain()
     sustain(net, chain, memory, [1, 2])

@@ -187,7 +187,8 @@ def test_a_promise_holds_on_its_own_branch() -> None:
 
 
 def script(chain: Chain) -> list[tuple[bytes, ...]]:
-    """The order of every epoch from the headers of a chain alone, as docs/spec/consensus.md says
+    """The order of every epoch from the headers of a chain alone, as docs/spec/consensus.md
+    "Seeds and leaders" says
     it."""
     heights = range(chain.head.height + 1)
     headers = [chain.need(chain.hash_at(height) or b"") for height in heights]
@@ -202,7 +203,8 @@ def script(chain: Chain) -> list[tuple[bytes, ...]]:
     members = sorted(one.address for one in chain.genesis.delegates)
     orders = []
     for one in seeds:
-        order, counter, words = list(members), 0, []
+        order, counter = list(members), 0
+        words: list[int] = []
         for last in reversed(range(1, len(order))):
             while not words or words[0] >= 2**64 - 2**64 % (last + 1):
                 words = words[1:]

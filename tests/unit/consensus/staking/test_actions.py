@@ -259,7 +259,7 @@ def test_registering(world: World) -> None:
 def test_registering_again_changes_the_profile_alone(world: World) -> None:
     who = world.candidate("u1")
     world.block(who)
-    changed = {"name": "new", "url": "", "commission": 5, "commitment": b"\5" * 32}
+    changed: dict[str, Any] = {"name": "new", "url": "", "commission": 5, "commitment": b"\5" * 32}
     world.send("u1", "register", *world.register("u1", **changed))
     assert world.view("delegate", who)[:3] == ("new", "", 5)
     assert idpos.commitment_of(world.journal, who) == (b"\7" * 32, world.slot)  # of its block

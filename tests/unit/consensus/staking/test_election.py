@@ -57,7 +57,8 @@ class Oracle:
 
     def elected(self, epoch: int) -> tuple[list[bytes], list[bytes]]:
         """Seats and standby that the boundary of ``epoch`` gives."""
-        votes, taken, rest = self.votes(epoch), [], {**self.organisations}
+        votes, rest = self.votes(epoch), {**self.organisations}
+        taken: list[bytes] = []
         for one in self.gone:
             rest.pop(one, None)
         while rest and len(taken) < SEATS + STANDBY:
