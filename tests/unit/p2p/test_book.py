@@ -1,4 +1,4 @@
-"""The address book: whom to dial, what survives a flood of lies, what survives a restart."""
+"""The address book: which address to dial, floods of false addresses, restarts."""
 
 import pytest
 
