@@ -46,7 +46,7 @@ class Fuzz:
 
     def __init__(self, seed: int) -> None:
         rng = self.rng = random.Random(seed)
-        # Where everybody is banned at once, nothing is tried: some runs are almost honest, and in
+        # A run in which all peers are banned at once tries nothing: some are almost honest, in
         # some what is said is false, but well-formed.
         malice, noise = (1.0, 0.3, 0.05)[seed % 3], (1.0, 0.05)[seed // 3 % 2]
         self.noise = malice * noise
@@ -160,7 +160,7 @@ class Fuzz:
             self.step(self.judged(event) if isinstance(event, Verify) else event)
 
     def restart(self) -> None:
-        """The process ends at any point and begins again; nobody is connected."""
+        """The process ends at any point and begins again; no peer is connected."""
         self.restarts += 1
         self.pending.clear()
         self.up.clear()
@@ -247,7 +247,7 @@ class Fuzz:
         self.receive(m.protocol_of(made), m.encode(made))
 
     def take_turn(self) -> None:
-        """Somebody proposes, and the honest vote on what they know."""
+        """A delegate proposes, and honest delegates vote on the blocks that they know."""
         for made in (self.messages.block_items(), self.messages.honest()):
             self.receive(m.protocol_of(made), m.encode(made))
 

@@ -73,7 +73,7 @@ class Delegates:
             pass
 
     def hear(self, vote: Vote) -> None:
-        """Count it, whoever signed; follow what it completes."""
+        """Counts a vote of any signer; follows a certificate that it completes."""
         if vote.ballot not in self._votes:
             kept = list(self._votes.items())[-KEPT:]
             self._votes = {**dict(kept), vote.ballot: {}}
@@ -92,7 +92,7 @@ class Delegates:
     # --- what they vote
 
     def honest(self) -> list[Vote]:
-        """What those who keep the rules have voted last, and vote now; we vote for ourselves."""
+        """The last and present votes of delegates that keep the rules; our node votes by itself."""
         head, cast = self.chain.head, [*self._last.values()]
         if head.height:
             cast += self._cast(finality.prevote(head, self.chain.epoch_of(head).boundary))

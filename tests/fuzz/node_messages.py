@@ -195,7 +195,7 @@ class Messages:
         return m.Items(m.Topic.BLOCK, tuple(raws))
 
     def honest(self) -> m.Votes:
-        """The votes of those who keep the rules."""
+        """The votes of delegates that keep the rules."""
         return m.Votes(tuple(vote.raw for vote in self.delegates.honest()))
 
     def votes(self) -> m.Votes:

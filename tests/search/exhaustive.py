@@ -1,8 +1,8 @@
 """Every schedule of every small block tree, judged by the shipping rules (docs/spec/consensus.md).
 
 Blocks of a tree are all there from the start; the adversary owns leaders, network and ``faulty``
-voters, who prevote and commit everything. An honest voter does, at any moment, any vote that the
-shipping rules allow him: ``may_prevote`` for a block whose justify is certified, ``may_commit`` for
+voters, which prevote and commit everything. An honest voter does, at any moment, any vote that the
+shipping rules allow it: ``may_prevote`` for a block whose justify is certified, ``may_commit`` for
 a certified block. Two final blocks of which neither extends the other are a violation.
 
 A voter's behaviour is an automaton whose every edge is an answer of ``finality.may_prevote`` or
@@ -235,7 +235,7 @@ def _explore(
         certified = table[prevoted] | 1  # genesis needs no votes
         for at, one in enumerate(now):
             if at and now[at - 1] == one:
-                continue  # as the voter before him
+                continue  # as the voter before it
             key = one, certified
             choices = moves.get(key)
             if choices is None:
@@ -268,7 +268,7 @@ def proof(tree: Tree, one: Block, other: Block) -> tuple[Ballot, Ballot]:
 
 
 def unproven(tree: Tree) -> str:
-    """The first pair of conflicting blocks of which nobody could be convicted; empty for none."""
+    """The first pair of conflicting blocks that convicts no voter; empty for none."""
     for one, other in combinations(tree[1:], 2):
         if conflict(tree, 1 << one.number | 1 << other.number):
             pair = proof(tree, one, other)

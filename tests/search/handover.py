@@ -173,7 +173,7 @@ class Walk:
         return self._counts.get(ballot, 0) + FAULTY >= members.quorum_of(HONEST + FAULTY)
 
     def _vote(self) -> str:
-        """One honest voter is shown one block; the conflict that his vote makes."""
+        """An honest voter gets a block; the conflict that its vote makes."""
         draw = self._random.randrange
         block = self.blocks[self._drawn(1)]
         prevotes = finality.prevote(block, block.boundary)

@@ -5,9 +5,9 @@ and with a vote state of its own, does what a Byzantine one could gain by (equiv
 forget), and needs no code of its own.
 
 Scenarios are enumerated: which delegate has the twin, by its turn to lead; whether the epoch ends
-on the way; and for each round, which is a slot, who hears whom. Within a round that may change
-once, after the block or after the prevotes, so that proposal, prevotes and commits reach different
-nodes. Hosts are numbered by their turn, so no two scenarios differ in the names of delegates alone;
+on the way; and for each round, which is a slot, the hosts that hear one another. Within a round
+that may change once, after the block or after the prevotes, so that proposal, prevotes and commits
+reach different nodes. Hosts are numbered by their turn, so no two scenarios differ in the names of delegates alone;
 of two that differ in which twin is which, one is left out. ``numbers`` takes from them all, evenly.
 
 After its rounds the network is healed. Held to: no two conflicting final blocks on honest nodes,

@@ -31,7 +31,7 @@ CONFLICT = "two final blocks"
 
 
 def quiet() -> None:
-    """What nodes tell in a process of the pool is nobody's business."""
+    """Nodes in a process of the pool log nothing."""
     logging.disable()
 
 

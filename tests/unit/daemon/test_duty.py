@@ -1,4 +1,4 @@
-"""A delegate's duty in a node: who signs, what a failure ends, reports, the operator's switch."""
+"""A delegate's duty in a node: signing, failures that end it, reports, the operator's switch."""
 
 import asyncio
 import threading

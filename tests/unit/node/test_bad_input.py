@@ -1,6 +1,6 @@
-"""What delegates sign and should not have, as the node hears it from a peer.
+"""Statements that a delegate should not have signed, as the node hears them from a peer.
 
-Each case has its code, leaves the node as it was, is relayed to nobody, and is charged to the peer.
+Each has its code, leaves the node as it was, is relayed to no peer, and is charged to its sender.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,12 +31,12 @@ from tests.sim.world import peer_id
 
 OTHER = peer_id(crypto.public_key(secret("another peer")))
 HEAD_SLOT = 13
-"""Of the node's head, in epoch 1, whose boundary is final; nobody has voted on it yet."""
+"""Of the node's head, in epoch 1, whose boundary is final; it has no votes yet."""
 
 
 @cache
 def built() -> tuple[Memory, m.Items]:
-    """The disk of whoever has the chain, and its blocks."""
+    """The disk of a node that has the chain, and its blocks."""
     bench = Bench(delegates=4)
     net = Net(bench.genesis, bench.secrets)
     chain, memory = net.chain()
@@ -173,7 +173,7 @@ CERTIFICATES: list[Case] = [
 ]
 
 UNVOTABLE: list[Case] = [
-    # A quorum has signed what nobody may vote: another epoch, slot or justify than the block's.
+    # A quorum has signed a forbidden vote: another epoch, slot or justify than the block's.
     ("certificate_block", lambda told: told.certificate(epoch=0)),
     ("certificate_block", lambda told: told.certificate(slot=HEAD_SLOT + 50)),
     ("certificate_block", lambda told: told.certificate(justify_slot=BOUNDARY_SLOT - 1)),
@@ -247,7 +247,7 @@ def blocks(*ones: Block) -> m.Items:
 def refused(told: Told, one: Vote | Certificate | Block, code: str) -> None:
     """It is, with this code and no effect but the sender's score.
 
-    Whoever repeats his last word may be late with it: that costs him his allowance only.
+    A delegate that repeats its last vote may be late with it: that costs its allowance only.
     """
     before = standing(told.node)
     counted = told.node.voting.results[""]
@@ -264,7 +264,7 @@ def refused(told: Told, one: Vote | Certificate | Block, code: str) -> None:
 
 
 def relayed(effects: Sequence[Effect]) -> list[bytes]:
-    """All votes, certificates and blocks that are sent to anybody."""
+    """All votes, certificates and blocks that are sent to any peer."""
     sent = [m.decode(e.protocol, e.data) for e in effects if isinstance(e, Send)]
     kinds = m.Votes | m.Certificates | m.Items
     return [raw for told in sent if isinstance(told, kinds) for raw in told.raws]

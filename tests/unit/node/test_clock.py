@@ -82,7 +82,7 @@ class Delegate(Bench):
         return rules.leader(position.epoch, slot, position.links.final[1])
 
     def turn(self, slot: int, ours: bool) -> int:
-        """The first slot from there on that is ours, or somebody else's."""
+        """The first slot from there on that we lead, or another delegate leads."""
         return next(
             one
             for one in count(slot)
@@ -138,7 +138,7 @@ def test_one_who_has_leapt_as_far_vouches_for_nothing(first: int) -> None:
 
 @pytest.mark.parametrize("told", [0, 3])
 def test_a_block_that_is_timely_by_our_clock_only_is_not_prevoted_but_committed(told: int) -> None:
-    """Its leader has leapt as far; who has seen a certificate is not alone."""
+    """Its leader has leapt as far; a node that has seen a certificate is not alone."""
     bench = Delegate()
     slot = bench.turn(PAST + 86, ours=False)
     bench.leap(slot)

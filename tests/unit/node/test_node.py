@@ -96,7 +96,7 @@ def test_a_late_slot_is_left_out(late_ms: int, signs: int) -> None:
 def test_only_the_leader_proposes_and_once() -> None:
     bench = Bench(delegates=4)
     bench.start()
-    assert not any(proposals(bench.at_slot(slot)) for slot in range(1, 8))  # nobody is there
+    assert not any(proposals(bench.at_slot(slot)) for slot in range(1, 8))  # no peer is there
     bench = Bench(delegates=4)
     bench.start()
     bench.greet()

@@ -1,4 +1,4 @@
-"""A node's links: whose clock counts, who has another chain, who is called again, who is ahead."""
+"""A node's peers: their clocks, other chains, dialling again, peers that are ahead."""
 
 from dataclasses import replace
 from typing import Any
@@ -151,7 +151,7 @@ def test_a_connection_without_a_hello_is_a_failed_dial() -> None:
     assert dials(bench) == [address(1, "20.0.1.1")]
 
 
-# --- who is ahead
+# --- peers that are ahead
 
 
 @pytest.mark.parametrize(

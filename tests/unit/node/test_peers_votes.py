@@ -89,7 +89,7 @@ def test_copies_that_arrive_during_judgement_are_not_judged() -> None:
     assert [bench.score(peer) < 0 for peer in peers] == [True, False, False]
 
 
-# --- in: what it costs whom
+# --- in: the charges
 
 
 def test_bad_signatures_get_a_peer_banned() -> None:
@@ -261,7 +261,7 @@ def test_what_is_not_here_is_said() -> None:
     bench.now_ms += FLUSH_MS
     answers = [said for _, said in sent(bench.drain()) if isinstance(said, m.Absent | m.Items)]
     assert answers == [m.Absent(m.Topic.BLOCK, (bytes(32),)), m.Items(m.Topic.BLOCK, (b"block",))]
-    bench.hear(peer, m.Absent(m.Topic.VERTEX, (BLOCK,) * m.IDS_MAX))  # nobody asked: no harm
+    bench.hear(peer, m.Absent(m.Topic.VERTEX, (BLOCK,) * m.IDS_MAX))  # no node asked: no harm
     assert bench.score(peer) == 0
     for _ in range(20):
         bench.hear(peer, m.Absent(m.Topic.BLOCK, (BLOCK,) * 17))

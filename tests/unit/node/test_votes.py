@@ -46,7 +46,7 @@ def votes_asked(effects: Sequence[Effect]) -> list[Sign]:
 
 
 def grown(slots: range) -> Bench:
-    """The only delegate of a network, and what he has made final."""
+    """The only delegate of a network, and the blocks that it has made final."""
     bench = Bench()
     bench.start()
     for slot in slots:
@@ -87,7 +87,7 @@ def test_a_signature_that_comes_epochs_later_is_of_no_use_and_no_harm() -> None:
 
 
 def test_a_commit_waits_until_its_certificate_is_on_disk_and_a_prevote_does_not() -> None:
-    """Else a power cut of all could leave everybody locked on what nobody can show any more."""
+    """Else a power cut of all nodes could leave them locked on a block that none has any more."""
     bench, barrier = Bench(4), Barrier()
     everybody, chain = network_of(bench), bench.node.chain
     bench.start()
@@ -125,18 +125,18 @@ def test_a_node_ends_before_rules_that_it_has_not_also_when_it_is_started_again(
     assert halt not in Bench(disk=bench.disk, state=bench.state).start()
 
 
-# --- who keeps us from it
+# --- peers that delay us
 
 
 class Liar:
-    """A peer that claims what nobody has and answers late, each time with a block that is new."""
+    """A peer that claims blocks that no node has and answers late, each time with a new block."""
 
     def __init__(self, node: Bench) -> None:
         self.node = node
         self.request = 0
 
     def claim(self) -> list[Effect]:
-        """Its heads are of another name each slot; the highest certificate is always his."""
+        """Its heads have another hash each slot; the highest certificate is always its own."""
         named = self.node.now_ms.to_bytes(32, "big")
         genesis = self.node.node.chain.genesis_hash
         status = m.Status(1 << 40, named, 0, genesis, 1 << 40, 1 << 40, 0, 0, self.node.now_ms)
@@ -148,7 +148,7 @@ class Liar:
         return effects
 
     def deliver(self, block: Block) -> list[Effect]:
-        """As the answer that it owes, then as anybody would."""
+        """As the answer that it owes, then unasked."""
         told: list[m.Message] = [m.Items(m.Topic.BLOCK, (block.raw,))]
         if self.request:
             told.insert(0, m.Blocks(self.request, (block.raw,), False))
@@ -157,7 +157,7 @@ class Liar:
 
 
 def test_a_peer_with_every_new_block_before_all_others_stops_no_delegate() -> None:
-    """It is believed once, at the start; afterwards only who leads an old head on would be."""
+    """It is believed once, at the start; afterwards only if it extends an old head."""
     bench = Bench(4)
     others = network_of(bench)
     bench.start()
@@ -218,7 +218,7 @@ def asked_at_once(bench: Bench, head: bytes) -> list[m.GetBlocks]:
 def test_who_gives_only_surplus_blocks_of_a_slot_is_left_alone(
     promised: bool, more: bool, early: bool
 ) -> None:
-    """A leader signs blocks of his slot without end, and a peer of his gives one an answer."""
+    """A leader signs blocks of its slot without end, and a peer gives a block in each answer."""
     bench = Bench(4)
     forks = forks_of_slot_1(bench, 40)
     bench.greet()
@@ -236,12 +236,14 @@ def test_who_gives_only_surplus_blocks_of_a_slot_is_left_alone(
     kept = [one for one in forks if chain.header(one.hash) is not None]
     assert len(kept) == rules.SLOT_BLOCKS_MAX + TRIES_MAX
     (peer,) = bench.node.peers.described(bench.node.steady_ms)
-    blamed = not (promised or early or more)  # who keeps his word is left alone, not charged
+    blamed = not (
+        promised or early or more
+    )  # a peer that keeps its word is left alone, not charged
     assert (peer["score"] <= OFFENCES["useless"] * TRIES_MAX) == blamed
 
 
 def test_a_surplus_block_on_which_an_honest_leader_builds_is_taken() -> None:
-    """Else a leader who gives everybody other blocks of his slot parts the honest for good."""
+    """Else a leader that gives each node other blocks of its slot parts the honest for good."""
     bench = Bench(4)
     *full, surplus = forks_of_slot_1(bench, rules.SLOT_BLOCKS_MAX + 1)
     other = Bench(4)
@@ -271,7 +273,7 @@ def sent_to(peer: str, effects: Sequence[Effect]) -> list[Any]:
 
 
 def test_certificates_of_what_is_settled_are_not_judged_and_go_no_further() -> None:
-    """Anybody can keep those of two epochs: sent again, they would run through the network."""
+    """Any peer can keep old certificates: sent again, they would run through the network."""
     bench = Bench(4)
     everybody, chain = network_of(bench), bench.node.chain
     bench.start()

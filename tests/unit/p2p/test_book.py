@@ -1,4 +1,4 @@
-"""The address book: whom to dial, what survives a flood of lies, what survives a restart."""
+"""The address book: peers to dial, addresses that survive a flood of lies or a restart."""
 
 import pytest
 

@@ -171,7 +171,7 @@ def test_what_is_mentioned_is_fetched_when_it_does_not_come() -> None:
     assert flushed(gossip) == [("a", Fetch(Topic.BLOCK, ids_of(1)))]
     gossip.on_refused(MENTION_MS, "a", Topic.BLOCK, ids_of(1))
     assert flushed(gossip) == [("b", Fetch(Topic.BLOCK, ids_of(1)))]
-    # whoever only spoke of it may lack it
+    # a peer that only mentioned it may lack it
     gossip.push(Topic.BLOCK, id_of(1), b"block")
     assert flushed(gossip) == [(peer, Items(Topic.BLOCK, (b"block",))) for peer in "ab"]
 
@@ -215,7 +215,7 @@ def test_in_flight_is_bounded_and_refills() -> None:
     ((_, first),) = flushed(gossip)
     assert isinstance(first, Fetch)
     assert list(first.ids) == many[:IN_FLIGHT_MAX]
-    # another who has room takes over what the first cannot be asked for
+    # another peer takes over the items that the first has no room for
     gossip.on_announce(1, "b", Topic.VERTEX, many[-5:], nothing)
     assert flushed(gossip) == [("b", Fetch(Topic.VERTEX, tuple(many[-5:])))]
     gossip.on_items(2, "a", Topic.VERTEX, many[:3])

@@ -1,4 +1,4 @@
-"""The handshake lets in this network and nobody else, once, in time."""
+"""The handshake lets in peers of this network only, once, in time."""
 
 from dataclasses import replace
 

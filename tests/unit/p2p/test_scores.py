@@ -227,7 +227,7 @@ def test_few_from_one_network() -> None:
 
 
 def test_calling_again_too_soon() -> None:
-    """Who lost its connection comes back at once, but not for ever."""
+    """A peer that lost its connection comes back at once, but not for ever."""
     slots = Connections(local=False)
     for _ in range(CALLS_BURST):
         slots.admit(0, "a", address(1, HOST))

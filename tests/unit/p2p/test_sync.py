@@ -274,7 +274,7 @@ def test_liar_is_left_alone_after_bounded_tries() -> None:
 
 
 def test_surplus_blocks_do_not_shorten_a_pause_and_fresh_ones_end_the_count() -> None:
-    """Blocks of a leader who signs too many: taken, but no delivery."""
+    """Blocks of a leader that signs too many: taken, but no delivery."""
     for fresh, claim, offences in [(1, 5, []), (0, 5, []), (0, 10**9, ["useless", "lying"])]:
         sync, ours, now, said = Sync(), status(10), 0, list[str]()
         for _ in range(TRIES_MAX):

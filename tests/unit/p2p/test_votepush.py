@@ -164,7 +164,7 @@ ACTS = st.lists(
 
 @given(ACTS)
 def test_each_gets_all_but_what_it_has(acts: list[tuple[str, str, int]]) -> None:
-    """Whatever the order of calls: no vote twice to one who has it, none forgotten."""
+    """In any order of calls: no vote goes to a peer that has it, none is forgotten."""
     vote_push, has = VotePush(), dict[str, set[bytes]]()
     known: set[bytes] = set()
 

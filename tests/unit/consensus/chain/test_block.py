@@ -45,7 +45,7 @@ ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 
 
 def proposer(header: Header) -> bytes:
-    """Who may sign where everybody is his own delegate."""
+    """The signer's address where every proposer is its own delegate."""
     return header.proposer
 
 
@@ -174,7 +174,7 @@ def test_only_the_proposer_signs() -> None:
 
 
 def test_a_stranger_makes_nobody_look_at_a_body() -> None:
-    """Who may propose is judged before thousands of senders are recovered, and roots made."""
+    """The proposer is judged before thousands of senders are recovered, and roots made."""
     costly = {"txs": [b"\x01"], "certificates": [b"\x01"]}
     right = BLOCK.header.proposer
 

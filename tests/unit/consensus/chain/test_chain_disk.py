@@ -254,7 +254,7 @@ def test_a_damaged_disk_is_corrupt(
     if how == "other":
         damaged[key] = memory[records.KEY_BLOCK + chain.head.hash]
     if what == "certificate" and how == "gone":
-        return  # nobody says that there was one
+        return  # no record says that there was a link
     with pytest.raises(Corrupt, match="synchronise again"):
         Chain(genesis, damaged)
 

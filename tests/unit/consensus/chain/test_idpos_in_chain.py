@@ -26,7 +26,7 @@ GAS = 1_500_000
 
 
 class Town:
-    """A chain whose blocks are final at once, and who sends what."""
+    """A chain whose blocks are final at once, and the nonces of its senders."""
 
     def __init__(self, **parameters: Any) -> None:
         chosen: dict[str, Any] = {"delegates_active": 4, "delegates_standby": 2}

@@ -41,7 +41,7 @@ def drafted(net: Net, chain: Chain, pool: Pool, slot: int) -> BlockDraft:
 
 
 def leads(net: Net, chain: Chain, slot: int) -> tuple[bytes, bytes]:
-    """The delegate whose turn ``slot`` is on the head, and his seed key."""
+    """The leader of ``slot`` on the head, and its seed key."""
     position = chain.position(chain.head, slot, chain.section(chain.head))
     leader = rules.leader(position.epoch, slot, position.links.final[1])
     assert leader is not None

@@ -116,7 +116,7 @@ def test_a_slot_begins_before_its_block_comes() -> None:
 
 
 def test_only_the_proposers_own_key_signs() -> None:
-    """The key that his epoch names: not his owner's account, not another member's."""
+    """The key that its epoch names: not its owner's account, not another member's."""
     with pytest.MonkeyPatch.context() as patch:
         net = Net.of(1, epoch_slots=2)
         members = net.recruits("ada", "bea", "cleo", "dora")
@@ -198,7 +198,7 @@ def test_slots_are_left_out_while_nothing_is_final() -> None:
         if wanted is not None:
             add(chain, memory, good)
     assert chain.head.slot == 56
-    # Finality is back: the next slot is anybody's again, counted from the certificate on the chain.
+    # Finality is back: every slot has a leader again, counted from the certificate on the chain.
     net.certify(chain, memory, chain.head)
     for slot in (57, 58):
         block = net.child(chain, chain.head.hash, slot, proposer=chain.epoch.order[slot % 4])

@@ -1,4 +1,4 @@
-"""Ballots, votes and certificates: one encoding each, bounded, and signed by whom they name."""
+"""Ballots, votes and certificates: one encoding each, bounded, and signed by the named delegate."""
 
 from collections.abc import Callable
 from dataclasses import replace
