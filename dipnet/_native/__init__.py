@@ -1,1 +1,1 @@
-"""Cython doors to native/: thin, typed, the GIL released around C."""
+"""Cython doors to the C code in native/: typed, and without the GIL around batches."""

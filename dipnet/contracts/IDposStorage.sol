@@ -1,32 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity >=0.8.0;
 
-/// How IDpos lays out its storage, for whoever proves a value of it with eth_getProof. Nobody
-/// deploys this contract; its storage layout, as solc prints it, is that of the account.
+/// The storage layout of IDpos, to prove its values with eth_getProof. This contract is never
+/// deployed; its storage layout, as solc prints it, is the layout of IDpos' account.
 contract IDposStorage {
     struct Candidate {
         uint8 status; // 0 none, 1 registered, 2 resigned, 3 tombstoned
-        uint16 commissionBps; // till announcedBps is in force
+        uint16 commissionBps; // in force until announcedBps is
         uint8 keyParity; // first byte of the compressed key
         uint32 rollAt; // index in roll
         uint64 jailedUntil; // the first epoch for whose set it is no longer jailed
-        uint32 ready; // newest version of the rules that its node follows
+        uint32 ready; // highest rules number that its node can follow
         uint32 proposed; // number of its open proposal
-        uint64 committedAt; // slot of the block that made the commitment
-        uint64 counted; // the epoch of the next two
+        uint64 committedAt; // slot of the block that has the commitment
+        uint64 counted; // the epoch that produced and missed count
         uint32 produced;
         uint32 missed;
         uint64 producedEver;
         uint64 missedEver;
         uint256 votes; // wei of stake that votes for it
-        uint256 accrued; // what one wei of it has earned since ever, times 10^18
+        uint256 accrued; // earnings of one wei of votes since registration, times 10^18
         bytes32 keyX;
         bytes32 organisation;
         bytes32 commitment;
         string name;
         string url;
-        uint16 announcedBps; // the commission that replaces it
-        uint64 announcedFrom; // the first epoch in which it does, 0 for none
+        uint16 announcedBps; // the commission that replaces commissionBps
+        uint64 announcedFrom; // the first epoch of announcedBps, 0 for none
     }
 
     struct Vote {
@@ -36,17 +36,17 @@ contract IDposStorage {
 
     struct Account {
         uint256 stake;
-        uint256 rewards; // settled and not yet claimed
+        uint256 rewards; // settled and not claimed yet
         uint256 unbonding;
-        uint256 share; // wei of stake that vote for each of the delegates
+        uint256 share; // wei of stake that votes for each of the delegates
         uint64 release; // the epoch from which unbonding may be claimed
         uint64 expires; // the epoch with which the votes lapse
-        uint64 free; // the epoch from which it may vote for others
+        uint64 free; // the first epoch in which it may vote again
         Vote[] votes;
     }
 
     struct Lapse {
-        uint256 weight; // shares that lapse with the epoch, or have and are not yet settled
+        uint256 weight; // shares that lapse with the epoch, settled ones excluded
         uint256 closed; // the delegate's accrued when they lapsed, plus one
     }
 
@@ -62,7 +62,7 @@ contract IDposStorage {
         address proposer;
         uint8 state; // 1 open, 2 passed, 3 effective, 4 expired, 5 refused, 6 decided
         uint64 expires;
-        uint64 starts; // the first epoch in which it is in force, 0 unless it has passed
+        uint64 starts; // the first epoch in which it is in force, 0 until it has passed
         mapping(address => bool) voters;
     }
 
@@ -75,6 +75,6 @@ contract IDposStorage {
     mapping(uint256 => Proposal) proposals;
     uint256 proposalsMade;
     uint256[] proposalsOpen;
-    mapping(bytes32 => uint256) parameters; // those that a vote has changed
-    uint256 burned; // wei of stake that penalties took out of the world
+    mapping(bytes32 => uint256) parameters; // values that votes have changed
+    uint256 burned; // wei of stake that penalties have burned
 }

@@ -1,1 +1,1 @@
-"""The blockless ledger of IoT data."""
+"""The DAG: signed readings of devices, without blocks (docs/spec/dag.md)."""

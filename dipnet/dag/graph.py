@@ -1,13 +1,12 @@
-"""The DAG of one node: insert, tips, templates for devices, reads, and what peers fetch.
+"""The DAG of one node: insertion, tips, templates for devices, and reads for clients and peers.
 
-Rules that bind this file: a vertex stands when all its parents stand, ``ref_height`` is at least
-each parent's and at most ``dag_max_parent_age`` above it (docs/spec/dag.md "Parents and ages";
-final heights); then
-``height = 1 + max(height of parents)``, 1 without any. Which vertices stand depends on which are
-known and never on the order in which they came. Two vertices of one issuer with one ``seq`` both
-stand. Nothing here writes: ``insert`` returns the records, reads go through the ``Reader``.
+Rules that bind this file (docs/spec/dag.md "Parents and ages"): a vertex stands when all its
+parents stand and its ``ref_height`` is at least each parent's and at most ``dag_max_parent_age``
+above it. Then ``height = 1 + max(height of parents)``, or 1 without parents. Which vertices stand
+depends on the known vertices only, never on their order of arrival. Two vertices of one issuer with
+one ``seq`` both stand. No method writes: ``insert`` returns the records, reads use the ``Reader``.
 
-Bodies are on disk under the ordinal of their arrival, a parent before its children; the graph
+Bodies are on disk under the ordinal of their arrival, a parent before its children. The graph
 (native/dag/graph.h) holds what tips, rules and look-ups need, about 100 bytes a vertex.
 """
 
@@ -32,11 +31,11 @@ LOAD_VERTICES: Final = 4_096
 SEQ_MAX: Final = 2**64 - 1
 
 ACCEPTED, KNOWN, PENDING, REFUSED = range(4)
-_INVALID = 4  # of the native call: the verdict was not OK
+_INVALID = 4  # status of the native call: the verdict was not OK
 
 
 class Rules(Protocol):
-    """What the DAG takes from genesis."""
+    """The parameters that the DAG needs."""
 
     @property
     def chain_id(self) -> int: ...
@@ -46,22 +45,23 @@ class Rules(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Inserted:
-    """What became of a batch."""
+    """The result of inserting a batch."""
 
     statuses: bytes
-    """One a vertex of the batch: ``ACCEPTED``, ``KNOWN``, ``PENDING`` or ``REFUSED``."""
+    """One byte for each vertex: ``ACCEPTED``, ``KNOWN``, ``PENDING`` or ``REFUSED``."""
     ordinal: int
-    """Of the first accepted vertex; the others follow without a gap."""
+    """Ordinal of the first accepted vertex; the others follow without a gap."""
     accepted: tuple[bytes, ...]
-    """Ids, parents first; among them orphans of earlier batches, each once in its life."""
+    """Ids of the accepted vertices, parents first; orphans of earlier batches are among them."""
     refused: tuple[tuple[int, Invalid], ...]
-    """Index in the batch, and why."""
+    """Index in the batch, and the reason."""
     missing: tuple[bytes, ...]
-    """Ids to ask peers for; each only when it is first missed, ``Dag.wanted`` has all."""
+    """Ids of parents that are missing for the first time; ``Dag.wanted`` has all of them."""
     puts: Puts
+    """The records to write."""
 
     def wires(self) -> Iterator[bytes]:
-        """Wire bytes of ``accepted``, in its order."""
+        """Wire bytes of the accepted vertices, in the order of ``accepted``."""
         for ordinal in range(self.ordinal, self.ordinal + len(self.accepted)):
             wire = self.puts[_vertex_key(ordinal)]
             assert wire is not None
@@ -70,7 +70,7 @@ class Inserted:
 
 @dataclass(frozen=True, slots=True)
 class VertexTemplate:
-    """All that a device needs from the DAG to build its next vertex."""
+    """What a device needs from the DAG for its next vertex: parents' ids sorted, seq, prev."""
 
     parents: tuple[bytes, ...]
     seq: int
@@ -78,7 +78,8 @@ class VertexTemplate:
 
 
 class Dag:
-    """The machine. One thread owns it; ``seed`` (u64) keeps peers from choosing collisions."""
+    """The vertices of one node. One thread owns it. ``seed`` (u64) is secret: peers that knew it
+    could choose colliding ids."""
 
     def __init__(self, reader: Reader, rules: Rules, seed: int, orphans: Orphans) -> None:
         self._reader = reader
@@ -88,7 +89,7 @@ class Dag:
 
     @classmethod
     def load(cls, reader: Reader, rules: Rules, seed: int) -> "Dag":
-        """The DAG on disk, hashed and attached anew; signatures were judged before it was written.
+        """The DAG of the records on disk. Ids are computed anew; signatures are not checked again.
 
         Raises ``Corrupt`` when a record is missing, damaged, or out of order.
         """
@@ -116,13 +117,16 @@ class Dag:
 
     @property
     def sum(self) -> int:
-        """Of the first 8 bytes of all ids, modulo 2^64: logs of one set have one, in any order."""
+        """The sum of the first 8 bytes of all ids, modulo 2^64; equal for equal sets (ADR 50)."""
         return self._graph.sum()
 
     # --- insert
 
     def insert(self, batch: Batch) -> Inserted:
-        """Attach what was judged good, keep what waits for parents, release who waited for it."""
+        """Insert the valid vertices of a batch, and the orphans that waited for them.
+
+        Vertices with missing parents become orphans (status ``PENDING``).
+        """
         first = len(self)
         raw_statuses, accepted, waiting, puts = self._graph.insert_batch(batch, KEY_VERTEX)
         statuses = bytearray(raw_statuses)
@@ -150,7 +154,8 @@ class Dag:
         )
 
     def _release(self, accepted: list[bytes], puts: Puts, doomed: dict[bytes, None]) -> None:
-        """Inserts the orphans that waited for ``accepted``, and extends it, until none is ready."""
+        """Insert the orphans that waited for ``accepted``, append them to it, and so on until no
+        orphan is ready. Ids of refused orphans and their descendants are added to ``doomed``."""
         at = 0
         while self._orphans and at < len(accepted):
             ready = [wire for id in accepted[at:] for wire in self._orphans.release(id)]
@@ -170,56 +175,60 @@ class Dag:
         return ACCEPTED if self.has(id) else REFUSED
 
     def wanted(self, count_max: int = WANTED_MAX) -> list[bytes]:
-        """Ids of missing parents, the longest awaited first, for asking again."""
+        """Ids of up to ``count_max`` missing parents, the longest awaited first."""
         return self._orphans.wanted(count_max)
 
     # --- reads
 
     def has(self, id: bytes) -> bool:
-        """Whether the vertex stands."""
+        """Whether the vertex is in the DAG."""
         return self._graph.find(id) >= 0
 
     def is_pending(self, id: bytes) -> bool:
-        """Whether the vertex waits for parents."""
+        """Whether the vertex is an orphan: it waits for parents."""
         return id in self._orphans
 
     def ordinal(self, id: bytes) -> int | None:
-        """Place in the order of arrival on this node, from 0."""
+        """Ordinal of the vertex in the order of arrival on this node, from 0; None if unknown."""
         ordinal = self._graph.find(id)
         return None if ordinal < 0 else ordinal
 
     def height(self, id: bytes) -> int | None:
-        """1 + the greatest height of its parents, or None."""
+        """Height of the vertex: 1 + the greatest height of its parents; None if unknown."""
         ordinal = self._graph.find(id)
         return None if ordinal < 0 else self._graph.height(ordinal)
 
     def raw(self, id: bytes) -> bytes | None:
-        """Wire bytes, or None."""
+        """Wire bytes of the vertex, or None if it is not in the DAG."""
         ordinal = self._graph.find(id)
         return None if ordinal < 0 else self.wire(ordinal)
 
     def get(self, id: bytes) -> Vertex | None:
-        """The vertex, or None."""
+        """The decoded vertex, or None if it is not in the DAG."""
         raw = self.raw(id)
         return None if raw is None else decode(raw)
 
     def latest(self, issuer: bytes, topic: bytes | None = None) -> Vertex | None:
-        """The issuer's vertex of greatest ``seq`` (on ``topic``); of two, the first that came."""
+        """The issuer's vertex with the greatest ``seq``, on a topic or on any topic.
+
+        Of two vertices with one ``seq`` it is the first that arrived.
+        """
         ordinal = self._graph.latest(issuer, topic)
         return None if ordinal < 0 else decode(self.wire(ordinal))
 
     def range(self, issuer: bytes, seq_from: int, count_max: int) -> tuple[Vertex, ...]:
-        """The issuer's vertices with seq >= ``seq_from``, by seq, then by arrival."""
+        """Up to ``count_max`` vertices of the issuer with seq >= ``seq_from``, by seq, then by
+        arrival. Raises ``Invalid("params")`` for arguments out of range."""
         if not 0 <= seq_from <= SEQ_MAX or not 1 <= count_max <= RANGE_MAX:
             raise Invalid("params", f"seq is a u64, n is 1 to {RANGE_MAX}")
         found = self._graph.range(issuer, seq_from, count_max)
         return tuple(decode(self.wire(ordinal)) for ordinal in found)
 
     def wires(self, ordinal: int, count_max: int, bytes_max: int) -> tuple[bytes, int]:
-        """A batch for a peer that has all before ``ordinal``, and the ordinal to go on with.
+        """Vertices from ``ordinal`` on as one batch of wire bytes, and the ordinal after the batch.
 
-        The same ordinal comes back when nothing follows, or when the next vertex alone is longer
-        than ``bytes_max`` (never with ``VERTEX_BYTES_MAX`` or more).
+        The returned ordinal is ``ordinal`` itself when there are no more vertices, or when the next
+        vertex is longer than ``bytes_max`` (never with ``VERTEX_BYTES_MAX`` or more).
         """
         wires: list[bytes] = []
         size, last = 0, min(ordinal + count_max, len(self))
@@ -234,7 +243,7 @@ class Dag:
         return b"".join(wires), ordinal
 
     def stats(self) -> dict[str, int]:
-        """Counts and bytes by name."""
+        """Counts, and sizes in bytes, by their names in ``dag_stats``."""
         vertices, tips, edges, issuers, streams, size = self._graph.counts()
         return {
             "vertices": vertices,
@@ -250,7 +259,7 @@ class Dag:
     # --- tips
 
     def tips(self, count_max: int, seed: int) -> list[bytes]:
-        """Ids of up to ``TIPS_MAX`` tips for announcing, each tip as likely as another."""
+        """Ids of up to ``count_max`` (at most ``TIPS_MAX``) tips, each tip equally likely."""
         count = self._graph.counts()[1]
         if not count:
             return []
@@ -258,10 +267,11 @@ class Dag:
         return [self._graph.id(ordinal) for ordinal in chosen]
 
     def template(self, issuer: bytes, k: int, final_height: int, seed: int) -> VertexTemplate:
-        """Parents, seq and prev for the issuer's next vertex, stamped ``final_height``.
+        """Up to ``k`` parents, seq and prev for the issuer's next vertex at ``final_height``.
 
-        Tips by URTS; the issuer's own last vertex is among the parents while its age allows.
-        None at all where no eligible tip was found: an idle network can always start again.
+        Parents are tips drawn uniformly by ``seed``; the issuer's own last vertex is among them
+        while its age allows. Without an eligible tip there are no parents, so that an idle network
+        can always start again. Raises ``Invalid`` ("params", "limit").
         """
         if not 1 <= k <= PARENTS_MAX:
             raise Invalid("params", f"k is 1 to {PARENTS_MAX}")
@@ -280,11 +290,11 @@ class Dag:
         return tuple(sorted(map(self._graph.id, ordinals)))
 
     def id_at(self, ordinal: int) -> bytes:
-        """Id of the vertex that came as number ``ordinal``, from 0."""
+        """Id of the vertex at ``ordinal`` in the order of arrival, from 0."""
         return self._graph.id(ordinal)
 
     def wire(self, ordinal: int) -> bytes:
-        """Wire bytes of the vertex that came as number ``ordinal``, from 0."""
+        """Wire bytes of the vertex at ``ordinal`` in the order of arrival, from 0."""
         wire = self._reader.get(_vertex_key(ordinal))
         if wire is None:
             raise Corrupt(f"vertex record {ordinal} is missing")

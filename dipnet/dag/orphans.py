@@ -1,8 +1,8 @@
-"""Vertices whose parents are not here yet. Bounded; the oldest goes first (docs/spec/dag.md
-"Vertex").
+"""Orphans: vertices that wait for missing parents. Bounded; the oldest orphan is dropped first
+(docs/spec/dag.md "Parents and ages").
 
-A parent counts as *wanted* while some orphan names it and it is no orphan itself: it is what peers
-are asked for. Order is that of arrival everywhere, so equal arrivals give equal answers.
+A parent is *wanted* while an orphan names it and it is not an orphan itself: the node asks its
+peers for it. Every order is the order of arrival, so equal arrivals give equal results.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ ORPHAN_BYTES_MAX: Final = 16 << 20
 
 @dataclass(slots=True)
 class Orphan:
-    """Wire bytes, the parents that were missing on arrival, and how many of them still are."""
+    """Wire bytes, the parents that were missing on arrival, and how many are still missing."""
 
     wire: bytes
     parents: tuple[bytes, ...]
@@ -24,7 +24,7 @@ class Orphan:
 
 
 class Orphans:
-    """The waiting vertices by id, and by the parents that they wait for."""
+    """The orphans by id and by the parents that they wait for."""
 
     def __init__(self, count_max: int = ORPHANS_MAX, bytes_max: int = ORPHAN_BYTES_MAX) -> None:
         self._count_max = count_max
@@ -32,7 +32,7 @@ class Orphans:
         self._orphans: dict[bytes, Orphan] = {}
         self._children: dict[bytes, dict[bytes, None]] = {}
         self.size = 0
-        """Wire bytes held."""
+        """Wire bytes of all orphans."""
 
     def __len__(self) -> int:
         return len(self._orphans)
@@ -41,9 +41,9 @@ class Orphans:
         return id in self._orphans
 
     def add(self, id: bytes, wire: bytes, missing: Sequence[bytes]) -> list[bytes]:
-        """Keep a vertex; the parents among ``missing`` that nobody waited for before.
+        """Keep a vertex. Returns the ids in ``missing`` that no other orphan waits for.
 
-        Makes room by dropping the oldest orphans; what waits for those waits on.
+        Drops the oldest orphans beyond the bounds; orphans that wait for a dropped one stay.
         """
         if id in self._orphans:
             return []
@@ -57,7 +57,7 @@ class Orphans:
         return fresh
 
     def release(self, id: bytes) -> list[bytes]:
-        """``id`` is in the graph: the wire bytes of the orphans that waited for nothing else."""
+        """Take out the orphans whose last missing parent was ``id``; returns their wire bytes."""
         if id in self._orphans:
             self._forget(id)
         ready = []
@@ -71,7 +71,7 @@ class Orphans:
         return ready
 
     def drop(self, id: bytes) -> list[bytes]:
-        """``id`` will never be in the graph: drops all that descends from it, and says which."""
+        """Drop the orphans that descend from ``id``, which was refused; returns their ids."""
         dropped: list[bytes] = []
         doomed = [id]
         while doomed:
@@ -83,11 +83,11 @@ class Orphans:
         return dropped
 
     def is_wanted(self, id: bytes) -> bool:
-        """Whether some orphan waits for ``id`` and it is no orphan itself."""
+        """Whether an orphan waits for ``id`` and ``id`` is not an orphan itself."""
         return id in self._children and id not in self._orphans
 
     def wanted(self, count_max: int) -> list[bytes]:
-        """Parents to ask for, the longest awaited first."""
+        """Ids of up to ``count_max`` wanted parents, the longest awaited first."""
         wanted = (parent for parent in self._children if self.is_wanted(parent))
         return list(islice(wanted, count_max))
 

@@ -1,8 +1,8 @@
-"""Sensor readings as payloads: SenML in CBOR (RFC 8428), built and resolved.
+"""Sensor readings as payloads: SenML in CBOR (RFC 8428).
 
-``encode`` writes what a device measured; ``resolve`` reads what any device wrote, with the base
-fields worked in. Payloads are their writers' own bytes, bound by the vertex: they need not be
-canonical, but decoding is bounded before it allocates and fails only with ``Invalid("senml")``.
+``encode`` writes the readings of a device; ``resolve`` reads a pack of any device and applies its
+base fields. The vertex's hash binds the bytes of a payload, so they need not be canonical. Decoding
+is bounded before it allocates and raises only ``Invalid("senml")``.
 """
 
 import math
@@ -26,7 +26,7 @@ NUMBER_BITS_MAX: Final = 64
 DEPTH_MAX: Final = 3
 VERSION: Final = 10
 RELATIVE_BELOW: Final = 1 << 28
-"""Seconds; a smaller time is relative to now (RFC 8428 4.5.3)."""
+"""Seconds; a smaller time is relative to the time of resolving (RFC 8428 4.5.3)."""
 
 # Labels (RFC 8428 table 4).
 BASE_VERSION, BASE_NAME, BASE_TIME, BASE_UNIT, BASE_VALUE, BASE_SUM = -1, -2, -3, -4, -5, -6
@@ -44,21 +44,21 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9:./_-]*")
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One resolved record."""
+    """A reading: a SenML record with absolute time and base fields applied."""
 
     name: str
     time: Number
     """Seconds since 1970."""
     value: Value | None
-    """None only beside a sum."""
+    """None only if the reading has a sum."""
     unit: str = ""
     sum: Number | None = None
 
 
 def encode(readings: Sequence[Reading]) -> bytes:
-    """The pack of these readings; a name or unit that all share is written once.
+    """The CBOR pack of these readings; a name or unit that all of them share is written once.
 
-    Raises ``Invalid("senml")`` for what ``resolve`` would not give back.
+    Raises ``Invalid("senml")`` unless ``resolve`` gives the same readings back.
     """
     names = {reading.name: None for reading in readings}
     units = {reading.unit: None for reading in readings}
@@ -90,7 +90,7 @@ def _label(value: Value) -> int:
 
 
 def resolve(payload: bytes, now_s: Number) -> tuple[Reading, ...]:
-    """The readings in a pack, in its order; times relative to now are made absolute.
+    """The readings in a pack, in its order; ``now_s`` (Unix time) makes relative times absolute.
 
     Raises ``Invalid("senml")``.
     """
@@ -126,7 +126,7 @@ def _is_base(label: object) -> bool:
 
 
 def _check_field(label: object, value: object) -> None:
-    # type and not isinstance: a bool is no number here
+    # type() and not isinstance: a bool does not count as a number
     if type(label) is not int:
         if type(label) is not str or label.endswith("_"):  # RFC 8428 4.4: must be understood
             raise Invalid("senml", f"unknown label {label!r:.40}")

@@ -1,10 +1,10 @@
-"""The vertex: its fields, its bytes, how it is built, and how a batch of foreign ones is judged.
+"""The vertex: its fields and bytes, how a device builds it, and how a node checks a batch.
 
-Rules that bind this file (docs/spec/dag.md "Vertex"): one fixed layout, so that decode then encode
-gives the same bytes; ``id = SHA-256(envelope)``; a signature stands iff s is low and (r, s)
-verifies under a key whose address is the issuer; the recovery id is a hint that whoever sees it
-wrong corrects. The layout itself is in native/dag/vertex.h. A vertex says its own length: a batch
-is a concatenation.
+Rules that bind this file (docs/spec/dag.md "Vertex"): the layout is fixed, so that decode then
+encode gives the same bytes; ``id = SHA-256(envelope)``; a signature is valid if s is low and (r, s)
+verifies under a key whose address is the issuer; the recovery id is a hint, and a node corrects a
+wrong one. The layout is in native/dag/vertex.h. A vertex's bytes give its length, so a batch is a
+concatenation.
 """
 
 import struct
@@ -27,7 +27,7 @@ VERTEX_BYTES_MAX: Final = ENVELOPE_BYTES_MAX + SIGNATURE_BYTES + PAYLOAD_BYTES_M
 BATCH_VERTICES_MAX: Final = 16_384
 BATCH_BYTES_MAX: Final = 64 << 20
 ISSUER_KEYS_MAX: Final = 65_536
-"""Public keys of issuers kept parsed (6 MB): 33 us a signature instead of 37."""
+"""Parsed public keys of issuers in the cache (6 MB): 33 us a signature instead of 37."""
 
 FLAG_BATCH: Final = 1
 FLAG_ENCRYPTED: Final = 2
@@ -48,7 +48,7 @@ OK: Final = 0
 # code and detail of each verdict, in the order of dip_vertex_verdict (native/dag/vertex.h)
 VERDICTS: Final[tuple[tuple[str, str], ...]] = (
     ("", "accepted"),
-    ("vertex_form", "it ends before the end that it announces"),
+    ("vertex_form", "shorter than its fields say"),
     ("vertex_form", "bytes after the end"),
     ("limit", "too many vertices in one batch"),
     ("vertex_form", "version or type is unknown"),
@@ -69,7 +69,7 @@ _HEAD: Final = struct.Struct(">BBIHI8s20sQ32sQ16sHI32sB")
 
 @dataclass(frozen=True, slots=True)
 class Vertex:
-    """A well-formed vertex. Whether its signature stands is for ``check`` to say."""
+    """A well-formed vertex. Its signature may be invalid: ``check`` verifies signatures."""
 
     raw: bytes
     id: bytes
@@ -95,7 +95,7 @@ class Vertex:
 
 @dataclass(frozen=True, slots=True)
 class VertexDraft:
-    """What a device says in a vertex; issuer, hash and signature follow from the key."""
+    """The fields that a device chooses; issuer, payload hash and signature are computed."""
 
     chain_id: int
     ref_height: int
@@ -107,25 +107,25 @@ class VertexDraft:
     payload: bytes
     payload_type: int = PAYLOAD_RAW
     parents: tuple[bytes, ...] = ()
-    """Any order, each once; they are sorted on the wire."""
+    """Ids in any order, each once; the wire has them sorted."""
     flags: int = 0
-    """``FLAG_ENCRYPTED | FLAG_SALTED``; ``FLAG_EXTRA`` is set by ``extra``."""
+    """Of ``FLAG_ENCRYPTED`` and ``FLAG_SALTED``; ``extra`` sets ``FLAG_EXTRA``."""
     extra: bytes = b""
 
 
 def topic_of(name: str) -> bytes:
-    """The 16 bytes that stand for a topic's name on the wire."""
+    """The topic field for a topic's name: the first 16 bytes of its SHA-256."""
     return sha256(name.encode())[:16]
 
 
 def refusal(verdict: int) -> Invalid:
-    """The error that says what a verdict other than ``OK`` means."""
+    """The ``Invalid`` for a verdict other than ``OK``."""
     code, detail = VERDICTS[verdict]
     return Invalid(code, detail)
 
 
 def decode(raw: bytes) -> Vertex:
-    """The one vertex in ``raw``, judged by its form only; else ``Invalid``."""
+    """The vertex whose wire bytes are ``raw``. Only its form is checked; raises ``Invalid``."""
     fields = parse(raw)
     if isinstance(fields, int):
         raise refusal(fields)
@@ -134,7 +134,10 @@ def decode(raw: bytes) -> Vertex:
 
 
 def build_envelope(draft: VertexDraft, issuer: bytes) -> bytes:
-    """The bytes that are hashed and signed; ``Invalid`` when a field does not fit the layout."""
+    """The envelope: the bytes whose SHA-256 is the id and is signed.
+
+    Raises ``Invalid("vertex_form")`` when a field does not fit the layout.
+    """
     widths = ((draft.ref_hash, 8), (issuer, 20), (draft.prev, 32), (draft.topic, 16))
     if any(len(value) != width for value, width in widths):
         raise Invalid("vertex_form", "ref_hash, issuer, prev or topic has a wrong length")
@@ -153,7 +156,10 @@ def build_envelope(draft: VertexDraft, issuer: bytes) -> bytes:
 
 
 def sign_vertex(secret: bytes, draft: VertexDraft) -> bytes:
-    """The wire bytes of the vertex, signed by the issuer's key; ``Invalid`` if it has no form."""
+    """The wire bytes of the vertex, signed with ``secret`` (32 bytes), the issuer's key.
+
+    Raises ``Invalid`` when the draft makes no valid vertex.
+    """
     envelope = build_envelope(draft, address(public_key(secret)))
     wire = envelope + sign(sha256(envelope), secret) + draft.payload
     verdict = parse(wire)
@@ -163,23 +169,26 @@ def sign_vertex(secret: bytes, draft: VertexDraft) -> bytes:
 
 
 def issuer_keys(seed: int) -> Keys:
-    """An empty table of known keys. ``seed`` (u64) must be unknown to peers. Threads share it."""
+    """An empty cache of public keys, for all threads. ``seed`` (u64) must be secret from peers."""
     return Keys(SECP_TABLE, ISSUER_KEYS_MAX, seed)
 
 
 def check(wire: bytes, chain_id: int, keys: Keys, threads: int = 0) -> Batch:
-    """Judge a concatenation of vertices: form, id, chain, payload hash, signature.
+    """Check a concatenation of vertices: form, chain id, payload hash, signature.
 
-    One native call on ``threads`` threads (0: all cores) without the GIL; safe on any thread.
-    ``Batch.verdict(i)`` is ``OK`` or an index of ``VERDICTS``. Where the bytes cannot be split any
-    further the rest is one malformed vertex. ``Invalid("oversized")`` past ``BATCH_BYTES_MAX``.
+    One native call on ``threads`` threads (0: all cores) without the GIL; any thread may call it.
+    ``Batch.verdict(i)`` is ``OK`` or an index of ``VERDICTS``. Bytes that cannot be split further
+    count as one malformed vertex. Raises ``Invalid("oversized")`` past ``BATCH_BYTES_MAX``.
     """
     _bound(len(wire))
     return check_batch(wire, BATCH_VERTICES_MAX, chain_id, keys, threads or THREADS)
 
 
 def check_each(items: Sequence[bytes], chain_id: int, keys: Keys, threads: int = 0) -> Batch:
-    """As ``check`` for byte strings that are one vertex each: a bad one spoils no other."""
+    """Check byte strings, each as exactly one vertex, so that a malformed one affects no other.
+
+    Verdicts and threads are as in ``check``; raises ``Invalid`` ("oversized", "limit").
+    """
     _bound(sum(map(len, items)))
     if len(items) > BATCH_VERTICES_MAX:
         raise Invalid("limit", f"more than {BATCH_VERTICES_MAX} vertices")

@@ -198,9 +198,9 @@ class Delegate(_Model):
 class Genesis(_Model):
     """Every parameter of the protocol. Times are milliseconds, amounts wei, sizes bytes.
 
-    The defaults (docs/spec/bytes.md) are for whoever makes a network; ``decode`` accepts none of
-    them silently. Build from untrusted fields with ``checked``; the constructor raises pydantic's
-    error.
+    The defaults (docs/spec/bytes.md "Defaults") are for whoever makes a network; ``decode`` accepts
+    none of them silently. Build from untrusted fields with ``checked``; the constructor raises
+    pydantic's error.
     """
 
     chain_id: int = Field(ge=1, lt=2**32)

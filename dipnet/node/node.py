@@ -358,7 +358,7 @@ class Node:
             return
         # The seam of admission: quota and age are judged here, before anything is kept. A wrong
         # recovery hint was corrected and is charged to nobody: a relay that knows the key cannot
-        # see it (docs/spec/dag.md; the batch equation will).
+        # see it (docs/spec/dag.md "Vertex"; the batch equation will).
         inserted = self.dag.insert(batch)
         if inserted.puts:
             self._write(inserted.puts)

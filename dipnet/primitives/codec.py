@@ -1,10 +1,9 @@
-"""Bytes: canonical records (msgpack), RLP, hex, and the two words for state on disk.
+"""Bytes: canonical records (MessagePack), RLP, hex, and the types of state on disk.
 
-Rules that bind this file (docs/spec/bytes.md "Records", docs/design.md "Rules", rule 5): every
-decoder refuses by length before it allocates, takes exactly one spelling of a value, and fails only
-with ``Invalid``. A record is a fixed-arity array of uint64, bin and arrays of these; its first
-element is its version. What a record may look like is data, a *shape*, written beside the type that
-uses it:
+Every decoder here refuses by length before it allocates, takes exactly one encoding of a value, and
+fails only with ``Invalid`` (docs/design.md "Rules", rule 5). A record is an array of fixed length
+(docs/spec/bytes.md "Records"): its version, then unsigned integers below 2^64, byte strings and
+arrays of these. The *shape* of a record is data, written beside the type that uses it:
 
     HEADER = (1, UINT, Bin(32), BIG, Many((Bin(20), UINT), 100))
 """
@@ -24,11 +23,11 @@ BIG_BYTES_MAX: Final = 32
 RLP_DEPTH_MAX: Final = 16
 
 Puts: TypeAlias = dict[bytes, bytes | None]
-"""Writes to state on disk as a value; ``None`` deletes the key."""
+"""Writes to disk as a value: key -> value, ``None`` to delete the key."""
 
 
 class Reader(Protocol):
-    """State on disk, read only. A dict in tests, an overlay of a block, or the store."""
+    """Records on disk, read only: the store, an overlay over it, or a dict in tests."""
 
     def get(self, key: bytes, /) -> bytes | None:
         """The value under ``key``, or None."""
@@ -36,11 +35,11 @@ class Reader(Protocol):
     def scan(
         self, prefix: bytes, start: bytes = b"", reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
-        """The pairs whose key begins with ``prefix``, in the order of the keys' bytes.
+        """The pairs (key, value) whose key begins with ``prefix``, ascending by key.
 
-        ``start`` is a whole key (prefix included): forwards only keys >= start are given. With
-        ``reverse`` the order is downwards, from the end of the prefix or, when ``start`` is
-        given, from the greatest key < start.
+        ``start`` is a whole key, prefix included: the first key is the least >= ``start``. With
+        ``reverse`` the order is descending, and the first key is the greatest < ``start`` or,
+        without ``start``, the last of the prefix.
         """
 
 
@@ -61,7 +60,7 @@ class Big:
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """Bytes: ``Bin(32)`` is exactly 32 of them, ``Bin(0, 64)`` is 0 to 64."""
+    """A byte string: ``Bin(32)`` has exactly 32 bytes, ``Bin(0, 64)`` has 0 to 64."""
 
     least: int
     most: int = -1
@@ -73,7 +72,7 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """UTF-8 of at most ``most`` bytes; stays bytes in the record."""
+    """A byte string of at most ``most`` bytes that is UTF-8. Decoding leaves it as bytes."""
 
     most: int
 
@@ -91,7 +90,7 @@ BIG: Final = Big()
 TEXT: Final = Text
 
 Shape: TypeAlias = int | Uint | Big | Bin | Text | Many | tuple["Shape", ...] | list["Shape"]
-"""A literal int must match exactly (versions); a tuple or list is an array of fixed arity."""
+"""An int stands for itself (a version); a tuple or list is an array of fixed length."""
 
 Record: TypeAlias = int | bytes | Sequence["Record"]
 
@@ -112,7 +111,7 @@ def from_big(data: bytes) -> int:
 
 
 def pack(record: Record) -> bytes:
-    """The one encoding of ``record``. A value that no record can hold is a bug: TypeError."""
+    """The canonical encoding of ``record``; TypeError for a value that no record can hold."""
     _assert_packable(record)
     packed: bytes = msgpack.packb(record, use_bin_type=True)
     return packed
@@ -130,7 +129,7 @@ def unpack(raw: bytes, shape: Shape, bytes_max: int) -> list[Any]:
     if len(raw) > bytes_max:
         raise Invalid("oversized", f"{len(raw)} bytes where {bytes_max} are allowed")
     if not isinstance(shape, tuple | list):
-        raise TypeError("the shape of a whole record is a tuple")
+        raise TypeError("the shape of a record is a tuple or a list")
     elements = _Elements(raw)
     try:
         record = elements.array(shape)
@@ -250,7 +249,7 @@ def _first_byte_of_array(count: int) -> int:
 
 
 def _leaf(value: Any, shape: Shape) -> int | bytes:
-    """``value`` if it is of ``shape``. ``type`` and not isinstance: bool is no integer here."""
+    """``value`` if it has ``shape``; ``type`` and not isinstance, which takes bool for int."""
     if isinstance(shape, Uint | int):
         if type(value) is not int:
             raise Invalid("record", "expected an integer")
@@ -290,14 +289,14 @@ def _assert_packable(record: object) -> None:
 # --- RLP (Ethereum yellow paper, appendix B)
 
 Rlp: TypeAlias = bytes | list["Rlp"]
-"""What ``rlp_decode`` gives."""
+"""A decoded item: a byte string or a list of items."""
 
 RlpInput: TypeAlias = bytes | int | Sequence["RlpInput"]
-"""What ``rlp_encode`` takes: an int >= 0 stands for its minimal big-endian bytes."""
+"""An item to be encoded. An integer >= 0 stands for its minimal big-endian bytes."""
 
 
 def rlp_encode(item: RlpInput) -> bytes:
-    """The RLP of bytes, of a non-negative integer, or of a list or tuple of these."""
+    """The RLP of a byte string, of a non-negative integer, or of a sequence of these."""
     if isinstance(item, int):
         item = item.to_bytes((item.bit_length() + 7) >> 3, "big")
     if isinstance(item, bytes):
@@ -320,9 +319,9 @@ def _rlp_head(kind: int, size: int) -> bytes:
 
 
 def rlp_decode(raw: bytes) -> Rlp:
-    """The one item in ``raw``, strict: minimal lengths, nothing after it, bounded depth.
+    """The item in ``raw``: minimal lengths, no bytes after it, depth up to ``RLP_DEPTH_MAX``.
 
-    Costs time and memory in proportion to ``len(raw)``, which the caller bounds. Raises
+    Time and memory are proportional to ``len(raw)``, which the caller bounds. Raises
     ``Invalid("rlp")``.
     """
     items = _rlp_items(raw, 0, len(raw), 0)
@@ -370,12 +369,12 @@ _HEX: Final = re.compile(r"0x(?:[0-9a-fA-F]{2})*", re.ASCII)
 
 
 def to_hex(data: bytes) -> str:
-    """``0x`` and two lower-case digits a byte."""
+    """``0x`` and two lower-case digits for each byte."""
     return "0x" + data.hex()
 
 
 def from_hex(text: str, code: str = "params") -> bytes:
-    """The bytes that ``text`` spells: ``0x`` and pairs of digits, else ``Invalid(code)``."""
+    """The bytes of ``0x`` and pairs of hex digits; ``Invalid(code)`` for any other text."""
     if not _HEX.fullmatch(text):
         raise Invalid(code, "expected 0x and an even number of hex digits")
     return bytes.fromhex(text[2:])

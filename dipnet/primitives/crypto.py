@@ -1,10 +1,10 @@
 """Hashes, secp256k1 keys, signatures and addresses, over native/ and coincurve (docs/design.md
 "Values").
 
-Lengths are the caller's duty: a wrong one is a bug and raises ValueError. What a foreign signature
-is worth is an answer: ``recover`` raises ``Invalid("sender")``, the batches mark the row. One rule
-holds in all of them: 1 <= r < n, 1 <= s <= n/2 (EIP-2), recovery id 0..3. The batches release the
-GIL and run on native threads; ``threads=0`` means ``THREADS``.
+An argument of a wrong length is a bug of the caller and raises ValueError. A bad signature is an
+answer: ``recover`` raises ``Invalid("sender")``, a batch marks the row. A signature is good only
+with 1 <= r < n, 1 <= s <= n/2 (EIP-2) and a recovery id of 0 to 3. The batches release the GIL and
+run on native threads; ``threads=0`` means ``THREADS``.
 """
 
 from typing import Final
@@ -44,17 +44,22 @@ SECRET_BYTES: Final = 32
 
 
 def public_key(secret: bytes) -> bytes:
-    """The compressed public key, 33 bytes; ValueError unless 1 <= secret < n in 32 bytes."""
+    """The compressed public key (33 bytes) of a secret key; ValueError unless it is 32 bytes, 1 to
+    n - 1."""
     return _private(secret).public_key.format(compressed=True)
 
 
 def sign(digest: bytes, secret: bytes) -> bytes:
-    """r || s || recovery id, 65 bytes, over a digest of 32; low s, nonce by RFC 6979."""
+    """The signature (65 bytes: r || s || recovery id) of a digest of 32 bytes; s <= n/2, nonce by
+    RFC 6979."""
     return _private(secret).sign_recoverable(digest, hasher=None)
 
 
 def recover(digest: bytes, signature: bytes) -> bytes:
-    """The address that signed; ``Invalid("sender")`` where there is none or s is high."""
+    """The address (20 bytes) of the key that signed a digest (32 bytes).
+
+    Raises ``Invalid("sender")`` where the signature recovers no key, or s > n/2.
+    """
     if len(digest) != 32:
         raise ValueError(f"a digest has 32 bytes, not {len(digest)}")
     signer = recover_batch(digest, signature, 1)
@@ -64,7 +69,7 @@ def recover(digest: bytes, signature: bytes) -> bytes:
 
 
 def checksum(account: bytes) -> str:
-    """The text form of an address with its checksum in the case of the letters (EIP-55)."""
+    """The text of an address: ``0x`` and 40 digits whose case is a checksum (EIP-55)."""
     if len(account) != 20:
         raise ValueError(f"an address has 20 bytes, not {len(account)}")
     text = account.hex()

@@ -1,8 +1,8 @@
-"""The two expected failures, and the table of every coded refusal.
+"""The two expected failures, and the table of every refusal.
 
-``Invalid`` is their fault: refuse, score down, answer with a code. ``Corrupt`` is our disk: stop
-signing, say what to do, exit. Any other exception is a bug and ends the process (docs/design.md
-"Rules", rule 4).
+``Invalid`` is the fault of a peer or a caller: refuse the input, lower the peer's score, answer
+with a code. ``Corrupt`` is the fault of our disk: stop signing, say what to do, exit. Any other
+exception is a bug and ends the process (docs/design.md "Rules", rule 4).
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,8 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """One row of the table: JSON-RPC error number, text (Ethereum's where it has one), remedy."""
+    """A row of the table: JSON-RPC error number, text (Ethereum's where Ethereum has the error),
+    and what the caller can do."""
 
     rpc: int
     text: str
@@ -70,15 +71,15 @@ REFUSALS: Final[dict[str, Refusal]] = {
     "no_vm": Refusal(
         -32000,
         "contract creation is not supported yet",
-        "this version takes payments only; send to an address",
+        "this version takes payments and calls of system contracts only",
     ),
     "initcode": Refusal(-32000, "max initcode size exceeded", "send a smaller contract"),
     # --- genesis and configuration
     "genesis": Refusal(-32000, "invalid genesis", "correct the named field of genesis.json"),
     "config": Refusal(-32000, "invalid configuration", "correct the named option"),
     # --- blocks
-    "block_form": Refusal(-32000, "invalid block", "follow the rules of the header"),
-    "block_parent": Refusal(-32001, "unknown parent", "send the ancestors first"),
+    "block_form": Refusal(-32000, "invalid block", "see docs/spec/bytes.md for the header"),
+    "block_parent": Refusal(-32001, "unknown parent", "send its ancestors first"),
     "block_epoch": Refusal(-32000, "block of another epoch", "follow the boundaries of the chain"),
     "block_seed": Refusal(
         -32000, "the reveal does not open the commitment", "use the seed key of the delegate"
@@ -88,9 +89,9 @@ REFUSALS: Final[dict[str, Refusal]] = {
         "finality is far behind",
         "wait: only system transactions are taken until it is back",
     ),
-    "report": Refusal(-32000, "report punishes nobody", "leave it out, or pay for it"),
+    "report": Refusal(-32000, "report punishes nobody", "leave it out, or pay its fee"),
     "report_gas": Refusal(
-        -32000, "report runs out of gas", "give it as much as the block has left"
+        -32000, "report runs out of gas", "give it all gas that the block has left"
     ),
     "rules_unknown": Refusal(-32000, "rules unknown to this version", "update dipnetd"),
     "block_slot": Refusal(-32000, "block slot out of order", "use a later slot"),
@@ -102,48 +103,62 @@ REFUSALS: Final[dict[str, Refusal]] = {
     "block_limit": Refusal(-32005, "too many blocks of one slot", "propose once in a slot"),
     "block_tx": Refusal(-32000, "invalid transaction in block", "leave the transaction out"),
     "block_root": Refusal(-32000, "block root mismatch", "recompute the roots"),
-    "block_old": Refusal(-32000, "block below the undo window", "synchronise from another peer"),
+    "block_old": Refusal(
+        -32000, "block beside or below the final block", "synchronise from another peer"
+    ),
     # --- votes and certificates
     "vote_form": Refusal(-32000, "malformed vote", "sign a prevote or a commit"),
     "vote_epoch": Refusal(-32001, "vote of an unknown epoch", "vote after its boundary is known"),
     "vote_slot": Refusal(-32000, "vote slot ahead of the clock", "check the clock, vote in time"),
     "vote_old": Refusal(-32000, "vote on what is settled", "vote above the final block"),
-    "vote_member": Refusal(-32000, "vote of no delegate", "use an index of the epoch's set"),
+    "vote_member": Refusal(
+        -32000, "vote of no delegate", "use the index of a member of the epoch's set"
+    ),
     "vote_signature": Refusal(-32000, "invalid vote signature", "sign with the delegate's key"),
     "vote_limit": Refusal(-32005, "too many votes of one delegate", "vote once in a slot"),
     "certificate_form": Refusal(
-        -32000, "malformed certificate", "one bit of the set and one signature for each vote"
+        -32000, "malformed certificate", "give one bit of the set and one signature for each vote"
     ),
     "certificate_quorum": Refusal(
         -32000, "certificate below quorum", "collect more than two thirds of the set"
     ),
     "certificate_signature": Refusal(
-        -32000, "invalid signature in certificate", "leave out votes that do not verify"
+        -32000, "invalid signature in certificate", "leave out the signatures that do not verify"
     ),
     "certificate_block": Refusal(
-        -32000, "certificate does not fit its block", "certify what the header of the block says"
+        -32000,
+        "certificate does not fit its block",
+        "certify the ballot that the header of the block allows",
     ),
     "certificate_section": Refusal(
-        -32000, "certificates in the wrong place", "carry only what raises justify or final"
+        -32000,
+        "certificates in the wrong place",
+        "carry only certificates that raise justify or final",
     ),
     # --- IDpos (reasons of reverts)
-    "dpos_call": Refusal(-32000, "malformed call of IDpos", "encode it by its ABI"),
+    "dpos_call": Refusal(-32000, "malformed call of IDpos", "encode the call by the ABI"),
     "dpos_profile": Refusal(-32000, "invalid profile of a delegate", "correct the named argument"),
     "dpos_key": Refusal(-32000, "unusable signing key", "sign with a key that no delegate has"),
-    "dpos_candidates": Refusal(-32005, "too many candidates", "wait until one resigns"),
-    "dpos_registered": Refusal(-32000, "no delegate any more", "use another account"),
+    "dpos_candidates": Refusal(-32005, "too many candidates", "wait until a candidate resigns"),
+    "dpos_registered": Refusal(-32000, "no delegate any more", "register another account"),
     "dpos_stake": Refusal(-32000, "not enough stake", "stake more, or unstake less"),
-    "dpos_unbonding": Refusal(-32000, "stake is being released already", "claim it first"),
+    "dpos_unbonding": Refusal(-32000, "stake is being released already", "claim that stake first"),
     "dpos_unknown": Refusal(-32000, "unknown delegate", "name a registered delegate"),
     "dpos_votes": Refusal(-32000, "invalid list of delegates", "name fewer, each once"),
-    "dpos_voted": Refusal(-32000, "voted in this epoch already", "vote again in the next one"),
+    "dpos_voted": Refusal(-32000, "voted in this epoch already", "vote again in the next epoch"),
     "dpos_claim": Refusal(-32000, "nothing to claim", "wait for rewards or for the release"),
-    "dpos_offence": Refusal(-32000, "not an offence", "send two records that contradict"),
+    "dpos_offence": Refusal(
+        -32000, "not an offence", "send two records that contradict each other"
+    ),
     "dpos_old": Refusal(-32000, "evidence is too old", "report within evidence_epochs"),
     "dpos_tombstoned": Refusal(-32000, "delegate is punished already", "nothing is left to do"),
-    "dpos_member": Refusal(-32000, "not of the current set", "let a member of the set send it"),
+    "dpos_member": Refusal(
+        -32000, "not of the current set", "send it from a member of the current set"
+    ),
     "dpos_parameter": Refusal(-32000, "invalid parameter", "correct its name or value"),
-    "dpos_proposal": Refusal(-32000, "proposal cannot be made or voted for", "choose another"),
+    "dpos_proposal": Refusal(
+        -32000, "proposal cannot be made or voted for", "see dipnet delegate parameters"
+    ),
     # --- light clients
     "light_chain": Refusal(
         -32000, "header of another chain", "ask a node of the chain that you trust a header of"
@@ -161,7 +176,7 @@ REFUSALS: Final[dict[str, Refusal]] = {
         -32000,
         "trusted header too old",
         "get a newer one from somebody you trust, or --force if you know that no retired "
-        "delegate has lost his key",
+        "delegate has lost its key",
     ),
     "light_conflict": Refusal(
         -32000,
@@ -190,7 +205,7 @@ REFUSALS: Final[dict[str, Refusal]] = {
         -32005, "no answer from the signer", "start dipnetd signer, or correct --signer"
     ),
     # --- vertices
-    "vertex_form": Refusal(-32000, "malformed vertex", "see the layout of the vertex"),
+    "vertex_form": Refusal(-32000, "malformed vertex", 'see docs/spec/dag.md "Vertex"'),
     "vertex_chain": Refusal(-32000, "vertex of another chain", "use this chain's id"),
     "vertex_parents": Refusal(
         -32000, "vertex parents unsorted or repeated", "sort parents by id, each once"
@@ -225,7 +240,7 @@ REFUSALS: Final[dict[str, Refusal]] = {
     "http": Refusal(-32600, "invalid HTTP request", "POST / with Content-Type: application/json"),
     "subscription": Refusal(-32001, "notifications not supported", "subscribe over a WebSocket"),
     "no_state": Refusal(
-        -32000, "missing trie node", "ask at latest; older state is not kept by this node"
+        -32000, "missing trie node", "ask at latest; this node does not keep older state"
     ),
     "not_canonical": Refusal(
         -32000, "hash is not currently canonical", "ask by height, or leave out requireCanonical"
@@ -244,7 +259,7 @@ REFUSALS: Final[dict[str, Refusal]] = {
     "disk": Refusal(-32005, "disk is nearly full", "free space where the data directory lies"),
     "stopping": Refusal(-32005, "node is stopping", "retry after it is back"),
     "syncing": Refusal(-32005, "node is syncing", "wait until dipnet_status says ready"),
-    # --- programs (never on the wire)
+    # --- programs (not sent to peers or clients)
     "key": Refusal(-32000, "unusable key", "check the key file, its password and its rights"),
     "unreachable": Refusal(-32005, "no answer from the node", "start it, or correct --url"),
     "remote": Refusal(-32000, "the node answered", "see docs/rpc.md"),
@@ -254,7 +269,8 @@ REFUSALS: Final[dict[str, Refusal]] = {
 
 
 class Invalid(Exception):
-    """Their fault. ``code`` is a key of ``REFUSALS``; ``detail`` says what is wrong this time."""
+    """A refusal of foreign input. ``code`` is a key of ``REFUSALS``, ``detail`` names the wrong
+    value."""
 
     def __init__(self, code: str, detail: str = "") -> None:
         row = REFUSALS[code]
@@ -265,10 +281,10 @@ class Invalid(Exception):
 
 
 class Corrupt(Exception):
-    """Our disk: what was read cannot be what was written, or a write failed. The process stops."""
+    """Our disk returned other bytes than were written, or a write failed. The process stops."""
 
 
 RECORD_REMEDY: Final = (
     "restore the data directory from a backup, or move it away and let the node synchronise again"
 )
-"""What the operator does about a record of ours that ``Corrupt`` reports."""
+"""The remedy for a damaged record, for the operator that reads the text of ``Corrupt``."""

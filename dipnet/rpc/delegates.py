@@ -68,47 +68,51 @@ def named(public: bytes) -> str:
     return to_hex(public)
 
 
-def _taking_part(one: Participation) -> JsonObject:
-    return {"slots": one.slots, "prevotes": one.prevotes, "commits": one.commits}
+def _taking_part(participation: Participation) -> JsonObject:
+    return {
+        "slots": participation.slots,
+        "prevotes": participation.prevotes,
+        "commits": participation.commits,
+    }
 
 
-def _announced(epoch: Epoch, one: Commission) -> JsonObject | None:
+def _announced(epoch: Epoch, commission: Commission) -> JsonObject | None:
     """The announced commission that is not in force yet, or None."""
     most = epoch.parameters.commission_bps_max
-    if one.starts <= epoch.number:
+    if commission.starts <= epoch.number:
         return None
-    return {"bps": one.at(one.starts, most), "epoch": one.starts}
+    return {"bps": commission.at(commission.starts, most), "epoch": commission.starts}
 
 
 def candidate_json(
-    epoch: Epoch, one: Candidate, own_stake: int, taken: Mapping[bytes, Participation]
+    epoch: Epoch, candidate: Candidate, own_stake: int, taken: Mapping[bytes, Participation]
 ) -> JsonObject:
     """The JSON of a candidate, without the fields that depend on all candidates."""
-    seen = taken.get(one.address)
+    seen = taken.get(candidate.address)
     return {
-        "name": one.name,
-        "address": checksum(one.address),
-        "publicKey": to_hex(one.public_key),
-        "url": one.url,
-        "commissionBps": one.commission.at(epoch.number, epoch.parameters.commission_bps_max),
-        "commissionNext": _announced(epoch, one.commission),
-        "organisation": named(one.organisation),
-        "status": STATUSES[one.status],
-        "votes": quantity(one.votes),
+        "name": candidate.name,
+        "address": checksum(candidate.address),
+        "publicKey": to_hex(candidate.public_key),
+        "url": candidate.url,
+        "commissionBps": candidate.commission.at(epoch.number, epoch.parameters.commission_bps_max),
+        "commissionNext": _announced(epoch, candidate.commission),
+        "organisation": named(candidate.organisation),
+        "status": STATUSES[candidate.status],
+        "votes": quantity(candidate.votes),
         "stake": quantity(own_stake),
-        "produced": one.produced,
-        "missed": one.missed,
-        "jailed": one.jailed_until > epoch.number,
-        "jailedUntil": one.jailed_until,
-        "tombstoned": one.status == candidates.TOMBSTONED,
-        "active": epoch.members.index(one.address) is not None,
-        "next": epoch.next_members.index(one.address) is not None,
-        "ready": one.ready,
+        "produced": candidate.produced,
+        "missed": candidate.missed,
+        "jailed": candidate.jailed_until > epoch.number,
+        "jailedUntil": candidate.jailed_until,
+        "tombstoned": candidate.status == candidates.TOMBSTONED,
+        "active": epoch.members.index(candidate.address) is not None,
+        "next": epoch.next_members.index(candidate.address) is not None,
+        "ready": candidate.ready,
         "participation": None if seen is None else _taking_part(seen),
     }
 
 
-def _everybody(at: At) -> list[bytes]:
+def _listed(at: At) -> list[bytes]:
     """Addresses of the registered candidates and of other delegates that still have a seat."""
     listed = dict.fromkeys(candidates.roll(at.root()))
     listed |= dict.fromkeys(at.epoch.members.addresses)
@@ -118,40 +122,43 @@ def _everybody(at: At) -> list[bytes]:
 def list_delegates(backend: Backend) -> Steps[list[JsonObject]]:
     at = At.of(backend, "latest")
     waiting = election.standby(at.root(), at.epoch.number + 1)
+    standby = {address: place for place, address in enumerate(waiting, 1)}
     taken = backend.voting.tally.participation()
     read: list[tuple[Candidate, JsonObject]] = []
-    for address in _everybody(at):
+    for address in _listed(at):
         yield
         root = at.root()
-        one = candidates.read(root, address)
+        candidate = candidates.read(root, address)
         own = stakes.place(root, address)[stakes.STAKE]
-        read.append((one, candidate_json(at.epoch, one, own, taken)))
-    total = sum(one.votes for one, _ in read)
+        read.append((candidate, candidate_json(at.epoch, candidate, own, taken)))
+    total = sum(candidate.votes for candidate, _ in read)
     read.sort(key=lambda pair: (-pair[0].votes, pair[0].address))
     return [
         fields
         | {
-            "share": round(one.votes / total, 6) if total else 0.0,
-            "standby": waiting.index(one.address) + 1 if one.address in waiting else None,
+            "share": round(candidate.votes / total, 6) if total else 0.0,
+            "standby": standby.get(candidate.address),
         }
-        for one, fields in read
+        for candidate, fields in read
     ]
 
 
 def account(backend: Backend, address: bytes, ref: BlockRef) -> JsonObject:
     at = At.of(backend, ref)
     root = at.root()
-    one = stakes.place(root, address)
-    votes = [checksum(delegate) for delegate in stakes.votes(one)]
+    stored = stakes.place(root, address)
+    votes = [checksum(delegate) for delegate in stakes.votes(stored)]
     return {
         "address": checksum(address),
-        "stake": quantity(one[stakes.STAKE]),
+        "stake": quantity(stored[stakes.STAKE]),
         "votes": votes,
-        "expires": one[stakes.EXPIRES] if votes else None,
+        "expires": stored[stakes.EXPIRES] if votes else None,
         "rewards": quantity(stakes.rewards(root, address)),
-        "unbonding": quantity(one[stakes.UNBONDING]),
-        "release": one[stakes.RELEASE] if one[stakes.UNBONDING] else None,
-        "claimable": quantity(stakes.rewards(root, address) + stakes.matured(one, at.epoch.number)),
+        "unbonding": quantity(stored[stakes.UNBONDING]),
+        "release": stored[stakes.RELEASE] if stored[stakes.UNBONDING] else None,
+        "claimable": quantity(
+            stakes.rewards(root, address) + stakes.matured(stored, at.epoch.number)
+        ),
     }
 
 
@@ -164,17 +171,17 @@ def _open_proposals(at: At) -> Iterator[JsonObject]:
     root = at.root()
     numbers = [root.element(PROPOSALS_OPEN, place)[WORD] for place in range(root[PROPOSALS_OPEN])]
     for number in numbers:
-        one = parameters.read(at.root(), number, at.epoch.members)
+        proposal = parameters.read(at.root(), number, at.epoch.members)
         yield {
             "id": number,
-            "name": one.name,
-            "value": shown(one.name, one.value),
-            "proposer": checksum(one.proposer),
-            "state": PROPOSAL_STATES[one.state],
-            "votes": one.voters,
+            "name": proposal.name,
+            "value": shown(proposal.name, proposal.value),
+            "proposer": checksum(proposal.proposer),
+            "state": PROPOSAL_STATES[proposal.state],
+            "votes": proposal.voters,
             "quorum": at.epoch.members.quorum,
-            "expires": one.expires,
-            "starts": one.starts or None,
+            "expires": proposal.expires,
+            "starts": proposal.starts or None,
         }
 
 
@@ -182,9 +189,9 @@ def list_parameters(backend: Backend) -> Steps[JsonObject]:
     at = At.of(backend, "latest")
     in_force = at.epoch.parameters
     proposals: list[JsonObject] = []
-    for one in _open_proposals(at):
+    for proposal in _open_proposals(at):
         yield
-        proposals.append(one)
+        proposals.append(proposal)
     return {
         "epoch": at.epoch.number,
         "inForce": {name: shown(name, getattr(in_force, name)) for name in AMENDABLE},
@@ -196,11 +203,11 @@ def list_parameters(backend: Backend) -> Steps[JsonObject]:
 def delegate(backend: Backend, address: bytes) -> JsonObject:
     at = At.of(backend, "latest")
     root = at.root()
-    one = candidates.read(root, address)
-    if one.status == candidates.NONE:
+    candidate = candidates.read(root, address)
+    if candidate.status == candidates.NONE:
         raise Invalid("not_found", f"{checksum(address)} is not a candidate")
     own, taken = stakes.place(root, address)[stakes.STAKE], backend.voting.tally.participation()
-    return candidate_json(at.epoch, one, own, taken)
+    return candidate_json(at.epoch, candidate, own, taken)
 
 
 _CANDIDATE: Final = (

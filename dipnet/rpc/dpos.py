@@ -144,26 +144,26 @@ def status(backend: Backend) -> JsonObject:
     }
 
 
-def _statement(one: Statement) -> JsonObject:
-    ballot = one.ballot
+def _statement(statement: Statement) -> JsonObject:
+    ballot = statement.ballot
     return {
         "kind": ballot.kind.name.lower(),
         "epoch": ballot.epoch,
         "slot": ballot.slot,
         "blockId": to_hex(ballot.block_id),
         "justifySlot": ballot.justify_slot,
-        "signature": to_hex(one.signature),
+        "signature": to_hex(statement.signature),
     }
 
 
 def evidence(backend: Backend) -> list[JsonObject]:
     return [
         {
-            "offence": one.name,
-            "signer": checksum(one.signer),
-            "statements": [_statement(one.one), _statement(one.other)],
+            "offence": offence.name,
+            "signer": checksum(offence.signer),
+            "statements": [_statement(offence.one), _statement(offence.other)],
         }
-        for one in backend.voting.tally.offences()
+        for offence in backend.voting.tally.offences()
     ]
 
 

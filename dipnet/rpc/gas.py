@@ -92,17 +92,19 @@ def fee_history(
     limit = REWARD_BLOCKS_MAX if percentiles else HISTORY_BLOCKS_MAX
     header = lookup.need(backend, newest)
     headers = list(islice(_back(backend, header), min(count, limit)))[::-1]
-    fees = [one.base_fee for one in headers] + [base_fee_after(backend, header)]
+    fees = [ancestor.base_fee for ancestor in headers] + [base_fee_after(backend, header)]
     fields: JsonObject = {
         "oldestBlock": quantity(headers[0].height if headers else header.height),
         "baseFeePerGas": [quantity(fee) for fee in fees] if headers else [],
-        "gasUsedRatio": [one.gas_used / one.gas_limit for one in headers],
+        "gasUsedRatio": [ancestor.gas_used / ancestor.gas_limit for ancestor in headers],
         "baseFeePerBlobGas": ["0x0"] * len(fees) if headers else [],
         "blobGasUsedRatio": [0.0] * len(headers),
     }
     if percentiles:
         fields["reward"] = [
-            _rewards(lookup.block(backend, one), lookup.receipts(backend, one), percentiles)
-            for one in headers
+            _rewards(
+                lookup.block(backend, ancestor), lookup.receipts(backend, ancestor), percentiles
+            )
+            for ancestor in headers
         ]
     return fields

@@ -1,6 +1,6 @@
 """The numbers of ``/metrics`` that are read when it is scraped.
 
-Labels are delegates of the current sets and fixed words; no caller can add one.
+Labels are delegates of the current sets and fixed words; no caller can add a label.
 """
 
 from collections.abc import Iterator
@@ -81,29 +81,29 @@ def _finality(backend: Backend) -> Iterator[Sample | Distribution]:
 def _delegates(backend: Backend) -> Iterator[Sample]:
     """Delegates with a seat now or in the next epoch, as the contract records them."""
     root, epoch = lookup.contract(backend, "latest"), backend.chain.epoch
-    everybody = candidates.roll(root)
-    cast = sum(candidates.place(root, one)[candidates.VOTES] for one in everybody)
+    registered = candidates.roll(root)
+    cast = sum(candidates.place(root, address)[candidates.VOTES] for address in registered)
     for delegate in dict.fromkeys((*epoch.members.addresses, *epoch.next_members.addresses)):
-        one, label = candidates.place(root, delegate), (("delegate", checksum(delegate)),)
-        votes, jailed = one[candidates.VOTES], one[candidates.JAILED_UNTIL] > epoch.number
+        stored, label = candidates.place(root, delegate), (("delegate", checksum(delegate)),)
+        votes, jailed = stored[candidates.VOTES], stored[candidates.JAILED_UNTIL] > epoch.number
         yield Sample("delegate_votes_wei", "Stake that votes for the delegate", votes, label)
         text = "The delegate's share of the votes for all candidates"
         yield Sample("delegate_share", text, votes / cast if cast else 0.0, label)
-        produced, missed = one[candidates.PRODUCED_EVER], one[candidates.MISSED_EVER]
+        produced, missed = stored[candidates.PRODUCED_EVER], stored[candidates.MISSED_EVER]
         yield Sample("delegate_produced", "Slots with its block", produced, label, "counter")
         yield Sample("delegate_missed", "Its slots without a block", missed, label, "counter")
         yield Sample("delegate_jailed", "1 while it is jailed", int(jailed), label)
-    yield Sample("candidates", "Registered candidates", len(everybody))
+    yield Sample("candidates", "Registered candidates", len(registered))
 
 
 def _votes(backend: Backend) -> Iterator[Sample]:
     voting = backend.voting
-    for delegate, one in voting.tally.participation().items():
+    for delegate, seen in voting.tally.participation().items():
         label = (("delegate", checksum(delegate)),)
         slots = "Recent certified slots in which the delegate could vote"
-        yield Sample("delegate_slots", slots, one.slots, label)
-        yield Sample("delegate_prevotes", "In how many of them it prevoted", one.prevotes, label)
-        yield Sample("delegate_commits", "In how many of them it committed", one.commits, label)
+        yield Sample("delegate_slots", slots, seen.slots, label)
+        yield Sample("delegate_prevotes", "In how many of them it prevoted", seen.prevotes, label)
+        yield Sample("delegate_commits", "In how many of them it committed", seen.commits, label)
     for code, count in voting.results.items():
         text = "Votes by the code that refused them, empty when counted"
         yield Sample("votes", text, count, (("error", code),), "counter")
@@ -121,7 +121,7 @@ def _own(backend: Backend) -> Iterator[Sample]:
     text = "Ballots that the signer refused"
     yield Sample("own_unsigned", text, voting.unsigned, sort="counter")
     if address is not None:
-        one = candidates.read(lookup.contract(backend, "latest"), address)
-        yield Sample("own_produced", "Slots with its block", one.produced, sort="counter")
-        yield Sample("own_missed", "Its slots without a block", one.missed, sort="counter")
-        yield Sample("own_jailed_until", "Epoch to which it is jailed", one.jailed_until)
+        candidate = candidates.read(lookup.contract(backend, "latest"), address)
+        yield Sample("own_produced", "Slots with its block", candidate.produced, sort="counter")
+        yield Sample("own_missed", "Its slots without a block", candidate.missed, sort="counter")
+        yield Sample("own_jailed_until", "Epoch to which it is jailed", candidate.jailed_until)

@@ -151,7 +151,7 @@ class HttpEndpoints:
         return Response(answer, 200 if answer else 204, media_type=JSON)
 
     async def about(self, request: Request) -> Response:
-        """GET /: who answers here, for a person with a browser."""
+        """GET /: name and version of the node, its chain id, and the other paths."""
         return JSONResponse(
             {
                 "client": status.client_version(),

@@ -15,8 +15,8 @@ from dipnet.host.metrics import Histogram
 log = logging.getLogger("dipnet")
 
 LAG_SLOTS_MAX: Final = 3
-"""A larger distance from the final block to the slot of now is an alarm (docs/design.md
-"Consensus")."""
+"""A larger distance from the final block to the slot of now is an alarm (docs/spec/consensus.md
+"Goals", goal 14)."""
 LATENCIES_MAX: Final = 1_024
 LATENCY_BOUNDS_S: Final = (
     0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 120.0,

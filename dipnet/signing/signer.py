@@ -3,7 +3,7 @@
 A node has a ``Signer`` and never the key: ``LocalSigner`` in its own process, or a
 ``signer_socket.RemoteSigner`` that asks another one. The order inside ``sign`` is what keeps an
 honest key from ever making an offence: refuse, persist and fsync, then sign (docs/spec/consensus.md
-"The protocol").
+"Vote state").
 """
 
 import threading

@@ -1,5 +1,5 @@
-/* Any bytes as a batch: every vertex found, written anew from its fields, is the bytes it was read
- * from; the items cover the input; checking with any keys crashes nothing. */
+/* Parses any bytes as a batch. Every vertex that is found, written from its fields, gives the bytes
+ * that it was read from; the items cover the input; checking with any keys does not crash. */
 #include "secp/fake_secp.h"
 #include "dag/vertex.h"
 

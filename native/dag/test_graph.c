@@ -1,4 +1,4 @@
-/* Random graphs against a slow model of the rules: heights, tips, newest vertices, selection. */
+/* Random graphs are compared with a slow model of the rules: heights, tips, newest vertices, selection. */
 #undef NDEBUG
 #include <assert.h>
 #include <stdlib.h>
@@ -36,7 +36,7 @@ static void table(dip_slots *slots, unsigned bits) {
     free(old.slots);
 }
 
-/* Rooms of just the size needed, so that the sanitizers see one entry too many. */
+/* Arrays of exactly the needed size, so that the sanitizers see an entry too many. */
 static void room(dip_graph *g, uint32_t capacity, unsigned bits) {
     g->nodes = realloc(g->nodes, capacity * sizeof *g->nodes);
     g->tips = realloc(g->tips, capacity * sizeof *g->tips);
@@ -53,7 +53,7 @@ static void release(dip_graph *g) {
     free(g->by_id.slots), free(g->by_issuer.slots), free(g->by_topic.slots);
 }
 
-/* One in four ids shares its first eight bytes, hence its slot, with others. */
+/* A quarter of the ids share their first eight bytes, and so their slot, with others. */
 static void invent(uint32_t i) {
     model *m = &world[i];
     for (int j = 0; j < 32; j++)
@@ -63,7 +63,7 @@ static void invent(uint32_t i) {
         memset(m->id, 0xcc, 8);
     memset(m->issuer, (int)below(ISSUERS), 20);
     memset(m->topic, (int)below(5), 16);
-    m->seq = below(2) ? i / 8 : below(500); /* as devices count, and out of any order */
+    m->seq = below(2) ? i / 8 : below(500); /* counting up as a device does, or in random order */
     m->k = i ? below(DIP_PARENTS_MAX + 1) : 0;
     m->ref_height = i / 10;
     for (uint32_t p = 0; p < m->k; p++) {
@@ -72,7 +72,7 @@ static void invent(uint32_t i) {
         if (parent->ref_height > m->ref_height)
             m->ref_height = parent->ref_height;
     }
-    if (!below(30)) /* below a parent's, or far above one's, as it comes */
+    if (!below(30)) /* random: may be below a parent's, or far above it */
         m->ref_height += below(2 * AGE) - (m->ref_height > AGE ? AGE : 0);
 }
 

@@ -1,5 +1,5 @@
-/* Form, splitting, verdicts and the table of keys, on exact-size heap blocks, so that the
- * sanitizers see a read past the end. Signatures are the stand-in's. */
+/* Form, splitting, verdicts and the cache of keys, on heap blocks of the exact size, so that the
+ * sanitizers see a read past the end. Signatures are those of fake_secp.h. */
 #undef NDEBUG
 #include <assert.h>
 #include <stdlib.h>
@@ -59,7 +59,7 @@ static wire *make(unsigned parents, uint16_t flags, uint32_t payload_len, uint8_
     return w;
 }
 
-/* The verdict on data in a block of just its size. */
+/* The verdict on a copy of data in a heap block of the exact size. */
 static dip_vertex_verdict parse(const uint8_t *data, size_t len) {
     dip_vertex v;
     uint8_t *block = malloc(len ? len : 1);
@@ -138,7 +138,7 @@ static void test_keys(void) {
         assert(dip_keys_count(&keys) == (i < DIP_KEYS_WAYS ? i + 1 : DIP_KEYS_WAYS));
     }
     keys_free(&keys);
-    /* One that is used between any two newcomers is never pushed out. */
+    /* A key that is found between any two additions is never evicted. */
     keys_init(&keys, 1);
     memset(address, 0xff, sizeof address);
     dip_keys_add(&keys, address, &key);
@@ -176,9 +176,9 @@ static void test_batch(unsigned threads, int known) {
         if (i % 13 == 3 && expected[i] == DIP_VERTEX_OK)
             at[w->envelope_len + 5] ^= 1, expected[i] = DIP_VERTEX_SIGNATURE;
         if (i % 17 == 2 && expected[i] == DIP_VERTEX_OK)
-            at[w->envelope_len + 64] = 99; /* a hint that cannot be: corrected */
+            at[w->envelope_len + 64] = 99; /* an impossible recovery id, which is corrected */
     }
-    len += 100; /* a vertex cut short */
+    len += 100; /* an incomplete vertex */
     exact = malloc(len);
     memcpy(exact, stream, len - 100);
     memcpy(exact + len - 100, good->bytes, 100);

@@ -1,10 +1,10 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=False
 """Door to keccak, SHA-256 and secp256k1 in C.
 
-libsecp256k1 is coincurve's: at import its cffi module gives the addresses of the functions and of
+libsecp256k1 is coincurve's: at import, its cffi module gives the addresses of the functions and of
 the static context, which live as long as the process. Batches run on native threads with the GIL
-released. A wrong length is a bug of the caller and raises ValueError; a wrong signature is an
-answer (0, or the zero address), never an exception.
+released. A wrong length is a bug of the caller and raises ValueError. A wrong signature is a result
+(0, or the zero address), never an exception.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
@@ -48,7 +48,7 @@ ctypedef int (*verify_fn)(
     const dip_secp_pubkey *) noexcept nogil
 
 cdef extern from "secp/secp.h" nogil:
-    ctypedef struct dip_secp:  # functions that only C calls are plain addresses here
+    ctypedef struct dip_secp:  # functions that only C calls are void pointers here
         const void *context
         parse_key_fn pubkey_parse
         void *pubkey_serialize
@@ -63,11 +63,11 @@ cdef extern from "secp/secp.h" nogil:
                          int allow_high_s, dip_secp_pubkey *key, uint8_t *address)
     void dip_secp_address(const dip_secp *secp, const dip_secp_pubkey *key, uint8_t *address)
 
-cdef size_t GRAIN = 16  # about half a millisecond of signatures a step
-cdef size_t HASH_UNLOCKED_BYTES = 65536  # giving the GIL away costs less than such a hash
+cdef size_t GRAIN = 16  # signatures a step, about half a millisecond
+cdef size_t HASH_UNLOCKED_BYTES = 65536  # a longer hash costs more than releasing the GIL
 
 cdef dip_secp secp
-_alive = (ffi, lib)  # the functions in the table stay loaded
+_alive = (ffi, lib)  # keeps the functions of the table loaded
 
 
 cdef void *address_of(str name) except NULL:
@@ -82,7 +82,7 @@ cdef int fill() except -1:
     ):
         if ffi.sizeof(name) != size:
             raise ImportError(f"{name} has {ffi.sizeof(name)} bytes, native/secp/secp.h says {size}")
-    lib.secp256k1_selftest()  # the static context asks for it once
+    lib.secp256k1_selftest()  # required once before use of the static context
     # A pointer variable: its value, not its address. Read-only, so threads share it.
     context = int(ffi.cast("uintptr_t", lib.secp256k1_context_static))
     secp.context = <const void *><uintptr_t>context
@@ -102,7 +102,7 @@ THREADS = min(max(sysconf(_SC_NPROCESSORS_ONLN), 1), DIP_THREADS_MAX)
 
 
 cdef class Bytes:
-    """A held view of contiguous bytes-like memory."""
+    """Holds the buffer of a contiguous bytes-like object while it lives."""
 
     cdef Py_buffer view
     cdef const uint8_t *at
@@ -142,11 +142,14 @@ def sha256(data, /):
 
 
 def address(public_key):
-    """Last 20 bytes of keccak256 of a public key of 33 or 65 bytes; ValueError if it is none."""
+    """The address (20 bytes) of a public key of 33 or 65 bytes; ValueError for other bytes.
+
+    It is the last 20 bytes of keccak256 of the key's 64-byte point.
+    """
     cdef Bytes key = Bytes(public_key)
     cdef dip_secp_pubkey parsed
     cdef uint8_t out[20]
-    # SEC 1 2.3.4: 02 and 03 lead 33 bytes, 04 leads 65; the library's hybrid 06 and 07 are refused.
+    # SEC 1 2.3.4: 33 bytes begin with 02 or 03, 65 with 04; hybrid keys (06, 07) are refused.
     if not (key.len == 33 or (key.len == 65 and key.at[0] == 4)):
         raise ValueError("a public key has 33 bytes, or 65 that begin with 04")
     if not secp.pubkey_parse(secp.context, &parsed, key.at, key.len):
@@ -185,7 +188,11 @@ cdef void recover_range(void *context, size_t begin, size_t end) noexcept nogil:
 
 
 def recover_batch(digests, signatures, threads=0):
-    """Signers' addresses, 20 bytes each; the zero address where a signature has none."""
+    """The signers' addresses, 20 bytes each, concatenated; the zero address for a bad signature.
+
+    ``digests`` are n x 32 bytes, ``signatures`` n x 65 (r, s, recovery id; a high s is bad).
+    ``threads`` 0 means one for each processor.
+    """
     cdef Bytes messages = Bytes(digests), signed = Bytes(signatures)
     cdef size_t n = count(messages, 32, "digests")
     cdef unsigned workers = thread_count(threads)
@@ -210,7 +217,11 @@ cdef void verify_range(void *context, size_t begin, size_t end) noexcept nogil:
 
 
 def verify_batch(digests, signatures, public_keys, threads=0):
-    """One byte a signature: 1 where it is low-s and verifies under its key, else 0."""
+    """One byte for each signature: 1 if s is low and it verifies under its key, else 0.
+
+    ``digests`` are n x 32 bytes, ``signatures`` n x 64 (r, s), ``public_keys`` n x 33.
+    ``threads`` 0 means one for each processor.
+    """
     cdef Bytes messages = Bytes(digests), signed = Bytes(signatures), keys = Bytes(public_keys)
     cdef size_t n = count(messages, 32, "digests")
     cdef unsigned workers = thread_count(threads)
@@ -239,9 +250,9 @@ cdef void raw_range(void *context, size_t begin, size_t end) noexcept nogil:
 
 
 cdef class RawVerify:
-    """The limit that benchmarks are held against: secp256k1_ecdsa_verify and nothing else.
+    """The limit for benchmarks: secp256k1_ecdsa_verify and nothing else.
 
-    Keys (33 bytes each) and signatures (64) are parsed here, once; ``run`` only verifies.
+    The constructor parses keys (33 bytes each) and signatures (64); ``run`` only verifies.
     """
 
     cdef RawRow *rows
@@ -265,7 +276,7 @@ cdef class RawVerify:
                 raise ValueError(f"signature {i} is out of range")
 
     def run(self, threads=0):
-        """Verify everything on so many threads; the number of good signatures."""
+        """Verify all signatures on ``threads`` threads; returns the number of valid signatures."""
         cdef unsigned workers = thread_count(threads)
         cdef size_t i, good = 0
         with nogil:

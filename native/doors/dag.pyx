@@ -1,7 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, binding=False
-"""The door to vertex.c and graph.c: memory for them, bytes in and out, the GIL released around C.
+"""Door to dag/vertex.c and dag/graph.c: gives them memory, and releases the GIL around batches.
 
-A Batch is judged on any thread and then belongs to one; a Graph belongs to one thread for ever.
+Any thread may check a Batch; after that it belongs to one thread at a time. A Graph belongs to one
+thread for ever.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
@@ -154,7 +155,7 @@ cdef object signed(uint32_t ordinal):
 
 cdef int add_record(dict puts, const uint8_t *wire, const dip_vertex *v, uint64_t ordinal,
                     bytes key_vertex) except -1:
-    """key_vertex + ordinal 8 -> wire."""
+    """Adds the record of a vertex: key_vertex (1 byte) + ordinal (8) -> wire bytes."""
     cdef uint8_t key[9]
     key[0] = <uint8_t>key_vertex[0]
     put_be64(key + 1, ordinal)
@@ -167,9 +168,9 @@ include "dag_graph.pxi"
 
 
 cdef class Chase:
-    """The limit that look-ups are held against: reads of memory that each wait for the one before.
+    """The limit for look-ups in benchmarks: memory reads of which each waits for the last.
 
-    A random cycle through all cache lines of ``size`` bytes (Sattolo 1986).
+    They follow a random cycle through all cache lines of ``size`` bytes (Sattolo 1986).
     """
 
     cdef uint64_t *lines
@@ -192,7 +193,7 @@ cdef class Chase:
             self.lines[j * each] = held
 
     def run(self, uint64_t reads):
-        """Where so many steps lead."""
+        """The cache line at which ``reads`` further steps end."""
         cdef size_t at = self.at, each = CACHE_LINE // sizeof(uint64_t)
         with nogil:
             for _ in range(reads):

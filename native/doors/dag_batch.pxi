@@ -1,7 +1,7 @@
-# Keys and Batch: vertices judged by vertex.c. Part of native/doors/dag.pyx.
+# Keys and Batch: vertices checked by dag/vertex.c. Included by dag.pyx.
 
 cdef class Keys:
-    """Known public keys of issuers. ``secp`` is crypto.SECP_TABLE. Shared by threads."""
+    """A cache of issuers' public keys, for all threads. ``secp`` is crypto.SECP_TABLE."""
 
     cdef dip_keys table
 
@@ -24,7 +24,10 @@ cdef class Keys:
 
 
 cdef class Batch:
-    """Vertices as they came, each with its id and its verdict. Made by the functions below."""
+    """Vertices in their order on the wire, each with its id and verdict.
+
+    ``check_batch`` and ``check_items`` make it.
+    """
 
     cdef uint8_t *wire_bytes
     cdef dip_vertex_item *items
@@ -37,7 +40,7 @@ cdef class Batch:
         return self.count
 
     cdef int room(self, size_t count_max, size_t size) except -1:
-        """One block: the items, then the wire bytes."""
+        """Allocates one block for the items and the wire bytes after them."""
         if size > WIRE_BYTES_MAX:
             raise ValueError("a batch is smaller than 4 GiB")
         self.items = <dip_vertex_item *>malloc(count_max * sizeof(dip_vertex_item) + size + 1)
@@ -117,7 +120,7 @@ cdef Batch judged(Batch batch, uint32_t chain_id, Keys keys, unsigned threads):
 
 def check_batch(bytes wire not None, size_t count_max, uint32_t chain_id, Keys keys,
                 unsigned threads):
-    """A concatenation of vertices, split and judged; without keys, signatures are not."""
+    """Splits and checks a concatenation of vertices; without keys, signatures are not checked."""
     cdef Batch batch = Batch.__new__(Batch)
     cdef size_t size = len(wire)
     batch.room(size // DIP_VERTEX_BYTES_MIN + 1, size)
@@ -127,7 +130,7 @@ def check_batch(bytes wire not None, size_t count_max, uint32_t chain_id, Keys k
 
 
 def check_items(list items not None, uint32_t chain_id, Keys keys, unsigned threads):
-    """Byte strings, each judged as exactly one vertex."""
+    """Checks byte strings, each as exactly one vertex; keys are as in ``check_batch``."""
     cdef Batch batch = Batch.__new__(Batch)
     cdef size_t size = sum([len(item) for item in items]), at = 0
     cdef bytes item
@@ -141,7 +144,7 @@ def check_items(list items not None, uint32_t chain_id, Keys keys, unsigned thre
 
 
 def parse(bytes raw not None):
-    """The fields of exactly one vertex, or the verdict on its form."""
+    """The fields of the only vertex in ``raw``, or (an int) the verdict on its form."""
     cdef dip_vertex v
     cdef int i
     cdef int verdict = dip_vertex_parse(<const uint8_t *>PyBytes_AS_STRING(raw), len(raw), &v)

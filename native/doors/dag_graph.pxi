@@ -1,7 +1,7 @@
-# Graph: graph.c with memory that grows. Part of native/doors/dag.pyx.
+# Graph: dag/graph.c with memory that grows. Included by dag.pyx.
 
 cdef class Graph:
-    """graph.h with memory that grows by doubling. One thread owns it."""
+    """dag/graph.h with arrays that double when they are full. One thread owns it."""
 
     cdef dip_graph g
     cdef void *nodes_block
@@ -28,7 +28,7 @@ cdef class Graph:
         return self.g.count
 
     cdef int table(self, dip_slots *table, size_t entries) except -1:
-        """Makes the table take so many entries."""
+        """Grows the table until it may hold ``entries`` entries."""
         cdef dip_slots old = table[0], new
         new.bits = old.bits if old.slots != NULL else 10
         while dip_slots_limit(new.bits) < entries:
@@ -46,7 +46,10 @@ cdef class Graph:
         return 0
 
     cdef int grow_nodes(self, uint32_t capacity) except -1:
-        """realloc moves pages and copies nothing when it is large; a node stays on one line."""
+        """Grows the nodes, each of which stays on one cache line.
+
+        realloc of a large block moves its pages and copies nothing.
+        """
         cdef uint8_t *block = <uint8_t *>more(
             self.nodes_block, capacity * sizeof(dip_node) + CACHE_LINE)
         cdef size_t gap = CACHE_LINE - <uintptr_t>block % CACHE_LINE
@@ -86,7 +89,7 @@ cdef class Graph:
         return 0
 
     cdef bytes inserted(self, Batch batch, uint8_t *missing):
-        """Statuses of the whole batch; missing takes a byte a vertex."""
+        """Inserts a batch; returns its statuses, and writes one byte a vertex to missing."""
         cdef bytes statuses = PyBytes_FromStringAndSize(NULL, batch.count)
         cdef uint8_t *status = <uint8_t *>PyBytes_AS_STRING(statuses)
         self.reserve(batch.count)
@@ -96,7 +99,7 @@ cdef class Graph:
         return statuses
 
     def attach(self, Batch batch not None):
-        """Inserts what is on disk already: statuses only."""
+        """Inserts vertices that are on disk already; returns the statuses."""
         cdef uint8_t *missing = <uint8_t *>malloc(batch.count + 1)
         if missing == NULL:
             raise MemoryError
@@ -106,7 +109,8 @@ cdef class Graph:
             free(missing)
 
     def insert_batch(self, Batch batch not None, bytes key_vertex not None):
-        """Statuses, ids of the accepted in order, (index, missing parents) and store records."""
+        """Inserts a batch. Returns a status byte for each vertex, the ids of the accepted vertices in
+        order, (index, missing parents) of vertices with missing parents, and records to write."""
         cdef uint8_t *missing = <uint8_t *>malloc(batch.count + 1)
         cdef uint64_t ordinal = self.g.count
         cdef list accepted = [], waiting = []
@@ -168,7 +172,8 @@ cdef class Graph:
         return signed(dip_graph_latest(&self.g, sized(issuer, 20), on))
 
     def range(self, bytes issuer not None, uint64_t seq_from, size_t count):
-        """Ordinals of up to 256 vertices of the issuer from a seq on, by seq, then by arrival."""
+        """Ordinals of up to ``count`` (<= 256) vertices of the issuer from a seq on, by seq, then
+        by arrival."""
         cdef uint32_t found[256]
         if count > 256:
             raise ValueError(count)
@@ -187,7 +192,7 @@ cdef class Graph:
         return [chosen[i] for i in range(found)]
 
     def select_many(self, uint64_t n, unsigned k, uint32_t final_height, uint64_t seed):
-        """n selections in C, for measuring: the exclusive or of the ordinals chosen."""
+        """n selections without Python between them, for benchmarks; the XOR of all ordinals."""
         cdef uint32_t chosen[8]
         cdef uint32_t check = 0
         cdef unsigned found, j
@@ -202,17 +207,17 @@ cdef class Graph:
         return check
 
     def tips(self, size_t start, size_t count):
-        """Ordinals of up to ``count`` tips from position ``start``, going round once."""
+        """Ordinals of up to ``count`` tips from position ``start`` on, wrapping, none twice."""
         cdef size_t all_of_them = self.g.tips_count
         return [self.g.tips[(start + i) % all_of_them].ordinal
                 for i in range(min(count, all_of_them))]
 
     def sum(self):
-        """Of the first 8 bytes of every id, modulo 2^64."""
+        """The sum of the first 8 bytes of all ids, modulo 2^64."""
         return self.g.sum
 
     def counts(self):
-        """Vertices, tips, edges, issuers, pairs of issuer and topic, bytes in use."""
+        """Numbers of vertices, tips, edges, issuers, (issuer, topic) pairs, and bytes in use."""
         cdef dip_graph *g = &self.g
         size = (g.count * (sizeof(dip_node)) + g.tips_count * sizeof(dip_tip)
                 + g.edges_count * sizeof(uint32_t) + g.issuers_count * sizeof(dip_issuer)

@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=False
 """Door to the Merkle Patricia trie in C.
 
-Records are read by one Python call each and never twice; what is written comes back as a value.
+Each record is read by one Python call, and once only. Written records are returned as a value.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -40,13 +40,13 @@ cdef extern from "trie/trie.h" nogil:
                         const dip_trie_records *records, void *memory, size_t memory_len)
     size_t dip_trie_path(uint8_t *out, const uint8_t *nibbles, size_t n)
 
-# What one item takes at the most in tries of everyday shape; pages not touched cost nothing.
+# Enough for an item in a usual trie; a retry gets more. Unused pages cost nothing.
 cdef size_t MEMORY_PER_ITEM = 4096
 cdef size_t MEMORY_LEAST = 1 << 16
 
 
 cdef class Records:
-    """The callbacks' side: reads through ``get``, keeps what was read alive, collects writes."""
+    """State of the callbacks: reads by ``get``, keeps read records alive, collects writes."""
 
     cdef object get
     cdef bytes prefix
@@ -101,7 +101,7 @@ cdef int store(void *context, const uint8_t *nibbles, size_t n, const uint8_t *r
 
 
 cdef bytes run(list items, bytes before, Records records):
-    """The root after ``items``, ascending pairs of bytes, whose objects the caller keeps alive."""
+    """The root after ``items``: ascending pairs of bytes, which the caller keeps alive."""
     cdef size_t n = <size_t>len(items), i, memory_len = MEMORY_LEAST + n * MEMORY_PER_ITEM
     cdef const uint8_t *old = <const uint8_t *>PyBytes_AS_STRING(before) if before else NULL
     cdef uint8_t root[32]
@@ -132,7 +132,7 @@ cdef bytes run(list items, bytes before, Records records):
             if records is None:
                 with nogil:
                     status = dip_trie_update(root, old, native, n, &callbacks, memory, memory_len)
-            else:  # the lock is kept: winning it back at each record would cost more
+            else:  # with the GIL: taking it again for each record would cost more
                 records.puts = {}
                 status = dip_trie_update(root, old, native, n, &callbacks, memory, memory_len)
             free(memory)
@@ -149,12 +149,15 @@ cdef bytes run(list items, bytes before, Records records):
 
 
 def update(object get, bytes prefix, object items, bytes before=None):
-    """Applies ``items``, pairs (key, value) with ``b""`` deleting, to the trie whose records stand
-    under ``prefix``: the new root and the records that change, None where one goes.
+    """Applies ``items``, pairs (key, value) where ``b""`` deletes, to the trie under ``prefix``.
 
-    ``get`` reads a record or gives None and is called once for each stored node that is touched.
-    ``before`` is the root that the trie must have. Raises Corrupt where a node is missing,
-    malformed or not what its parent names; ValueError for a key given twice or past 256 bytes.
+    Returns the new root and the changed records by key, None for a record that goes. The keys of
+    the trie's records begin with ``prefix``.
+
+    ``get(key)`` returns a record or None; it is called once for each stored node in use. The trie
+    must have the root ``before``, unless that is None. Raises Corrupt where a node is missing,
+    malformed, or does not have the hash in its parent; ValueError for a repeated key or a key of
+    more than 256 bytes.
     """
     if before is not None and len(before) != 32:
         raise ValueError(f"a root has 32 bytes, not {len(before)}")
@@ -168,12 +171,12 @@ def update(object get, bytes prefix, object items, bytes before=None):
 
 
 def root(object items):
-    """The root of the trie of ``items``, pairs (key, value); nothing is read or kept."""
+    """The root (32 bytes) of the trie of ``items``, pairs (key, value). Reads no records."""
     return run(sorted(items, key=itemgetter(0)), None, None)
 
 
 def record_path(bytes nibbles):
-    """The bytes that stand for a path, one nibble a byte, behind the prefix of a record's key."""
+    """The part of a record's key after its prefix, for a path with one nibble a byte."""
     cdef uint8_t path[DIP_TRIE_PATH_BYTES_MAX]
     if len(nibbles) > DIP_TRIE_NIBBLES_MAX or (nibbles and max(nibbles) > 15):
         raise ValueError("a path is at most 512 nibbles, one a byte")

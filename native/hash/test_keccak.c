@@ -1,4 +1,4 @@
-/* keccak256 on known digests, around the edges of its 136-byte blocks, and in place. */
+/* keccak256: known digests, lengths around its block of 136 bytes, output over its input. */
 #undef NDEBUG
 #include <assert.h>
 #include <stdlib.h>
@@ -24,7 +24,7 @@ int main(void) {
     expect("ddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef",
            "Transfer(address,address,uint256)", 33);
     expect("56e81f171bcc55a6ff8345e692c0f86e5b48e01b996cadc001622fb5e363b421", "\x80", 1);
-    /* Messages end where the allocation ends, so that a byte read too many is seen. */
+    /* A message ends where its allocation ends, so that the sanitizers see a read past it. */
     for (size_t len = 0; len <= 420; len++) {
         uint8_t *exact = malloc(len + !len), apart[32], in_place[452] = {0};
         assert(exact);
@@ -33,7 +33,7 @@ int main(void) {
         dip_keccak256(apart, exact, len);
         dip_keccak256(in_place, in_place, len);
         assert(!memcmp(apart, in_place, 32));
-        if (len) { /* a bit flipped at either end is another message */
+        if (len) { /* a bit flipped at either end changes the digest */
             exact[len - 1] ^= 0x80;
             dip_keccak256(in_place, exact, len);
             assert(memcmp(apart, in_place, 32));

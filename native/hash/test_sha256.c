@@ -1,10 +1,10 @@
-/* SHA-256 against NIST's digests, and its two engines against each other. */
+/* SHA-256: NIST's digests, and its two implementations compared with each other. */
 #undef NDEBUG
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-/* The engines are static: the file is taken in whole, its public name out of the linker's way. */
+/* The implementations are static, so the file is included; its public name is renamed. */
 #define dip_sha256 dip_sha256_of_this_test
 #include "hash/sha256.c"
 #undef dip_sha256

@@ -1,4 +1,4 @@
-/* dip_parallel gives every index out exactly once, whatever the numbers. */
+/* dip_parallel visits every index exactly once, for any n, grain and number of threads. */
 #undef NDEBUG
 #include <assert.h>
 #include <string.h>

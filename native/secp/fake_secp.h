@@ -1,6 +1,6 @@
-/* A stand-in for libsecp256k1 in test_*.c and fuzz_*.c, which have no library to link with: enough
- * of its manners (which calls fail, which abort) for the wrappers' own rules to be seen. A key is
- * one byte repeated; (r, s) verifies and recovers iff r is the digest xor the key's byte. */
+/* A stand-in for libsecp256k1 in test_*.c and fuzz_*.c, which link no library. Its calls fail and
+ * abort where the library's do, so that the rules of the wrappers can be tested. A key is one byte
+ * repeated; (r, s) verifies and recovers if r is the digest xor the key's byte. */
 #ifndef DIP_FAKE_SECP_H
 #define DIP_FAKE_SECP_H
 
@@ -75,7 +75,7 @@ static int fake_recoverable_parse(const void *context, dip_secp_recoverable *out
                                   int id) {
     (void)context;
     if (id < 0 || id > 3)
-        abort(); /* libsecp256k1's illegal-argument callback does just this */
+        abort(); /* as libsecp256k1's illegal-argument callback does */
     memset(out, 0, sizeof *out);
     if (!fake_in_range(in))
         return 0;

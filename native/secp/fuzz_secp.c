@@ -1,5 +1,5 @@
-/* Any 97 bytes as signature and digest: the wrappers never pass on what makes libsecp256k1 abort,
- * never take a high s, and write nothing on failure. */
+/* Takes any 97 bytes as signature and digest. The wrappers never pass on input on which the library
+ * aborts, never accept a high s, and write nothing on failure. */
 #include "secp/fake_secp.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {

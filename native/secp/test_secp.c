@@ -47,7 +47,7 @@ int main(void) {
     good.bytes[63] = 1;
     assert(verifies(&good, digest, &key) && recovers(&good, digest, 0));
 
-    for (int id = 0; id < 256; id++) { /* the fake aborts, as the library does, past 3 */
+    for (int id = 0; id < 256; id++) { /* above 3 the fake aborts, as the library does */
         sig = good, sig.bytes[64] = (uint8_t)id;
         assert(recovers(&sig, digest, 0) == (id <= 3));
         assert(recovers(&sig, digest, 1) == (id <= 3));

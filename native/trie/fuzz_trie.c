@@ -1,5 +1,5 @@
-/* Any bytes as stored nodes: what is taken as a node is written again as the same bytes, and an
- * update over such a node ends in a code or in a trie that takes the opposite update. */
+/* Takes any bytes as stored nodes. A decoded node encodes to the same bytes, and an update over it
+ * ends in a code, or in a trie on which the opposite update works. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,7 +9,7 @@
 static struct {
     const uint8_t *rlp;
     size_t len;
-} node; /* stands at every path */
+} node; /* the record at every path */
 
 static int load(void *context, const uint8_t *nibbles, size_t n, const uint8_t **rlp,
                 size_t *len) {
@@ -69,7 +69,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     written.len = 0;
     if (dip_trie_update(root, NULL, items, 5, &records, memory, sizeof memory) || !written.len)
         return 0;
-    /* Children with records of their own are not in reach now: absent, or not what is named. */
+    /* Children with records cannot be read here: they are absent or have another hash. */
     uint8_t copy[sizeof written.root];
     memcpy(copy, written.root, written.len);
     node.rlp = copy;

@@ -1,6 +1,6 @@
-/* Random batches on a trie whose records are a plain list: after each, root and records are those of
- * a trie built at once; memory too small and callbacks that fail give their codes and change
- * nothing. Keys are few and short, so that every way of a node to move is taken. */
+/* Random batches on a trie whose records are a plain list. After each batch, root and records are
+ * those of a trie that is built at once. Too little memory and failing callbacks return their codes
+ * and change nothing. Keys are few and short, so that nodes move in every possible way. */
 #undef NDEBUG
 #include <assert.h>
 #include <stdlib.h>
@@ -20,7 +20,7 @@ typedef struct {
 typedef struct {
     record at[RECORDS_MAX];
     size_t n;
-    int calls_left; /* then callbacks fail */
+    int calls_left; /* after so many calls, callbacks fail */
 } disk;
 
 static record *find(disk *d, const uint8_t *path, size_t n) {
@@ -40,7 +40,7 @@ static int load(void *context, const uint8_t *path, size_t n, const uint8_t **rl
     return r != NULL;
 }
 
-/* Writes wait until the update returns: the records that were read may not change before. */
+/* Writes are applied after the update returns: records that it read must not change before. */
 static disk written;
 static uint8_t gone; /* its address marks a deletion */
 
@@ -74,7 +74,7 @@ static void apply(disk *d) {
             free(old->rlp);
             *old = d->at[--d->n];
         }
-        assert(new->rlp != &gone || old); /* only what is there goes */
+        assert(new->rlp != &gone || old); /* only an existing record is deleted */
         if (new->rlp != &gone)
             d->at[d->n++] = *new;
     }
@@ -102,9 +102,9 @@ static int by_key(const void *a, const void *b) {
 }
 
 static uint8_t keys[KEYS][8], values[KEYS][64];
-static dip_trie_item all[KEYS]; /* value_len 0: not there */
+static dip_trie_item all[KEYS]; /* value_len 0: the key has no value */
 
-/* Different keys of up to 4 bytes, full of shared beginnings, ascending. */
+/* Ascending, different keys of up to 4 bytes, many with a common prefix. */
 static void make_keys(void) {
     static const uint8_t bytes[] = {0x00, 0x01, 0x10, 0xff};
     for (unsigned i = 0; i < KEYS; i++) {
@@ -121,14 +121,14 @@ static void make_keys(void) {
     qsort(all, KEYS, sizeof *all, by_key);
 }
 
-/* Runs the update in ever more memory and with ever later failures, then for good. */
+/* Runs the update with growing memory and with later and later failures, then to its end. */
 static void update(disk *d, uint8_t root[32], const dip_trie_item *items, size_t n) {
     uint8_t before[32];
     memcpy(before, root, 32);
     const dip_trie_records records = {d, load, store};
     int status = DIP_TRIE_MEMORY;
     for (size_t len = 0; status == DIP_TRIE_MEMORY; len += 1 + len / 2) {
-        uint8_t *memory = malloc(len + !len); /* exact, so that a byte too many is seen */
+        uint8_t *memory = malloc(len + !len); /* the exact size, so that a write past it is seen */
         assert(memory && len < MEMORY);
         discard();
         d->calls_left = CALLS_ANY;

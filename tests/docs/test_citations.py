@@ -80,8 +80,8 @@ def _python(text: str) -> Iterator[str]:
 def read() -> dict[Path, str]:
     """The prose of every file that git would commit."""
     files = sorted(path for path in tracked() if path.suffix in SUFFIXES)
-    invented = ROOT / "tests" / "docs" / "test_citations.py"
-    return {path: prose(path, path.read_text()) for path in files if path != invented}
+    own = {ROOT / "tests" / "docs" / f"test_{name}.py" for name in ("citations", "glossary")}
+    return {path: prose(path, path.read_text()) for path in files if path not in own}
 
 
 # --- what is there
@@ -213,8 +213,21 @@ def test_every_page_and_source_is_read() -> None:
     """By another way than suffixes: the folders that citations stand in."""
     sources = {path for folder in ("dipnet", "tests", "native") for path in tracked(f"{folder}/*")}
     unread = sources - read().keys()
-    assert {path.suffix for path in unread - {Path(__file__)}} <= {"", ".typed", ".vyi"}
+    unread -= {path for path in unread if path.parent == Path(__file__).parent}
+    assert {path.suffix for path in unread} <= {"", ".typed", ".vyi"}
     assert tracked("*.md") <= read().keys()
+
+
+def test_code_cites_the_papers_with_a_heading() -> None:
+    """A page of three hundred lines is no citation, but for a room as a whole and for users."""
+    bare = re.compile(r"docs/(?:design|spec/\w+)\.md(?! \")")
+    whole = {"__init__.py", "errors.py"}
+    lost = [
+        str(path.relative_to(ROOT))
+        for path, text in read().items()
+        if bare.search(text) and path.suffix != ".md" and path.name not in whole
+    ]
+    assert lost == []
 
 
 def test_no_paper_outside_the_repository_is_cited() -> None:

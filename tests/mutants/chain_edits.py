@@ -64,7 +64,7 @@ BLOCKS: Final = (
     Edit("limit", "any number of blocks of one slot and leader", CHAIN,
          "return own >= rules.SLOT_BLOCKS_MAX", "return False", RULES_TESTS),
     Edit("limit", "counts those of other leaders", CHAIN,
-         "if self.need(one).proposer == header.proposer)", "if one)", RULES_TESTS),
+         "if self.need(hash_).proposer == header.proposer)", "if hash_)", RULES_TESTS),
     Edit("limit", "also for blocks that were asked for", CHAIN,
          "if surplus and not asked:", "if surplus:", RULES_TESTS),
     Edit("limit", "nobody is told that a block is surplus", CHAIN,

@@ -90,7 +90,7 @@ SETS: Final = (
     Edit("sets", "two members may have one key", MEMBERS,
          "if len({*self.keys}) != len(self.pairs):", "if False:", STATE_TESTS),
     Edit("sets", "a member may stand in it twice", MEMBERS,
-         "if any(one >= other for", "if any(one > other for", STATE_TESTS),
+         "if any(lower >= upper for", "if any(lower > upper for", STATE_TESTS),
     Edit("sets", "may have any size", MEMBERS,
          "if not 1 <= len(self.pairs) <= MEMBERS_MAX:", "if False:", STATE_TESTS),
     Edit("sets", "the digest says no epoch", MEMBERS,
@@ -115,7 +115,8 @@ LINKS: Final = (
          "justify = max(justify, (ballot.block_id, ballot.slot, ballot.epoch), key=rank) "
          "if ballot.kind is BallotKind.PREVOTE else justify", FINALITY_TESTS),
     Edit("links", "final may fall", FINALITY,
-         "final = max(final, made_final(one), key=_slot)", "final = made_final(one)",
+         "final = max(final, made_final(certified), key=_slot)",
+         "final = made_final(certified)",
          FINALITY_TESTS),
     Edit("links", "a prevote certificate makes final", FINALITY,
          "        if ballot.kind is BallotKind.COMMIT:\n            final",

@@ -1,14 +1,15 @@
-"""Every schedule of every small block tree, judged by the shipping rules (docs/spec/consensus.md).
+"""Every schedule of every small block tree, judged by the shipping rules.
 
-Blocks of a tree are all there from the start; the adversary owns leaders, network and ``faulty``
-voters, which prevote and commit everything. An honest voter does, at any moment, any vote that the
-shipping rules allow it: ``may_prevote`` for a block whose justify is certified, ``may_commit`` for
-a certified block. Two final blocks of which neither extends the other are a violation.
+docs/spec/consensus.md "How it is checked". All blocks of a tree exist from the start. The adversary
+has the leaders, the network and ``faulty`` voters, which prevote and commit every block. An honest
+voter casts, at any moment, any vote that the shipping rules allow: ``may_prevote`` for a block
+whose justify is certified, ``may_commit`` for a certified block. Two final blocks of which neither
+extends the other are a violation.
 
-A voter's behaviour is an automaton whose every edge is an answer of ``finality.may_prevote`` or
-``finality.may_commit`` over a ``VoteState``, built anew for each tree; states of all voters are
-explored over these edges, equal up to the order of voters. Functions are called through their
-modules, so that a mutant put there is what is explored.
+The behaviour of a voter is an automaton, built anew for each tree; each edge is an answer of
+``finality.may_prevote`` or ``finality.may_commit`` over a ``VoteState``. The joint states of all
+voters are explored over these edges, up to the order of voters. Functions are called through their
+modules, so that a planted mutant is explored.
 """
 
 from collections.abc import Iterator
@@ -33,7 +34,7 @@ BOUNDARY = EpochBoundary(0, GENESIS_ID, 0)
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Block ``number`` of a tree: ``finality.Linked`` with its parent and what it extends.
+    """Block ``number`` of a tree: a ``LinkedHeader`` with its parent and the blocks it extends.
 
     ``extends`` is a bit for each block of its branch, itself among them; block 0 is genesis.
     """
@@ -60,12 +61,12 @@ Tree = tuple[Block, ...]
 
 
 def trees(blocks: int, tree: Tree = (GENESIS,)) -> Iterator[Tree]:
-    """All trees of so many blocks above genesis.
+    """All trees of ``blocks`` blocks above genesis.
 
-    Slots rise without gaps, for only their order matters, and a slot has at most two blocks. A
-    block carries no certificate or the prevote certificate of any block below it that a section may
-    hold. (A commit certificate there is left out: it needs the prevote certificate and more, and
-    says nothing more to a voter of one epoch.)
+    Slots rise without gaps, since only their order matters, and a slot has at most two blocks. A
+    block carries no certificate, or the prevote certificate of any block below it that a section
+    may have. Commit certificates are left out: within an epoch they allow a voter no vote that the
+    prevote certificate does not.
     """
     if len(tree) > blocks:
         yield tree
@@ -121,7 +122,8 @@ class Voter:
 
 
 def voter(tree: Tree) -> Voter:
-    """All that the shipping rules let an honest voter do, and the first offence among it."""
+    """Every vote that the shipping rules allow an honest voter, and the first offence among
+    them."""
     own = Voter([0], [0], [])
     known = {(0, 0, VoteState()): 0}
     todo = list(known)
@@ -149,8 +151,8 @@ def voter(tree: Tree) -> Voter:
 
 
 def _choices(tree: Tree, kept: VoteState) -> Iterator[tuple[Ballot, int, int]]:
-    """What may be signed in this state: ballot, its block, the block that needs a prevote
-    certificate as a bit."""
+    """The ballots that may be signed in this state, each with its block and, as a bit, the block
+    that must have a prevote certificate before."""
     for block in tree[1:]:
         prevotes = finality.prevote(block, BOUNDARY)
         if not finality.may_prevote(kept, block, BOUNDARY):
@@ -160,7 +162,7 @@ def _choices(tree: Tree, kept: VoteState) -> Iterator[tuple[Ballot, int, int]]:
 
 
 def _offence(tree: Tree, prevotes: int, commits: int, ballot: Ballot) -> str:
-    """The offence that ``ballot`` is together with what was signed before."""
+    """The offence that ``ballot`` completes with the ballots signed before; empty for none."""
     for block in tree[1:]:
         prevote = finality.prevote(block, BOUNDARY)
         for signed, old in ((prevotes, prevote), (commits, finality.commit(prevote))):
@@ -172,7 +174,7 @@ def _offence(tree: Tree, prevotes: int, commits: int, ballot: Ballot) -> str:
 
 @lru_cache(maxsize=8)
 def _certified(bits: int, honest: int, needed: int) -> list[int]:
-    """For the votes of ``honest`` voters, joined as one number: which blocks have a certificate."""
+    """For each joint choice of ``honest`` voters, as one number, the certified blocks as bits."""
     table = []
     for joined in product(range(1 << bits), repeat=honest):
         mask = 0
@@ -185,7 +187,7 @@ def _certified(bits: int, honest: int, needed: int) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Explored:
-    """What came of one tree; ``violation`` is empty where its states are all safe."""
+    """The result of one tree; ``violation`` is empty where all its states are safe."""
 
     states: int
     violation: str
@@ -250,10 +252,10 @@ def _explore(
 
 
 def proof(tree: Tree, one: Block, other: Block) -> tuple[Ballot, Ballot]:
-    """The ballots that f+1 voters have signed when these conflicting blocks are both final.
+    """The two ballots that f+1 voters have signed when both of these conflicting blocks are final.
 
-    Accountable safety, as a walk: down the justify links of the later block to the first whose
-    justify is not above the earlier one.
+    docs/spec/consensus.md "Accountable safety": go down the justify links of the later block to the
+    first block whose justify is not above the earlier block.
     """
     first, later = sorted((one, other), key=lambda block: block.slot)
     commits = finality.commit(finality.prevote(first, BOUNDARY))

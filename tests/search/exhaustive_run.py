@@ -1,8 +1,8 @@
 """Every tree of some blocks in every state: ``make exhaustive``, or ``make exhaustive BLOCKS=5``.
 
-Prints trees, states and violations, and the walks over changes of the set; exits 1 on a violation.
-Trees are shared out over processes; four blocks take seconds, five some twenty minutes on two
-cores.
+Prints the numbers of trees, states and violations, and the walks over changes of the set; exits 1
+on a violation. Trees are distributed over processes. Four blocks take seconds, five blocks about
+twenty minutes on two cores.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def walk(share: tuple[Plan, range]) -> list[tuple[int, Walked]]:
 
 
 def main() -> int:
-    """Runs what the command line says."""
+    """Run the search of the command line; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--blocks", type=int, default=4)
     parser.add_argument("--walks", type=int, default=5_000, help="of each kind")
@@ -52,7 +52,7 @@ def main() -> int:
 
 
 def run_trees(pool: Pool, blocks: int) -> int:
-    """All trees; how many have a violation."""
+    """Explore all trees; the number of trees with a violation."""
     begin = told = time.monotonic()
     count = states = violations = 0
     for explored in pool.imap_unordered(judge, trees(blocks), 4):
@@ -72,7 +72,7 @@ def run_trees(pool: Pool, blocks: int) -> int:
 
 
 def run_walks(pool: Pool, count: int) -> int:
-    """Walks of every plan; how many have a violation."""
+    """Run walks of every plan; the number of walks with a violation."""
     total = 0
     for plan in PLANS:
         shares = [(plan, range(at, min(at + SHARE, count))) for at in range(0, count, SHARE)]

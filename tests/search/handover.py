@@ -1,12 +1,11 @@
 """Random walks over changes of the delegate set, judged by the shipping rules.
 
-Blocks and votes are made in any order by an adversary: a block may stand in any slot above its
-parent and carry any certificates that exist for its branch, one of four voters of each set is
-faulty and votes for everything. Blocks get their links, their epochs and their voting set from
-``finality`` alone, and honest voters ask ``finality`` with a ``VoteState`` of their own. All that
-is ever final must lie on one chain, and no honest voter may sign an offence. Each walk draws how
-eagerly its adversary goes for the newest blocks: hardly ever, nothing is final; always, nothing
-conflicts.
+An adversary makes blocks and votes in any order. A block may have any slot above that of its
+parent and carry any certificates that exist for its branch. One of four voters of each set is
+faulty and votes for every block. Blocks get their links, epochs and voting sets from ``finality``
+alone, and honest voters ask ``finality`` with a ``VoteState`` of their own. All final blocks must
+be on one chain, and no honest voter may sign an offence. Each walk draws how often its adversary
+prefers the newest blocks: if never, nothing becomes final; if always, nothing conflicts.
 
 ``Plan.disjoint``: each epoch has voters of its own; else the same four vote in all of them.
 """
@@ -44,7 +43,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A block: ``finality.Linked``, the boundary below it, and the bits of what it extends."""
+    """A ``LinkedHeader``, the boundary below it, and the blocks that it extends, as bits."""
 
     number: int
     slot: int
@@ -73,7 +72,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Walked:
-    """What came of one walk."""
+    """The result of one walk."""
 
     blocks: int
     finals: int
@@ -126,7 +125,7 @@ class Walk:
         highest = max(block.slot for block in self.blocks)
         slot = parent.slot + 1 + (draw(highest - parent.slot + 1) if draw(3) else 0)
         if sum(block.slot == slot for block in self.blocks) > 1:
-            return  # a third proposal of one leader shows nothing new
+            return  # a third proposal of a leader adds nothing new
         boundary = parent.boundary
         if parent.ends:
             boundary = EpochBoundary(boundary.epoch + 1, parent.hash, parent.slot)
@@ -145,8 +144,7 @@ class Walk:
         return max(draw(first, len(self.blocks)) for _ in range(self._eager))
 
     def _section(self, parent: Block, boundary: EpochBoundary) -> tuple[Certified, ...]:
-        """At most one prevote certificate and one commit certificate of those that exist, as a
-        leader likes."""
+        """A leader's choice of the certificates that exist: at most one of each kind."""
         chosen: list[Certified] = []
         for kind in (BallotKind.PREVOTE, BallotKind.COMMIT):
             known = [
@@ -173,7 +171,7 @@ class Walk:
         return self._counts.get(ballot, 0) + FAULTY >= members.quorum_of(HONEST + FAULTY)
 
     def _vote(self) -> str:
-        """An honest voter gets a block; the conflict that its vote makes."""
+        """Show a block to an honest voter; the conflict that its vote makes, empty for none."""
         draw = self._random.randrange
         block = self.blocks[self._drawn(1)]
         prevotes = finality.prevote(block, block.boundary)
@@ -211,6 +209,6 @@ class Walk:
 
 
 def walks(seeds: range, plan: Plan) -> Iterator[tuple[int, Walked]]:
-    """Seeds with what came of them."""
+    """Each seed with its result."""
     for seed in seeds:
         yield seed, Walk(seed, plan).run()

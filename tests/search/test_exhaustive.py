@@ -1,6 +1,6 @@
 """Finality is safe: every state of small trees, walks over changes of the set, and the mutants.
 
-``make exhaustive`` looks at every tree of four blocks and more, ``BLOCKS=5`` at those of five.
+``make exhaustive`` explores every tree of four blocks, with ``BLOCKS=5`` every tree of five.
 """
 
 import pytest
@@ -34,7 +34,7 @@ def test_every_conflict_of_four_blocks_convicts_a_third() -> None:
 
 
 def test_two_liars_of_four_are_too_many_but_no_honest_voter_looks_like_one() -> None:
-    """The search does find conflicts, and in them only liars can be convicted."""
+    """The search does find conflicts, which convict faulty voters only."""
     found = [explore(tree, faulty=2).violation for tree in trees(3)]
     assert sum(one.startswith("conflict") for one in found) == 25
     assert not any("honest" in one for one in found)

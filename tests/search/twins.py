@@ -1,18 +1,19 @@
 """Twins: two nodes with one delegate's key, under scenarios of partitions, on the shipping node.
 
-After Bano et al., "Twins: BFT Systems Made Robust": a delegate that runs twice, each time honestly
-and with a vote state of its own, does what a Byzantine one could gain by (equivocate, vote twice,
-forget), and needs no code of its own.
+After Bano et al., "Twins: BFT Systems Made Robust": a delegate runs twice, each time honestly and
+with a vote state of its own. So it does everything that a Byzantine delegate gains by (equivocate,
+vote twice, forget), and needs no code of its own.
 
-Scenarios are enumerated: which delegate has the twin, by its turn to lead; whether the epoch ends
-on the way; and for each round, which is a slot, the hosts that hear one another. Within a round
-that may change once, after the block or after the prevotes, so that proposal, prevotes and commits
-reach different nodes. Hosts are numbered by their turn, so no two scenarios differ in the names of delegates alone;
-of two that differ in which twin is which, one is left out. ``numbers`` takes from them all, evenly.
+Scenarios are enumerated by the delegate that has the twin (by its turn to lead), by whether the
+epoch ends on the way, and for each round, which is a slot, by the groups of nodes that hear each
+other. Groups may change once in a round, after the block or after the prevotes, so that proposal,
+prevotes and commits reach different nodes. Hosts are numbered by their turn, so that no two
+scenarios differ in the names of delegates alone; of two scenarios that differ in the order of the
+twins only one counts. ``numbers`` draws evenly from all scenarios that count.
 
 After its rounds the network is healed. Held to: no two conflicting final blocks on honest nodes,
 ever; no offence by an honest key; finality goes on after healing within the bound that
-docs/spec/consensus.md gives.
+docs/spec/consensus.md "Liveness" gives.
 """
 
 import traceback
@@ -37,13 +38,13 @@ from tests.sim.world import World
 
 DELEGATES: Final = 4
 SLOT_MS: Final = 1_000
-WARM_SLOTS: Final = 3  # until all know all, and the first blocks are final
+WARM_SLOTS: Final = 3  # until all nodes are connected and the first blocks are final
 ROUNDS: Final = 3
 CONTROL_ROUNDS: Final = 4  # each delegate leads once
 CHANGES_MS: Final = (130, 250)
-"""When a round may change: messages take 30 to 60 ms and what is signed up to 34 to be kept, so by
-then most have the block, or the prevotes of most."""
-EPOCH_SLOTS: Final = (WARM_SLOTS + 2, 40)  # its boundary is the second round; it has none
+"""When the groups of a round may change. Messages take 30 to 60 ms and a vote state up to 34 ms to
+be stored, so that by then most nodes have the block, or the prevotes of most nodes."""
+EPOCH_SLOTS: Final = (WARM_SLOTS + 2, 40)  # the boundary is the second round, or there is none
 DELAY_MS: Final = (30, 60)
 PAY_BEFORE_MS: Final = 4  # a payment that only one of the twins has when they propose
 
@@ -51,16 +52,16 @@ Groups = tuple[int, ...]
 """For each host the number of its group; only members of one group hear each other."""
 
 Phases = tuple[tuple[int, Groups], ...]
-"""From when in a slot (ms) which groups there are."""
+"""The groups of a slot, each with the time (ms) in the slot from which on they hold."""
 
 
 def partitions(hosts: int) -> list[Groups]:
-    """All ways to part hosts into at most two groups."""
+    """All partitions of the hosts into at most two groups."""
     return [(0, *(bits >> at & 1 for at in range(hosts - 1))) for bits in range(1 << hosts - 1)]
 
 
 def rounds_of(hosts: int) -> list[Phases]:
-    """All that may happen in one round."""
+    """All sequences of groups of a round."""
     all_groups = partitions(hosts)
     steady: list[Phases] = [((0, groups),) for groups in all_groups]
     return steady + [
@@ -97,7 +98,7 @@ class Scenario:
 
     @staticmethod
     def control(number: int) -> "Scenario":
-        """Two delegates of four run twice, and each half has a quorum: nothing can be promised."""
+        """Two delegates of four run twice, and each half has a quorum: a conflict must follow."""
         twins = list(combinations(range(DELEGATES), 2))[number]
         honest = [turn for turn in range(DELEGATES) if turn not in twins]
         halves = [int(turn == honest[0]) for turn in range(DELEGATES)]
@@ -106,7 +107,7 @@ class Scenario:
 
     @property
     def first(self) -> bool:
-        """Whether it counts, of the two that differ in which twin is which alone."""
+        """Whether this scenario counts, of the two that differ in the order of the twins alone."""
         return self.rounds <= tuple(
             tuple((ms, self._swapped(groups)) for ms, groups in phases) for phases in self.rounds
         )
@@ -119,14 +120,14 @@ class Scenario:
 
 
 def count_of(rounds: int = ROUNDS) -> int:
-    """How many numbers scenarios of so many rounds have; about half of them count."""
+    """The number of scenarios of so many rounds; about half of them count."""
     return DELEGATES * len(EPOCH_SLOTS) * int(len(ALL_ROUNDS) ** rounds)
 
 
 def numbers(rounds: int = ROUNDS) -> Iterator[int]:
-    """The numbers of all scenarios that count, in an order of which every beginning is spread out.
+    """The numbers of all scenarios that count, so ordered that every prefix is spread evenly.
 
-    Steps of the golden section of their number: fractions of it lie as evenly as any can.
+    Each step is the golden section of the count, whose multiples lie as evenly as possible.
     """
     count = count_of(rounds)
     step = count * 618_034 // 1_000_000 | 1
@@ -149,7 +150,8 @@ CONTROLS: Final = range(DELEGATES * (DELEGATES - 1) // 2)
 
 @dataclass(slots=True)
 class Outcome:
-    """What one scenario did. ``resumed_slots``: from healing to a newer final block on all."""
+    """The result of a scenario. ``resumed_slots``: from healing to a newer final block on every
+    honest node."""
 
     number: int
     events: int = 0
@@ -181,7 +183,7 @@ class Twins:
         self._paid = [0] * len(self.payers)
 
     def go(self) -> Outcome:
-        """The scenario, healing, the reckoning."""
+        """Run the scenario, heal the network, and check the promises."""
         world, scenario = self.world, self.scenario
         for host in world.hosts:
             world.start(host.index)
@@ -202,7 +204,7 @@ class Twins:
             self._equivocations(), parted, resumed, broken,
         )  # fmt: skip
 
-    # --- the acts
+    # --- steps
 
     @property
     def _slot(self) -> int:
@@ -220,14 +222,15 @@ class Twins:
         self.world.run(start_ms + SLOT_MS - 2)
 
     def _part(self, groups: Groups) -> None:
-        """Silence between the groups; connections stay."""
+        """Stop messages between the groups; connections stay."""
         self.world.heal()
         for number in sorted({*groups}):
             group = {index for index, its in enumerate(groups) if its == number}
             self.world.partition(group)
 
     def _pay_twins(self) -> None:
-        """Each of a pair knows a payment that the other does not know yet: their blocks differ."""
+        """Give each twin a payment that the other does not know yet, so that their blocks
+        differ."""
         first = self.scenario.twins[0]
         pair = (self.world.hosts[first], self.world.hosts[DELEGATES])
         for which, host in enumerate(pair):
@@ -240,14 +243,14 @@ class Twins:
             self.world.submit(host.index, "txs", (raw,), lambda _: None)
 
     def _bound(self) -> int:
-        """In slots: until what was lost is asked for again, and what docs/spec/consensus.md
-        promises."""
+        """The bound in slots: lost messages are requested again, and docs/spec/consensus.md
+        "Liveness"."""
         lost_slots = -(-unanswered_ms(self.honest) // SLOT_MS)
         step = backoff_step(self._slot - self.watch.lowest(), self.genesis.backoff_slots)
         return lost_slots + 2 * DELEGATES * step
 
     def _resume(self, bound: int) -> int | None:
-        """Slots until every honest node has a final block that was made after the healing."""
+        """The slots until every honest node has a final block that is younger than the healing."""
         healed = self._slot
         for slots in range(1, bound + 1):
             self._run_to(healed + 1 + slots)
@@ -274,7 +277,7 @@ def by_turn(genesis: Genesis, keys: list[bytes]) -> list[bytes]:
 
 
 def run(scenario: Scenario) -> Outcome:
-    """One scenario, the same in every process; a bug met on the way is a violation."""
+    """The result of a scenario, the same in every process; an exception is a violation."""
     try:
         return Twins(scenario).go()
     except Exception:
@@ -282,17 +285,17 @@ def run(scenario: Scenario) -> Outcome:
 
 
 def run_scenario(number: int) -> Outcome:
-    """The scenario of this number."""
+    """The result of the scenario with this number."""
     return run(Scenario.of(number))
 
 
 def run_control(number: int) -> Outcome:
-    """The control of this number, one of ``CONTROLS``."""
+    """The result of the control with this number, which is in ``CONTROLS``."""
     return run(Scenario.control(number))
 
 
 def search(scenarios: int) -> str:
-    """Where the first of so many scenarios that breaks a promise does; empty for none."""
+    """The first violation in so many scenarios; empty for none."""
     for number in islice(numbers(), scenarios):
         if found := run_scenario(number).violations:
             return f"scenario {number}: {found[0].strip().splitlines()[-1][:120]}"

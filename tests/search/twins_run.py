@@ -1,10 +1,10 @@
 """Scenarios of twins: ``make twins``, or ``make twins SCENARIOS=100000``.
 
-    python -m tests.search.twins_run --scenarios 500     so many of all, spread over them evenly
-    python -m tests.search.twins_run --scenario 1234     that one alone, with all that it did
+    python -m tests.search.twins_run --scenarios 500     500 of all scenarios, evenly
+    python -m tests.search.twins_run --scenario 1234     one scenario, with all details
 
-Prints what they did and exits 1 on any broken promise. The controls have two liars of four: every
-one of them must end in a conflict, or the search could find none.
+Prints the results and exits 1 on a violation. The controls have two faulty delegates of four: every
+control must end in a conflict, which shows that the search can find conflicts.
 """
 
 import argparse
@@ -31,12 +31,12 @@ CONFLICT = "two final blocks"
 
 
 def quiet() -> None:
-    """Nodes in a process of the pool log nothing."""
+    """Silence the logs of nodes in the processes of the pool."""
     logging.disable()
 
 
 def main() -> int:
-    """Runs what the command line says."""
+    """Run the scenarios of the command line; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--scenarios", type=int, default=300)
     parser.add_argument("--scenario", type=int, help="this one alone")
@@ -69,7 +69,7 @@ def main() -> int:
 
 
 def summary(done: list[Outcome], seconds: float) -> None:
-    """What all scenarios together did."""
+    """The results of all scenarios, summed."""
     resumed = [one.resumed_slots for one in done if one.resumed_slots is not None]
     violations = sum(len(one.violations) for one in done)
     print(

@@ -1,7 +1,7 @@
 """Hostile delegates: an honest node whose key signs anything and whose frames are rewritten.
 
-A ``Byzantine`` holds a delegate's key (``Reckless``) and stands between its node and the network.
-Its *vices* are those of docs/spec/consensus.md "How it is checked" and worse ones; each draws what
+A ``Byzantine`` holds one delegate's key (``Reckless``) and stands between its node and the network.
+Its *vices* are those of docs/simulator.md "A seed"; each draws what
 it does from the seed of the run. Fewer than a third of the delegates have any, so that all promises
 hold for the rest.
 """

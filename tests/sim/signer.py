@@ -1,6 +1,6 @@
 """Delegates' keys in the simulator: the shipping rules and bytes over a simulated vote file.
 
-A ``Signer`` refuses, keeps, then signs, in this order (docs/spec/consensus.md "The protocol"), and
+A ``Signer`` refuses, keeps, then signs, in this order (docs/spec/consensus.md "Vote state"), and
 its process may end between any two of them; the next one begins with what the file says. ``Shared``
 is a process of its own that several hosts ask. ``Reckless`` signs whatever it is asked: a hostile
 delegate's. ``Ballots`` remembers all that was ever signed, so that the promises can be checked by

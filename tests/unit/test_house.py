@@ -1,4 +1,4 @@
-"""The rules of the house (docs/design.md "The house"), checked and not remembered.
+"""The rules of the house (docs/design.md "Rules"), checked and not remembered.
 
 ``python tests/unit/test_house.py`` prints the table of floors.
 """

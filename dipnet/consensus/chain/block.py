@@ -1,11 +1,11 @@
-"""Blocks: the header, the body, their bytes, and every rule that needs no chain to check.
+"""Blocks: header, body, bytes, and every rule that can be checked without the chain.
 
-``decode_block`` is pure and may run on any thread; all signatures of a block are recovered in it,
-the transactions' in one native call. What it passes still lacks a parent: slot order, leader,
-fees, state, certificates and finality are the chain's to judge (``rules.py``, ``chain.py``).
+``decode_block`` is pure and may run on any thread. It recovers all signatures of a block, those of
+the transactions in one native call. ``Chain.on_block`` then judges what needs the parent: slot,
+leader, fees, state, certificates and finality.
 
-Until the anchors of the DAG arrive, their fields of the header hold the one honest value that
-there is, and nothing else is valid (ADR 10).
+A block anchors no vertices yet: the fields of its header for the DAG have constant values, and
+other values are invalid (ADR 10).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -76,15 +76,16 @@ class Block:
 def decode_block(
     raw: bytes, genesis: Genesis, signer_of: Callable[[Header], bytes] | None = None
 ) -> Block:
-    """The block in ``raw``, checked against all rules that need no other block.
+    """The block in ``raw``, bytes of a peer, checked against all rules that need no other block.
 
-    ``signer_of`` gives the address of the key that may sign for a header's proposer, or refuses:
-    with it, the costly part of a body is judged only if a delegate has signed for it, so that no
-    stranger makes us recover thousands of senders for nothing.
+    ``signer_of`` gives the address of the key that may sign for the proposer of a header, or
+    raises. With it the costly part of the body is judged only after a delegate's signature, so that
+    nobody else can make the node recover thousands of senders.
 
-    Raises ``Invalid``: ``oversized``, ``record``, ``chain_id``, ``block_form`` (a field that
-    cannot have this value), ``block_tx`` (a transaction that is none), ``block_root`` (body and
-    header disagree), ``block_signature``, those of ``decode_certificate`` and ``signer_of``.
+    Raises ``Invalid``: ``oversized``, ``record``, ``chain_id``, ``block_form`` (a field of the
+    header has an impossible value), ``block_tx`` (a malformed transaction), ``block_root`` (body
+    and header disagree), ``block_signature``, and the codes of ``decode_certificate`` and
+    ``signer_of``.
     """
     header_raw, signature, tx_raws, sections, frontier = _unpack_block(raw)
     header = decode_header(header_raw)
@@ -105,8 +106,8 @@ def decode_block(
 
 
 def _certificates(header: Header, sections: list[bytes]) -> tuple[Certificate, ...]:
-    """The certificates beside a header: none, one, or a prevote certificate and a commit
-    certificate; their form only."""
+    """The certificates of a block; ``Invalid`` unless they are at most a prevote certificate and
+    then a commit certificate. Signatures are not verified here."""
     if header.cert_root != cert_root(sections):
         raise Invalid("block_root", "cert_root")
     certificates = tuple(decode_certificate(raw) for raw in sections)
@@ -117,17 +118,17 @@ def _certificates(header: Header, sections: list[bytes]) -> tuple[Certificate, .
 
 
 def cert_root(sections: Sequence[bytes]) -> bytes:
-    """What a header commits to its certificates with."""
+    """The ``cert_root`` (32 bytes) of a header: keccak256 of the certificates' records, joined."""
     return keccak256(b"".join(sections))
 
 
 def stored_block(raw: bytes, header: Header, chain_id: int, senders: Sequence[bytes]) -> Block:
     """The block in ``raw``, a record of our disk that was judged before it was written.
 
-    ``header`` and ``senders`` (addresses, one for each transaction) are what the disk has beside
-    it. No root is computed and no signature recovered: ``signer`` is empty. Never for the bytes of
-    a peer, which ``decode_block`` judges. Raises ``Invalid`` where these cannot be the bytes of a
-    block with this header and so many transactions.
+    ``header`` and ``senders`` (addresses, in the order of the transactions) come from the disk as
+    well. No root is computed and no signature recovered: ``signer`` is empty. Never for the bytes
+    of a peer, which ``decode_block`` judges. Raises ``Invalid`` where these cannot be the bytes of
+    a block with this header and so many transactions.
     """
     header_raw, signature, tx_raws, sections, frontier = _unpack_block(raw)
     if header_raw != header.raw or len(senders) != len(tx_raws):
@@ -162,7 +163,7 @@ def seal(
     signer: bytes = b"",
     certificates: Sequence[Certificate] = (),
 ) -> Block:
-    """The block of ``header`` and its body under the signature of ``header.proposal_digest``."""
+    """The block of a header and its body; ``signature`` (65 bytes) is of the proposal's digest."""
     raws = [tx.raw for tx in txs]
     sections = [certificate.raw for certificate in certificates]
     raw = pack((BLOCK_VERSION, header.raw, signature, raws, sections, ()))
@@ -185,7 +186,7 @@ def _header_bytes(raw: bytes) -> bytes:
 
 
 def constant_fields(genesis: Genesis) -> dict[str, Any]:
-    """The fields of a header that are the same in every block of a network."""
+    """The header's fields that are the same in every block of a network, by name."""
     return {
         "chain_id": genesis.chain_id,
         "dag_root": DAG_ROOT_EMPTY,
@@ -221,16 +222,16 @@ class _Nothing:
 
 
 def genesis_members(genesis: Genesis) -> Members:
-    """Sets 0 and 1: the first ``delegates_active`` of genesis.json."""
+    """The set of epochs 0 and 1: the first ``delegates_active`` delegates of genesis.json."""
     active = genesis.delegates[: genesis.delegates_active]
-    return Members.of((one.address, one.public_key) for one in active)
+    return Members.of((delegate.address, delegate.public_key) for delegate in active)
 
 
 def genesis_block(genesis: Genesis) -> tuple[Block, Puts]:
-    """The first block and the state records of its accounts; its hash names the network.
+    """The first block, whose hash names the network, and the records of its state.
 
-    Its ``seed_reveal`` is the digest of genesis.json, so that two networks which differ in any
-    parameter differ in their first hash (ADR 11).
+    ``seed_reveal`` is the digest of genesis.json: networks that differ in a parameter differ in
+    the hash of their first block (ADR 11).
     """
     journal = Journal(_Nothing())
     for address, amount in sorted(genesis.balances.items()):
@@ -265,5 +266,8 @@ def genesis_block(genesis: Genesis) -> tuple[Block, Puts]:
 
 
 def ordered_root(values: Sequence[bytes]) -> bytes:
-    """Root of the Merkle Patricia trie rlp(index) -> value, as of transactions and receipts."""
+    """The root (32 bytes) of the Merkle Patricia trie rlp(index) -> value.
+
+    As Ethereum's roots of transactions and receipts.
+    """
     return trie_root([(rlp_encode(index), value) for index, value in enumerate(values)])

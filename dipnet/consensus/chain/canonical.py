@@ -1,6 +1,6 @@
-"""The canonical chain and the states in reach: what is asked of a chain, whoever judges blocks.
+"""Reads of the canonical chain: blocks by height, head, and the states in reach.
 
-``Chain`` (``chain.py``) moves what stands here; nothing in this file decides.
+``Chain`` (``chain.py``) extends this class; it alone judges blocks and moves head and base.
 """
 
 from collections.abc import Iterator
@@ -23,10 +23,10 @@ STATES_MAX: Final = 4
 
 
 class Canonical(StoredBlocks):
-    """Heights, heads and states over what is stored."""
+    """The canonical chain over the blocks that are stored."""
 
     def __init__(self, genesis: Genesis, reader: Reader, head: bytes, base: bytes) -> None:
-        """Load the blocks from ``base`` to ``head``; ``Corrupt`` when they are not whole."""
+        """Load the blocks from ``base`` to ``head`` (hashes); ``Corrupt`` if a block is missing."""
         super().__init__(genesis, reader)
         self._sides: Recent[Puts] = Recent(STATES_MAX)  # branch tip -> deltas since its fork
         self._olds: Recent[Puts] = Recent(STATES_MAX)  # canonical block below the base -> undone
@@ -35,7 +35,7 @@ class Canonical(StoredBlocks):
         assert self._floor.height <= self.base.height <= self.head.height
 
     def _load(self, head: bytes, base: bytes) -> Spine:
-        """The spine, from stored deltas; every block is checked to follow its parent."""
+        """The spine from ``base`` to ``head``, each block checked to be the parent of the next."""
         bottom = self.stored_delta(base)
         above: list[StoredDelta] = []
         expected = head
@@ -52,9 +52,9 @@ class Canonical(StoredBlocks):
         return Spine(self._reader, bottom, above[::-1])
 
     def _lowest(self) -> Header:
-        """The lowest canonical block that has a delta: older ones were pruned.
+        """The lowest canonical block that has a delta; older deltas were pruned.
 
-        No branch forks below it, even when a reorg takes the base down again.
+        No branch forks below it, even when a reorganisation takes the base down again.
         """
         for key, _ in self._reader.scan(records.KEY_DELTA):
             if self._canonical(key[-HASH_BYTES:]):
@@ -65,26 +65,26 @@ class Canonical(StoredBlocks):
 
     @property
     def genesis(self) -> Genesis:
-        """The parameters that the network began with."""
+        """The parameters in force at genesis."""
         return self._genesis
 
     @property
     def head(self) -> Header:
-        """Header of the best block."""
+        """The header of the highest canonical block."""
         return self._spine.head.header
 
     @property
     def head_state(self) -> Reader:
-        """State after the head."""
+        """The state after the head."""
         return self._spine.state(self.head.height)
 
     @property
     def base(self) -> Header:
-        """Header of the block whose state is on disk."""
+        """The header of the block whose state is on disk."""
         return self._spine.base.header
 
     def hash_at(self, height: int) -> bytes | None:
-        """Hash of the canonical block at ``height``."""
+        """The hash of the canonical block at ``height``, None above the head."""
         if height > self.head.height or height < 0:
             return None
         if height >= self.base.height:
@@ -92,27 +92,27 @@ class Canonical(StoredBlocks):
         return self._reader.get(height_key(height))
 
     def state(self, block_hash: bytes) -> Reader | None:
-        """State after a block; None when we do not have it or it is out of reach."""
+        """The state after a block; None where the block is unknown or out of reach."""
         header = self.header(block_hash)
         if header is None or not self._in_reach(header):
             return None
         return self._state_after(header)
 
     def account(self, address: bytes) -> Account:
-        """The account at the head."""
+        """The account in the state after the head."""
         raw = self.head_state.get(KEY_ACCOUNT + address)
         return NO_ACCOUNT if raw is None else Account.decode(raw)
 
     def boundaries(self, first: int, every: bool = False) -> Iterator[tuple[int, bytes]]:
-        """Epoch that it opens and record of each final boundary from that of epoch ``first`` on.
+        """(epoch, record) of the final boundaries that open epoch ``first`` or a later one.
 
-        Only those that a light client needs (``boundaries.py``), unless ``every``.
+        Only those that a light client needs (``hop_boundaries``), unless ``every``.
         """
         choose = boundaries.every_boundary if every else boundaries.hop_boundaries
         return choose(self._reader, first)
 
     def boundary_proof(self, opens: int) -> bytes | None:
-        """The record of the final boundary that opens an epoch, None where there is none."""
+        """The record of the final boundary that opens epoch ``opens``, None where there is none."""
         return boundaries.boundary_at(self._reader, opens)
 
     # --- where a block stands
@@ -124,7 +124,7 @@ class Canonical(StoredBlocks):
         return block_hash
 
     def _canonical_with(self, puts: Puts, height: int) -> bytes | None:
-        """The canonical hash at ``height`` once ``puts`` are written; None above the head."""
+        """The canonical hash at ``height`` after ``puts`` are written; None above the head."""
         key = height_key(height)
         return puts[key] if key in puts else self.hash_at(height)
 
@@ -132,9 +132,9 @@ class Canonical(StoredBlocks):
         return self.hash_at(self.need(block_hash).height) == block_hash
 
     def _in_reach(self, header: Header) -> bool:
-        """Whether the newest canonical ancestor of ``header``, or itself, is in the undo window.
+        """Whether ``header`` or its newest canonical ancestor is in the undo window.
 
-        A branch that forks below it loses its blocks by their slots, the lower ones first.
+        A branch that forks below the window loses its blocks, those of lower slots first.
         """
         while self.hash_at(header.height) != header.hash:
             parent = self.header(header.parent)
@@ -146,7 +146,7 @@ class Canonical(StoredBlocks):
     # --- states
 
     def _state_after(self, header: Header) -> Reader:
-        """State after a block whose fork is in the undo window."""
+        """The state after a block that is in reach."""
         branch: list[bytes] = []
         while self.hash_at(header.height) != header.hash:
             branch.append(header.hash)

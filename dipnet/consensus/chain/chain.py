@@ -1,13 +1,12 @@
-"""The chain: validates blocks, follows certificates, keeps state in reach of a reorg.
+"""The chain: judges blocks, follows certificates, keeps the states that a reorganisation needs.
 
 ``Chain`` reads through a ``Reader`` and writes nothing: ``on_block`` and ``on_certificate`` return
-the writes of one batch. Its contract with the caller: the writes of a call are visible through the
-reader before the next call, and durable in the order of the calls. A ``Reader`` that ``state``
-gives is good until the next of them.
+the writes of one batch. The caller makes the writes of a call visible through the reader before the
+next call, and durable in the order of the calls. A ``Reader`` from ``state`` is good until then.
 
-A block is executed once, on the state of its parent, wherever that is: on the spine, below the
-base, or on a branch. Loading executes nothing. What is remembered here beside the spine are caches,
-and the tree of the blocks above the final one, which fork choice walks.
+A block is executed once, on the state of its parent: on the spine, below the base, or on a branch.
+Loading executes nothing. Beside the spine and caches a chain has the tree of the blocks above the
+final block, which fork choice walks.
 """
 
 from collections.abc import Mapping, Sequence
@@ -42,11 +41,12 @@ from dipnet.primitives.errors import RECORD_REMEDY, Corrupt, Invalid
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What a block or a certificate did. ``applied`` came onto the canonical chain, lowest first.
+    """The effect of a block or a certificate on the chain.
 
-    ``reverted`` are the transactions of blocks that left it and are not in ``applied``;
-    ``finalized`` the heights that became final. ``surplus``: of its leader and slot there were
-    SLOT_BLOCKS_MAX blocks without it.
+    ``applied`` are the blocks that came onto the canonical chain, lowest first; ``reverted`` the
+    transactions of blocks that left it, without those in ``applied``; ``finalized`` the heights
+    that became final. ``surplus``: ``SLOT_BLOCKS_MAX`` other blocks of its slot and proposer are
+    here.
     """
 
     puts: Puts
@@ -60,10 +60,10 @@ class Chain(Canonical):
     """The chain of one network on one disk."""
 
     def __init__(self, genesis: Genesis, reader: Reader) -> None:
-        """Load from ``reader``, which on a new disk holds at least ``Chain.genesis_puts``.
+        """Load from ``reader``, which on a new disk has at least ``Chain.genesis_puts``.
 
-        Raises ``Corrupt`` when what it holds is not whole, ``Invalid("genesis")`` when it is
-        another network's chain.
+        Raises ``Corrupt`` where a record is missing or damaged, ``Invalid("genesis")`` where the
+        records are of another network.
         """
         head, base, final = records.unpack_head(reader.get(records.KEY_HEAD))
         super().__init__(genesis, reader, head, base)
@@ -74,13 +74,13 @@ class Chain(Canonical):
         self.certificates = KnownCertificates(reader)
         self._tree = self._grown(self.need(final))
         self.sets: Mapping[int, Members] = self._sets()
-        """Who votes in which epoch. Replaced, never changed: other threads read it."""
+        """Number of an epoch -> its set. Replaced, never changed: other threads read it."""
         self.epoch = self.epoch_at(self.head)
         """The epoch of the block after the head."""
 
     @staticmethod
     def genesis_puts(genesis: Genesis) -> Puts:
-        """What an empty disk must hold before a ``Chain`` can stand on it."""
+        """The records that an empty disk needs before a ``Chain`` can load from it."""
         block, puts = genesis_block(genesis)
         epoch = epochs.first(genesis, block.header, genesis_members(genesis))
         return puts | {
@@ -93,7 +93,7 @@ class Chain(Canonical):
         }
 
     def _grown(self, final: Header) -> Tree:
-        """The tree of all stored blocks above ``final``, which lie on disk by their slots."""
+        """The tree of all stored blocks above ``final``, found by the slots in delta keys."""
         tree = Tree(final)
         for key, _ in self._reader.scan(records.KEY_DELTA, slot_prefix(final.slot)):
             tree.add(self.need(key[-HASH_BYTES:]))
@@ -108,12 +108,15 @@ class Chain(Canonical):
 
     @property
     def final(self) -> Header:
-        """Header of the highest block that is known to be final."""
+        """The header of the highest block that is known to be final."""
         return self._tree.final
 
     @property
     def safe(self) -> Header:
-        """Header of the block with the highest certificate: it stands unless a third lies."""
+        """The header of the block with the highest certificate, else of the final block.
+
+        It stays canonical unless a third of the delegates breaks the rules.
+        """
         return self._tree.get(self.certificates.top()) or self.final
 
     @property
@@ -133,21 +136,21 @@ class Chain(Canonical):
         raise Corrupt(f"epoch {header.epoch} is missing: {RECORD_REMEDY}")
 
     def epoch_of(self, header: Header) -> Epoch:
-        """The epoch that a block itself belongs to."""
+        """The schedule epoch of a block that we have."""
         return self.epoch_at(self.need(header.parent) if header.height else header)
 
     def _sets(self) -> dict[int, Members]:
-        """The sets that everybody knows: of the epoch above the final block and its neighbours."""
+        """The sets of the epoch above the final block, of the epoch before and of the next."""
         epoch = self.epoch_at(self.final)
         sets = {number: epoch.members_of(number) for number in (epoch.number, epoch.number + 1)}
         before = self.epochs.get(epoch.before.epoch, epoch.before.block_id)
         return {before.number: before.members} | sets
 
     def signer_of(self, header: Header) -> bytes:
-        """The address of the key that may sign for the header's proposer; any thread.
+        """The address of the key that may sign for a header's proposer; on any thread.
 
-        All that stands above the final block is of an epoch that ``sets`` has. Raises ``Invalid``:
-        ``block_epoch`` (nothing is known of its epoch), ``block_leader``.
+        The epoch of a block above the final block is in ``sets``. Raises ``Invalid``:
+        ``block_epoch`` (its set is not known), ``block_leader`` (no member of the set).
         """
         members = self.sets.get(header.epoch)
         if members is None:
@@ -158,35 +161,35 @@ class Chain(Canonical):
         return members.signers[index]
 
     def is_tombstoned(self, signer: bytes) -> bool:
-        """Whether the delegate with this key, named by its address, was slashed at the head."""
+        """Whether the delegate whose key has this address is slashed in the head's state."""
         return idpos.is_tombstoned(Journal(self.head_state), signer)
 
     # --- making a block
 
     def section(self, parent: Header) -> tuple[Certificate, ...]:
-        """The certificates that a child of a block of the tree carries: those it needs.
+        """The certificates that a child of ``parent``, a block of the tree, needs to carry.
 
-        What is certified below the boundary before the last is final on the branch of any child.
+        A certificate of a block below the boundary before the last changes the links of no child.
         """
         epoch = self.epoch_at(parent)
         certified = {
-            self._certified(one, epoch): one
-            for one in self.certificates
-            if self._tree.ancestor(parent, one.ballot.block_id)
-            and self.need(one.ballot.block_id).epoch >= epoch.before.epoch
+            self._certified(highest, epoch): highest
+            for highest in self.certificates
+            if self._tree.ancestor(parent, highest.ballot.block_id)
+            and self.need(highest.ballot.block_id).epoch >= epoch.before.epoch
         }
         useful = finality.useful(rules.links_of(parent), epoch.boundary, tuple(certified))
-        return tuple(certified[one] for one in useful)
+        return tuple(certified[needed] for needed in useful)
 
     def position(self, parent: Header, slot: int, section: Sequence[Certificate]) -> BlockPosition:
-        """Where a child of a block stands that carries these certificates."""
+        """The position of a child of ``parent`` that carries the certificates of ``section``."""
         epoch = self.epoch_at(parent)
-        certified = [self._certified(one, epoch) for one in section]
+        certified = [self._certified(carried, epoch) for carried in section]
         links = finality.derive(rules.links_of(parent), epoch.boundary, certified)
         return BlockPosition(self.stored_delta(parent.hash), epoch, slot, links)
 
     def execution(self, position: BlockPosition, proposer: bytes) -> Execution:
-        """To run what a block of ``proposer`` holds, on the state of its parent."""
+        """An execution of the body of a block of ``proposer``, on the state of its parent."""
         parent, epoch = position.parent.header, position.epoch
         context = BlockContext(
             epoch.parameters,
@@ -206,21 +209,23 @@ class Chain(Canonical):
         )
 
     def committed(self, parent: Header, delegate: bytes) -> tuple[bytes, int]:
-        """The commitment that the delegate's next block on ``parent`` opens, and of which slot."""
+        """The commitment that the delegate's next block on ``parent`` opens, and its slot."""
         return idpos.commitment_of(Journal(self._state_after(parent)), delegate)
 
     # --- import
 
     def on_block(self, block: Block, now_ms: int, asked: bool = False) -> Imported:
-        """Judge a block that ``decode_block`` gave, and follow it if it is the best.
+        """Judge a block that ``decode_block`` or our own proposal gave, and move the head to it if
+        fork choice prefers it.
 
-        The same function for own and foreign blocks. A block that is known does nothing. ``asked``:
-        others may build on it, so it is taken even as ``surplus``: a leader who gives everybody
-        other blocks of his slot would else part the honest for good. Raises ``Invalid``:
-        ``block_parent`` (unknown), ``block_old`` (not above the final block), ``block_epoch``,
-        ``block_future``, ``block_leader``, ``block_signature``, ``block_slot``, ``block_limit``
-        (surplus, and unasked), ``block_form``, ``block_tx``, ``block_root``, ``block_seed``,
-        ``oversized``, ``rules_unknown`` and those of certificates.
+        A block that is here already changes nothing. ``asked``: this node has requested the block,
+        since another block may build on it, and takes it even if it is surplus. A leader that sends
+        each node another block of its slot would else split the honest nodes for good.
+
+        Raises ``Invalid``: ``block_parent`` (unknown), ``block_old`` (not above the final block),
+        ``block_epoch``, ``block_future``, ``block_leader``, ``block_signature``, ``block_slot``,
+        ``block_limit`` (surplus and not asked for), ``block_form``, ``block_tx``, ``block_root``,
+        ``block_seed``, ``oversized``, ``rules_unknown``, and the codes of certificates.
         """
         header = block.header
         if self.header(header.hash) is not None:
@@ -239,15 +244,15 @@ class Chain(Canonical):
         }
         self.remember(block, stored)
         self._tree.add(header)
-        for certificate in block.certificates:  # not before: what is proven is followed
+        for certificate in block.certificates:  # not before the block has proved to be valid
             self.certificates.prove(certificate)
         known = [*block.certificates, *self.certificates.arrived(header.hash)]
         return replace(self._settle(known, puts), surplus=surplus)
 
     def on_certificate(self, certificate: Certificate) -> Imported:
-        """Follow a certificate whose signatures were verified, or keep it for its block.
+        """Follow a certificate whose signatures were verified, or keep it until its block arrives.
 
-        Raises ``Invalid("certificate_block")`` where it is of nothing that may be voted.
+        Raises ``Invalid("certificate_block")`` where the rules allow no such vote for its block.
         """
         block_id = certificate.ballot.block_id
         header = self._tree.get(block_id)
@@ -259,7 +264,7 @@ class Chain(Canonical):
         return self._settle([certificate], {})
 
     def _admit(self, block: Block, now_ms: int) -> BlockPosition:
-        """The position of a block, at little cost, with the links that its header claims."""
+        """The position of a block with the links that its header claims; all cheap checks."""
         header = block.header
         if header.height <= self.final.height:
             raise Invalid("block_old", f"height {header.height} is settled")
@@ -288,17 +293,17 @@ class Chain(Canonical):
         return BlockPosition(self.stored_delta(parent.hash), epoch, header.slot, links)
 
     def _crowded(self, header: Header) -> bool:
-        """Whether all blocks of its leader and slot are here that are kept unasked."""
+        """Whether as many blocks of this slot and proposer are here as are kept unasked."""
         of_slot = [key[-HASH_BYTES:] for key, _ in self._reader.scan(slot_prefix(header.slot))]
-        own = sum(1 for one in of_slot if self.need(one).proposer == header.proposer)
+        own = sum(1 for hash_ in of_slot if self.need(hash_).proposer == header.proposer)
         return own >= rules.SLOT_BLOCKS_MAX
 
     def _check_position(self, block: Block, position: BlockPosition) -> None:
-        """The links that a header claims are those that its certificates give, and so its fields.
+        """Compare the links and fields that a header claims with those that its certificates give.
 
-        Signatures are verified last, and not again where they were. They are part of the block: a
-        known quorum for the same ballot must not stand in for them, else the block would be valid
-        for some nodes only.
+        Signatures are verified last, and only those that were not verified before. A known quorum
+        for the same ballot must not stand in for them: the certificates are part of the block,
+        which would be valid for some nodes only.
         """
         parent, epoch = position.parent.header, position.epoch
         before = rules.links_of(parent)
@@ -320,15 +325,16 @@ class Chain(Canonical):
                 check_certificate(certificate, members, self._genesis.chain_id)
 
     def _members_below(self, epoch: Epoch, number: int) -> Members:
-        """The set of this epoch or of the one before on its branch."""
+        """The set of ``epoch`` or of the epoch before it on its branch."""
         if number == epoch.number:
             return epoch.members
         return self.epochs.get(epoch.before.epoch, epoch.before.block_id).members
 
     def _certified(self, certificate: Certificate, epoch: Epoch) -> Certified:
-        """A certificate of a block that is below a block of ``epoch`` or of its child's.
+        """The ballot of a certificate with the boundary below its block.
 
-        Raises ``Invalid("certificate_block")`` where the ballot is not what may be voted on it.
+        The block must be of ``epoch`` or of the epoch before, and the ballot that which the rules
+        allow for it, else ``Invalid("certificate_block")``.
         """
         header = self.need(certificate.ballot.block_id)
         boundary = epoch.boundary if header.epoch == epoch.number else epoch.before
@@ -339,7 +345,7 @@ class Chain(Canonical):
         return certified
 
     def _above(self, header: Header, block_id: bytes) -> bool:
-        """Whether a block is ``header``, which is in the tree, or an ancestor of it."""
+        """Whether ``block_id`` is ``header``, which is in the tree, or an ancestor of it."""
         if block_id in self._tree:
             return self._tree.ancestor(header, block_id)
         below = self.header(block_id)
@@ -348,10 +354,9 @@ class Chain(Canonical):
     def _execute(
         self, block: Block, position: BlockPosition
     ) -> tuple[StoredDelta, list[bytes], Puts]:
-        """Run a block on its parent's state and compare all that its header claims.
+        """Run a block on its parent's state and compare the results with its header.
 
-        Gives its header with its delta, its encoded receipts, and the record of the epoch that it
-        opens.
+        Returns its delta, its encoded receipts, and the record of the epoch that it opens.
         """
         header = block.header
         execution = self.execution(position, header.proposer)
@@ -379,9 +384,9 @@ class Chain(Canonical):
     # --- following
 
     def _settle(self, learned: Sequence[Certificate], puts: Puts) -> Imported:
-        """Take in what is newly certified, then move the final block, the head and the base.
+        """Take in new certificates, then move the final block, the head and the base.
 
-        ``puts`` already holds the block, if a new one is the reason.
+        ``puts`` has the records of the new block, if there is one.
         """
         before, final = self.final, self.final
         for certificate in learned:
@@ -391,7 +396,7 @@ class Chain(Canonical):
             try:
                 certified = self._certified(certificate, self.epoch_of(header))
             except Invalid:
-                continue  # waited for a block for which it is not
+                continue  # waited for its block, whose fields allow no such vote
             puts |= self.certificates.raise_to(certificate)
             if certificate.ballot.kind is BallotKind.COMMIT:
                 made = self._tree.get(finality.made_final(certified)[0])
@@ -412,9 +417,9 @@ class Chain(Canonical):
         )
 
     def _boundary_puts(self, made: Header, certificate: Certificate) -> Puts:
-        """The record of a boundary that ``certificate`` has made final; nothing for other blocks.
+        """The record of ``made`` if it is a boundary, which ``certificate`` has made final.
 
-        No boundary is passed over: a block that the next set may vote on carries the certificate.
+        No boundary is passed over: the next set votes only above a block that makes it final.
         """
         if made.next_set_hash == HASH_ZERO:
             return {}
@@ -428,30 +433,31 @@ class Chain(Canonical):
         return boundaries.record(proof, self.epoch_of(made).members)
 
     def _follow(self, best: StoredDelta, puts: Puts, finalized: range) -> Imported:
-        """Make ``best`` the head, if it is not, and move the base."""
+        """Make ``best`` the head, unless it is canonical already, and move the base."""
         head, old_head = best.header, self.head
         branch = [] if self._canonical(head.hash) else [best]
         while branch and not self._canonical(branch[-1].header.parent):
             branch.append(self.stored_delta(branch[-1].header.parent))
         branch.reverse()
         fork = branch[0].header.height - 1 if branch else head.height
-        # A function of head and final block alone. In the window: overlays_max <= undo_blocks_max.
+        # It follows from head and final block alone, and overlays_max <= undo_blocks_max keeps it
+        # in the undo window.
         target = max(self.final.height, head.height - self._genesis.overlays_max)
         spine, moves = moved(self._reader, self._spine, fork, branch, target, self.stored_delta)
         puts |= moves
         assert (spine.head.header, spine.base.header.height) == (head, target)
-        applied = [self.need_block(one.header.hash) for one in branch]
+        applied = [self.need_block(stored.header.hash) for stored in branch]
         left = [self._need_at(height) for height in range(fork + 1, old_head.height + 1)]
-        reverted = [tx for one in left for tx in self.need_block(one).txs]
+        reverted = [tx for hash_ in left for tx in self.need_block(hash_).txs]
         puts |= dict.fromkeys([records.KEY_TX + tx.hash for tx in reverted])
-        # A certificate may make a shorter branch the best one.
+        # The new branch may be shorter: certificates count more than height.
         puts |= dict.fromkeys(
             [height_key(at) for at in range(head.height + 1, old_head.height + 1)]
         )
-        for one in applied:
-            puts[height_key(one.header.height)] = one.hash
-            for index, tx in enumerate(one.txs):
-                puts[records.KEY_TX + tx.hash] = records.pack_tx_position(one.hash, index)
+        for block in applied:
+            puts[height_key(block.header.height)] = block.hash
+            for index, tx in enumerate(block.txs):
+                puts[records.KEY_TX + tx.hash] = records.pack_tx_position(block.hash, index)
         self._prune(spine, puts)
         base = spine.base.header.hash
         puts[records.KEY_HEAD] = records.pack_head(head.hash, base, self.final.hash)
@@ -465,9 +471,9 @@ class Chain(Canonical):
         return Imported(puts, tuple(applied), lost, finalized)
 
     def _prune(self, spine: Spine, puts: Puts) -> None:
-        """Delete what no reorg can reach any more: deltas, undo records, dead branches.
+        """Delete what no reorganisation can reach: deltas, undo records, dead branches.
 
-        Those of the final block and of all above it stay, however far above it the base may be.
+        The records of the final block and of all blocks above it stay, wherever the base is.
         """
         edge = min(spine.base.header.height - self._genesis.undo_blocks_max, self.final.height)
         if edge <= self._floor.height:

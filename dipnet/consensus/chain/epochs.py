@@ -1,9 +1,9 @@
-"""Epochs: what a boundary block decides for the blocks above it.
+"""Epochs: the decisions of a boundary block for the blocks above it.
 
-Epochs are counted along a chain. The *boundary* of epoch e is the first block from the end of e - 1
-on whose own header knows the boundary before to be final; genesis is the boundary of epoch 0. The
-children of a boundary are of its epoch. What is in an ``Epoch`` follows from its boundary alone, so
-it is made once, kept for ever, and found by the boundary's hash.
+Epochs are counted along a chain. The *boundary* of epoch e is the first block, from the end slot of
+epoch e - 1 on, whose own header says that the boundary of e - 1 is final. Genesis is the boundary
+of epoch 0. The blocks above a boundary are of its epoch. An ``Epoch`` follows from its boundary
+alone: it is made once, stored for ever, and found by the boundary's hash.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from dipnet.primitives.codec import BIG, TEXT, UINT, Bin, Many, Reader, big, fro
 from dipnet.primitives.recent import Recent
 
 KEY_EPOCH = b"e"
-"""+ number (8), boundary hash -> the epoch."""
+"""+ number (8), hash of the boundary -> the epoch."""
 
 EPOCHS_KEPT: Final = 16
 _VERSION: Final = 1
@@ -36,10 +36,10 @@ _EPOCH: Final = (
 
 @dataclass(frozen=True)
 class Epoch:
-    """One epoch on one chain. ``parameters`` are those in force for its blocks.
+    """An epoch of one chain. ``parameters`` are in force for its blocks.
 
-    ``before`` is the boundary of the epoch before, its own for epoch 0. ``next_members`` and
-    ``next_seed`` are of the epoch after, so that everybody knows it a whole epoch ahead.
+    ``before`` is the boundary of the epoch before; in epoch 0 it is genesis. ``next_members`` and
+    ``next_seed`` are those of the epoch after, which is so known a whole epoch ahead.
     """
 
     number: int
@@ -53,29 +53,29 @@ class Epoch:
 
     @cached_property
     def order(self) -> tuple[bytes, ...]:
-        """The delegates in the order in which they lead."""
+        """The addresses of the delegates in the order in which they lead."""
         return schedule.shuffle(self.members.addresses, self.seed)
 
     @property
     def end_slot(self) -> int:
-        """The first slot whose block may end the epoch."""
+        """The first slot whose block may end this epoch."""
         return end_slot(self.boundary.slot, self.parameters.epoch_slots)
 
     @property
     def key(self) -> bytes:
-        """Where it is kept."""
+        """The key of the epoch's record."""
         return key_of(self.number) + self.boundary.block_id
 
     def ends_with(self, slot: int, final_slot: int) -> bool:
-        """Whether a block of this epoch with these fields of its header is the next boundary."""
+        """Whether a block of this epoch in ``slot`` with this final slot is the next boundary."""
         return is_boundary(self.boundary, self.end_slot, slot, final_slot)
 
     def members_of(self, epoch: int) -> Members:
-        """The set of this epoch or of the next."""
+        """The set of epoch ``epoch``, which is this epoch or the next."""
         return self.members if epoch == self.number else self.next_members
 
     def encode(self, genesis: Genesis) -> bytes:
-        """Its record; of the parameters it keeps what differs from ``genesis``."""
+        """The record of the epoch; of its parameters only those that differ from ``genesis``."""
         return pack((
             _VERSION, self.number, _fields(self.boundary), _fields(self.before), self.seed,
             self.next_seed, self.members.pairs, self.next_members.pairs,
@@ -84,7 +84,7 @@ class Epoch:
 
 
 def key_of(number: int) -> bytes:
-    """What the keys of all epochs of a number begin with."""
+    """The prefix of the keys of all epochs with this number."""
     return KEY_EPOCH + number.to_bytes(8, "big")
 
 
@@ -93,13 +93,13 @@ def _fields(boundary: EpochBoundary) -> tuple[int, bytes, int]:
 
 
 def _changes(genesis: Genesis, parameters: Genesis) -> list[tuple[str, int]]:
-    """Every parameter that a vote has changed: whole numbers all."""
+    """Name and value of each parameter that a vote has changed; all are integers."""
     fields = [(name, getattr(parameters, name)) for name in sorted(type(genesis).model_fields)]
     return [(name, value) for name, value in fields if value != getattr(genesis, name)]
 
 
 def decode(raw: bytes | None, genesis: Genesis) -> Epoch:
-    """The epoch in a record of ours; ``Corrupt`` where it is none."""
+    """The epoch in a record of our disk; ``Corrupt`` where it is missing or damaged."""
     number, boundary, before, seed, next_seed, members, next_members, changes = read(
         raw, _EPOCH, "the record of an epoch"
     )
@@ -116,7 +116,7 @@ def _members(pairs: list[list[bytes]]) -> Members:
 
 
 def first(genesis: Genesis, header: Header, members: Members) -> Epoch:
-    """Epoch 0, which genesis opens; ``members`` are Sets 0 and 1."""
+    """Epoch 0, which genesis opens; ``members`` is the set of epochs 0 and 1."""
     boundary = EpochBoundary(0, header.hash, header.slot)
     seed, next_seed = (schedule.seed(header.hash, number) for number in (0, 1))
     return Epoch(0, boundary, boundary, seed, next_seed, members, members, genesis)
@@ -125,11 +125,11 @@ def first(genesis: Genesis, header: Header, members: Members) -> Epoch:
 def following(
     epoch: Epoch, header: Header, mix: bytes, elected: Members, parameters: Genesis
 ) -> Epoch:
-    """The epoch after ``epoch``, which ``header`` opens.
+    """The epoch after ``epoch``, which the boundary ``header`` opens.
 
-    ``mix`` is that of the secrets up to this boundary, ``elected`` the set that its state elects;
-    both are for the epoch after the new one. Nothing that the boundary's proposer may choose is in
-    the mix: not which certificates he carries, nor what they make final (ADR 85).
+    ``mix`` (32 bytes) is the mix of the secrets up to this boundary, ``elected`` the set that its
+    state elects. Both are for the epoch after the new epoch. The proposer of the boundary cannot
+    choose the mix by its choice of certificates (ADR 85).
     """
     return Epoch(
         epoch.number + 1,
@@ -144,7 +144,7 @@ def following(
 
 
 class Epochs:
-    """All epochs that are kept, of every branch, by number and boundary."""
+    """The stored epochs of all branches, by number and boundary."""
 
     def __init__(self, genesis: Genesis, reader: Reader) -> None:
         self._genesis = genesis
@@ -152,7 +152,7 @@ class Epochs:
         self._known: Recent[Epoch] = Recent(EPOCHS_KEPT)
 
     def get(self, number: int, boundary: bytes) -> Epoch:
-        """The epoch that the block ``boundary`` opened; ``Corrupt`` when it is not here."""
+        """The epoch ``number`` that the block ``boundary`` opened; ``Corrupt`` if it is missing."""
         key = key_of(number) + boundary
         epoch = self._known.get(key)
         if epoch is None:
@@ -161,10 +161,10 @@ class Epochs:
         return epoch
 
     def numbered(self, number: int) -> list[Epoch]:
-        """The epochs of all branches that have this number."""
+        """The epochs of all branches with this number."""
         keys = [key for key, _ in self._reader.scan(key_of(number))]
         return [self.get(number, key[-32:]) for key in keys]
 
     def remember(self, epoch: Epoch) -> None:
-        """Cache an epoch that is here or being written."""
+        """Cache an epoch that is stored or being written."""
         self._known.put(epoch.key, epoch)

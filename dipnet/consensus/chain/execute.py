@@ -1,7 +1,7 @@
-"""Running the transactions of a block over the state of its parent.
+"""The execution of a block's transactions on the state of its parent.
 
-One class for own and foreign blocks: the producer adds what it picks and leaves out what is
-refused, the validator adds what the block says and refuses the block.
+Producer and judges of a block use the same class. Where a transaction is refused, the producer
+leaves it out, a judge refuses the block.
 """
 
 from dataclasses import dataclass, replace
@@ -20,14 +20,14 @@ from dipnet.vm.receipt import Receipt, bloom
 from dipnet.vm.transaction import Env, apply_tx
 
 SYSTEM_PREFIX: Final = bytes(18) + b"\x0d"
-"""What the addresses of system contracts begin with."""
+"""The first 19 bytes of the addresses of system contracts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Executed:
-    """What a body does: the header's fields that commit to it, receipts' bytes, state records.
+    """The results of a body: ``fields`` of the header by name, encoded receipts, state records.
 
-    ``elected`` is there when the block is a boundary.
+    ``elected`` is None unless the block is a boundary.
     """
 
     fields: dict[str, Any]
@@ -37,7 +37,7 @@ class Executed:
 
 
 class Execution:
-    """A body while it is being run."""
+    """The execution of one body, transaction by transaction."""
 
     def __init__(
         self,
@@ -47,7 +47,8 @@ class Execution:
         base_fee: int,
         system_only: bool,
     ) -> None:
-        """``state`` is the parent's and has ``state_root``, else ``finish`` raises ``Corrupt``."""
+        """``state`` is that of the parent; ``finish`` raises ``Corrupt`` unless it has
+        ``state_root``. ``base_fee`` is wei for a unit of gas."""
         self._journal = Journal(state, state_root)
         self._context = context
         self._system_only = system_only
@@ -67,14 +68,14 @@ class Execution:
         return self._env.gas_limit - self.gas_used
 
     def add(self, tx: Tx) -> None:
-        """Run ``tx``. On ``Invalid`` the state is as if it had never been tried."""
+        """Run ``tx``. Where it raises ``Invalid``, the state is as before."""
         if self._system_only and not tx.to.startswith(SYSTEM_PREFIX):
             raise Invalid("unfinal")
         free = reports.is_free(tx)
         env = replace(self._env, base_fee=0) if free else self._env
         mark = self._journal.snapshot()
         receipt = apply_tx(self._journal, env, tx, self.gas_used, self._system)
-        if free and not receipt.status:  # else it would be a way to fill blocks for nothing
+        if free and not receipt.status:  # else blocks could be filled for no fee
             self._journal.rollback(mark)
             raise Invalid("report" if receipt.gas_used < tx.gas else "report_gas")
         self.gas_used = receipt.cumulative_gas
@@ -82,10 +83,11 @@ class Execution:
         self._receipts.append(receipt)
 
     def finish(self, missed: tuple[bytes, ...], commitment: bytes, boundary: bool) -> Executed:
-        """End the block: the reward is minted, a boundary elects; then commit.
+        """End the block: mint the reward, elect where it is a boundary, commit the state.
 
-        ``missed`` are the leaders of the slots since the parent, ``commitment`` is the header's to
-        the proposer's next secret. The base fee was burned and the tips were paid by ``apply_tx``.
+        ``missed`` are the leaders (addresses) of the empty slots since the parent, ``commitment``
+        (32 bytes) is that of the header to the proposer's next secret. ``apply_tx`` has burned the
+        base fee and paid the tips.
         """
         idpos.end_block(self._journal, self._context, self._tips, missed, commitment)
         elected = idpos.at_boundary(self._journal, self._context) if boundary else None

@@ -1,20 +1,23 @@
-"""The base fee of the next block, in integers (EIP-1559), with a floor.
+"""The base fee of the next block in integers (EIP-1559), with a floor.
 
-The gas that a block should use is its limit divided by ``elasticity``. A block that used more
-raises the price of the next, one that used less lowers it, by at most one part in
-``base_fee_change_denominator``. The floor keeps the price of an idle chain above nothing.
+The gas target of a block is its limit divided by ``elasticity``. A block that used more than the
+target raises the price of the next block, a block that used less lowers it, each by at most one
+part in ``base_fee_change_denominator``. The floor keeps the price of an idle chain above zero.
 """
 
 from dipnet.ledger.genesis import Genesis
 
 
 def next_base_fee(genesis: Genesis, base_fee: int, gas_used: int) -> int:
-    """Base fee (wei for a unit of gas) of the block after one of ``base_fee`` and ``gas_used``."""
+    """The base fee of the child of a block with ``base_fee``, which used ``gas_used``.
+
+    Fees are wei for a unit of gas.
+    """
     target = genesis.gas_limit // genesis.elasticity
     denominator = genesis.base_fee_change_denominator
     # EIP-1559 divides twice: by the target, then by the denominator.
     if gas_used > target:
-        # At least one wei, else a low price would never rise.
+        # At least 1 wei, else a low price would never rise.
         base_fee += max(base_fee * (gas_used - target) // target // denominator, 1)
     elif gas_used < target:
         base_fee -= base_fee * (target - gas_used) // target // denominator

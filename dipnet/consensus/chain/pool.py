@@ -1,13 +1,14 @@
 """Transactions that wait for a block: bounded, by account in nonce order, best price first.
 
-Each account has *pending* transactions, whose nonces follow one another from the account's state
-nonce, and *queued* ones behind a gap. Only pending ones are picked. Every number is bounded, every
-choice is a function of what was added in which order, an addition costs O(log n).
+Each account has *pending* transactions, whose nonces follow one another from the account's nonce in
+the state, and *queued* transactions behind a gap. Only pending transactions are picked. Everything
+is bounded, every choice follows from the order of additions, an addition costs O(log n).
 
-What a transaction is worth is its effective tip (EIP-1559). It cannot be taken before those in
-front of it, so for eviction it is worth the least of the tips from the head of its account to
-itself: its *floor*. A full pool drops the oldest queued transaction, and when there is none the
-cheapest at the end of an account, the newest among equals; never one from the middle.
+The worth of a transaction is its effective tip (EIP-1559). It cannot be taken before those in front
+of it, so for eviction its worth is its *floor*: the least tip from the first transaction of its
+account up to itself. A full pool drops the oldest queued transaction. Where there is none, it drops
+the cheapest last transaction of an account, the newest among equals, never a transaction in the
+middle.
 """
 
 from collections import OrderedDict
@@ -34,7 +35,8 @@ def cost(tx: Tx) -> int:
 
 @dataclass(slots=True)
 class _Waiting:
-    """A transaction in the pool; the floors are minima over its account up to and with it."""
+    """A transaction of the pool. Its floors are minima from the account's first one up to
+    itself."""
 
     tx: Tx
     arrival: int
@@ -44,7 +46,7 @@ class _Waiting:
 
 @dataclass(slots=True)
 class _Account:
-    """What one sender has here: nonces in [nonce, ready) are pending, those above are queued."""
+    """The transactions of a sender: nonces in [nonce, ready) are pending, higher are queued."""
 
     nonce: int
     ready: int
@@ -55,7 +57,7 @@ class _Account:
         return len(self.waiting) - (self.ready - self.nonce)
 
     def floor(self, nonce: int) -> None:
-        """Set the floors of the pending transaction ``nonce`` from the one before it."""
+        """Set the floors of the pending transaction ``nonce`` from those of ``nonce - 1``."""
         own = self.waiting[nonce]
         own.tip_floor, own.fee_floor = own.tx.max_priority_fee, own.tx.max_fee
         if nonce > self.nonce:
@@ -74,10 +76,11 @@ def _worth(account: _Account, nonce: int, base_fee: int) -> int:
 
 
 class Picks:
-    """The pending transactions, best effective tip first, then first come; by account in order.
+    """The pending transactions by effective tip, then by arrival; in nonce order of each account.
 
-    A producer looks with ``peek``, then either ``take``s it, which brings the account's next
-    forward, or ``skip``s the account. The pool must not change meanwhile.
+    A producer looks at the best transaction with ``peek``. Then it calls ``take``, after which the
+    next of the same account may come, or ``skip``, which leaves out the account. The pool must not
+    change meanwhile.
     """
 
     def __init__(self, accounts: Iterable[_Account], base_fee: int) -> None:
@@ -92,14 +95,14 @@ class Picks:
         heapify(self._heap)
 
     def peek(self) -> Tx | None:
-        """The best one, or None when all have been taken or skipped."""
+        """The best transaction, None when all have been taken or skipped."""
         if not self._heap:
             return None
         *_, nonce, account = self._heap[0]
         return account.waiting[nonce].tx
 
     def take(self) -> None:
-        """Go on; the next of the same account may be picked."""
+        """Take the best transaction; the next of the same account may come."""
         _, _, index, nonce, account = self._heap[0]
         nonce += 1
         if nonce < account.ready:
@@ -111,12 +114,12 @@ class Picks:
         heappop(self._heap)
 
     def skip(self) -> None:
-        """Go on without this account."""
+        """Leave out the account of the best transaction."""
         heappop(self._heap)
 
 
 class Pool:
-    """The pool of one node. State is told to it: nonces and balances are arguments."""
+    """The pool of one node. It reads no state: nonces and balances are arguments."""
 
     def __init__(self, genesis: Genesis) -> None:
         self._genesis = genesis
@@ -143,7 +146,7 @@ class Pool:
         return self._txs.get(tx_hash)
 
     def counts(self) -> tuple[int, int]:
-        """How many are pending and how many queued."""
+        """The numbers of pending and of queued transactions."""
         return len(self._txs) - len(self._queued), len(self._queued)
 
     def pending_nonce(self, address: bytes, state_nonce: int) -> int:
@@ -152,13 +155,15 @@ class Pool:
         return max(account.ready, state_nonce) if account else state_nonce
 
     def picks(self, base_fee: int) -> Picks:
-        """What a block of ``base_fee`` can be made of."""
+        """The pending transactions in the order for a block of ``base_fee`` (wei)."""
         return Picks(self._accounts.values(), base_fee)
 
     def add(self, tx: Tx, nonce: int, balance: int, base_fee: int) -> None:
-        """Take ``tx``, whose sender has ``nonce`` and ``balance`` (wei) in the head's state.
+        """Add ``tx``, whose sender has ``nonce`` and ``balance`` (wei) in the head's state.
 
-        ``base_fee`` is the next block's. Raises ``Invalid`` with go-ethereum's texts.
+        ``base_fee`` is that of the next block. Raises ``Invalid`` with the texts of go-ethereum:
+        ``known``, ``underpriced``, ``replacement``, ``funds``, ``account_full``, ``pool_full``, and
+        the codes of ``vm.transaction.check``.
         """
         if tx.hash in self._txs:
             raise Invalid("known")
@@ -182,7 +187,7 @@ class Pool:
         self._insert(account, tx, old)
 
     def drop(self, tx_hash: bytes) -> None:
-        """Forget a transaction that proved invalid; those behind it become queued."""
+        """Remove a transaction that proved invalid; those behind it become queued."""
         tx = self._txs.get(tx_hash)
         if tx is not None:
             account = self._accounts[tx.sender]
@@ -197,10 +202,10 @@ class Pool:
         included: Sequence[Tx],
         reverted: Sequence[Tx] = (),
     ) -> None:
-        """Follow the chain to a new head, whose state the two functions read.
+        """Follow the chain to a new head, whose state ``nonce_of`` and ``balance_of`` read.
 
-        ``included`` are the transactions of the blocks that came onto the chain, ``reverted``
-        those of blocks that left it; the latter come back if they are still good.
+        ``included`` are the transactions of blocks that came onto the canonical chain, ``reverted``
+        those of blocks that left it. Reverted transactions come back if they are still valid.
         ``base_fee`` is that of the block after the head.
         """
         self._ranked_at, self._ends = -1, []
@@ -209,7 +214,7 @@ class Pool:
             if address in self._accounts:
                 self._settle(address, self._accounts[address], nonce_of(address))
         for tx in reverted:
-            # One that no longer pays, or is in the new chain, stays out: nobody waits for a reply.
+            # A transaction that no longer pays, or is in a new block, stays out without an answer.
             try:
                 self.add(tx, nonce_of(tx.sender), balance_of(tx.sender), base_fee)
             except Invalid:
@@ -238,7 +243,8 @@ class Pool:
             raise Invalid("account_full", f"nonce {account.ready} is missing")
 
     def _make_room(self, account: _Account, tx: Tx, old: _Waiting | None, base_fee: int) -> None:
-        """Evict what must go for ``tx``; ``Invalid`` when that is not less worth, and none goes."""
+        """Evict transactions in favour of ``tx``; ``Invalid``, and no eviction, unless each is
+        worth less."""
         excess = len(self._txs) + (old is None) - self._genesis.pool_txs_max
         bytes_excess = self._bytes + len(tx.raw) - POOL_BYTES_MAX
         bytes_excess -= len(old.tx.raw) if old else 0
@@ -247,7 +253,7 @@ class Pool:
         victims: list[Tx] = []
         queued = iter(self._queued.values())
         while excess > 0 or bytes_excess > 0:
-            victim = next((one for one in queued if one.sender != tx.sender), None)
+            victim = next((other for other in queued if other.sender != tx.sender), None)
             if victim is None:
                 break
             victims.append(victim)
@@ -255,7 +261,7 @@ class Pool:
             bytes_excess -= len(victim.raw)
         if excess > 0 or bytes_excess > 0:
             if old is not None or tx.nonce > account.ready:
-                raise Invalid("pool_full")  # a queued one drives out no pending one
+                raise Invalid("pool_full")  # no pending transaction goes for a queued one
             victims += self._cheaper_ends(account, tx, base_fee, excess, bytes_excess)
         for victim in victims:
             self._remove(self._accounts[victim.sender], victim.nonce)
@@ -263,7 +269,8 @@ class Pool:
     # --- eviction
 
     def _rank(self, base_fee: int) -> None:
-        """Sort the ends of all accounts for ``base_fee``: O(n), once per head of a full pool."""
+        """Sort the last transactions of all accounts for ``base_fee``: O(n), once for each head of
+        a full pool."""
         for account in self._accounts.values():
             for nonce in range(account.nonce, account.ready):
                 account.floor(nonce)
@@ -278,7 +285,7 @@ class Pool:
     def _cheaper_ends(
         self, account: _Account, tx: Tx, base_fee: int, excess: int, bytes_excess: int
     ) -> list[Tx]:
-        """The pending transactions to evict for ``tx``, all cheaper than it."""
+        """The pending transactions to evict for ``tx``, all worth less than ``tx``."""
         if self._ranked_at != base_fee or len(self._ends) > 2 * len(self._txs) + 64:
             self._rank(base_fee)
         worth = tx.effective_tip(base_fee)
@@ -291,7 +298,7 @@ class Pool:
             if not self._ends or self._ends[0][0] >= worth:
                 for end in popped:
                     heappush(self._ends, end)
-                raise Invalid("underpriced", "the pool is full of better ones")
+                raise Invalid("underpriced", "the pool is full of better transactions")
             end = heappop(self._ends)
             _, arrival, address, nonce = end
             owner = self._accounts.get(address)
@@ -309,21 +316,22 @@ class Pool:
         return victims
 
     def _push_end(self, account: _Account, address: bytes, nonce: int) -> None:
-        """Rank ``nonce`` as the end of its account; entries that this makes stale stay."""
+        """Rank ``nonce`` as the last of its account; stale entries of the account stay in the
+        heap."""
         if self._ranked_at >= 0 and nonce >= account.nonce:
             arrival = account.waiting[nonce].arrival
             worth = _worth(account, nonce, self._ranked_at)
             heappush(self._ends, (worth, -arrival, address, nonce))
 
     def _trim_funds(self, account: _Account, balance: int) -> None:
-        """Drop from the last nonce down what the balance no longer pays for."""
+        """Drop, from the last nonce down, what the balance cannot pay for any more."""
         if account.cost > balance:
             for nonce in sorted(account.waiting, reverse=True):
                 if account.cost > balance:
                     self._remove(account, nonce)
 
     def _trim_queued(self) -> None:
-        """Drop the oldest queued ones past the limit, which a demotion may have passed."""
+        """Drop the oldest queued transactions above the limit, which a demotion may have passed."""
         while len(self._queued) > QUEUED_TXS_MAX:
             tx = next(iter(self._queued.values()))
             self._remove(self._accounts[tx.sender], tx.nonce)
@@ -343,11 +351,11 @@ class Pool:
         elif tx.nonce == account.ready:
             self._promote(account, tx.sender)
         else:
-            account.floor(tx.nonce)  # those behind it keep their floors: lower, until ranked
+            account.floor(tx.nonce)  # later floors of the account stay too low until ``_rank``
             self._push_end(account, tx.sender, account.ready - 1)
 
     def _forget(self, account: _Account, tx: Tx) -> None:
-        """Take ``tx`` out of all but the order of its account."""
+        """Remove ``tx`` everywhere but from the limits (``ready``) of its account."""
         del self._txs[tx.hash]
         del account.waiting[tx.nonce]
         self._queued.pop(tx.hash, None)
@@ -355,7 +363,7 @@ class Pool:
         account.cost -= cost(tx)
 
     def _promote(self, account: _Account, address: bytes) -> None:
-        """Make pending what no gap holds back any more."""
+        """Make pending the queued transactions without a gap before them."""
         while account.ready in account.waiting:
             self._queued.pop(account.waiting[account.ready].tx.hash, None)
             account.floor(account.ready)
@@ -363,7 +371,7 @@ class Pool:
         self._push_end(account, address, account.ready - 1)
 
     def _demote(self, account: _Account, nonce: int) -> None:
-        """Queue the pending ones from ``nonce`` on."""
+        """Make queued the pending transactions from ``nonce`` on."""
         for behind in range(nonce, account.ready):
             if behind in account.waiting:
                 tx = account.waiting[behind].tx
@@ -371,7 +379,7 @@ class Pool:
         account.ready = nonce
 
     def _remove(self, account: _Account, nonce: int) -> None:
-        """Take one transaction out; those behind it become queued."""
+        """Remove the transaction ``nonce``; those behind it become queued."""
         tx = account.waiting[nonce].tx
         self._forget(account, tx)
         if nonce < account.ready:
@@ -381,11 +389,12 @@ class Pool:
             del self._accounts[tx.sender]
 
     def _settle(self, address: bytes, account: _Account, nonce: int) -> None:
-        """Follow the account's state nonce, up after a block, down after a reorg."""
+        """Follow the account's nonce in the state, up after a block, down after a
+        reorganisation."""
         if nonce < account.nonce:
             self._demote(account, account.nonce)
             account.ready = nonce
-        for stale in [one for one in account.waiting if one < nonce]:
+        for stale in [past for past in account.waiting if past < nonce]:
             self._forget(account, account.waiting[stale].tx)
         account.nonce, account.ready = nonce, max(account.ready, nonce)
         self._promote(account, address)

@@ -1,7 +1,7 @@
-"""Making a block: what to put in, and the header that commits to it.
+"""The making of a block: the choice of its body, and the header that commits to the body.
 
-The result is unsigned. The caller has ``draft.header.proposal`` signed (the signer keeps the slot
-first), seals the block and gives it to ``Chain.on_block`` like any other.
+The result is unsigned. The caller asks the signer to sign ``draft.header.proposal``, seals the
+block and gives it to ``Chain.on_block`` like the block of another delegate.
 """
 
 import logging
@@ -32,18 +32,19 @@ from dipnet.vm.transaction import TX_GAS
 log = logging.getLogger("dipnet.produce")
 
 PROPOSAL_TXS_MAX: Final = 5_000
-"""What one proposal tries at most, so that it is ready within its slot; not a rule of blocks."""
+"""The most transactions that a proposal tries, to be ready within its slot; no rule of blocks."""
 
 BIN_HEAD_BYTES_MAX: Final = 5
-"""msgpack: what stands before the bytes of a bin, at most."""
+"""The bytes before the content of a byte string in a record, at most (MessagePack "bin")."""
 
 BODY_BYTES_MIN: Final = HEADER_BYTES_MAX + 128
-"""What a block takes without transactions, at most: header, signature, heads of its parts."""
+"""The bytes of a block without transactions and certificates, at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class BlockDraft:
-    """An unsigned block, and the transactions that proved invalid with the reason."""
+    """An unsigned block. ``refused``: the hashes of the transactions that proved invalid, with the
+    reasons."""
 
     header: Header
     txs: tuple[Tx, ...]
@@ -51,12 +52,12 @@ class BlockDraft:
     refused: tuple[tuple[bytes, Invalid], ...]
 
     def sealed(self, signature: bytes, public_key: bytes) -> Block:
-        """The block."""
+        """The block with its proposer's signature (65 bytes) by ``public_key`` (33 bytes)."""
         return seal(self.header, self.txs, signature, address(public_key), self.section)
 
 
 def proposer(chain: Chain, slot: int, voter: Voter) -> bytes | None:
-    """The delegate's address if the block of ``slot`` on the head is his to make, else None."""
+    """The address of ``voter`` if it leads ``slot`` in a block on the head, else None."""
     if slot <= chain.head.slot:
         return None
     position = chain.position(chain.head, slot, chain.section(chain.head))
@@ -74,19 +75,19 @@ def build(
     seed_key: bytes,
     offences: Sequence[Offence] = (),
 ) -> BlockDraft:
-    """A block of ``proposer`` (address) for ``slot`` on the head, from the pool's best.
+    """A block of ``proposer`` (address) for ``slot``, which is later than the head's, on the head.
 
-    Reports first what it can of ``offences``; those that are punished or too old are left out.
-    Takes by effective tip, then arrival, in nonce order of each account, until gas, bytes or
-    ``PROPOSAL_TXS_MAX`` are used up. A transaction that proves invalid is left out with its
-    account and reported: it never stops production (drop it from the pool). The slot must be
-    later than the head's.
+    The body begins with reports of ``offences``, except those that are punished or too old. Then it
+    has transactions of the pool by effective tip, then by arrival, in nonce order of each account,
+    until gas, bytes or ``PROPOSAL_TXS_MAX`` are used up. A transaction that proves invalid is left
+    out with the rest of its account; the caller drops it from the pool.
     """
+    assert slot > chain.head.slot
     section = chain.section(chain.head)
     position = chain.position(chain.head, slot, section)
     execution = chain.execution(position, proposer)
     bytes_max = position.epoch.parameters.block_bytes_max
-    room = bytes_max - BODY_BYTES_MIN - sum(len(one.raw) for one in section)
+    room = bytes_max - BODY_BYTES_MIN - sum(len(certificate.raw) for certificate in section)
     reported = _reported(chain, execution, offences)
     room -= sum(len(tx.raw) + BIN_HEAD_BYTES_MAX for tx in reported)
     filled, refused = _filled(execution, pool, position.fields["base_fee"], room)
@@ -103,7 +104,7 @@ def build(
         **executed.fields,
         proposer=proposer,
         tx_root=ordered_root([tx.raw for tx in txs]),
-        cert_root=cert_root([one.raw for one in section]),
+        cert_root=cert_root([certificate.raw for certificate in section]),
         seed_reveal=reveal,
         seed_commitment=commitment,
     )
@@ -111,7 +112,7 @@ def build(
 
 
 def _reported(chain: Chain, execution: Execution, offences: Sequence[Offence]) -> list[Tx]:
-    """Run the reports of offences that are not punished yet; those that succeeded."""
+    """Run the reports of offences that are not punished yet; return those that succeeded."""
     txs: list[Tx] = []
     nonce = chain.account(REPORTER).nonce
     for offence in offences:
@@ -122,9 +123,9 @@ def _reported(chain: Chain, execution: Execution, offences: Sequence[Offence]) -
         try:
             execution.add(tx)
         except Invalid as refused:
-            if refused.code != "report":  # that: too old, or the key is no delegate's any more
-                who = offence.signer.hex()
-                log.warning("%s by the key of 0x%s is not reported: %s", offence.name, who, refused)
+            if refused.code != "report":  # "report": too old, or no delegate has the key any more
+                key = offence.signer.hex()
+                log.warning("%s by the key of 0x%s is not reported: %s", offence.name, key, refused)
             continue
         txs.append(tx)
     return txs
@@ -133,7 +134,7 @@ def _reported(chain: Chain, execution: Execution, offences: Sequence[Offence]) -
 def _filled(
     execution: Execution, pool: Pool, base_fee: int, room: int
 ) -> tuple[list[Tx], list[tuple[bytes, Invalid]]]:
-    """Run what fits into ``room`` bytes and the gas; what ran, and what proved invalid."""
+    """Run transactions that fit into ``room`` bytes and the gas; (those that ran, the invalid)."""
     txs: list[Tx] = []
     refused: list[tuple[bytes, Invalid]] = []
     picks = pool.picks(base_fee)

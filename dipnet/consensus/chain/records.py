@@ -1,10 +1,10 @@
-"""What the chain keeps on disk: keys and records, the only spelling of both.
+"""The keys and records of the chain on disk.
 
-A block is written once, in one batch, with its receipts and its *delta* (the state records that it
-changed). State records themselves hold the state of the *base* block; the deltas of the blocks
-above it are overlays. When the base moves up, the *undo* of a block keeps what its delta wrote
-over. Keys of deltas begin with the slot, so that the blocks of one slot lie side by side and old
-ones are found by a range. Our own records that do not decode are ``Corrupt``.
+A block is written once, in one batch with its receipts and its *delta*, the state records that it
+changed. State records have the state of the *base* block; the deltas of the blocks above the base
+are overlays. When the base moves up, the *undo* of a block keeps the values that its delta has
+replaced. The key of a delta begins with the slot: the blocks of one slot lie side by side, and old
+blocks are a range. A record that does not decode is ``Corrupt``.
 """
 
 from dataclasses import dataclass
@@ -15,19 +15,19 @@ from dipnet.primitives.errors import RECORD_REMEDY, Corrupt, Invalid
 from dipnet.vm.receipt import Receipt
 
 KEY_BLOCK = b"B"
-"""+ hash -> the block's record."""
+"""+ block hash -> the record of the block."""
 KEY_HEIGHT = b"H"
-"""+ height (8) -> hash, of the canonical chain."""
+"""+ height (8) -> hash of the canonical block."""
 KEY_RECEIPTS = b"R"
-"""+ hash -> the receipts of the block and the senders of its transactions."""
+"""+ block hash -> the receipts of the block and the senders of its transactions."""
 KEY_TX = b"T"
-"""+ transaction hash -> block hash (32), index (4), of the canonical chain."""
+"""+ transaction hash -> block hash (32), index (4) of the transaction on the canonical chain."""
 KEY_DELTA = b"d"
-"""+ slot (8), block hash -> what the block changed; for blocks in reach of a reorg."""
+"""+ slot (8), block hash -> what the block changed; for blocks that a reorganisation can reach."""
 KEY_UNDO = b"u"
-"""+ block hash -> what its delta wrote over; for canonical blocks up to the base."""
+"""+ block hash -> the values that its delta replaced; for canonical blocks up to the base."""
 KEY_HEAD = b"h"
-"""-> head and base."""
+"""-> the hashes of head, base and final block."""
 
 _VERSION: Final = 1
 _RECORD_BYTES_MAX: Final = 2**31  # our own bytes: a bound for the decoder, not for an attacker
@@ -40,17 +40,20 @@ _DELTA: Final = (_VERSION, Bin(32), Bin(32), *_PUTS)
 
 
 def height_key(height: int) -> bytes:
-    """Where the hash of the canonical block at ``height`` is."""
+    """The key of the hash of the canonical block at ``height``."""
     return KEY_HEIGHT + height.to_bytes(8, "big")
 
 
 def slot_prefix(slot: int) -> bytes:
-    """What the delta keys of all blocks of ``slot`` begin with."""
+    """The prefix of the keys of the deltas of all blocks of ``slot``."""
     return KEY_DELTA + slot.to_bytes(8, "big")
 
 
 def read(raw: bytes | None, shape: Shape, what: str) -> list[Any]:
-    """Our own record without its version; ``Corrupt`` when it is not there or not ours."""
+    """The elements of a record of our disk without its version.
+
+    Raises ``Corrupt``, with ``what`` as the name of the record, where it is missing or damaged.
+    """
     if raw is None:
         raise Corrupt(f"{what} is missing: {RECORD_REMEDY}")
     try:
@@ -60,28 +63,28 @@ def read(raw: bytes | None, shape: Shape, what: str) -> list[Any]:
 
 
 def pack_head(head: bytes, base: bytes, final: bytes) -> bytes:
-    """The record under ``KEY_HEAD``: the hashes of the three blocks."""
+    """The record under ``KEY_HEAD``: the hashes (32 bytes) of head, base and final block."""
     return pack((_VERSION, head, base, final))
 
 
 def unpack_head(raw: bytes | None) -> tuple[bytes, bytes, bytes]:
-    """Head, base and final hash from the record under ``KEY_HEAD``."""
+    """The hashes of head, base and final block from the record under ``KEY_HEAD``."""
     head, base, final = read(raw, _HEAD, "the record of the head")
     return head, base, final
 
 
 def pack_receipts(receipts: list[bytes], senders: list[bytes]) -> bytes:
-    """The record under ``KEY_RECEIPTS``: encoded receipts and the addresses that paid for them."""
+    """The record under ``KEY_RECEIPTS``: a block's encoded receipts, its transactions' senders."""
     return pack((_VERSION, receipts, senders))
 
 
 def unpack_receipts(raw: bytes | None, what: str) -> tuple[Receipt, ...]:
-    """The receipts of a block; ``what`` names it in the text of ``Corrupt``."""
+    """The receipts in a record under ``KEY_RECEIPTS``; ``what`` is its name in ``Corrupt``."""
     receipts: list[Receipt] = []
     gas = 0
-    for one in read(raw, _RECEIPTS, what)[0]:
+    for receipt in read(raw, _RECEIPTS, what)[0]:
         try:
-            receipts.append(Receipt.decode(one, gas))
+            receipts.append(Receipt.decode(receipt, gas))
         except Invalid as refused:
             raise Corrupt(f"{what} are damaged ({refused}): {RECORD_REMEDY}") from None
         gas = receipts[-1].cumulative_gas
@@ -89,23 +92,23 @@ def unpack_receipts(raw: bytes | None, what: str) -> tuple[Receipt, ...]:
 
 
 def unpack_senders(raw: bytes | None, what: str) -> list[bytes]:
-    """The senders of a block's transactions, from the same record."""
+    """The senders in a record under ``KEY_RECEIPTS``; ``what`` is its name in ``Corrupt``."""
     senders: list[bytes] = read(raw, _RECEIPTS, what)[1]
     return senders
 
 
 def pack_tx_position(block_hash: bytes, index: int) -> bytes:
-    """Where a transaction is: the value under ``KEY_TX``."""
+    """The value under ``KEY_TX``: the hash of a transaction's block, and its index there."""
     return block_hash + index.to_bytes(4, "big")
 
 
 def unpack_tx_position(raw: bytes) -> tuple[bytes, int]:
-    """Block hash and index of a transaction."""
+    """The hash of the block and the index there, from a value under ``KEY_TX``."""
     return raw[:32], int.from_bytes(raw[32:], "big")
 
 
 def _split(puts: Puts) -> tuple[list[bytes], list[bytes]]:
-    """Puts as two flat lists of bytes: deleted keys, and keys and values in turn."""
+    """Writes as two lists: the deleted keys, and in turn the keys and values that are put."""
     deleted = [key for key, value in puts.items() if value is None]
     written: list[bytes] = []
     for key, value in puts.items():
@@ -121,22 +124,22 @@ def _join(deleted: list[bytes], written: list[bytes]) -> Puts:
 
 
 def pack_undo(puts: Puts) -> bytes:
-    """The record of what a delta wrote over."""
+    """The record under ``KEY_UNDO``: the writes that take a delta back."""
     return pack((_VERSION, *_split(puts)))
 
 
 def unpack_undo(raw: bytes | None, what: str) -> Puts:
-    """What a delta wrote over; ``what`` names it in the text of ``Corrupt``."""
+    """The writes in a record under ``KEY_UNDO``; ``what`` is its name in ``Corrupt``."""
     deleted, written = read(raw, _UNDO, what)
     return _join(deleted, written)
 
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """What a block added to its parent's state, and what its children need to know of its chain.
+    """The writes of a block to its parent's state, and two facts of its chain for its children.
 
-    ``boundary`` is the hash of the boundary that opened the epoch of its children, ``mix`` what all
-    secrets revealed up to it make.
+    ``boundary`` is the hash of the boundary of the children's epoch, ``mix`` the mix (32 bytes) of
+    all secrets that were revealed up to this block.
     """
 
     boundary: bytes
@@ -145,11 +148,11 @@ class Delta:
 
 
 def pack_delta(delta: Delta) -> bytes:
-    """The record of a delta."""
+    """The record under ``KEY_DELTA``."""
     return pack((_VERSION, delta.boundary, delta.mix, *_split(delta.puts)))
 
 
 def unpack_delta(raw: bytes | None, what: str) -> Delta:
-    """A block's delta; ``what`` names it in the text of ``Corrupt``."""
+    """The delta in a record under ``KEY_DELTA``; ``what`` is its name in ``Corrupt``."""
     boundary, mix, deleted, written = read(raw, _DELTA, what)
     return Delta(boundary, mix, _join(deleted, written))

@@ -1,10 +1,10 @@
-"""Reports: how the proof of an offence gets onto the chain without anybody who pays for it.
+"""Reports: the proof of an offence comes onto the chain for no fee (ADR 83).
 
-A proposer who knows of an offence puts a *report* into his block before all else: a transaction of
-the *reporter*, an account whose key everybody knows, that calls ``submitEvidence`` for no fee. It
-may stand in a block only if it succeeds (``execute.py``), so there are never more of them than
-delegates to be punished, and the reward goes to the proposer (ADR 83). Anybody may report in an
-ordinary transaction as well. An offence is kept on disk until it is punished.
+A proposer that knows of an offence begins its block with a *report*: a transaction of the
+*reporter*, an account whose key is public, that calls ``submitEvidence`` at a price of zero. A
+block may have a report only if the report succeeds (``execute.py``), so there are at most as many
+reports as delegates to be punished. The reward goes to the proposer. Anybody may also report in an
+ordinary transaction. A node keeps an offence on disk until it is punished.
 """
 
 from collections.abc import Iterator
@@ -22,20 +22,20 @@ from dipnet.primitives.errors import RECORD_REMEDY, Corrupt, Invalid
 from dipnet.vm.transaction import TX_GAS_MAX
 
 REPORT_GAS: Final = TX_GAS_MAX
-"""All there may be, as what is not used is not counted: who votes for many, or whose votes priced
-the methods high, is no cheaper to punish for it (1.8 million at the dearest)."""
+"""The most gas of any transaction, since unused gas is not counted. A punishment takes up to 1.8
+million, of a delegate that votes for many delegates and at the highest prices of the methods."""
 REPORTS_MAX: Final = 8
-"""What one proposal reports at most; not a rule of blocks."""
+"""The most reports of one proposal; no rule of blocks."""
 
 KEY_OFFENCE: Final = b"o"
-"""+ address of the offender's key -> the two records of the first proof against him."""
+"""+ address of the offender's key -> the two records of the first proof against it."""
 
 _SELECTOR: Final = METHODS["submitEvidence"].selector
 _RECORD: Final = (1, Bin(0, RECORD_BYTES_MAX), Bin(0, RECORD_BYTES_MAX))
 
 
 def is_free(tx: Tx) -> bool:
-    """Whether a transaction is a proposer's report: it pays nothing, and must succeed."""
+    """Whether a transaction is a report, which pays no fee and must succeed."""
     return (
         tx.sender == REPORTER
         and tx.max_fee == 0
@@ -45,7 +45,7 @@ def is_free(tx: Tx) -> bool:
 
 
 def transaction(proof: Offence, chain_id: int, nonce: int, gas: int) -> Tx:
-    """The report of an offence; ``nonce`` is the reporter's."""
+    """The report of an offence, with ``gas`` units of gas; ``nonce`` is that of the reporter."""
     raw = sign_tx(
         REPORTER_SECRET,
         chain_id=chain_id,
@@ -60,12 +60,12 @@ def transaction(proof: Offence, chain_id: int, nonce: int, gas: int) -> Tx:
 
 
 def puts(proof: Offence) -> Puts:
-    """What keeps an offence over a restart."""
+    """The writes that store an offence."""
     return {KEY_OFFENCE + proof.signer: pack((1, *_records(proof)))}
 
 
 def stored(reader: Reader) -> Iterator[Offence]:
-    """The offences that are kept; ``Corrupt`` where one does not decode."""
+    """The stored offences; ``Corrupt`` where a record is damaged."""
     for key, raw in reader.scan(KEY_OFFENCE):
         pair = read(raw, _RECORD, "the record of an offence")
         try:

@@ -1,7 +1,7 @@
-"""The rules that tie a block to its chain, as functions of explicit arguments.
+"""The rules that tie a block to its chain, as functions of plain values.
 
-Producer and validator share them, so that neither can forget a rule that the other has. The rules
-of finality themselves are in ``finality.py``.
+The producer of a block and its judges call the same functions. The rules of finality are in
+``finality.py``.
 """
 
 from dataclasses import dataclass
@@ -21,44 +21,48 @@ CLOCK_SKEW_MS: Final = 500
 """How far ahead of our clock the slot of a valid block may begin."""
 
 SLOT_BLOCKS_MAX: Final = 4
-"""Blocks of one slot by one proposer that are kept; the honest number is one.
+"""Blocks of one slot and proposer that are kept; an honest proposer makes one.
 
-On branches with other seeds, or with another step of the back-off, a slot is somebody else's.
+Blocks of other proposers do not count: on branches with other seeds or another step of the back-off
+a slot has other leaders.
 """
 
 MISSED_SLOTS_MAX: Final = 256
-"""Slots before a block that are looked at for leaders who missed theirs, the nearest ones."""
+"""The number of slots before a block whose leaders are reported as absent, the nearest slots."""
 
 
 def links_of(header: Header) -> HeaderLinks:
-    """What a header says is certified. Genesis, which cannot name itself, is both."""
+    """The links of a header; those of genesis, which cannot contain its own hash, are genesis."""
     if header.height == 0:
         return HeaderLinks((header.hash, header.slot, header.epoch), (header.hash, header.slot))
     return HeaderLinks(header.justify, header.final)
 
 
 def leader(epoch: Epoch, slot: int, final_slot: int) -> bytes | None:
-    """Who may propose in ``slot`` above a final slot; None where the back-off leaves it empty."""
+    """The address of the leader of ``slot``; None where the back-off leaves the slot empty.
+
+    ``final_slot`` is that of the block's own header.
+    """
     step = finality.backoff_step(slot - final_slot, epoch.parameters.backoff_slots)
     index = finality.leader_index(slot, step, len(epoch.order))
     return None if index is None else epoch.order[index]
 
 
 def missed(epoch: Epoch, parent: Header, slot: int) -> tuple[bytes, ...]:
-    """The leaders of the slots between a block and its child in ``slot``, which stayed empty."""
+    """The leaders (addresses) of the empty slots between ``parent`` and its child in ``slot``."""
     first = max(parent.slot + 1, slot - MISSED_SLOTS_MAX)
     final_slot = links_of(parent).final[1]
     leaders = [leader(epoch, at, final_slot) for at in range(first, slot)]
-    return tuple(one for one in leaders if one is not None)
+    return tuple(address for address in leaders if address is not None)
 
 
 def system_only(epoch: Epoch, slot: int, final_slot: int) -> bool:
-    """Whether a block takes transactions to system contracts only: finality is far behind."""
+    """Whether a block takes transactions to system contracts only, since finality is far behind."""
     return finality.system_only(slot - final_slot, epoch.parameters.backoff_slots)
 
 
 def chained_fields(parent: Header, epoch: Epoch, slot: int, links: HeaderLinks) -> dict[str, Any]:
-    """The fields of a header that follow from its parent, its epoch, its slot and its links."""
+    """The header's fields, by name, that follow from parent, epoch, slot and links of a block."""
     boundary = epoch.ends_with(slot, links.final[1])
     genesis, next_epoch = epoch.parameters, epoch.number + 1
     return {
@@ -106,7 +110,7 @@ class BlockPosition:
 
 
 def check_known(epoch: Epoch) -> None:
-    """Raises ``Invalid("rules_unknown")`` where an epoch has rules that this program has not."""
+    """Raise ``Invalid("rules_unknown")`` where an epoch's rules are newer than this program."""
     if epoch.parameters.rules > RULES_KNOWN:
         raise Invalid(
             "rules_unknown",

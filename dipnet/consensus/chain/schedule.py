@@ -1,10 +1,10 @@
-"""Slots, who leads them, and the seeds that nobody chooses (docs/spec/consensus.md "Seeds and
-leaders").
+"""Slots, the order of their leaders, and seeds (docs/spec/consensus.md "Seeds and leaders").
 
-Slot s begins at ``genesis.time_ms + s * slot_ms`` of the parameters in force. The members of an
-epoch lead in an order that a seed shuffles. The seed is made of secrets to which proposers have
-committed before: each header opens the commitment of its proposer's last one and makes a new one,
-so that who withholds a block chooses between two seeds, and nobody between more.
+Slot s begins at ``time_ms + s * slot_ms`` of the parameters in force. The members of an epoch lead
+in an order that a seed shuffles. A seed is the mix of secrets to which proposers have committed
+before: each header reveals the secret of its proposer's last commitment and commits to a new
+secret. So a proposer that withholds a block chooses between two seeds, and nobody chooses among
+more.
 """
 
 from typing import Final
@@ -22,12 +22,15 @@ def slot_start_ms(genesis: Genesis, slot: int) -> int:
 
 
 def slot_at(genesis: Genesis, now_ms: int) -> int:
-    """The slot that runs at Unix time ``now_ms``; 0, the slot of genesis, before its time."""
+    """The slot at Unix time ``now_ms``; before the time of genesis its slot, 0."""
     return max(now_ms - genesis.time_ms, 0) // genesis.slot_ms
 
 
 def rebased(genesis: Genesis, changed: Genesis, boundary_slot: int) -> Genesis:
-    """``changed`` with the time origin for which ``boundary_slot`` begins when it did before."""
+    """``changed`` with the ``time_ms`` for which ``boundary_slot`` begins as under ``genesis``.
+
+    Slots may so change their length at a boundary.
+    """
     time_ms = slot_start_ms(genesis, boundary_slot) - boundary_slot * changed.slot_ms
     return changed.model_copy(update={"time_ms": time_ms})
 
@@ -36,11 +39,11 @@ def rebased(genesis: Genesis, changed: Genesis, boundary_slot: int) -> Genesis:
 
 
 def shuffle(members: tuple[bytes, ...], seed: bytes) -> tuple[bytes, ...]:
-    """``members`` in the order that ``seed`` (32 bytes) gives: Fisher-Yates from the end.
+    """``members`` in the order of ``seed`` (32 bytes): Fisher-Yates, from the last place down.
 
-    The random words are the 64-bit big-endian quarters of keccak256(seed || counter of 8 bytes),
-    counter from 0. A word that would favour small remainders is thrown away, so that every order
-    is equally likely.
+    The random words are the four big-endian 64-bit words of keccak256(seed || counter), counter 0,
+    1, ... in 8 bytes. A word of the last, incomplete range is dropped, so that every order is
+    equally likely.
     """
     order = list(members)
     words: list[int] = []
@@ -64,32 +67,33 @@ def shuffle(members: tuple[bytes, ...], seed: bytes) -> tuple[bytes, ...]:
 
 
 def seed(mix: bytes, epoch: int) -> bytes:
-    """The seed of an epoch from the mix of what was revealed."""
+    """The seed (32 bytes) of an epoch from the mix of revealed secrets."""
     return keccak256(b"DIPNET/schedule" + mix + epoch.to_bytes(8, "big"))
 
 
 def mixed(mix: bytes, reveal: bytes) -> bytes:
-    """The mix after one more block."""
+    """The mix after a block with this ``seed_reveal``."""
     return keccak256(mix + reveal)
 
 
 def seed_key(secret: bytes) -> bytes:
-    """What a delegate's secrets are made of: knowing it foretells them, and signs nothing."""
+    """The key of a delegate's seed secrets, from its secret key. It foretells the secrets and can
+    sign nothing."""
     return keccak256(b"DIPNET/seed-key" + secret)
 
 
 def seed_secret(key: bytes, slot: int) -> bytes:
-    """The secret to which the holder of the seed key commits in his block of ``slot``."""
+    """The secret to which the owner of the seed key commits in its block of ``slot``."""
     return keccak256(b"DIPNET/seed" + key + slot.to_bytes(8, "big"))
 
 
 def commitment(secret: bytes) -> bytes:
-    """What a secret is committed to by."""
+    """The commitment (32 bytes) to a secret."""
     return keccak256(secret)
 
 
 def opens(reveal: bytes, committed: bytes) -> bool:
-    """Whether ``reveal`` is what was committed to; where nothing was, only ``NO_SECRET`` is."""
+    """Whether ``reveal`` opens the commitment; only ``NO_SECRET`` opens no commitment (zeros)."""
     if committed == bytes(32):
         return reveal == NO_SECRET
     return commitment(reveal) == committed

@@ -1,7 +1,7 @@
-"""Blocks as they lie on disk: reads through caches, of any block that we have.
+"""Reads of stored blocks, canonical or not, through caches.
 
-What is here depends on no head. Our own bytes are trusted once: a record that does not decode, or
-has another hash than its key, is ``Corrupt``.
+Records of our disk were judged before they were written, and are not judged again. A record that
+does not decode, or a header with another hash than its key, is ``Corrupt``.
 """
 
 from typing import Final
@@ -19,11 +19,11 @@ from dipnet.vm.receipt import Receipt
 HEADERS_MAX: Final = 1_024
 BLOCKS_MAX: Final = 16
 DELTAS_MAX: Final = 16
-RECEIPTS_MAX: Final = 4  # blocks: whoever waits for one transaction of it asks for all, again
+RECEIPTS_MAX: Final = 4  # blocks: each client that waits for a transaction reads all of its block
 
 
 class StoredBlocks:
-    """Headers, blocks, receipts and deltas by hash."""
+    """Headers, blocks, receipts and deltas by the hash of the block."""
 
     def __init__(self, genesis: Genesis, reader: Reader) -> None:
         self._genesis = genesis
@@ -34,7 +34,7 @@ class StoredBlocks:
         self._receipts: Recent[tuple[Receipt, ...]] = Recent(RECEIPTS_MAX)
 
     def header(self, block_hash: bytes) -> Header | None:
-        """The header of a block that we have, canonical or not."""
+        """The header of a block, None where the block is not stored."""
         header = self._headers.get(block_hash)
         if header is None:
             raw = self.raw(block_hash)
@@ -50,11 +50,11 @@ class StoredBlocks:
         return header
 
     def raw(self, block_hash: bytes) -> bytes | None:
-        """The bytes of a block that we have, as peers take them."""
+        """The bytes of a block as peers exchange them, None where it is not stored."""
         return self._reader.get(records.KEY_BLOCK + block_hash)
 
     def block(self, block_hash: bytes) -> Block | None:
-        """A block that we have, canonical or not."""
+        """A block, None where it is not stored."""
         block = self._blocks.get(block_hash)
         if block is None:
             raw = self.raw(block_hash)
@@ -72,7 +72,7 @@ class StoredBlocks:
         return block
 
     def receipts(self, block_hash: bytes) -> tuple[Receipt, ...] | None:
-        """The receipts of a block that we have."""
+        """The receipts of a block, None where it is not stored."""
         receipts = self._receipts.get(block_hash)
         if receipts is None:
             raw = self._reader.get(records.KEY_RECEIPTS + block_hash)
@@ -87,26 +87,27 @@ class StoredBlocks:
         return records.unpack_senders(raw, _receipts_of(block_hash))
 
     def transaction(self, tx_hash: bytes) -> tuple[bytes, int] | None:
-        """Hash of the canonical block that holds the transaction, and its index there."""
+        """The hash of the canonical block with this transaction and its index there, or None."""
         raw = self._reader.get(records.KEY_TX + tx_hash)
         return None if raw is None else records.unpack_tx_position(raw)
 
     def need(self, block_hash: bytes) -> Header:
-        """The header of a block that must be here; ``Corrupt`` when it is not."""
+        """The header of a block that must be stored; ``Corrupt`` where it is not."""
         header = self.header(block_hash)
         if header is None:
             raise _damaged(block_hash, "missing")
         return header
 
     def need_block(self, block_hash: bytes) -> Block:
-        """A block that must be here; ``Corrupt`` when it is not."""
+        """A block that must be stored; ``Corrupt`` where it is not."""
         block = self.block(block_hash)
         if block is None:
             raise _damaged(block_hash, "missing")
         return block
 
     def stored_delta(self, block_hash: bytes) -> StoredDelta:
-        """Header and delta of a block in reach of a reorg; ``Corrupt`` when they are not here."""
+        """The header and delta of a block that a reorganisation can reach; ``Corrupt`` where they
+        are not stored."""
         stored = self._deltas.get(block_hash)
         if stored is None:
             header = self.need(block_hash)
@@ -117,13 +118,13 @@ class StoredBlocks:
         return stored
 
     def remember(self, block: Block, stored: StoredDelta) -> None:
-        """Cache a block that is being written."""
+        """Cache a block and its delta, which are being written."""
         self._headers.put(block.hash, block.header)
         self._blocks.put(block.hash, block)
         self._deltas.put(block.hash, stored)
 
     def forget(self, block_hash: bytes) -> None:
-        """Uncache a block that is being deleted."""
+        """Drop a block, which is being deleted, from the caches."""
         self._headers.drop(block_hash)
         self._blocks.drop(block_hash)
         self._deltas.drop(block_hash)

@@ -1,10 +1,11 @@
-"""Finality as records that prove themselves, and the boundaries of epochs, which are kept for ever.
+"""Proofs of finality for light clients, and the boundaries of epochs, which are kept for ever.
 
-A header is shown to be final by a commit certificate on it or on a block above it, with the headers
-in between. A boundary has beside this the set that it opens (docs/spec/consensus.md "Epoch
-hand-over", 2). ``dipnet.sdk.light`` needs nothing else of a node. Here are the bytes of both, and
-the boundaries' keys on disk: one record for each epoch, and a mark for each epoch whose set differs
-from the one before, because whoever knows a set needs only those (ADR 93).
+A commit certificate on a header, or on a block above it with the headers in between, proves that
+the header is final. The proof of a boundary also has the set of the epoch that it opens
+(docs/spec/consensus.md "Epoch hand-over"). A light client needs nothing else of a node.
+
+On disk are one record for each epoch, and a mark for each epoch whose set differs from that of the
+epoch before: a client that knows a set needs only these boundaries (ADR 93).
 """
 
 from collections.abc import Iterator
@@ -18,14 +19,14 @@ from dipnet.primitives.codec import Bin, Many, Puts, Reader, pack, unpack
 from dipnet.primitives.errors import Invalid
 
 KEY_BOUNDARY = b"b"
-"""+ number of the epoch that it opens (8) -> the boundary's record."""
+"""+ number of the epoch that the boundary opens (8) -> its ``BoundaryProof``."""
 KEY_SET_CHANGE = b"c"
 """+ number of an epoch (8) whose set is not that of the epoch before -> nothing."""
 
 BOUNDARY_VERSION: Final = 1
 FINAL_VERSION: Final = 1
 PATH_HEADERS_MAX: Final = 4_096
-"""With back-off the blocks of two days without quorum (2 x 64 + 64 x 5, then one in 64 slots)."""
+"""The blocks of two days without a quorum: 2 x 64 + 64 x 5, then one in 64 slots (back-off)."""
 BOUNDARY_BYTES_MAX: Final = (PATH_HEADERS_MAX + 1) * (HEADER_BYTES_MAX + 3) + 16_384
 
 _HEADER: Final = Bin(1, HEADER_BYTES_MAX)
@@ -38,8 +39,8 @@ _BOUNDARY: Final = (BOUNDARY_VERSION, *_PROOF, Many((Bin(20), Bin(33)), MEMBERS_
 class FinalProof:
     """A header and the proof that it is final.
 
-    ``path`` are the headers above it up to and with the block that ``certificate`` names,
-    ascending; empty when that is the header's own.
+    ``certificate`` is a commit certificate for the last header of ``path``, which are the headers
+    above ``header``, ascending; for ``header`` itself where ``path`` is empty.
     """
 
     header: Header
@@ -54,7 +55,7 @@ class FinalProof:
 
 
 def decode_final(raw: bytes) -> FinalProof:
-    """The header and its proof in ``raw``, their form only.
+    """The proof in ``raw``; ``dipnet.sdk.light`` judges whether it proves anything.
 
     Raises ``Invalid``: ``oversized``, ``record``, ``vote_form``, ``certificate_form``.
     """
@@ -65,15 +66,15 @@ def decode_final(raw: bytes) -> FinalProof:
 def _proof(
     header: bytes, path: list[bytes], certificate: bytes
 ) -> tuple[Header, tuple[Header, ...], Certificate]:
-    above = tuple(decode_header(one) for one in path)
+    above = tuple(map(decode_header, path))
     return decode_header(header), above, decode_certificate(certificate)
 
 
 @dataclass(frozen=True, slots=True)
 class BoundaryProof:
-    """The boundary block E of e -> e+1 with the proof of it, as in ``FinalProof``.
+    """A boundary block with the proof that it is final, as in ``FinalProof``.
 
-    ``members`` is Set(e+1), which E commits to.
+    ``members`` is the set of the epoch that it opens, to which its header commits.
     """
 
     header: Header
@@ -91,12 +92,12 @@ class BoundaryProof:
 
     @property
     def opens(self) -> int:
-        """The number of the epoch that begins above it."""
+        """The number of the epoch that begins above this boundary."""
         return self.header.epoch + 1
 
 
 def decode_boundary(raw: bytes) -> BoundaryProof:
-    """The boundary in ``raw``, its form only; whether it proves anything is ``dipnet.sdk.light``'s.
+    """The boundary in ``raw``; ``dipnet.sdk.light`` judges whether it proves anything.
 
     Raises ``Invalid``: ``oversized``, ``record``, ``vote_form``, ``certificate_form``.
     """
@@ -105,9 +106,9 @@ def decode_boundary(raw: bytes) -> BoundaryProof:
 
 
 def ordered_members(pairs: list[list[bytes]]) -> Members:
-    """The set of these pairs of a record; ``Invalid("record")`` where they are none."""
+    """The set of these pairs, in order; ``Invalid("record")`` where they are no set."""
     try:
-        return Members(tuple((one, key) for one, key in pairs))
+        return Members(tuple((address, key) for address, key in pairs))
     except ValueError as error:
         raise Invalid("record", str(error)) from None
 
@@ -116,16 +117,14 @@ def ordered_members(pairs: list[list[bytes]]) -> Members:
 
 
 def boundary_key(opens: int) -> bytes:
-    """Where the boundary is that opens this epoch."""
+    """The key of the boundary that opens this epoch."""
     return KEY_BOUNDARY + opens.to_bytes(8, "big")
 
 
 def record(boundary: BoundaryProof, before: Members) -> Puts:
-    """What the chain writes when ``boundary`` has become final, once.
+    """The writes of the chain when ``boundary`` becomes final.
 
-    ``before`` is the set of the boundary's own epoch. There is nothing to write for a path that is
-    longer than ``PATH_HEADERS_MAX``: over a change of the set there, light clients need a newer
-    trusted header.
+    ``before`` is the set of the boundary's own epoch.
     """
     puts: Puts = {boundary_key(boundary.opens): boundary.raw}
     if boundary.members.pairs != before.pairs:
@@ -134,7 +133,8 @@ def record(boundary: BoundaryProof, before: Members) -> Puts:
 
 
 def boundary_at(reader: Reader, opens: int) -> bytes | None:
-    """The record of the boundary that opens this epoch, None where there is none."""
+    """The record of the boundary that opens this epoch; None in epoch 0, before the boundary is
+    final, and where its path was longer than ``PATH_HEADERS_MAX``."""
     return reader.get(boundary_key(opens))
 
 
@@ -146,15 +146,16 @@ def newest_boundary(reader: Reader) -> tuple[int, bytes] | None:
 
 
 def every_boundary(reader: Reader, first: int) -> Iterator[tuple[int, bytes]]:
-    """Epoch and record of each boundary from the one on that opens epoch ``first``, ascending."""
+    """(epoch, record) of each boundary that opens epoch ``first`` or a later one, ascending."""
     for key, raw in reader.scan(KEY_BOUNDARY, boundary_key(first)):
         yield int.from_bytes(key[1:], "big"), raw
 
 
 def hop_boundaries(reader: Reader, first: int) -> Iterator[tuple[int, bytes]]:
-    """The boundaries that a light client needs from epoch ``first`` on: where the set changed.
+    """(epoch, record) of the boundaries that a light client needs from epoch ``first`` on.
 
-    Ascending; the newest one is always the last, since finality needs the exact set of its epoch.
+    These are, ascending, the boundaries at which the set changed, and always the newest boundary:
+    a proof of finality needs the exact set of its epoch.
     """
     newest = newest_boundary(reader)
     if newest is None or newest[0] < first:

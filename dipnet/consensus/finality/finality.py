@@ -1,14 +1,13 @@
-"""The rules of finality as functions of plain values, one for each sentence of
-docs/spec/consensus.md.
+"""The rules of finality as functions of plain values (docs/spec/consensus.md "The protocol").
 
-Nobody states them twice: block rules, node, signer and the exhaustive checker call these.
+Block rules, node, signer and the exhaustive checker call these functions; no rule is stated twice.
 
-* *schedule epoch* of a block (``header.epoch``): whose leaders produce it. The children of the
-  boundary block E of e-1 -> e, and all above them up to the next boundary, are of epoch e.
-* *voting epoch* of a block: whose set votes on it. It is the schedule epoch once E is final on the
-  block's own chain, and the epoch before until then (*hand-over block*).
-* *justify* and *final* of a header are derived: the parent's, raised by the certificates that the
-  block carries. So whoever has a valid block has the certificates behind its two links.
+* The *schedule epoch* of a block (``header.epoch``) is the epoch whose leaders produce it. The
+  blocks above the boundary of epoch e, up to and with the next boundary, are of schedule epoch e.
+* The *voting epoch* of a block is the epoch whose set votes on it: its schedule epoch if the
+  block's own header says that the boundary is final, else the epoch before (*hand-over block*).
+* The *links* of a header, ``justify`` and ``final``, are derived: those of its parent, raised by
+  the certificates that the block carries. A valid block therefore proves its links.
 """
 
 from collections.abc import Sequence
@@ -22,14 +21,14 @@ BACKOFF_STEP_MAX: Final = 64
 SECTION_CERTIFICATES_MAX: Final = 2
 
 Justify: TypeAlias = tuple[bytes, int, int]
-"""(block id, slot, epoch) of a prevote-certified block, or of the boundary that opens the epoch."""
+"""(block id, slot, epoch) of a block with a prevote certificate, or of the epoch's boundary."""
 
 Settled: TypeAlias = tuple[bytes, int]
 """(block id, slot) of a final block."""
 
 
 class LinkedHeader(Protocol):
-    """What these rules read of a header. ``epoch`` is the schedule epoch."""
+    """The fields of a header that these rules read. ``epoch`` is the schedule epoch."""
 
     @property
     def hash(self) -> bytes: ...
@@ -45,8 +44,10 @@ class LinkedHeader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EpochBoundary:
-    """The boundary block below the blocks of schedule epoch ``epoch``; genesis is that of epoch
-    0."""
+    """The boundary of ``epoch``: the last block below the blocks of that schedule epoch.
+
+    Genesis is the boundary of epoch 0.
+    """
 
     epoch: int
     block_id: bytes
@@ -55,7 +56,7 @@ class EpochBoundary:
 
 @dataclass(frozen=True, slots=True)
 class HeaderLinks:
-    """The two derived links of a header."""
+    """The links of a header: its justified and its final ancestor."""
 
     justify: Justify
     final: Settled
@@ -63,7 +64,7 @@ class HeaderLinks:
 
 @dataclass(frozen=True, slots=True)
 class Certified:
-    """What a certificate says (``ballot``), and the boundary below the block that it certifies."""
+    """The ballot of a certificate, and the boundary of the certified block's schedule epoch."""
 
     ballot: Ballot
     boundary: EpochBoundary
@@ -73,24 +74,26 @@ class Certified:
 
 
 def end_slot(boundary_slot: int, epoch_slots: int) -> int:
-    """The slot at which the epoch above a boundary is due to end: the next multiple."""
+    """The slot from which on the epoch above a boundary may end: the next multiple of
+    ``epoch_slots``."""
     assert boundary_slot >= 0
     assert epoch_slots > 0
     return (boundary_slot // epoch_slots + 1) * epoch_slots
 
 
 def is_boundary(boundary: EpochBoundary, end: int, slot: int, final_slot: int) -> bool:
-    """Whether a block of ``boundary.epoch`` ends it: it is due, and its own boundary is final.
+    """Whether a block of ``boundary.epoch`` in ``slot`` ends the epoch and is the next boundary.
 
-    ``final_slot`` is that of the block's own header. So an epoch is prolonged while the boundary
-    below it is unfinal, and at most one hand-over is under way on a chain.
+    It does from slot ``end`` on, if its own header (``final_slot``) says that ``boundary`` is
+    final. So an epoch is prolonged until its boundary is final, and a chain has at most one
+    hand-over at a time.
     """
     assert boundary.slot < end
     return slot >= end and final_slot >= boundary.slot
 
 
 def voting_epoch(boundary: EpochBoundary, final_slot: int) -> int:
-    """Which epoch's set votes on a block above ``boundary`` whose header has this final slot."""
+    """The voting epoch of a block of ``boundary.epoch`` whose header has this final slot."""
     return boundary.epoch if final_slot >= boundary.slot else boundary.epoch - 1
 
 
@@ -98,14 +101,15 @@ def voting_epoch(boundary: EpochBoundary, final_slot: int) -> int:
 
 
 def rank(justify: Justify) -> tuple[int, int]:
-    """Prevote certificates compare by (epoch, slot)."""
+    """(epoch, slot): the order of justified blocks."""
     return justify[2], justify[1]
 
 
 def made_final(certified: Certified) -> Settled:
     """The highest block that a commit certificate makes final.
 
-    Truncation: the votes of a set that is no longer that of the schedule count for the boundary.
+    It is the certified block. Where the set of the epoch before has voted, on a hand-over block, it
+    is the boundary (truncation).
     """
     ballot, boundary = certified.ballot, certified.boundary
     assert ballot.kind is BallotKind.COMMIT
@@ -117,32 +121,33 @@ def made_final(certified: Certified) -> Settled:
 
 
 def check_certified(certified: Certified, block: LinkedHeader) -> None:
-    """Raises ``Invalid("certificate_block")`` unless the ballot is what may be voted on ``block``.
+    """Raise ``Invalid("certificate_block")`` unless the rules allow this ballot for ``block``.
 
-    The block has one voting set, and a prevote repeats the slot of the block's justify: without
-    that a coalition could sign a justify that the block does not have and never show E3.
+    A block has one voting epoch, and a prevote repeats the slot of the block's justify. Without
+    the latter a coalition could sign a justify that the block does not have, and avoid E3.
     """
     expected = prevote(block, certified.boundary)
     if certified.ballot.kind is BallotKind.COMMIT:
         expected = commit(expected)
     if certified.ballot != expected:
-        raise Invalid("certificate_block", f"{certified.ballot} where {expected} is to be voted")
+        raise Invalid("certificate_block", f"{certified.ballot} where {expected} is allowed")
 
 
 def derive(
     parent: HeaderLinks, boundary: EpochBoundary, section: Sequence[Certified]
 ) -> HeaderLinks:
-    """The links of a child of a block with the links ``parent``, above ``boundary``.
+    """The links of a block: ``parent`` are those of its parent, ``boundary`` that of its epoch.
 
-    ``section`` are its certificates, each checked and for an ancestor of the child. Without order:
-    the highest counts. When the boundary becomes final, the epoch's first justify is the boundary.
+    ``section`` are the certificates of the block, each checked and for an ancestor of it; their
+    order does not matter. Where they make the boundary final, the block is justified at least by
+    the boundary.
     """
     justify, final = parent.justify, parent.final
-    for one in section:
-        ballot = one.ballot
+    for certified in section:
+        ballot = certified.ballot
         justify = max(justify, (ballot.block_id, ballot.slot, ballot.epoch), key=rank)
         if ballot.kind is BallotKind.COMMIT:
-            final = max(final, made_final(one), key=_slot)
+            final = max(final, made_final(certified), key=_slot)
     if voting_epoch(boundary, final[1]) == boundary.epoch:
         justify = max(justify, (boundary.block_id, boundary.slot, boundary.epoch), key=rank)
     assert rank(justify) >= rank(parent.justify), "links only rise along a chain"
@@ -153,13 +158,15 @@ def derive(
 def useful(
     parent: HeaderLinks, boundary: EpochBoundary, section: Sequence[Certified]
 ) -> tuple[Certified, ...]:
-    """Those of ``section`` (at most a prevote certificate and a commit certificate) without which a
-    child had other links."""
+    """The certificates of ``section`` that a block needs: leaving one out changes its links.
+
+    ``section`` has at most a prevote certificate and a commit certificate.
+    """
     links = derive(parent, boundary, section)
     return tuple(
-        one
-        for one in section
-        if derive(parent, boundary, [other for other in section if other is not one]) != links
+        certified
+        for certified in section
+        if derive(parent, boundary, [kept for kept in section if kept is not certified]) != links
     )
 
 
@@ -171,12 +178,12 @@ _SECTION_KINDS: Final[tuple[list[BallotKind], ...]] = (
 def check_section(
     parent: HeaderLinks, boundary: EpochBoundary, section: Sequence[Certified]
 ) -> None:
-    """Raises ``Invalid("certificate_section")`` unless a block may carry these certificates.
+    """Raise ``Invalid("certificate_section")`` unless a block may carry these certificates.
 
-    None, one, or a prevote certificate and then a commit certificate; the block must have other
-    links without any of them, so that nobody verifies signatures for nothing.
+    A block carries none, one, or a prevote certificate and then a commit certificate, and only such
+    as it needs (``useful``): a node never verifies signatures that change nothing.
     """
-    kinds = [one.ballot.kind for one in section]
+    kinds = [certified.ballot.kind for certified in section]
     if kinds not in _SECTION_KINDS:
         raise Invalid("certificate_section", "a prevote certificate, then a commit certificate")
     if len(useful(parent, boundary, section)) != len(section):
@@ -191,7 +198,7 @@ def _slot(settled: Settled) -> int:
 
 
 def prevote(block: LinkedHeader, boundary: EpochBoundary) -> Ballot:
-    """The one prevote that may be cast for ``block``, which lies above ``boundary``."""
+    """The only prevote that the rules allow for ``block``; ``boundary`` is that of its epoch."""
     epoch = voting_epoch(boundary, block.final[1])
     assert boundary.slot < block.slot
     assert block.justify[1] < block.slot, "a block is justified by an ancestor"
@@ -199,18 +206,18 @@ def prevote(block: LinkedHeader, boundary: EpochBoundary) -> Ballot:
 
 
 def commit(prevotes: Ballot) -> Ballot:
-    """The commit that a certificate of ``prevotes`` calls for."""
+    """The commit that follows from a certificate of ``prevotes``."""
     assert prevotes.kind is BallotKind.PREVOTE
     return Ballot(BallotKind.COMMIT, prevotes.epoch, prevotes.slot, prevotes.block_id, 0)
 
 
 def may_prevote(state: VoteState, block: LinkedHeader, boundary: EpochBoundary) -> str:
-    """V1: why ``block``, which is fully valid, may not be prevoted; empty where it may."""
+    """V1: the reason not to prevote ``block``, which is fully valid; empty where there is none."""
     return state.refuse(prevote(block, boundary))
 
 
 def may_commit(state: VoteState, prevotes: Ballot) -> str:
-    """V2: why a known certificate of ``prevotes`` may not be followed; empty where it may."""
+    """V2: the reason not to commit after a certificate of ``prevotes``; empty for none."""
     return state.refuse(commit(prevotes))
 
 
@@ -218,7 +225,11 @@ def may_commit(state: VoteState, prevotes: Ballot) -> str:
 
 
 def backoff_step(unfinal_slots: int, backoff_slots: int) -> int:
-    """Every how many slots a block may stand so many slots above the final one of its chain."""
+    """The distance of usable slots for a block ``unfinal_slots`` above the final slot of its chain.
+
+    1 below ``2 * backoff_slots``, then it doubles with each doubling of ``unfinal_slots``, up to
+    ``BACKOFF_STEP_MAX``.
+    """
     assert backoff_slots > 0
     if unfinal_slots < 2 * backoff_slots:
         return 1
@@ -227,9 +238,10 @@ def backoff_step(unfinal_slots: int, backoff_slots: int) -> int:
 
 
 def leader_index(slot: int, step: int, leaders: int) -> int | None:
-    """Whose turn ``slot`` is; None where the back-off leaves it empty.
+    """The index of the leader of ``slot``; None where the back-off leaves the slot empty.
 
-    Divided by the step: a leader that is down must not own every slot that is left.
+    The slot is divided by ``step``, else one leader, which may be down, could have every slot that
+    is left.
     """
     assert leaders > 0
     assert 1 <= step <= BACKOFF_STEP_MAX
@@ -237,5 +249,5 @@ def leader_index(slot: int, step: int, leaders: int) -> int | None:
 
 
 def system_only(unfinal_slots: int, backoff_slots: int) -> bool:
-    """Whether a block so far above the final one takes system transactions only."""
+    """Whether a block ``unfinal_slots`` above the final slot takes system transactions only."""
     return unfinal_slots >= 4 * backoff_slots

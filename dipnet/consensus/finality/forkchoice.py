@@ -1,7 +1,8 @@
 """Fork choice: which block is the head (docs/spec/consensus.md "Fork choice").
 
-Never leave a final block; then the prevote certificate of the highest (epoch, slot) that is known,
-from headers or gossip; then more blocks; then the lower slot of the head, then its lower id.
+The head descends from the final block, and there from the block with the highest known certificate
+by (epoch, slot). Of all blocks above that block the head is the one of the greatest height, then of
+the lowest slot, then of the lowest id.
 """
 
 from collections.abc import Iterator
@@ -10,12 +11,12 @@ from dipnet.consensus.finality.header import Header
 
 
 def preference(header: Header) -> tuple[int, int, bytes]:
-    """Of blocks above one certificate the one with the least of this is the head."""
+    """The sort key of blocks above one certificate; the least is the head."""
     return -header.height, header.slot, header.hash
 
 
 class Tree:
-    """The final block and all blocks above it that are here, by hash."""
+    """The headers of the final block and of its stored descendants, by hash."""
 
     def __init__(self, final: Header) -> None:
         self.final = final
@@ -29,11 +30,11 @@ class Tree:
         return len(self._headers)
 
     def get(self, block_id: bytes) -> Header | None:
-        """The header of a block of the tree."""
+        """The header of a block of the tree, None for any other block."""
         return self._headers.get(block_id)
 
     def add(self, header: Header) -> bool:
-        """Put a block on its parent; False when that is not here: below the final block."""
+        """Add a valid block above its parent; False where the parent is not in the tree."""
         if header.parent not in self._headers or header.hash in self._headers:
             return header.hash in self._headers
         assert header.height == self._headers[header.parent].height + 1
@@ -51,12 +52,13 @@ class Tree:
             open_ids += self._children.get(header.hash, ())
 
     def head(self, certified: bytes) -> Header:
-        """The best block above the block with the highest certificate, or above the final one."""
+        """The best block above ``certified`` (32 bytes), the block with the highest certificate;
+        above the final block where the tree does not have ``certified``."""
         start = certified if certified in self._headers else self.final.hash
         return min(self.above(start), key=preference)
 
     def ancestor(self, header: Header, block_id: bytes) -> bool:
-        """Whether the block of the tree is ``header`` or an ancestor of it."""
+        """Whether ``block_id`` is in the tree and is ``header`` or an ancestor of it."""
         wanted = self._headers.get(block_id)
         at: Header | None = header
         while wanted is not None and at is not None and at.height > wanted.height:
@@ -64,7 +66,7 @@ class Tree:
         return at is not None and at.hash == block_id
 
     def finalize(self, final: Header) -> None:
-        """The root moves up to ``final``, a block of the tree; all that does not descend goes."""
+        """Make ``final``, a block of the tree, the root, and drop all that does not descend."""
         assert final.hash in self._headers, "a final block is never left"
         kept = list(self.above(final.hash))
         self._headers = {header.hash: header for header in kept}

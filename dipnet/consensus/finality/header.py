@@ -27,7 +27,7 @@ Bloom: TypeAlias = Annotated[bytes, Bin(BLOOM_BYTES)]
 @dataclass(frozen=True, slots=True)
 class Header:
     """A block header. The annotated fields, in their order and after the version, are its record
-    (docs/design.md "Values"): each annotation gives the type here and the shape there.
+    (docs/spec/bytes.md "Records"): each annotation gives the type here and the shape there.
 
     ``justify`` is (block id, slot, epoch), ``final`` is (block id, slot), ``timestamp_ms`` is Unix
     time, ``base_fee`` is wei for a unit of gas. ``raw`` is the canonical record, ``hash`` its

@@ -1,7 +1,7 @@
-"""The set of delegates that votes in an epoch: who, by which keys, and how many decide.
+"""The set of delegates that votes in an epoch: addresses, keys and quorum.
 
-Delegates have equal weight, n <= 101 (docs/spec/consensus.md "The protocol"). The set is sorted by
-address; the index of a delegate in it is his name in votes and certificates.
+Delegates have equal weight, and a set has at most 101 (docs/spec/consensus.md "The protocol"). The
+set is sorted by address; votes and certificates name a delegate by its index.
 """
 
 from collections.abc import Iterable
@@ -18,16 +18,16 @@ MEMBERS_MAX: Final = 101
 
 
 def quorum_of(members: int) -> int:
-    """How many of so many delegates make a certificate: more than two thirds."""
+    """The least number of votes of a set of ``members`` delegates that is more than two thirds."""
     return 2 * members // 3 + 1
 
 
 @dataclass(frozen=True)
 class Members:
-    """One set: ``pairs`` of (address 20, compressed public key 33), ascending by address.
+    """A set: ``pairs`` of (address 20 bytes, compressed public key 33 bytes), ascending by address.
 
-    ValueError unless they are 1 to ``MEMBERS_MAX``, in order, each address and each key once: a
-    key that stood for two members would vote twice.
+    ValueError unless there are 1 to ``MEMBERS_MAX`` pairs, in order, each address and each key
+    once: the key of two members would vote twice.
     """
 
     pairs: tuple[tuple[bytes, bytes], ...]
@@ -35,16 +35,16 @@ class Members:
     def __post_init__(self) -> None:
         if not 1 <= len(self.pairs) <= MEMBERS_MAX:
             raise ValueError(f"a set of {len(self.pairs)} delegates")
-        if any(len(one) != 20 or len(key) != 33 for one, key in self.pairs):
+        if any(len(delegate) != 20 or len(key) != 33 for delegate, key in self.pairs):
             raise ValueError("a member is an address of 20 bytes and a key of 33")
-        if any(one >= other for one, other in pairwise(self.addresses)):
-            raise ValueError("members out of order, or one twice")
+        if any(lower >= upper for lower, upper in pairwise(self.addresses)):
+            raise ValueError("members out of order, or repeated")
         if len({*self.keys}) != len(self.pairs):
             raise ValueError("two members with one key")
 
     @staticmethod
     def of(pairs: Iterable[tuple[bytes, bytes]]) -> "Members":
-        """The set of these delegates."""
+        """The set of these pairs, which may come in any order."""
         return Members(tuple(sorted(pairs)))
 
     def __len__(self) -> int:
@@ -52,37 +52,39 @@ class Members:
 
     @property
     def quorum(self) -> int:
-        """Votes that make a certificate."""
+        """The number of votes that make a certificate."""
         return quorum_of(len(self.pairs))
 
     @cached_property
     def addresses(self) -> tuple[bytes, ...]:
-        """The delegates by index."""
-        return tuple(one for one, _ in self.pairs)
+        """The addresses of the delegates by index."""
+        return tuple(delegate for delegate, _ in self.pairs)
 
     @cached_property
     def keys(self) -> tuple[bytes, ...]:
-        """Their public keys by index."""
+        """The public keys of the delegates by index."""
         return tuple(key for _, key in self.pairs)
 
     @cached_property
     def signers(self) -> tuple[bytes, ...]:
-        """The addresses of their keys by index: what recovery of a signature gives."""
+        """The addresses of the keys by index; ``recover`` gives such an address."""
         return tuple(address(key) for key in self.keys)
 
     @cached_property
     def _indices(self) -> dict[bytes, int]:
-        return {one: index for index, one in enumerate(self.addresses)}
+        return {delegate: index for index, delegate in enumerate(self.addresses)}
 
     def index(self, delegate: bytes) -> int | None:
-        """The index of a delegate by his address, None for strangers."""
+        """The index of the delegate with this address, None where it is not in the set."""
         return self._indices.get(delegate)
 
     def index_of_key(self, key: bytes) -> int | None:
-        """The index of the delegate that votes with this public key."""
+        """The index of the delegate with this public key, None where it is not in the set."""
         return self.keys.index(key) if key in self.keys else None
 
     def digest(self, epoch: int) -> bytes:
-        """What a boundary block commits to as ``next_set_hash`` (docs/spec/bytes.md
-        "Certificate")."""
+        """The ``next_set_hash`` (32 bytes) of a boundary whose next epoch has this set.
+
+        docs/spec/bytes.md "Digests".
+        """
         return keccak256(b"DIPNET/set" + pack([SET_VERSION, epoch, self.pairs]))

@@ -1,9 +1,8 @@
-"""One node's collection of votes: certificates and proofs of offences come out of it.
+"""The votes that a node has received; it makes certificates and proofs of offences of them.
 
-It is bounded whatever delegates sign: a window of slots, in it two different ballots for each
-member, kind, slot and epoch, which is what a proof needs (docs/spec/consensus.md "Accountable
-safety").
-``check`` is pure and costly, for a worker thread; ``Tally`` is the loop's.
+A tally is bounded whatever delegates sign: a window of slots, and in it two different ballots for
+each member, kind, slot and epoch, which a proof needs (docs/spec/consensus.md "Accountable
+safety"). ``check`` is pure and costly, for a worker thread; a ``Tally`` belongs to the event loop.
 """
 
 from collections import deque
@@ -27,18 +26,18 @@ from dipnet.primitives.errors import Invalid
 
 VOTE_SLOTS_MAX: Final = 256  # four blocks at the longest back-off
 VOTE_AHEAD_SLOTS: Final = 1  # a voter's clock may be before ours
-VOTE_LATE_SLOTS: Final = 8  # below the final slot: late votes count as taking part, or as offences
+VOTE_LATE_SLOTS: Final = 8  # below the final slot: late votes count for participation and offences
 BALLOTS_MAX: Final = 2  # of one member, kind, slot and epoch
 OFFENDERS_MAX: Final = 1024
 PARTICIPATION_SLOTS_MAX: Final = 128
 
 Sets: TypeAlias = Callable[[int], Members | None]
-"""The set of an epoch, None where it is not known."""
+"""Number of an epoch -> its set, None where the epoch is not known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A ballot of any kind with its signature (65 bytes): half a proof."""
+    """A ballot of any kind with its signature (65 bytes): half of a proof."""
 
     ballot: Ballot
     signature: bytes
@@ -46,9 +45,12 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class Offence:
-    """Two statements of one key that no honest delegate makes. ``signer``: address of the key."""
+    """Two statements that no honest delegate makes with one key, whose address is ``signer``.
 
-    name: str  # E0 to E3
+    ``name`` is ``E0`` to ``E3``.
+    """
+
+    name: str
     signer: bytes
     one: Statement
     other: Statement
@@ -56,7 +58,7 @@ class Offence:
 
 @dataclass(frozen=True, slots=True)
 class Participation:
-    """Of so many slots with a certificate, in how many a delegate's votes for it were seen."""
+    """In how many of ``slots``, slots with a certificate, votes of a delegate for it were seen."""
 
     slots: int = 0
     prevotes: int = 0
@@ -66,11 +68,11 @@ class Participation:
 def check(
     raws: Sequence[bytes], sets: Sets, chain_id: int, final_slot: int
 ) -> list[Vote | Invalid]:
-    """Each of ``raws`` as a vote that a member of a known set has signed, or why it is none.
+    """Each of ``raws`` as a vote that a member of a known set has signed, or its refusal.
 
     Codes: those of ``decode_vote``, ``vote_old``, ``vote_epoch``, ``vote_member``,
-    ``vote_signature``. Pure; all signatures in one native batch, but none of a vote that is
-    forgotten above this final slot: anybody can keep old votes and send them again.
+    ``vote_signature``. All signatures are recovered in one native batch, except those of votes too
+    far below ``final_slot`` for the tally: old votes, which anybody can send again, cost nothing.
     """
     judged: list[Vote | Invalid] = []
     votes, members = [], []
@@ -87,8 +89,8 @@ def check(
             votes.append(vote)
     good = iter(check_votes(votes, members, chain_id))
     return [
-        Invalid("vote_signature") if isinstance(one, Vote) and not next(good) else one
-        for one in judged
+        Invalid("vote_signature") if isinstance(verdict, Vote) and not next(good) else verdict
+        for verdict in judged
     ]
 
 
@@ -103,7 +105,7 @@ def _set_of(ballot: Ballot, sets: Sets, index: int) -> Members:
 
 @dataclass(slots=True)
 class _Slot:
-    """What was seen of one slot: by ``_author``, and by ballot and index."""
+    """The ballots of one slot: statements by ``_author``, votes by ballot and index."""
 
     stated: dict[tuple[bytes, BallotKind, int], list[Statement]] = field(default_factory=dict)
     votes: dict[Ballot, dict[int, Vote]] = field(default_factory=dict)
@@ -111,16 +113,16 @@ class _Slot:
 
 
 def _author(signer: bytes, kind: BallotKind, epoch: int) -> tuple[bytes, BallotKind, int]:
-    """Under what statements of a slot are kept: two different ones there are an offence."""
+    """The key of a statement in ``_Slot.stated``: two different statements there are an offence."""
     return signer, kind, 0 if kind is BallotKind.PROPOSAL else epoch
 
 
 class Tally:
-    """The votes and proposals of a window of slots, and what follows from them.
+    """The votes and proposals of a window of slots, and the certificates and offences among them.
 
-    The window ends at the clock (``slot_now`` of each call) and begins ``VOTE_SLOTS_MAX`` before
-    it or a little below the final slot. Only the final slot is remembered: a clock that was wrong
-    for a moment shuts nothing out for long.
+    The window ends ``VOTE_AHEAD_SLOTS`` after ``slot_now``, the clock's slot in each call. It
+    begins ``VOTE_SLOTS_MAX`` before ``slot_now`` or ``VOTE_LATE_SLOTS`` below the final slot,
+    whichever is later. It goes back with the clock: a clock that was wrong shuts out no later vote.
     """
 
     def __init__(self, sets: Sets) -> None:
@@ -132,11 +134,11 @@ class Tally:
         self._taken: deque[dict[bytes, Participation]] = deque(maxlen=PARTICIPATION_SLOTS_MAX)
 
     def add(self, vote: Vote, slot_now: int) -> Certificate | None:
-        """Keeps a vote that ``check`` has passed; the certificate that it completes.
+        """Keep a vote that ``check`` has passed; return the certificate that it completes.
 
-        Raises ``Invalid``: ``vote_slot`` (ahead of the clock), ``vote_old`` (forgotten),
-        ``vote_epoch``, ``vote_member``, ``vote_limit`` (two others of this member, kind, slot and
-        epoch are kept). The same vote again changes nothing.
+        A vote that is kept already changes nothing. Raises ``Invalid``: ``vote_slot`` (ahead of the
+        clock), ``vote_old`` (below the window), ``vote_epoch``, ``vote_member``, ``vote_limit``
+        (two other ballots of this member, kind, slot and epoch are kept).
         """
         ballot = vote.ballot
         assert ballot.kind is not BallotKind.PROPOSAL
@@ -153,7 +155,7 @@ class Tally:
         return certificate_of(list(votes.values()), members)
 
     def add_proposal(self, proposal: Statement, signer: bytes, slot_now: int) -> None:
-        """Keeps a proposal for E0; ``signer`` is the address of the key that signed it.
+        """Keep a proposal for E0; ``signer`` is the address (20 bytes) of the key that signed it.
 
         The signer was recovered when the block was decoded (``Block.signer``). Raises as ``add``
         does, ``vote_member`` where the signer is no member of the set.
@@ -169,26 +171,26 @@ class Tally:
         self._state(signer, proposal)
 
     def offences(self) -> tuple[Offence, ...]:
-        """The first proof against each offender, in the order of their discovery."""
+        """The first proof against each offender, in the order of discovery."""
         return tuple(self._offences.values())
 
     def remember(self, offence: Offence) -> None:
-        """Takes a proof that was found before a restart."""
+        """Take a proof that was found before a restart."""
         self._offences.setdefault(offence.signer, offence)
 
     def participation(self) -> dict[bytes, Participation]:
         """By delegate, over the last ``PARTICIPATION_SLOTS_MAX`` certified slots of the past."""
         total: dict[bytes, Participation] = {}
         for taken in self._taken:
-            for delegate, one in taken.items():
+            for delegate, slot in taken.items():
                 sum_ = total.get(delegate, Participation())
                 total[delegate] = Participation(
-                    sum_.slots + 1, sum_.prevotes + one.prevotes, sum_.commits + one.commits
+                    sum_.slots + 1, sum_.prevotes + slot.prevotes, sum_.commits + slot.commits
                 )
         return total
 
     def prune(self, final_slot: int, slot_now: int) -> None:
-        """Forgets what can no longer matter: far below the final slot, or far in the past."""
+        """Move the window: forget slots far below ``final_slot`` or far before ``slot_now``."""
         self._final = max(self._final, final_slot)
         first = max(self._final - VOTE_LATE_SLOTS, slot_now - VOTE_SLOTS_MAX, 0) + 1
         window = range(first, slot_now + VOTE_AHEAD_SLOTS + 1)
@@ -206,7 +208,7 @@ class Tally:
             raise Invalid(code, f"slot {slot}, votes count {window}")
 
     def _state(self, signer: bytes, new: Statement) -> None:
-        """Keeps a statement of ``signer`` and looks for the offence that it completes."""
+        """Keep a statement of ``signer`` and look for the offence that it completes."""
         ballot = new.ballot
         own = self._slots[ballot.slot].stated.setdefault(
             _author(signer, ballot.kind, ballot.epoch), []
@@ -224,7 +226,7 @@ class Tally:
         assert len(own) <= BALLOTS_MAX
 
     def _crossing(self, signer: bytes, ballot: Ballot) -> list[Statement]:
-        """The statements of other slots with which ``ballot`` may be E3."""
+        """The statements of ``signer`` in other slots with which ``ballot`` may be E3."""
         window = self._window
         if ballot.kind is BallotKind.PREVOTE:
             kind = BallotKind.COMMIT
@@ -235,18 +237,18 @@ class Tally:
             return []
         author = _author(signer, kind, ballot.epoch)
         there = (self._slots[slot].stated for slot in slots if slot in self._slots)
-        return [one for stated in there for one in stated.get(author, ())]
+        return [statement for stated in there for statement in stated.get(author, ())]
 
     def _count(self, past: _Slot) -> None:
-        """Keeps for ``participation`` who voted for the block that a certificate is for."""
+        """Keep for ``participation`` which members have voted for the certified block."""
         if not past.certified:
             return
         ballot, members = next(iter(past.certified.items()))
         assert len(past.votes[ballot]) >= members.quorum
         voted: dict[BallotKind, set[int]] = {BallotKind.PREVOTE: set(), BallotKind.COMMIT: set()}
-        for one, votes in past.votes.items():
-            if (one.epoch, one.block_id) == (ballot.epoch, ballot.block_id):
-                voted[one.kind].update(votes)
+        for seen, votes in past.votes.items():
+            if (seen.epoch, seen.block_id) == (ballot.epoch, ballot.block_id):
+                voted[seen.kind].update(votes)
         prevoted, committed = voted[BallotKind.PREVOTE], voted[BallotKind.COMMIT]
         self._taken.append({
             delegate: Participation(1, index in prevoted, index in committed)

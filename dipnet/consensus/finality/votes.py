@@ -1,14 +1,13 @@
-"""What a delegate signs, the certificates made of it, and the integers that keep him honest.
+"""Ballots, votes and certificates, and the state that keeps a delegate from an offence.
 
-Rules of docs/spec/consensus.md "The protocol", pure functions of explicit arguments;
-``finality.py`` collects what comes from the network.
+The rules are those of docs/spec/consensus.md "The protocol", as pure functions of plain values.
 
-* A *ballot* is a statement of one delegate: a proposal, a prevote or a commit. A *vote* is a ballot
-  with the index of its author and his signature.
-* A *certificate* is a quorum of equal ballots; prevote certificate of prevotes, commit certificate
-  of commits.
-* ``VoteState`` is all that a delegate must never forget (goal 4): the slots of his last proposal
-  (b), prevote (p) and commit (l). Whoever holds the key asks ``refuse`` before he signs.
+* A *ballot* is a statement of one delegate: a proposal, a prevote or a commit.
+* A *vote* is a prevote or a commit with its signature and the index of its author in the set.
+* A *certificate* is a quorum of signatures of one ballot: a *prevote certificate* or a *commit
+  certificate*.
+* ``VoteState`` has the slots of a delegate's last proposal (b), prevote (p) and commit (l). The
+  signer asks ``refuse`` before each signature, and keeps ``after`` before the signature leaves.
 """
 
 from collections.abc import Sequence
@@ -30,7 +29,7 @@ CERTIFICATE_BYTES_MAX: Final = 8192  # 101 delegates: 68 signatures are 4,352 by
 
 
 class BallotKind(IntEnum):
-    """What a ballot states. The text of its digest is ``KIND_TEXT``."""
+    """What a ballot states; ``KIND_TEXT`` is its word in the digest."""
 
     PROPOSAL = 0
     PREVOTE = 1
@@ -46,7 +45,10 @@ KIND_TEXT: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Ballot:
-    """One statement. ``justify_slot`` is 0 unless it is a prevote."""
+    """A statement about the block ``block_id`` (32 bytes) of ``slot``, in a voting epoch.
+
+    ``justify_slot`` is that of the block's justify in a prevote, 0 in any other ballot.
+    """
 
     kind: BallotKind
     epoch: int
@@ -55,7 +57,7 @@ class Ballot:
     justify_slot: int
 
     def digest(self, chain_id: int) -> bytes:
-        """What is signed (docs/spec/bytes.md "Digests")."""
+        """The 32 bytes that are signed (docs/spec/bytes.md "Digests")."""
         record: list[int | bytes] = [VOTE_VERSION, chain_id, self.epoch, self.slot, self.block_id]
         if self.kind is BallotKind.PREVOTE:
             record.append(self.justify_slot)
@@ -115,9 +117,9 @@ def decode_vote(raw: bytes) -> Vote:
 
 
 def check_votes(votes: Sequence[Vote], members: Sequence[Members], chain_id: int) -> list[bool]:
-    """For each vote whether its signature is by the member of its set that it names.
+    """For each vote whether the member of the set that it names has signed it.
 
-    ``members`` has the set of each vote's epoch; an index outside of it is False.
+    ``members`` has the set of each vote's epoch. A vote with an index outside the set is False.
     """
     digests = b"".join(vote.ballot.digest(chain_id) for vote in votes)
     signers = recover_batch(digests, b"".join(vote.signature for vote in votes))
@@ -129,7 +131,12 @@ def check_votes(votes: Sequence[Vote], members: Sequence[Members], chain_id: int
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """A quorum of equal ballots: ``bitmap`` over the sorted set, signatures of 64 in its order."""
+    """A ballot with the signatures of a quorum (docs/spec/bytes.md "Certificate").
+
+    ``bitmap`` has a bit for each member of the set, index 0 the lowest bit of the first byte;
+    ``signatures`` are 64 bytes (r || s) for each bit that is set, in the order of the indices.
+    ``raw`` is the record; ``encoded`` is the record where the certificate was decoded from it.
+    """
 
     ballot: Ballot
     bitmap: bytes
@@ -143,22 +150,23 @@ class Certificate:
 
     @property
     def rank(self) -> tuple[int, int]:
-        """Certificates of one kind compare by (epoch, slot)."""
+        """(epoch, slot): the order of certificates of one kind."""
         return self.ballot.epoch, self.ballot.slot
 
     @property
     def id(self) -> bytes:
-        """Names the certificate to gossip: whoever signed, one quorum for a ballot is enough."""
+        """The name (32 bytes) in gossip. It is that of the ballot: any quorum will do."""
         return self.ballot.digest(0)
 
     def indices(self) -> tuple[int, ...]:
-        """The members that signed, ascending."""
+        """The indices of the members that signed, ascending."""
         bits = int.from_bytes(self.bitmap, "little")
         return tuple(at for at in range(8 * len(self.bitmap)) if bits >> at & 1)
 
 
 def certificate_of(votes: Sequence[Vote], members: Members) -> Certificate:
-    """The certificate of at least a quorum of verified votes for one ballot."""
+    """The certificate of verified votes, which all have one ballot and are at least a quorum."""
+    assert all(vote.ballot == votes[0].ballot and vote.index < len(members) for vote in votes)
     by_index = {vote.index: vote for vote in votes}
     bits = sum(1 << index for index in by_index)
     bitmap = bits.to_bytes((len(members) + 7) // 8, "little")
@@ -167,10 +175,10 @@ def certificate_of(votes: Sequence[Vote], members: Members) -> Certificate:
 
 
 def decode_certificate(raw: bytes) -> Certificate:
-    """The certificate in ``raw``, its form only.
+    """The certificate in ``raw``; ``check_certificate`` verifies its signatures.
 
-    Raises ``Invalid``: ``oversized``, ``record``, ``vote_form``, ``certificate_form`` (bits and
-    signatures disagree).
+    Raises ``Invalid``: ``oversized``, ``record``, ``vote_form``, ``certificate_form`` (another
+    number of bits than of signatures).
     """
     _, *fields, bitmap, signatures = unpack(raw, _CERTIFICATE, CERTIFICATE_BYTES_MAX)
     ballot = _ballot(*fields)
@@ -180,11 +188,11 @@ def decode_certificate(raw: bytes) -> Certificate:
 
 
 def check_certificate(certificate: Certificate, members: Members, chain_id: int) -> None:
-    """Raises ``Invalid`` unless a quorum of ``members``, the set of its epoch, has signed.
+    """Raise ``Invalid`` unless a quorum of ``members``, the set of the ballot's epoch, has signed.
 
-    ``certificate_form`` (a bit outside of the set), ``certificate_quorum``,
-    ``certificate_signature``. One native batch, on this thread alone: at 35 us a signature even a
-    whole set of 101 takes less than waiting for a second thread can on a busy machine.
+    Codes: ``certificate_form`` (a bit outside the set), ``certificate_quorum``,
+    ``certificate_signature``. All signatures are one native batch on this thread: at 35 us a
+    signature, a set of 101 takes less time than the start of a second thread on a busy machine.
     """
     indices = certificate.indices()
     if len(certificate.bitmap) != (len(members) + 7) // 8 or indices[-1:] >= (len(members),):
@@ -199,11 +207,11 @@ def check_certificate(certificate: Certificate, members: Members, chain_id: int)
 
 @dataclass(frozen=True, slots=True)
 class VoteState:
-    """What a delegate has signed: slots of his last proposal (b), prevote (p) and commit (l).
+    """The slots of a delegate's last proposal (b), prevote (p) and commit (l).
 
-    ``epoch`` is that of his newest vote. In an epoch that is new to him p and l begin at 0: every
-    block of it lies above its boundary, so that beginning at the boundary's slot, as the
-    specification does, refuses nothing more.
+    ``epoch`` is that of its newest vote. In a new epoch p and l begin at 0. The specification
+    begins them at the boundary's slot, which refuses the same ballots: every block of the epoch
+    lies above its boundary.
     """
 
     epoch: int = 0
@@ -215,7 +223,7 @@ class VoteState:
         return replace(self, epoch=epoch, prevoted=0, committed=0) if epoch > self.epoch else self
 
     def joined(self, other: "VoteState") -> "VoteState":
-        """What is refused by either of two states of one key is refused by this."""
+        """The state that refuses what this state or ``other``, of the same key, refuses."""
         new, old = (self, other) if self.epoch >= other.epoch else (other, self)
         old = old._in(new.epoch)
         return VoteState(
@@ -226,7 +234,7 @@ class VoteState:
         )
 
     def refuse(self, ballot: Ballot) -> str:
-        """Why ``ballot`` may not be signed; empty where it may."""
+        """The reason why ``ballot`` may not be signed (rules V1, V2); empty where it may."""
         slot = ballot.slot
         if ballot.kind is BallotKind.PROPOSAL:
             return "" if slot > self.proposed else f"proposed in slot {self.proposed} already"
@@ -244,7 +252,7 @@ class VoteState:
         return "" if slot > now.committed else f"committed in slot {now.committed} already"
 
     def after(self, ballot: Ballot) -> "VoteState":
-        """The state to be kept before ``ballot``, which ``refuse`` allows, is signed."""
+        """The state to be stored before ``ballot`` is signed, which ``refuse`` must allow."""
         match ballot.kind:
             case BallotKind.PROPOSAL:
                 return replace(self, proposed=ballot.slot)
@@ -256,9 +264,10 @@ class VoteState:
 
 @dataclass(frozen=True, slots=True)
 class Voter:
-    """A delegate as his node knows him; the secret key stays with the signer.
+    """A delegate as its own node knows it; the secret key stays with the signer.
 
-    ``seed_key`` (32 bytes) is what his commitments to the seed are made of (``schedule.py``).
+    ``public_key`` has 33 bytes. ``seed_key`` (32 bytes) gives the secrets to which its blocks
+    commit (docs/spec/consensus.md "Seeds and leaders").
     """
 
     public_key: bytes
@@ -267,10 +276,10 @@ class Voter:
 
 
 def offence(one: Ballot, other: Ballot) -> str:
-    """Which offence two ballots signed by one key are: ``E0`` to ``E3``, empty for none.
+    """The offence that two ballots of one key are: ``E0`` to ``E3``, empty for none.
 
-    Two different ballots of a kind and slot are one, also for one block with two justify slots:
-    nobody honest signs twice (ADR 61).
+    Two different ballots of one kind and slot are an offence even if they are for one block and
+    differ in ``justify_slot`` only: an honest delegate signs once (ADR 61).
     """
     if one.epoch != other.epoch and one.kind is not BallotKind.PROPOSAL:
         return ""

@@ -173,7 +173,8 @@ def owner_of(root: StorageSlot, signer: bytes) -> bytes:
 
 
 def registration_digest(chain_id: int, candidate: bytes) -> bytes:
-    """What the signing key of a candidate signs, to show that it is his (docs/spec/bytes.md)."""
+    """What the signing key of a candidate signs, to show that it is his (docs/spec/bytes.md
+    "Digests")."""
     return keccak256(b"DIPNET/register" + pack([REGISTER_VERSION, chain_id, candidate]))
 
 

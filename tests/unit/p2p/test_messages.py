@@ -243,7 +243,7 @@ def test_limits_are_those_of_votes_and_certificates() -> None:
 
 
 def test_claims_compare_as_fork_choice_does() -> None:
-    """A higher certificate is better than more blocks (docs/spec/consensus.md "The protocol")."""
+    """A higher certificate is better than more blocks (docs/spec/consensus.md "Fork choice")."""
     longer = Status(9, HASH, 0, HASH, 1, 5, 0, 0, 0)
     later = Status(8, HASH, 0, HASH, 1, 6, 0, 0, 0)
     next_epoch = Status(7, HASH, 0, HASH, 2, 4, 0, 0, 0)

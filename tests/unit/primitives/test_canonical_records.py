@@ -1,5 +1,5 @@
-"""A record has one encoding: every other one of the same values is refused, and none is made to see
-that (docs/spec/bytes.md "Records", ADR 100)."""
+"""A record has one encoding: every other encoding of its values is refused, without encoding it
+again (docs/spec/bytes.md "Records", ADR 100)."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ SAMPLE: Any = [1, 7, b"ab", b"", [0, 128, UINT_MAX]]
 
 
 def unsigned(value: int) -> list[bytes]:
-    """Every encoding of an integer in MessagePack, signed and too long ones too."""
+    """Every encoding of an integer in MessagePack, also signed and too long."""
     formats = [
         (0xCC, 1),
         (0xCD, 2),
@@ -71,7 +71,7 @@ def taken(raw: bytes, shape: Any) -> Any:
 
 
 def drawn(value: Any, draw: Any) -> bytes:
-    """One of the encodings of a record, any mixture of formats."""
+    """An encoding of a record with any mixture of formats."""
     raw: bytes = draw(st.sampled_from(encodings(value)))
     if isinstance(value, list | tuple):
         raw += b"".join(drawn(part, draw) for part in value)

@@ -1,4 +1,4 @@
-"""Records, RLP and hex: one spelling each, bounded, never another exception than Invalid."""
+"""Records, RLP and hex: one encoding each, bounded, no other exception than Invalid."""
 
 import json
 import struct
@@ -244,7 +244,7 @@ def test_rlp_against_the_rlp_library(item: Any) -> None:
 
 
 def assert_same_verdict(raw: bytes) -> None:
-    """Our verdict on ``raw`` is the library's, but for the depth that only we bound."""
+    """Our verdict on ``raw`` is that of the library, which does not bound the depth."""
     try:
         item = rlp_decode(raw)
     except Invalid as refused:

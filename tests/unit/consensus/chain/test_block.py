@@ -45,7 +45,7 @@ ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 
 
 def proposer(header: Header) -> bytes:
-    """The signer's address where every proposer is its own delegate."""
+    """The key that may sign where each delegate signs with its owner's key."""
     return header.proposer
 
 
@@ -87,7 +87,7 @@ def test_a_block_keeps_its_bytes() -> None:
 
 
 def test_an_id_is_claimed_without_a_look_at_the_rest() -> None:
-    """By the first bytes alone, so that a block which is here already is not decoded again."""
+    """From the first bytes alone, so that a known block is not decoded again."""
     start = len(BLOCK.header.raw) + 5
     assert claimed_id(BLOCK.raw[:start] + b"\xc1" * 99) == BLOCK.hash
     forged = BLOCK.raw[:5] + bytes([BLOCK.raw[5] ^ 1]) + BLOCK.raw[6:]
@@ -174,7 +174,7 @@ def test_only_the_proposer_signs() -> None:
 
 
 def test_a_stranger_makes_nobody_look_at_a_body() -> None:
-    """The proposer is judged before thousands of senders are recovered, and roots made."""
+    """The proposer is judged before thousands of senders are recovered and roots computed."""
     costly = {"txs": [b"\x01"], "certificates": [b"\x01"]}
     right = BLOCK.header.proposer
 
@@ -198,7 +198,7 @@ def test_a_stranger_makes_nobody_look_at_a_body() -> None:
 
 
 def test_the_key_that_signs_is_not_the_proposers_address() -> None:
-    """A delegate is named by its owner; which key signs for it, its epoch says."""
+    """A delegate is named by its owner's address; its epoch has the key that signs for it."""
     header = with_fields(BLOCK.header, proposer=b"\x22" * 20)
     key = secret("hot key")
     signer = address(public_key(key))
@@ -268,7 +268,7 @@ def test_a_transaction_that_is_none_spoils_the_block() -> None:
 
 
 def test_bounds() -> None:
-    """Of any network's blocks; what an epoch's parameters allow is the chain's to say."""
+    """The bounds of the blocks of all networks; the chain applies the parameters of an epoch."""
     most = BLOCK_BYTES_MAX // TX_BYTES_MIN
     assert refusal(assembled(BLOCK, txs=[b"\x01"] * most)) == "block_root"
     assert refusal(assembled(BLOCK, txs=[b"\x01"] * (most + 1))) == "record"

@@ -55,7 +55,7 @@ def test_a_payment() -> None:
     assert chain.account(address_of("user 0")) == replace(
         chain.account(address_of("user 0")), nonce=1, balance=left
     )
-    # Tips and reward are the proposer's by the contract's book, and on the contract's balance.
+    # The contract's balance has tips and reward, and its books give them to the proposer.
     assert chain.account(block.header.proposer).balance == 0
     assert chain.account(DPOS_ADDRESS).balance == STAKE + net.genesis.block_reward + 21_000 * 3
     # supply = genesis + minted - burned
@@ -181,7 +181,7 @@ def test_a_reorg_below_the_base_and_back() -> None:
 
 
 def test_a_branch_whose_root_leaves_the_chain() -> None:
-    """What is remembered of a branch since its fork is void when the fork moves down."""
+    """The cached deltas of a branch are void when its fork moves down."""
     net = Net.of(7)
     chain, memory = net.chain()
     root = chain.head.hash
@@ -213,7 +213,7 @@ def test_a_transaction_in_both_branches_keeps_its_place() -> None:
 
 
 def test_a_certificate_makes_a_shorter_branch_the_head() -> None:
-    """No block comes, and the head goes down: nothing above it may stay in any index."""
+    """A certificate alone takes the head down: no index may keep an entry above the head."""
     net = Net.of(4)
     chain, memory = net.chain()
     long = spend(net, chain, memory, chain.genesis_hash, [1, 2, 3, 4], "user 0")
@@ -279,13 +279,13 @@ def test_the_order_of_arrival_does_not_matter(seed: int) -> None:
         deliver(other, disk, grown.log, Random(seed + 1))
         assert view(other, disk) == view(chain, grown.memory)
         genesis = chain.need(chain.genesis_hash)
-        # By definition, whatever the machinery says.
+        # By definition, without the code under test.
         expected = defined(grown.blocks, grown.certificates, genesis)
         assert [chain.head, chain.final, chain.safe] == expected
 
 
 def plain(puts: Puts) -> dict[bytes, Any]:
-    """Writes without the order inside of an undo record, which follows that of execution."""
+    """Writes without the order within an undo record, which depends on that of execution."""
     return {
         key: records.unpack_undo(value, "") if value and key[:1] == records.KEY_UNDO else value
         for key, value in puts.items()
@@ -340,7 +340,7 @@ def test_the_state_of_every_block_in_reach(seed: int) -> None:
 
 
 def test_certificates_may_come_first() -> None:
-    """All that is certified is known before any block is: each block finds what waited for it."""
+    """All certificates arrive before all blocks: each block finds those that wait for it."""
     net = Net.of(4, epoch_slots=4)
     told, told_memory = net.chain()
     blocks = sustain(net, told, told_memory, range(1, 12))

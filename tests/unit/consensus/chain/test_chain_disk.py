@@ -1,4 +1,4 @@
-"""The chain and its disk: what is kept how long, and what a damaged one is called."""
+"""The chain and its disk: how long records are kept, and how damage is reported."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ from tests.fixtures.memory import Memory
 
 
 def kept(memory: Memory, prefix: bytes) -> set[bytes]:
-    """The hashes at the end of all keys of a kind."""
+    """The hashes at the end of all keys with this prefix."""
     return {key[-32:] for key, _ in memory.scan(prefix)}
 
 
@@ -84,7 +84,7 @@ def test_a_shallow_final_block_and_a_restart_there() -> None:
 
 
 def test_nothing_goes_from_the_final_block_upwards() -> None:
-    """However long the chain above it; and below it nothing stays but the window."""
+    """However long the chain above the final block is; below, only the window stays."""
     net = Net.of(4, overlays_max=1, undo_blocks_max=1, epoch_slots=40, backoff_slots=1_000)
     chain, memory = net.chain()
     first = sustain(net, chain, memory, [1, 2])
@@ -138,7 +138,7 @@ def test_below_the_window_only_the_canonical_chain_stays() -> None:
 
 
 def test_a_dead_branch_that_was_longer() -> None:
-    """Its blocks are above the head that killed it: there is no canonical one to compare with."""
+    """Its blocks are higher than the head, so there is no canonical block at their height."""
     net = Net.of(4, overlays_max=1, undo_blocks_max=1, backoff_slots=1_000)
     chain, memory = net.chain()
     dead = grow(net, chain, memory, range(1, 12))
@@ -154,7 +154,7 @@ def test_a_dead_branch_that_was_longer() -> None:
 
 
 def test_a_dead_boundary_takes_its_epoch_along() -> None:
-    """What the canonical boundary opened stays for ever and is found though its delta is gone."""
+    """The epoch of the canonical boundary stays for ever and is found without the delta."""
     net = Net.of(4, overlays_max=1, undo_blocks_max=1, epoch_slots=5)
     chain, memory = net.chain()
     trunk = sustain(net, chain, memory, range(1, 4))
@@ -254,7 +254,7 @@ def test_a_damaged_disk_is_corrupt(
     if how == "other":
         damaged[key] = memory[records.KEY_BLOCK + chain.head.hash]
     if what == "certificate" and how == "gone":
-        return  # no record says that there was a link
+        return  # nothing shows that there was a certificate
     with pytest.raises(Corrupt, match="synchronise again"):
         Chain(genesis, damaged)
 

@@ -1,4 +1,4 @@
-"""How a chain goes over a boundary: which set votes on what, and what its votes are worth."""
+"""A chain at a boundary: which set votes on which blocks, and the effect of its votes."""
 
 from dataclasses import dataclass
 
@@ -111,7 +111,7 @@ def test_the_old_set_votes_until_the_boundary_is_final(at: Boundary) -> None:
 
 
 def test_a_certificate_is_by_the_set_of_its_own_epoch(at: Boundary) -> None:
-    """Each set's signatures under the ballot of the other's are good for nothing."""
+    """Signatures of a set under a ballot of the other set's epoch are refused."""
     good = at.certificate(at.boundary, BallotKind.COMMIT)
     digest_signers = at.net.certificate(at.chain, at.child(7).header, BallotKind.PREVOTE)
     wrong = Certificate(good.ballot, good.bitmap, digest_signers.signatures)

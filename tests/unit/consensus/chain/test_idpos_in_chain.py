@@ -1,5 +1,4 @@
-"""The contract in a chain: transactions in blocks, boundaries that follow from them, nothing
-faked."""
+"""IDpos in a real chain: transactions in blocks, and the boundaries that follow from them."""
 
 from typing import Any
 
@@ -26,7 +25,7 @@ GAS = 1_500_000
 
 
 class Town:
-    """A chain whose blocks are final at once, and the nonces of its senders."""
+    """A chain whose blocks are final at once, and senders of transactions."""
 
     def __init__(self, **parameters: Any) -> None:
         chosen: dict[str, Any] = {"delegates_active": 4, "delegates_standby": 2}
@@ -129,7 +128,7 @@ def test_a_vote_of_the_delegates_changes_the_length_of_slots_and_stops_old_progr
 
 
 def test_a_chain_that_forgets_nothing_mints_what_it_says() -> None:
-    """Supply is genesis, the rewards, less base fees; all stake and rewards are covered."""
+    """Supply is genesis plus rewards less base fees; the balance covers all stake and rewards."""
     town = Town()
     town.pay("user 0")
     town.block(("user 0", "stake", 5), ("user 0", "vote", [address_of("delegate 0")]))

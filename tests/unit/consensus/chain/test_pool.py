@@ -20,7 +20,7 @@ SENDERS = tuple(bytes([index]) * 20 for index in range(256))
 
 
 def tx(who: int, nonce: int, tip: int = 10**9, fee: int = FEE, value: int = 0, size: int = 0) -> Tx:
-    """A transaction as if signed; its hash says what it is."""
+    """A transaction as if signed, with a hash made of its fields."""
     name = f"{who} {nonce} {tip} {fee} {value}".encode()
     raw = name + bytes(max(size - len(name), 0))
     return replace(
@@ -35,7 +35,7 @@ def made(**parameters: Any) -> Pool:
 
 
 def refusal(pool: Pool, one: Tx, nonce: int = 0, balance: int = RICH, base_fee: int = 0) -> Invalid:
-    """Why ``one`` is refused; the pool must not have changed."""
+    """The refusal of ``one``, which must not change the pool."""
     before = held(pool)
     with pytest.raises(Invalid) as caught:
         pool.add(one, nonce, balance, base_fee)
@@ -63,7 +63,7 @@ def picked(pool: Pool, base_fee: int = 0) -> list[Tx]:
 
 
 def check_bookkeeping(pool: Pool) -> None:
-    """Everything that is counted, against what it counts."""
+    """Compare all counters of the pool with its transactions."""
     waiting = [one.tx for account in pool._accounts.values() for one in account.waiting.values()]
     assert {one.hash for one in waiting} == set(pool._txs)
     assert pool._bytes == sum(len(one.raw) for one in waiting)
@@ -208,7 +208,7 @@ def test_a_full_pool_keeps_the_better() -> None:
     assert sorted(one.max_priority_fee for one in picked(pool)) == [5, 6, 6, 9]
 
 
-def test_a_cheap_one_in_front_makes_those_behind_it_cheap() -> None:
+def test_a_cheap_transaction_in_front_makes_those_behind_it_cheap() -> None:
     pool = made(pool_txs_max=3)
     put(pool, tx(1, 0, tip=1), tx(1, 1, tip=100), tx(2, 0, tip=5))
     put(pool, tx(3, 0, tip=6))
@@ -228,14 +228,14 @@ def test_a_low_cap_in_front_counts_like_a_low_tip() -> None:
 
 
 def test_what_no_block_takes_now_is_worth_least() -> None:
-    """A great tip under a cap below the base fee is bait."""
+    """A high tip with a fee cap below the base fee is worth nothing."""
     pool = made(pool_txs_max=2)
     put(pool, tx(1, 0, tip=10**7, fee=10**7), tx(2, 0, tip=1), base_fee=10**8)
     put(pool, tx(3, 0, tip=2), base_fee=10**8)
     assert held(pool) == {tx(2, 0, tip=1).hash, tx(3, 0, tip=2).hash}
 
 
-def test_queued_ones_go_first_and_drive_out_nobody() -> None:
+def test_queued_transactions_go_first_and_evict_nothing() -> None:
     pool = made(pool_txs_max=3)
     put(pool, tx(1, 0, tip=1), tx(2, 5, tip=1_000), tx(3, 0, tip=2))
     put(pool, tx(4, 0, tip=0))
@@ -322,7 +322,7 @@ def test_what_the_balance_does_not_pay_leaves_from_the_end() -> None:
     assert held(pool) == {tx(1, 1).hash}
 
 
-def test_a_dropped_one_leaves_a_gap() -> None:
+def test_a_dropped_transaction_leaves_a_gap() -> None:
     pool = made()
     put(pool, tx(1, 0), tx(1, 1), tx(1, 2))
     pool.drop(tx(1, 1).hash)
@@ -348,7 +348,7 @@ STEPS = st.lists(
 @settings(max_examples=150)
 @given(STEPS, st.integers(3, 9))
 def test_random_lives(steps: list[tuple[str, int, int, int]], most: int) -> None:
-    """Bounds and books hold, picks are the sorted merge, and a refusal changes nothing."""
+    """Bounds and counters hold, picks are the sorted merge, and a refusal changes nothing."""
     pool = made(pool_txs_max=most, pool_account_txs_max=min(4, most))
     nonces = dict.fromkeys(range(1, 6), 0)
     base_fee = 0
@@ -376,7 +376,7 @@ def test_random_lives(steps: list[tuple[str, int, int, int]], most: int) -> None
 
 
 def model_order(pool: Pool, base_fee: int) -> list[Tx]:
-    """Again and again the best first of all accounts, by looking at all of them."""
+    """The oracle: each time the best of the first transactions of all accounts."""
     lines = []
     for account in pool._accounts.values():
         pending = [account.waiting[nonce] for nonce in range(account.nonce, account.ready)]
@@ -455,7 +455,7 @@ def model_add(
 
 
 def test_of_a_crowd_the_best_stay() -> None:
-    """Ten times the pool's room: what is left is what a full sort leaves."""
+    """Ten times as many transactions as the pool holds: the rest is that of a full sort."""
     pool = made(pool_txs_max=20)
     every = [tx(who, 0, tip=(who * 7919) % 1_009) for who in range(1, 201)]
     refused = 0

@@ -1,4 +1,4 @@
-"""Making blocks: what is taken, what is left, and that the chain takes the result."""
+"""Making blocks: which transactions are taken, which are left, and that the chain accepts."""
 
 import subprocess
 import sys
@@ -30,7 +30,7 @@ def filled(chain: Chain, *txs: Tx) -> Pool:
 
 
 def drafted(net: Net, chain: Chain, pool: Pool, slot: int) -> BlockDraft:
-    """A draft by the leader of ``slot``, proven good on a copy of the chain."""
+    """A draft by the leader of ``slot``, which a copy of the chain has accepted."""
     draft = build(chain, pool, slot, *leads(net, chain, slot))
     disk = chain._reader
     assert isinstance(disk, Memory)
@@ -130,7 +130,7 @@ def test_the_bytes_of_a_block_are_bounded() -> None:
 
 
 def test_a_poisoned_transaction_never_stops_production() -> None:
-    """The pool was told wrong nonces and balances: each bad one costs itself and its account."""
+    """The pool has wrong nonces and balances: a bad transaction is left out with its account."""
     net = Net.of()
     chain, memory = net.chain()
     used = transfer("user 0", 0)

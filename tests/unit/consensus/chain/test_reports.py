@@ -111,7 +111,7 @@ DEAREST = 200_000  # of any method, by the rules of genesis.json
 
 
 def test_who_votes_for_many_at_the_highest_prices_is_reported() -> None:
-    """The dearest report there can be: every vote is taken back, with rewards still to pay."""
+    """The report that takes most gas: every vote is taken back, with rewards still to pay."""
     with pytest.raises(Invalid, match="dpos_gas_judge"):
         staking.network(dpos_gas_judge=DEAREST + 1)
     with pytest.raises(Invalid, match="votes_per_account_max"):
@@ -235,7 +235,7 @@ def hears_two_commits(bench: Bench, offender: bytes) -> list[Effect]:
     return bench.answered(bench.receive(m.Votes(tuple(votes))))
 
 
-def test_an_offence_is_told_once_kept_over_a_restart_and_reported_by_who_leads() -> None:
+def test_an_offence_is_told_once_kept_over_a_restart_and_reported_by_the_leader() -> None:
     bench = Bench(delegates=4)
     _, keys, _ = network(4)
     bench.start()

@@ -88,7 +88,7 @@ def test_a_wrong_field_is_refused(name: str, value: Any, code: str) -> None:
 
 
 def test_every_field_has_a_mutant() -> None:
-    """Those that need no chain are in test_block.py."""
+    """The rules that need no chain are in test_block.py."""
     in_block = {"chain_id", "cert_root", "dag_root", "dag_count", "dag_bytes", "tx_root"}
     fields = set(VALID.header.__slots__) - {"raw", "hash"}
     assert fields == in_block | {name for name, _, _ in MUTANTS}
@@ -116,7 +116,7 @@ def test_a_slot_begins_before_its_block_comes() -> None:
 
 
 def test_only_the_proposers_own_key_signs() -> None:
-    """The key that its epoch names: not its owner's account, not another member's."""
+    """The key that its epoch names: neither the owner's account nor another member's key."""
     with pytest.MonkeyPatch.context() as patch:
         net = Net.of(1, epoch_slots=2)
         members = net.recruits("ada", "bea", "cleo", "dora")
@@ -143,7 +143,7 @@ def _resigned(block: Block, key: bytes) -> Block:
 
 
 def test_no_stranger_is_listened_to() -> None:
-    """What may be told of a header before its body is looked at."""
+    """The checks of a header before its body is judged."""
     assert RULED.signer_of(VALID.header) == VALID.signer
     for epoch in (0, 1, 2):
         header = with_fields(VALID.header, epoch=epoch)
@@ -198,7 +198,7 @@ def test_slots_are_left_out_while_nothing_is_final() -> None:
         if wanted is not None:
             add(chain, memory, good)
     assert chain.head.slot == 56
-    # Finality is back: every slot has a leader again, counted from the certificate on the chain.
+    # Finality is back: the next slot may hold a block, counted from the certificate on the chain.
     net.certify(chain, memory, chain.head)
     for slot in (57, 58):
         block = net.child(chain, chain.head.hash, slot, proposer=chain.epoch.order[slot % 4])
@@ -333,7 +333,7 @@ def test_transactions_see_the_block_around_them(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_slot_has_few_blocks_of_one_leader() -> None:
-    """A proposer that signs many blocks for one slot costs us a few, on each of our disks."""
+    """Of a proposer that signs many blocks for one slot, each node stores a few."""
     net = Net.of(4)
     chain, memory = net.chain()
     trunk = grow(net, chain, memory, range(1, 8))
@@ -354,7 +354,7 @@ def test_a_slot_has_few_blocks_of_one_leader() -> None:
 
 
 def test_a_full_slot_of_one_leader_leaves_room_to_another() -> None:
-    """On a branch where finality is back the slot is another's than where the step is two."""
+    """On a branch where finality is back, the slot has another leader than with a step of two."""
     net = Net.of(4, backoff_slots=2, epoch_slots=1_000)
     chain, memory = net.chain()
     trunk = grow(net, chain, memory, range(1, 4))

@@ -79,7 +79,7 @@ def test_shuffle_is_a_permutation_that_its_text_reproduces(start: bytes, size: i
 
 
 def test_a_word_past_the_last_multiple_is_thrown_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    """2^64 - 1 is a multiple of three: for three choices it is the one word that is unfair."""
+    """2^64 - 1 is a multiple of three: for three choices only that word is dropped."""
     blocks = [b"\xff" * 8 + (5).to_bytes(8, "big") + bytes(16)]
     monkeypatch.setattr(schedule, "keccak256", lambda _: blocks.pop())
     assert shuffle(MEMBERS[:3], bytes(32)) == (MEMBERS[1], MEMBERS[0], MEMBERS[2])
@@ -118,7 +118,7 @@ def eight(number: int) -> bytes:
 
 
 @given(HASHES, HASHES, st.integers(0, 2**32))
-def test_seeds_are_what_they_say(one: bytes, other: bytes, number: int) -> None:
+def test_seeds_are_the_digests_of_the_specification(one: bytes, other: bytes, number: int) -> None:
     assert seed(one, number) == keccak256(b"DIPNET/schedule" + one + eight(number))
     assert mixed(one, other) == keccak256(one + other)
     assert seed_key(one) == keccak256(b"DIPNET/seed-key" + one)
@@ -172,7 +172,7 @@ def test_a_wrong_reveal_is_refused() -> None:
 
 
 def test_a_promise_holds_on_its_own_branch() -> None:
-    """The slot of the standing promise is that of the proposer's last block below, not of any."""
+    """The slot of the open commitment is that of the proposer's last block below this block."""
     net = Net.of(1)
     chain, memory = net.chain()
     trunk = grow(net, chain, memory, [1, 2, 3])
@@ -187,7 +187,8 @@ def test_a_promise_holds_on_its_own_branch() -> None:
 
 
 def script(chain: Chain) -> list[tuple[bytes, ...]]:
-    """The order of every epoch from the headers of a chain alone, as docs/spec/consensus.md says
+    """The order of every epoch from the headers of a chain alone, as docs/spec/consensus.md
+    "Seeds and leaders" says
     it."""
     heights = range(chain.head.height + 1)
     headers = [chain.need(chain.hash_at(height) or b"") for height in heights]
@@ -216,7 +217,7 @@ def script(chain: Chain) -> list[tuple[bytes, ...]]:
     return orders
 
 
-def test_who_makes_the_boundary_has_one_seed_whatever_he_carries() -> None:
+def test_certificates_do_not_change_the_seed_of_a_boundary() -> None:
     net = Net.of(4, epoch_slots=12)
     chain, memory = net.chain()
     sustain(net, chain, memory, range(1, 9))

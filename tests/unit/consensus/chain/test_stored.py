@@ -1,4 +1,4 @@
-"""Blocks from our disk: read once, trusted as they were judged."""
+"""Blocks of our disk were judged before they were written, and are not judged again."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ add(CHAIN, DISK, BLOCK)
 
 
 def test_a_block_of_ours_is_not_judged_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No root, no signature, no sender, no encoding; the header that is known is not decoded."""
+    """No root is computed, no signature recovered, nothing encoded, no known header decoded."""
     chain = Chain(NET.genesis, Memory(DISK))
     work: list[str] = []
 

@@ -1,4 +1,4 @@
-"""The records of boundaries: one spelling, bounded, found on disk as light clients ask for them."""
+"""The records of boundaries: one encoding, bounded, found on disk as light clients need them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -82,7 +82,7 @@ def test_any_bytes(raw: bytes, decode: Callable[[bytes], Any]) -> None:
 
 
 def boundary_of(path: int = 0, pairs: list[tuple[bytes, bytes]] | None = None) -> bytes:
-    """A boundary's record, whatever it says."""
+    """A boundary's record, which need not prove anything."""
     one = BOUNDARIES[0]
     members = list(one.members.pairs) if pairs is None else pairs
     raws = [one.header.raw] * path

@@ -1,4 +1,4 @@
-"""Certificates in a block and those that are heard of: which a block may carry, what they do."""
+"""Certificates in blocks and from gossip: which a block may carry, and their effects."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,7 +28,7 @@ NET = Net.of(4)
 
 
 def carrying(net: Net, block: Block, *section: Certificate) -> Block:
-    """``block`` with these certificates, whatever its links say."""
+    """``block`` with these certificates and unchanged links."""
     header = with_fields(block.header, cert_root=cert_root([one.raw for one in section]))
     return net.signed(header, block.txs, section)
 
@@ -36,7 +36,7 @@ def carrying(net: Net, block: Block, *section: Certificate) -> Block:
 def certificate(
     net: Net, chain: Chain, header: Header, ballot: Ballot, signers: int | None = None
 ) -> Certificate:
-    """A certificate that says ``ballot``, by so many of the set that votes on a block."""
+    """A certificate of ``ballot`` by so many members of the set that votes on a block."""
     members = voters(chain, header)
     digest = ballot.digest(net.genesis.chain_id)
     votes = [
@@ -47,7 +47,7 @@ def certificate(
 
 
 def broken(good: Certificate) -> Certificate:
-    """The same with a signature that is another's."""
+    """The certificate with a signature of another member."""
     size = len(good.signatures) // 2
     return Certificate(good.ballot, good.bitmap, good.signatures[size:] + good.signatures[:size])
 
@@ -71,7 +71,7 @@ def test_a_certificate_changes_a_link() -> None:
     assert refusal(chain, again) == "certificate_section"
 
 
-def test_a_certificate_is_of_what_may_be_voted() -> None:
+def test_a_certificate_has_a_ballot_that_the_rules_allow() -> None:
     chain, memory = NET.chain()
     (block,) = grow(NET, chain, memory, [1])
     ballot = prevote(block.header, chain.epoch_of(block.header).boundary)
@@ -99,7 +99,7 @@ def test_a_quorum_has_signed_what_a_block_carries() -> None:
     for certificate_, code in cases:
         bad = NET.child(chain, block.hash, 2, section=[certificate_])
         assert refusal(chain, bad) == code
-    # Also where the same is known to be certified: a block is valid for all or for nobody.
+    # Also where a certificate of the same ballot is known: a block is valid for all nodes or none.
     learn(chain, memory, good)
     for certificate_, code in cases:
         bad = NET.child(chain, block.hash, 2, section=[certificate_])

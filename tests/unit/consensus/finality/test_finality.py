@@ -1,4 +1,4 @@
-"""The rules of finality one by one. What they give together is in ``test_exhaustive.py``."""
+"""The rules of finality, each by itself. ``test_exhaustive.py`` has their joint effects."""
 
 from dataclasses import dataclass
 
@@ -39,7 +39,7 @@ def name(number: int) -> bytes:
 
 @dataclass(frozen=True)
 class Block:
-    """A block of slot ``slot``; its id is its slot, so that a chain is a row of numbers."""
+    """A block of slot ``slot`` whose id is made of its slot."""
 
     slot: int
     epoch: int
@@ -211,7 +211,7 @@ def test_a_section_that_no_block_may_carry(section: list[Certified]) -> None:
     assert caught.value.code == "certificate_section"
 
 
-def test_a_certificate_is_of_what_may_be_voted() -> None:
+def test_a_certificate_has_a_ballot_that_the_rules_allow() -> None:
     block = Block(64, 2, (name(63), 63, 2), (name(60), 60))
     check_certified(prevote_certified(64, 2, BOUNDARY, 63), block)
     check_certified(commit_certified(64, 2, BOUNDARY), block)

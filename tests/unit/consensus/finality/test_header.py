@@ -28,13 +28,13 @@ KNOWN = Header(
 
 
 def test_the_hash_of_a_known_header() -> None:
-    """Every chain that exists is named by such a hash: its record never changes."""
+    """The hash of a header is the id of a block, so its record must never change."""
     assert KNOWN.hash.hex() == "8c4b96361d23b5f36c57aafcc53dea183d321d781cefba04bf0939d9b9846a28"
     assert KNOWN.hash == keccak256(KNOWN.raw)
 
 
 def test_the_record_is_the_fields_in_their_order() -> None:
-    """Against msgpack itself: docs/design.md "Values" has the same list."""
+    """Against msgpack itself: docs/spec/bytes.md "Records" has the same list."""
     record: list[Any] = [
         1, 2018, hash_of(1), 7, 300, 2, 1_700_000_000_000, bytes([2]) * 20, hash_of(3), hash_of(4),
         hash_of(5), bytes([6]) * 256, 60_000_000, 21_000, b"\x3b\x9a\xca\x00", [hash_of(7), 299, 2],

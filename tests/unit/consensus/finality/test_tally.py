@@ -1,4 +1,4 @@
-"""The tally: certificates, offences and participation out of votes, within bounds."""
+"""The tally: certificates, offences and participation from votes, within bounds."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,6 +1,6 @@
-"""V1, V2 and the proposals, on ``VoteState`` alone, and what is an offence; sets of members.
+"""Rules V1, V2 and that of proposals on ``VoteState`` alone; offences; sets of members.
 
-That these rules make finality safe is shown in ``test_exhaustive.py``.
+``test_exhaustive.py`` shows that these rules make finality safe.
 """
 
 import pytest
@@ -38,7 +38,7 @@ BALLOTS = st.builds(
 @pytest.mark.parametrize(
     ("ballot", "allowed"),
     [
-        (proposes(10, epoch=1), True),  # b is of no epoch
+        (proposes(10, epoch=1), True),  # b belongs to no epoch
         (proposes(9), False),
         (proposes(8), False),
         (prevotes(8, justify=5), True),
@@ -108,7 +108,7 @@ def test_the_join_of_two_states_refuses_what_either_refuses(
         (VoteState(3, 10, 6, 4), VoteState(3, 10, 7, 5)),
         (VoteState(3, 8, 8, 4), VoteState(3, 9, 8, 5)),
         (VoteState(3, 8, 6, 6), VoteState(3, 9, 7, 6)),
-        (VoteState(2, 10, 8, 6), VoteState(3, 10, 7, 5)),  # p and l are of their epoch, b of none
+        (VoteState(2, 10, 8, 6), VoteState(3, 10, 7, 5)),  # p and l belong to an epoch, b to none
         (VoteState(4, 8, 6, 4), VoteState(4, 9, 6, 4)),
     ],
 )
@@ -139,7 +139,7 @@ def test_the_join_takes_the_higher_of_each(other: VoteState, joined: VoteState) 
             commits(7),
             prevotes(7, OTHER, justify=6),
             "",
-        ),  # V2 allows it: prevoted one, committed other
+        ),  # V2 allows a commit to another block
         (commits(7), prevotes(6, OTHER, justify=5), ""),
         (proposes(7), prevotes(8, OTHER, justify=6), ""),
         (proposes(7), commits(7, OTHER), ""),
@@ -171,7 +171,7 @@ def test_the_digest_of_a_set_is_pinned() -> None:
     assert Members(pairs).digest(7) != Members(pairs).digest(8)
 
 
-def test_a_set_in_which_one_could_vote_twice_cannot_be_made() -> None:
+def test_a_set_in_which_a_key_could_vote_twice_cannot_be_made() -> None:
     one, other = members_of(2).pairs
     Members((one, other))
     crowd = [(b"%020d" % at, b"%033d" % at) for at in range(MEMBERS_MAX + 1)]

@@ -1,4 +1,4 @@
-"""Ballots, votes and certificates: one encoding each, bounded, and signed by the named delegate."""
+"""Ballots, votes and certificates: one encoding each, bounded, signed by the members they name."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -186,7 +186,7 @@ def mutated(raw: bytes, data: st.DataObject) -> bytes:
 
 
 def judged(raw: bytes) -> None:
-    """``raw`` is the one encoding of what each decoder makes of it, or it is refused."""
+    """Each decoder refuses ``raw``, or its value has the encoding ``raw``."""
     codes = {"oversized", "record", "vote_form", "certificate_form"}
     for decode in (decode_vote, decode_certificate):
         try:
@@ -198,7 +198,7 @@ def judged(raw: bytes) -> None:
 
 @given(VOTES, VOTES, st.binary(min_size=65, max_size=65))
 def test_a_vote_is_named_without_reading_it(one: Vote, other: Vote, signature: bytes) -> None:
-    """By all but the signature; so what is no vote has the id of none."""
+    """The id covers all bytes but the signature; bytes that are no vote have no vote's id."""
     assert vote_id(one.raw) == vote_id(one.raw[:-65] + signature) == one.id
     assert (one.id == other.id) is (one.raw[:-65] == other.raw[:-65])
     for raw in (one.raw[1:], one.raw + b"\0", one.raw[:-1], signature):
@@ -217,7 +217,7 @@ def test_mutated_votes_and_certificates(one: Vote | Certificate, data: st.DataOb
 
 
 def alone(one: Vote, members: Members) -> bool:
-    """The oracle: coincurve on one signature, low s by its number."""
+    """The oracle: coincurve on one signature, and a comparison of s with half the order."""
     if one.index >= len(members) or int.from_bytes(one.signature[32:64], "big") > ORDER // 2:
         return False
     try:
