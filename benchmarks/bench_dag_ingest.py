@@ -35,6 +35,7 @@ from benchmarks.workload import Vertices, make
 from dipnet.daemon import networks
 from dipnet.daemon.daemon import Daemon
 from dipnet.ledger.genesis import Genesis
+from dipnet.node.work import ClientVertices
 from dipnet.primitives.crypto import address
 from dipnet.primitives.errors import Invalid
 
@@ -115,7 +116,7 @@ async def _submit_all(node: Daemon, batches: list[Batch], at_once: int) -> None:
 
 
 async def _submit(node: Daemon, wires: Batch) -> None:
-    results = await node.submit("vertices", wires)
+    results = await node.submit(ClientVertices(tuple(wires)))
     accepted = [result for result in results if not isinstance(result, Invalid)]
     if len(accepted) < len(wires) or {status for _, status in accepted} != {"accepted"}:
         raise RuntimeError("the node refused a good vertex, or lets it wait")

@@ -26,7 +26,7 @@ from dipnet.ledger.genesis import Genesis
 from dipnet.ledger.state import EMPTY_ROOT, Journal, Layer
 from dipnet.primitives.codec import Reader
 from dipnet.primitives.crypto import ADDRESS_ZERO, address, keccak256, public_key, recover, sign
-from dipnet.vm.storage_layout import Held, StorageSlot
+from dipnet.vm.storage_layout import JournalStorage, StorageSlot
 from dipnet.vm.transaction import TX_GAS_MAX, Env, call
 
 VOTERS: Final = {"full": 100_000, "quick": 10_000, "tiny": 50}
@@ -68,9 +68,13 @@ class Country:
     @property
     def context(self) -> BlockContext:
         """The last block of the epoch."""
-        members = election.members(StorageSlot(Held(self.journal(), DPOS_ADDRESS)), self.epoch)
-        slot = self.genesis.epoch_slots * (self.epoch + 1)
-        return BlockContext(self.genesis, self.epoch, slot, slot, members.addresses[0], members)
+        members = election.members(
+            StorageSlot(JournalStorage(self.journal(), DPOS_ADDRESS)), self.epoch
+        )
+        slot = self.genesis.parameters.epoch_slots * (self.epoch + 1)
+        return BlockContext(
+            self.genesis.parameters, self.epoch, slot, slot, members.addresses[0], members
+        )
 
     def later(self) -> "Country":
         """The same after the boundary, as a node keeps it: in a layer over the store."""
@@ -134,7 +138,7 @@ def _country(path: Path, who: int, voters: int) -> Country:
     country = Country(store, store, _genesis())
     journal = country.journal()
     idpos.genesis_state(journal, country.genesis)
-    root = StorageSlot(Held(journal, DPOS_ADDRESS))
+    root = StorageSlot(JournalStorage(journal, DPOS_ADDRESS))
     for n in range(who - DELEGATES):
         owner, key = _account(f"candidate {n}"), public_key(keccak256(b"candidate %d" % n))
         organisation = keccak256(b"%d" % (n % 9)) if n % 3 else bytes(32)
@@ -161,7 +165,7 @@ def _account(name: str) -> bytes:
 
 def _settle_down(journal: Journal, who: bytes, stake: int, chosen: tuple[bytes, ...]) -> None:
     """The writes of the two calls of a voter, without their gas."""
-    root = StorageSlot(Held(journal, DPOS_ADDRESS))
+    root = StorageSlot(JournalStorage(journal, DPOS_ADDRESS))
     journal.add_balance(DPOS_ADDRESS, stake)
     stakes.change_stake(root, who, stake, 0)
     stakes.cast(root, who, chosen, 0, EXPIRY_EPOCHS)
@@ -171,7 +175,7 @@ def _settle_down(journal: Journal, who: bytes, stake: int, chosen: tuple[bytes, 
 
 
 def _at_boundary(country: Country, turns: int) -> Run:
-    seats, context = country.genesis.delegates_active, country.context
+    seats, context = country.genesis.parameters.delegates_active, country.context
     with clocked() as clock:
         for _ in range(turns):
             journal = country.journal()
@@ -196,7 +200,7 @@ def _count(country: Country) -> list[bytes]:
         share = stake // len(chosen)
         for one in chosen:
             sums[one] = sums.get(one, 0) + share
-    cap = country.genesis.seats_per_organisation_max
+    cap = country.genesis.parameters.seats_per_organisation_max
     found: list[bytes] = []
     held: dict[bytes, int] = {}
     for one in sorted(sums, key=lambda one: (-sums[one], one)):

@@ -1,8 +1,8 @@
-"""``dipnet delegate``: stakes, votes and proposals sent to IDpos, and what becomes of them.
+"""``dipnet delegate``: stakes, votes and proposals sent to IDpos.
 
-Each command that signs is a plan: the transactions to send, made of its arguments. How they are
-sent and what is told of them is in ``cli_sending``; what is only read, and the node on this
-machine, in ``cli_delegate_views``.
+Each command that signs is a plan: it makes the transactions to send from its arguments.
+``cli/sending.py`` sends them and shows the receipts. ``cli/delegate_views.py`` has the commands
+that only read, and the commands for the node on this machine.
 """
 
 import re
@@ -18,7 +18,8 @@ from dipnet.consensus.chain.schedule import commitment, seed_key, seed_secret
 from dipnet.consensus.finality.votes import Ballot, BallotKind
 from dipnet.consensus.staking.candidates import registration_digest
 from dipnet.consensus.staking.evidence import record
-from dipnet.ledger.genesis import AMENDABLE, RULES_KNOWN
+from dipnet.ledger.parameters import AMENDABLE
+from dipnet.ledger.rules import RULES_KNOWN
 from dipnet.primitives.codec import from_hex, to_hex
 from dipnet.primitives.crypto import checksum, public_key, sign
 from dipnet.primitives.errors import Invalid
@@ -34,7 +35,7 @@ delegate_app = group("Delegates: stakes, votes, elections, proposals.")
 
 
 def read_commission(text: str) -> int:
-    """Basis points of a percentage such as 5 or 2.5%."""
+    """Basis points of a percentage such as 5 or 2.5%; ``Invalid("params")``."""
     match = re.fullmatch(r"([0-9]{1,3})(?:\.([0-9]{1,2}))? ?%?", text.strip(), re.ASCII)
     points = int(match[1]) * 100 + int((match[2] or "").ljust(2, "0")) if match else -1
     if not 0 <= points <= 10_000:
@@ -43,7 +44,7 @@ def read_commission(text: str) -> int:
 
 
 def read_organisation(text: str) -> bytes:
-    """The 32 bytes that stand for an organisation."""
+    """The 32 bytes that name an organisation, ASCII padded with zeros; ``Invalid("params")``."""
     raw = text.encode()
     if len(raw) > ORGANISATION_BYTES or not text.isascii() or "\0" in text:
         raise Invalid("params", f"organisation: at most {ORGANISATION_BYTES} ASCII characters")
@@ -56,17 +57,19 @@ def register(
     account: SendingAccount,
     name: Annotated[str, typer.Option(help="Up to 32 letters, digits, . _ - and spaces.")],
     link: Annotated[str, typer.Option("--link", help="Where to read about the delegate.")] = "",
-    commission: Annotated[str, typer.Option(help="What it keeps of rewards: 5%.")] = "0%",
-    organisation: Annotated[str, typer.Option(help="Whose it is; seats of one are capped.")] = "",
+    commission: Annotated[str, typer.Option(help="Its share of the rewards: 5%.")] = "0%",
+    organisation: Annotated[
+        str, typer.Option(help="Its organisation; seats of an organisation are capped.")
+    ] = "",
     key: Annotated[
         str | None, typer.Option(help="Keystore of the signing key; default: the account's key.")
     ] = None,
     key_password_file: Annotated[Path | None, typer.Option(help="Its password.")] = None,
     stake: Annotated[str | None, typer.Option(help="Stake this first: 1000ether.")] = None,
 ) -> list[Act]:
-    """Become a candidate, or change what one says of itself; the signing key stays.
+    """Become a candidate, or change a candidate's name, link and commission; the key stays.
 
-    A candidate votes for itself like anybody else: see dipnet delegate vote.
+    A candidate votes for itself as any account does: see dipnet delegate vote.
     """
     signing = account.secret
     if key is not None:
@@ -113,7 +116,7 @@ def evidence(account: SendingAccount) -> list[Act]:
     found = account.client.call("dpos_evidence")
     if not found:
         note("the node knows of no offence")
-    records = [[_record(one) for one in offence["statements"]] for offence in found]
+    records = [[_record(statement) for statement in each["statements"]] for each in found]
     return [Act("submitEvidence", (first, second)) for first, second in records]
 
 
@@ -164,21 +167,21 @@ def vote(
     """Vote for these delegates alone. A vote acts from the epoch after next, and lapses."""
     if bool(delegates) == nobody:
         raise Invalid("params", "name delegates, or give --nobody")
-    return [Act("vote", ([find_delegate(account.client, one) for one in delegates or []],))]
+    return [Act("vote", ([find_delegate(account.client, text) for text in delegates or []],))]
 
 
 @delegate_app.command("claim")
 @signing
 def claim(account: SendingAccount) -> list[Act]:
-    """Take what the account has earned, and what is past its release."""
+    """Take the rewards of the account, and the stake whose release is due."""
     return [Act("claim")]
 
 
 def find_delegate(client: Client, text: str) -> bytes:
-    """The address of a delegate by its address or name."""
+    """The address of the delegate of an address or a name; ``Invalid("params")``."""
     if re.fullmatch(r"(0x)?[0-9a-fA-F]{40}", text):
         return read_address(text)
-    named = [one["address"] for one in client.call("dpos_delegates") if one["name"] == text]
+    named = [each["address"] for each in client.call("dpos_delegates") if each["name"] == text]
     if len(named) != 1:
         why = f"{', '.join(named)} are called so" if named else "nobody is called so"
         raise Invalid("params", f"{text[:60]!r}: {why}; see dipnet delegate list")

@@ -1,4 +1,4 @@
-"""``dipnet delegate list | status | parameters | pause | resume``: what is told, not sent."""
+"""``dipnet delegate list | status | parameters | pause | resume``: commands that do not sign."""
 
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -15,7 +15,7 @@ from dipnet.primitives.errors import Invalid
 from dipnet.sdk.admin_client import SOCKET_NAME, admin_call
 from dipnet.sdk.client import Client
 
-__all__ = ["delegate_app"]  # whole only once this file has added its commands
+__all__ = ["delegate_app"]  # complete when this file has added its commands
 
 DATA: Final = Path("~/.dipnet")
 
@@ -31,23 +31,23 @@ def _wei(text: str) -> str:
     return ether(int(text, 16))
 
 
-def standing(one: dict[str, Any]) -> str:
-    """In a word where a candidate stands."""
-    if one["status"] != "registered":
-        return str(one["status"])
-    if one["jailed"]:
-        return f"jailed to epoch {one['jailedUntil']}"
-    if one["active"]:
-        return "active" if one["next"] else "active, leaving"
-    if one["next"]:
+def standing(candidate: dict[str, Any]) -> str:
+    """The standing of a candidate of ``dpos_delegates``, in a few words."""
+    if candidate["status"] != "registered":
+        return str(candidate["status"])
+    if candidate["jailed"]:
+        return f"jailed to epoch {candidate['jailedUntil']}"
+    if candidate["active"]:
+        return "active" if candidate["next"] else "active, leaving"
+    if candidate["next"]:
         return "next epoch"
-    rank = one.get("standby")
+    rank = candidate.get("standby")
     return f"standby {rank}" if rank else "candidate"
 
 
 @delegate_app.command("list")
 def show_list(url: Url = URL, as_json: Json = False) -> None:
-    """All candidates, most votes first."""
+    """Show all candidates, most votes first."""
     with Client(url) as client:
         found = client.call("dpos_delegates")
     if as_json:
@@ -56,33 +56,35 @@ def show_list(url: Url = URL, as_json: Json = False) -> None:
     show_rows(
         ["name", "address", "votes", "share", "commission", "produced", "missed", "standing"],
         [
-            [one["name"], one["address"], _wei(one["votes"]), f"{100 * one['share']:.2f}%",
-             f"{one['commissionBps'] / 100:g}%", one["produced"], one["missed"], standing(one)]
-            for one in found
+            [each["name"], each["address"], _wei(each["votes"]), f"{100 * each['share']:.2f}%",
+             f"{each['commissionBps'] / 100:g}%", each["produced"], each["missed"], standing(each)]
+            for each in found
         ],
     )  # fmt: skip
 
 
 @delegate_app.command("status")
 def show_status(
-    who: Annotated[
+    delegate: Annotated[
         str | None, typer.Argument(help="Name or address; default: the node's own delegate.")
     ] = None,
     url: Url = URL,
     as_json: Json = False,
 ) -> None:
-    """How finality goes, and how a delegate or an account stands."""
+    """Show how finality keeps up, and the standing of a delegate or an account."""
     with Client(url) as client:
         status = client.call("dpos_status")
         own = status["delegate"]
-        address = own and own["address"] if who is None else to_hex(find_delegate(client, who))
+        address = (
+            own and own["address"] if delegate is None else to_hex(find_delegate(client, delegate))
+        )
         candidate, account = _standing_of(client, address) if address else (None, None)
     if as_json:
         show_json({"status": status, "candidate": candidate, "account": account})
         return
     show_fields(
         _finality_fields(status)
-        | (_own_fields(own) if who is None and own else {})
+        | (_own_fields(own) if delegate is None and own else {})
         | (_candidate_fields(candidate) if candidate else {})
         | (_account_fields(account) if account else {})
     )
@@ -119,39 +121,41 @@ def _own_fields(own: dict[str, Any]) -> dict[str, object]:
     }
 
 
-def _commission(one: dict[str, Any]) -> str:
-    raised = one["commissionNext"]
+def _commission(candidate: dict[str, Any]) -> str:
+    raised = candidate["commissionNext"]
     later = f", {raised['bps'] / 100:g}% from epoch {raised['epoch']}" if raised else ""
-    return f"{one['commissionBps'] / 100:g}%{later}"
+    return f"{candidate['commissionBps'] / 100:g}%{later}"
 
 
-def _candidate_fields(one: dict[str, Any]) -> dict[str, object]:
+def _candidate_fields(candidate: dict[str, Any]) -> dict[str, object]:
     fields: dict[str, object] = {
-        "delegate": f"{one['name']} {one['address']}",
-        "standing": standing(one),
-        "votes": f"{_wei(one['votes'])}, commission {_commission(one)}",
-        "slots": f"{one['produced']} produced, {one['missed']} missed",
+        "delegate": f"{candidate['name']} {candidate['address']}",
+        "standing": standing(candidate),
+        "votes": f"{_wei(candidate['votes'])}, commission {_commission(candidate)}",
+        "slots": f"{candidate['produced']} produced, {candidate['missed']} missed",
     }
-    taken = one["participation"]
+    taken = candidate["participation"]
     if taken:
         seen = f"{taken['prevotes']} prevotes, {taken['commits']} commits"
         fields["votes seen"] = f"{seen} in {taken['slots']} slots"
     return fields
 
 
-def _account_fields(one: dict[str, Any]) -> dict[str, object]:
-    votes = ", ".join(one["votes"])
-    leaving = f"; {_wei(one['unbonding'])} free from epoch {one['release']}" * bool(one["release"])
+def _account_fields(account: dict[str, Any]) -> dict[str, object]:
+    votes = ", ".join(account["votes"])
+    leaving = f"; {_wei(account['unbonding'])} free from epoch {account['release']}" * bool(
+        account["release"]
+    )
     return {
-        "stake": _wei(one["stake"]) + leaving,
-        "votes for": f"{votes}, to epoch {one['expires']}" if votes else "nobody",
-        "to claim": _wei(one["claimable"]),
+        "stake": _wei(account["stake"]) + leaving,
+        "votes for": f"{votes}, to epoch {account['expires']}" if votes else "nobody",
+        "to claim": _wei(account["claimable"]),
     }
 
 
 @delegate_app.command("parameters")
 def show_parameters(url: Url = URL, as_json: Json = False) -> None:
-    """What delegates may change by vote, and what is proposed."""
+    """Show the parameters that delegates may change by vote, and the proposals."""
     with Client(url) as client:
         found = client.call("dpos_parameters")
     if as_json:
@@ -162,9 +166,9 @@ def show_parameters(url: Url = URL, as_json: Json = False) -> None:
         show_rows(
             ["id", "parameter", "value", "state", "votes", "starts", "expires"],
             [
-                [one["id"], one["name"], _value(one["value"]), one["state"],
-                 f"{one['votes']} of {one['quorum']}", one["starts"] or "-", one["expires"]]
-                for one in found["proposals"]
+                [each["id"], each["name"], _value(each["value"]), each["state"],
+                 f"{each['votes']} of {each['quorum']}", each["starts"] or "-", each["expires"]]
+                for each in found["proposals"]
             ],
         )  # fmt: skip
 
@@ -174,10 +178,10 @@ def _value(value: object) -> str:
 
 
 def interface() -> list[dict[str, Any]]:
-    """The JSON ABI of IDpos, as web3.py, ethers and viem take it."""
+    """The JSON ABI of IDpos for web3.py, ethers and viem."""
 
     def named(declared: str, **more: bool) -> list[dict[str, Any]]:
-        pairs = [one.split() for one in declared.split(",") if one.strip()]
+        pairs = [part.split() for part in declared.split(",") if part.strip()]
         return [{"type": kind, "name": name} | more for kind, name in pairs]
 
     functions: list[dict[str, Any]] = [
@@ -207,7 +211,7 @@ def interface() -> list[dict[str, Any]]:
 
 @delegate_app.command("abi")
 def show_abi() -> None:
-    """The JSON ABI of IDpos at 0x...0d02, for web3.py, ethers and viem."""
+    """Print the JSON ABI of IDpos at 0x...0d02, for web3.py, ethers and viem."""
     show_json(interface())
 
 
@@ -242,11 +246,11 @@ def _admin_fields(told: dict[str, Any]) -> dict[str, object]:
 
 @delegate_app.command("pause")
 def pause(data: Data = DATA, socket: Socket = None, as_json: Json = False) -> None:
-    """Let the node on this machine sign no more; it goes on following the chain."""
+    """Stop the node on this machine from signing; it goes on following the chain."""
     _admin("admin_pause", data, socket, as_json)
 
 
 @delegate_app.command("resume")
 def resume(data: Data = DATA, socket: Socket = None, as_json: Json = False) -> None:
-    """Let it sign again."""
+    """Let the node on this machine sign again."""
     _admin("admin_resume", data, socket, as_json)

@@ -1,4 +1,4 @@
-"""``dipnet device`` and ``dipnet dag``: readings into the network, and readings as they arrive."""
+"""``dipnet device`` and ``dipnet dag``: commands that send readings and that show readings."""
 
 import json
 from pathlib import Path
@@ -36,10 +36,12 @@ dag_app = group("The DAG: readings as they arrive.")
 
 @device_app.command("simulate")
 def simulate_devices(
-    devices: Annotated[int, typer.Option(help="How many.")] = 20,
-    rate: Annotated[float, typer.Option(help="Readings a second, of all together.")] = 200.0,
-    seconds: Annotated[float, typer.Option(help="How long.")] = 10.0,
-    seed: Annotated[int, typer.Option(help="Of the values.")] = 0,
+    devices: Annotated[int, typer.Option(help="Number of devices.")] = 20,
+    rate: Annotated[
+        float, typer.Option(help="Readings a second, of all devices together.")
+    ] = 200.0,
+    seconds: Annotated[float, typer.Option(help="Duration.")] = 10.0,
+    seed: Annotated[int, typer.Option(help="Seed of the values.")] = 0,
     url: Url = URL,
     as_json: Json = False,
 ) -> None:
@@ -136,7 +138,7 @@ def replay_file(
 def tail_dag(
     issuer: Annotated[str | None, typer.Option(help="Only of this device.")] = None,
     topic: Annotated[str | None, typer.Option(help="Only on this topic.")] = None,
-    follow: Annotated[bool, typer.Option(help="Go on with what arrives.")] = True,
+    follow: Annotated[bool, typer.Option(help="Go on with readings that arrive.")] = True,
     count: Annotated[int, typer.Option("-n", help="Earlier readings to begin with.")] = 10,
     url: Url = URL,
     as_json: Json = False,

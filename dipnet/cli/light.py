@@ -1,9 +1,9 @@
-"""``dipnet verify-header``: which header is final, told by signatures and not by the node asked.
+"""``dipnet verify-header``: checks by signatures, without trust in a node, that a header is final.
 
-Begins at what you trust (``trust.py``, or the hash of a boundary), follows the boundaries of epochs
-that a node shows, judges each by ``dipnet.sdk.light``, and keeps how far it came, so that the next
-run goes on from there. A node can withhold what is new; it cannot make a header look final that is
-not (docs/light.md).
+The command begins with a trusted header (``sdk/trust.py``, or the hash of a boundary), follows the
+epoch boundaries that a node shows, checks each with ``dipnet.sdk.light``, and keeps the last state,
+from which the next run goes on. A node can withhold new headers; it cannot make a header look final
+that is not (docs/light.md).
 """
 
 import re
@@ -26,10 +26,10 @@ from dipnet.sdk.trust import Known, load, load_trusted, save
 
 STATE: Final = Path("~/.dipnet/light.json")
 BOUNDARIES_MAX: Final = 64
-"""Boundaries in one answer; a node gives no more (docs/rpc.md)."""
+"""Boundaries in an answer; a node gives no more (docs/rpc.md)."""
 DAY_MS: Final = 86_400_000
 PERIOD_DAYS: Final = 7
-"""Half the unbonding time of a network that keeps to the usual parameters of genesis.json."""
+"""Half the unbonding time of a network with the default parameters of genesis.json."""
 HASH_HEX: Final = r"0x[0-9a-fA-F]{64}"
 
 _CHECKPOINT: Final = re.compile(rf"([0-9]{{1,15}}):({HASH_HEX})", re.ASCII)
@@ -37,7 +37,7 @@ _CHECKPOINT: Final = re.compile(rf"([0-9]{{1,15}}):({HASH_HEX})", re.ASCII)
 
 @dataclass(slots=True)
 class Followed:
-    """What was verified on the way."""
+    """The number of boundaries, signatures and bytes that a run verified."""
 
     boundaries: int = 0
     signatures: int = 0
@@ -56,27 +56,28 @@ def _raw(answer: object) -> bytes:
 def _boundaries(
     client: Client, first: int, last: int, done: Followed, *, every: bool
 ) -> list[BoundaryProof]:
-    """Boundaries that a node shows, that of epoch ``first`` to that of ``last``; form only."""
+    """The boundaries that a node shows for epochs ``first`` to ``last``, not yet verified."""
     count = min(last - first + 1, BOUNDARIES_MAX)
     answer = client.call("dpos_borders", first, count, every)
     if not isinstance(answer, list) or len(answer) > count:
         raise Invalid("remote", "with something that are no boundaries")
-    raws = [_raw(one) for one in answer]
+    raws = [_raw(record) for record in answer]
     done.bytes += sum(map(len, raws))
-    return [one for raw in raws if (one := light.decode_boundary(raw)).opens <= last]
+    return [proof for raw in raws if (proof := light.decode_boundary(raw)).opens <= last]
 
 
 def follow(
     client: Client, state: LightState, epoch: int, done: Followed, *, every: bool = False
 ) -> Iterator[LightState]:
-    """Over boundaries to the set of ``epoch``: the state after each answer of the node, that last.
+    """Advances over boundaries to the set of ``epoch``; yields the state after each answer.
 
-    ``every`` leaves out none: then no trust in a set outlives its epoch. Raises ``Invalid`` as
-    ``light.advance`` does, and ``light_epoch`` where the node shows no way.
+    With ``every`` no boundary is skipped, so that no set is trusted beyond its epoch. Raises
+    ``Invalid`` as ``light.advance`` does, and ``light_epoch`` when the node does not show the
+    boundaries.
     """
     while state.epoch < epoch:
         boundaries = _boundaries(client, state.epoch + 1, epoch, done, every=every)
-        if not boundaries:  # no change of the set on the way: the boundary of the epoch itself
+        if not boundaries:  # the set did not change: ask for the boundary of the epoch itself
             boundaries = _boundaries(client, epoch, epoch, done, every=True)
         if not boundaries:
             raise Invalid("light_epoch", f"no way is shown from epoch {state.epoch} to {epoch}")
@@ -106,9 +107,10 @@ def _verify(state: LightState, proof: FinalProof, done: Followed) -> None:
 def newest(
     client: Client, known: Known, path: Path, done: Followed, *, every: bool
 ) -> tuple[Known, FinalProof | None]:
-    """The newest final header that the node shows, verified; what is known is kept on the way.
+    """The newest final header of the node, verified, and the state that was kept meanwhile.
 
-    Not beyond the epoch of its certificate, so that the next run can judge the same again.
+    The state is never beyond the epoch of the header's certificate, so that the next run can verify
+    the same header again.
     """
     proof = _final(client, done)
     if proof is None:
@@ -132,7 +134,7 @@ def newest(
 def of_hash(
     client: Client, state: LightState, block_hash: bytes, done: Followed, *, every: bool
 ) -> FinalProof:
-    """A header by its hash, verified by the set of the epoch that made it final."""
+    """The header of a hash, verified by the set of the epoch that made it final."""
     proof = _final(client, done, to_hex(block_hash))
     if proof is None or proof.header.hash != block_hash:
         raise Invalid("remote", "with another header than was asked for")
@@ -140,8 +142,8 @@ def of_hash(
     if epoch < state.epoch:
         below = f"it became final in epoch {epoch}, known is {state.epoch}: begin lower with "
         raise Invalid("light_epoch", below + "--trusted and another --state")
-    for one in follow(client, state, epoch, done, every=every):
-        state = one
+    for reached in follow(client, state, epoch, done, every=every):
+        state = reached
     _verify(state, proof, done)
     return proof
 
@@ -150,7 +152,7 @@ def of_hash(
 
 
 def from_checkpoint(client: Client, epoch: int, block_hash: bytes, period_ms: int) -> Known:
-    """Trust in the hash of the boundary that opens an epoch; the node shows what it stands for."""
+    """The state of a client that trusts the hash of the boundary that opens ``epoch``."""
     for boundary in _boundaries(client, epoch, epoch, Followed(), every=True):
         if boundary.header.hash == block_hash:
             chain_id = boundary.header.chain_id
@@ -160,13 +162,13 @@ def from_checkpoint(client: Client, epoch: int, block_hash: bytes, period_ms: in
 
 
 def begin(client: Client, trusted: str | None, path: Path, period_days: int) -> Known:
-    """Where to begin: what the file keeps, if it began with what is trusted, or that itself."""
+    """The state to begin with: that of the file if it began with ``trusted``, else ``trusted``."""
     kept = load(path)
     if trusted is None:
         if kept is None:
             why = (
                 f"there is no {path} yet: give --trusted genesis.json of the network, a file of "
-                "another run, or EPOCH:HASH of a boundary, from somebody you trust"
+                "another run, or EPOCH:HASH of a boundary, from a source that you trust"
             )
             raise Invalid("config", why)
         return kept
@@ -185,7 +187,7 @@ def begin(client: Client, trusted: str | None, path: Path, period_days: int) -> 
 
 
 def now_ms() -> int:
-    """Unix time."""
+    """Unix time in milliseconds."""
     return int(time.time() * 1000)
 
 
@@ -198,11 +200,11 @@ def verify_header(
         typer.Option(help="genesis.json, a file of another run, or EPOCH:HASH of a boundary."),
     ] = None,
     state: Annotated[
-        Path, typer.Option(envvar="DIPNET_LIGHT", help="File that keeps what was verified.")
+        Path, typer.Option(envvar="DIPNET_LIGHT", help="File that keeps the verified state.")
     ] = STATE,
     every: Annotated[bool, typer.Option("--every", help="Leave out no boundary.")] = False,
     period_days: Annotated[
-        int, typer.Option(min=1, help="How old a boundary given as EPOCH:HASH may be.")
+        int, typer.Option(min=1, help="Maximum age of a boundary given as EPOCH:HASH.")
     ] = PERIOD_DAYS,
     force: Annotated[
         bool, typer.Option("--force", help="Begin with a trusted header of any age.")
@@ -210,7 +212,7 @@ def verify_header(
     url: Url = URL,
     as_json: Json = False,
 ) -> None:
-    """Verify the newest final header, by signatures from what you trust on."""
+    """Verify the newest final header by signatures, from a trusted header on."""
     if header is not None and not re.fullmatch(HASH_HEX, header):
         raise Invalid("params", "--header: write a block's hash as 0x and 64 hex digits")
     path, done, wanted = state.expanduser(), Followed(), None
@@ -246,20 +248,20 @@ def verify_header(
 
 
 def _told(proof: FinalProof) -> dict[str, object]:
-    one = proof.header
+    header = proof.header
     return {
-        "height": one.height,
-        "hash": to_hex(one.hash),
-        "slot": one.slot,
-        "epoch": one.epoch,
-        "timestampMs": one.timestamp_ms,
-        "stateRoot": to_hex(one.state_root),
+        "height": header.height,
+        "hash": to_hex(header.hash),
+        "slot": header.slot,
+        "epoch": header.epoch,
+        "timestampMs": header.timestamp_ms,
+        "stateRoot": to_hex(header.state_root),
         "signatures": len(proof.certificate.indices()),
     }
 
 
 def _shown(told: dict[str, object]) -> dict[str, object]:
-    """The same for people."""
+    """The result as text for people."""
     shown = {
         "chain": f"{told['chainId']}, trusted from {told['trusted']}",
         "epochs": f"{told['fromEpoch']} to {told['epoch']}, over {told['borders']} boundaries",

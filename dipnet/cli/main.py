@@ -1,7 +1,7 @@
-"""``dipnet``: the client. Talks to a node by JSON-RPC and knows nothing of how one is made.
+"""``dipnet``: the client. It calls a node by JSON-RPC and imports nothing of the node.
 
-``dipnet keys | send | status | delegate | device | dag | verify-header``; ``cli_delegate``,
-``cli_device`` and ``cli_light`` have the last four.
+``dipnet keys | send | status | delegate | device | dag | verify-header``; the last four are in
+``cli/delegate.py``, ``cli/device.py`` and ``cli/light.py``.
 """
 
 from pathlib import Path
@@ -50,7 +50,7 @@ app.command("verify-header")(verify_header)
 
 
 def _keep(directory: Path, secret: bytes, file: Path | None, as_json: bool) -> None:
-    """Makes a keystore of the key and tells its address."""
+    """Makes a keystore of the key and shows its address."""
     path = keys.add_keystore(directory.expanduser(), secret, read_password(file, new=True))
     told = {"address": checksum(keys.address_of(secret)), "file": str(path)}
     show_json(told) if as_json else show_fields(told)
@@ -66,7 +66,7 @@ def keys_new(
 
 @keys_app.command("list")
 def keys_list(keystore: Keystore = KEYSTORE, as_json: Json = False) -> None:
-    """The keys that are there."""
+    """List the keys."""
     found = keys.list_keystores(keystore.expanduser())
     rows = [(checksum(account), str(path)) for account, path in found.items()]
     if as_json:
@@ -83,7 +83,7 @@ def keys_show(
     password_file: PasswordFile = None,
     as_json: Json = False,
 ) -> None:
-    """One key: its address and file, with --private the key itself."""
+    """Show the address and file of a key, with --private the key itself."""
     path = find_keystore(account, keystore)
     claimed = keys.keystore_address(keys.read_private(path, keys.KEYSTORE_BYTES_MAX))
     told = {"address": checksum(claimed) if claimed else "?", "file": str(path)}
@@ -103,7 +103,7 @@ def keys_import(
     password_file: PasswordFile = None,
     as_json: Json = False,
 ) -> None:
-    """Take a key from a file, which stays as it is."""
+    """Make a keystore of the key in a file; the file is not changed."""
     raw = keys.read_private(file, keys.KEYSTORE_BYTES_MAX)
     if raw.lstrip().startswith(b"{"):
         typer.echo(f"password of {file}", err=True)
@@ -124,7 +124,7 @@ def send(
     value: Annotated[str, typer.Option(help="1.5ether, 20gwei, or wei.")],
     sender: Sender = None,
     dev: Dev = None,
-    wait: Annotated[bool, typer.Option("--wait", help="For the receipt.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the receipt.")] = False,
     timeout: Timeout = TIMEOUT_S,
     keystore: Keystore = KEYSTORE,
     password_file: PasswordFile = None,
@@ -146,12 +146,12 @@ def send(
         show_fields(receipt_fields(receipt) | {"value": ether(wei)})
 
 
-# --- telling
+# --- status
 
 
 @app.command()
 def status(url: Url = URL, as_json: Json = False) -> None:
-    """The node at a glance."""
+    """Show the state of the node."""
     with Client(url) as client:
         found = client.call("dipnet_status")
     if as_json:
@@ -177,7 +177,7 @@ def status(url: Url = URL, as_json: Json = False) -> None:
 
 @app.command()
 def version(as_json: Json = False) -> None:
-    """Which dipnet this is."""
+    """Print the version."""
     if as_json:
         show_json({"version": dipnet.__version__})
     else:

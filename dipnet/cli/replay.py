@@ -1,8 +1,8 @@
-"""A recorded time series into the DAG, row by row, resumable: ``dipnet device replay``.
+"""``dipnet device replay``: sends a recorded time series row by row, and can be resumed.
 
-Rules that bind this file: a row enters the outbox together with its number, in one transaction, and
-is never read again; so whatever is killed, running the same command again goes on behind the last
-row that the outbox has. The outbox says of which file and columns it is, and refuses others.
+Rules that bind this file: a row enters the outbox together with its number in a single transaction
+and is never read again. So after a crash the same command goes on behind the last row in the
+outbox. The outbox keeps the name of its file and columns and refuses other files.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ _ABOUT: Final = jsontext.JsonBounds(1 << 20)
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What one run did, and what the outbox has of the file in all."""
+    """The result of a run: rows sent and skipped by it, rows of the file recorded in total."""
 
     sent: int
     skipped: int
@@ -36,16 +36,16 @@ class Replayed:
 
     @property
     def per_second(self) -> float:
-        """Rows that were acknowledged in a second of this run."""
+        """Rows a second that were acknowledged in this run."""
         return self.sent / self.seconds if self.seconds else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Watcher:
-    """Who is told what happens."""
+    """The receivers of a run's progress."""
 
     recorded: Callable[[int], None]
-    """So many rows of the file are acknowledged."""
+    """Gets the number of rows of the file that are acknowledged."""
     say: Callable[[str], None]
 
 
@@ -60,10 +60,10 @@ def replay(
     batch: int = BATCH,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Replayed:
-    """Sends the rows that are not acknowledged yet, waiting for the node where it must.
+    """Sends the rows that are not acknowledged yet; waits while the node is not ready.
 
-    Raises ``Invalid``: "series" for the file, "outbox" for another file or a foreign chain, and the
-    node's refusals that do not pass by waiting. Whatever it raises, calling again goes on.
+    Raises ``Invalid``: ``series`` for a wrong file, ``outbox`` for another file or another chain,
+    and the node's refusals that are not in ``PASSING``. After any error a new call goes on.
     """
     started_s = time.monotonic()
     series.check(path, columns)
@@ -95,7 +95,7 @@ def replay(
 
 
 def describe(device: Device, path: Path, columns: series.Columns, topic: str) -> None:
-    """Writes on a new outbox what it is for; ``Invalid("outbox")`` when a used one is for more."""
+    """Keeps file, columns and topic in a new outbox; ``Invalid("outbox")`` if it has others."""
     asked = {
         "time": columns.time,
         "value": columns.value,
@@ -122,7 +122,7 @@ def describe(device: Device, path: Path, columns: series.Columns, topic: str) ->
 
 
 def _begin(path: Path) -> str:
-    """Digest of the first two lines: what later corrections and appended rows leave alone."""
+    """Digest of the first two lines, which corrections and appended rows do not change."""
     try:
         with path.open("rb") as file:
             lines = file.readline(series.LINE_CHARS_MAX) + file.readline(series.LINE_CHARS_MAX)
@@ -132,7 +132,7 @@ def _begin(path: Path) -> str:
 
 
 def count_rows(path: Path) -> int:
-    """About how many rows the file has, from its line ends; for progress only."""
+    """The approximate number of rows, counted by line ends; for progress only."""
     with path.open("rb") as file:
         lines = sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(CHUNK_BYTES), b""))
     return max(lines - 1, 0)

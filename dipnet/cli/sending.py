@@ -1,7 +1,8 @@
-"""What the commands that send to IDpos have in common: who signs, the receipt, what it tells.
+"""The common part of the commands that send to IDpos: the account, the receipt, its events.
 
-Every one of them takes the same options for the account, waits for the receipt, and tells the
-events. A refusal of the contract begins with a code of ours; it is told as that, with its remedy.
+Each command has the same options for the account, waits for the receipts, and shows their events. A
+revert of the contract that begins with a code of ``REFUSALS`` is shown as that refusal, with its
+remedy.
 """
 
 import inspect
@@ -39,20 +40,20 @@ ETHER_FROM_WEI: Final = 10**12  # smaller numbers in an event are shown as they 
 
 @dataclass(frozen=True, slots=True)
 class SendingAccount:
-    """Who signs, and the node that it is sent to."""
+    """An account that signs, with its key (32 bytes), and the client of a node."""
 
     client: Client
     secret: bytes
 
     @property
     def address(self) -> bytes:
-        """Of the account."""
+        """The address of the account, 20 bytes."""
         return keys.address_of(self.secret)
 
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """One transaction to IDpos: a method, its arguments, and the wei that go with it."""
+    """A transaction to IDpos: a method, its arguments, and the wei that it transfers."""
 
     method: str
     arguments: tuple[Any, ...] = ()
@@ -72,12 +73,15 @@ def _account_options(
 
 
 def signing(plan: Callable[..., Sequence[Act]]) -> Callable[..., None]:
-    """A command with the parameters of ``plan`` after its first, and those of every signer."""
+    """A command that sends the acts of ``plan``.
+
+    Its parameters are those of ``plan`` without the first, and those of ``_account_options``.
+    """
     own = list(inspect.signature(plan).parameters.values())[1:]
     shared = list(inspect.signature(_account_options).parameters.values())
 
     def command(**given: Any) -> None:
-        options = {one.name: given.pop(one.name) for one in shared}
+        options = {each.name: given.pop(each.name) for each in shared}
         secret = unlocked(
             options["sender"], options["dev"], options["keystore"], options["password_file"]
         )
@@ -86,9 +90,9 @@ def signing(plan: Callable[..., Sequence[Act]]) -> Callable[..., None]:
             receipts = _all_performed(account, plan(account, **given), options["timeout"])
         _show(receipts, options["as_json"])
 
-    parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own + shared]
+    parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own + shared]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {one.name: one.annotation for one in parameters}
+    command.__annotations__ = {each.name: each.annotation for each in parameters}
     command.__name__, command.__doc__ = plan.__name__, plan.__doc__
     return command
 
@@ -96,7 +100,7 @@ def signing(plan: Callable[..., Sequence[Act]]) -> Callable[..., None]:
 def _all_performed(
     account: SendingAccount, acts: Sequence[Act], timeout_s: float
 ) -> list[dict[str, Any]]:
-    """Their receipts. Where one is refused, what those before it did is told on stderr."""
+    """The receipts of all acts. After a refusal stderr shows the acts that succeeded before it."""
     receipts: list[dict[str, Any]] = []
     try:
         receipts.extend(_performed(account, act, timeout_s) for act in acts)
@@ -108,26 +112,26 @@ def _all_performed(
 
 
 def _performed(account: SendingAccount, act: Act, timeout_s: float) -> dict[str, Any]:
-    """The receipt of a transaction that did what it was to do."""
+    """The receipt of a successful transaction; raises ``Invalid`` with the contract's refusal."""
     data = METHODS[act.method].call_data(*act.arguments)
     client, to = account.client, to_hex(DPOS_ADDRESS)
     try:
         tx_hash = transact(client, account.secret, DPOS_ADDRESS, act.wei, data)
         receipt = await_receipt(client, tx_hash, timeout_s)
-        if receipt["status"] != "0x1":  # tried again where it failed, it says why
+        if receipt["status"] != "0x1":  # the same call on the same state gives the reason
             call = {
                 "from": to_hex(account.address), "to": to, "input": to_hex(data),
                 "value": hex(act.wei),
             }  # fmt: skip
             client.call("eth_call", call, hex(int(receipt["blockNumber"], 16) - 1))
-            raise Invalid("reverted", f"transaction {tx_hash}: the state was another then")
+            raise Invalid("reverted", f"transaction {tx_hash}: it failed on another state")
     except Invalid as refused:
         raise explained(refused) from None
     return receipt
 
 
 def explained(refused: Invalid) -> Invalid:
-    """The refusal of IDpos that a revert tells, under its own code; others as they are."""
+    """The refusal of IDpos in a revert, under its own code; any other ``Invalid`` unchanged."""
     code, _, rest = refused.detail.partition(": ")
     if refused.code != "reverted" or code not in REFUSALS:
         return refused
@@ -135,7 +139,7 @@ def explained(refused: Invalid) -> Invalid:
 
 
 def events(receipt: dict[str, Any]) -> list[dict[str, Any]]:
-    """What IDpos tells in a receipt: each event's name and its arguments."""
+    """The events of IDpos in a receipt: ``event`` is the name, the other keys are arguments."""
     known = {event.topic: event for event in EVENTS}
     told = []
     for log in receipt["logs"]:
@@ -148,9 +152,9 @@ def events(receipt: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """An argument of an event as JSON has it; a text that stands in 32 bytes as text."""
+    """An argument of an event as JSON; 32 bytes that are a padded ASCII text become a string."""
     if isinstance(value, tuple):
-        return [_plain(one) for one in value]
+        return [_plain(item) for item in value]
     if not isinstance(value, bytes):
         return value
     if len(value) == ADDRESS_BYTES:
@@ -167,14 +171,14 @@ def _show(receipts: Sequence[dict[str, Any]], as_json: bool) -> None:
         return
     for receipt in receipts:
         fields: dict[str, object] = {**receipt_fields(receipt)}
-        for one in events(receipt):
-            name = one.pop("event")
-            fields[name] = ", ".join(f"{key} {_shown(value)}" for key, value in one.items())
+        for event in events(receipt):
+            name = event.pop("event")
+            fields[name] = ", ".join(f"{key} {_shown(value)}" for key, value in event.items())
         show_fields(fields)
 
 
 def _shown(value: Any) -> str:
-    """An argument of an event for people: so many wei are ether."""
+    """An argument of an event for people: a large integer is an amount of wei, shown as ether."""
     if isinstance(value, list):
         return " ".join(map(str, value))
     return ether(value) if isinstance(value, int) and value > ETHER_FROM_WEI else str(value)

@@ -1,7 +1,7 @@
-"""Many devices at once, without files: ``dipnet device simulate``.
+"""``dipnet device simulate``: many devices at once, without files.
 
-Keys are new and forgotten afterwards; the values are a walk that a seed determines. One turn asks
-the templates of all devices that are due in one batch, signs, and submits what they measured.
+Keys are new and are not kept; the values are a random walk that a seed determines. A turn asks for
+the templates of all due devices in a single batch, signs their readings and submits them.
 """
 
 import math
@@ -31,7 +31,7 @@ SWING_S: Final = 60.0
 
 @dataclass(slots=True)
 class Simulated:
-    """One device and where its walk is."""
+    """A device and the present value of its walk."""
 
     name: str
     secret: bytes
@@ -44,17 +44,17 @@ class Simulated:
 
 @dataclass(slots=True)
 class Totals:
-    """What came of a simulation."""
+    """The result of a simulation: readings sent and accepted, seconds, errors."""
 
     sent: int = 0
     accepted: int = 0
     seconds: float = 0.0
     errors: dict[str, int] = field(default_factory=dict)
-    """Refused or unanswered readings by code."""
+    """Readings that were refused or not answered, by code."""
 
     @property
     def per_second(self) -> float:
-        """Accepted readings in a second."""
+        """Accepted readings a second."""
         return self.accepted / self.seconds if self.seconds else 0.0
 
     def count(self, results: list[Invalid | None]) -> None:
@@ -74,9 +74,11 @@ def simulate(
     on_turn: Callable[[Totals], None],
     seed: int = 0,
 ) -> Totals:
-    """Sends ``rate`` readings a second in all for ``seconds``; counts, and raises for no refusal.
+    """Sends ``rate`` readings a second, of all devices together, for ``seconds``.
 
-    A node that cannot keep up lowers the rate: one turn sends one batch of readings at most.
+    Refusals of readings are counted. Raises ``Invalid``: ``config`` for wrong arguments, and the
+    node's refusals that are not in ``PASSING``. A node that cannot keep up lowers the rate: a turn
+    sends at most a single batch.
     """
     if not 1 <= devices <= DEVICES_MAX or not 0 < rate <= RATE_MAX or not 0 < seconds < math.inf:
         raise Invalid(
@@ -98,14 +100,14 @@ def simulate(
             tally.seconds = time.monotonic() - started_s
             on_turn(tally)
         left_s = TURN_S - (time.monotonic() - started_s - elapsed_s)
-        if left_s > 0 and due <= BATCH:  # else it is behind, and goes on at once
+        if left_s > 0 and due <= BATCH:  # when behind, go on at once
             time.sleep(left_s)
     tally.seconds = time.monotonic() - started_s
     return tally
 
 
 def _shares(count: int, devices: int, turn: int) -> dict[int, int]:
-    """How many readings each device makes, so that all take turns."""
+    """The number of readings of each device, by index, so that all devices take turns."""
     shares: dict[int, int] = {}
     for n in range(turn, turn + count):
         shares[n % devices] = shares.get(n % devices, 0) + 1
@@ -115,18 +117,18 @@ def _shares(count: int, devices: int, turn: int) -> dict[int, int]:
 def _turn(
     client: Client, fleet: list[Simulated], shares: dict[int, int], rng: random.Random
 ) -> list[Invalid | None]:
-    """One batch: a result for each reading, None where it stands."""
+    """Sends a batch; the result of each reading: None when accepted, else the refusal."""
     due = [(fleet[n], count) for n, count in shares.items()]
     wires: list[bytes] = []
     try:
-        answers = client.batch([("dag_template", (one.issuer, PARENTS)) for one, _ in due])
-        for (one, count), answer in zip(due, answers, strict=True):
+        answers = client.batch([("dag_template", (device.issuer, PARENTS)) for device, _ in due])
+        for (device, count), answer in zip(due, answers, strict=True):
             if isinstance(answer, Invalid):
                 raise answer
             template = Template.read(answer)
             head = Head(template.seq - 1, template.prev, 0, HEAD_NONE.ref_hash)
-            readings = [_measure(one, rng) for _ in range(count)]
-            signed, _ = sign_chain(one.secret, template, head, readings, clock_ms())
+            readings = [_measure(device, rng) for _ in range(count)]
+            signed, _ = sign_chain(device.secret, template, head, readings, clock_ms())
             wires += [vertex.wire for vertex in signed]
         return submit(client, wires)
     except Invalid as error:
@@ -135,10 +137,10 @@ def _turn(
         return [error] * sum(shares.values())
 
 
-def _measure(one: Simulated, rng: random.Random) -> Unsigned:
+def _measure(device: Simulated, rng: random.Random) -> Unsigned:
     """The device's next value: a walk on a slow swing."""
     now_s = clock_ms() / 1000
-    one.value += rng.gauss(0, WALK_SD)
-    value = round(one.value + SWING * math.sin(2 * math.pi * now_s / SWING_S), 3)
-    payload = senml.encode([senml.Reading(one.name, now_s, value, "Cel")])
+    device.value += rng.gauss(0, WALK_SD)
+    value = round(device.value + SWING * math.sin(2 * math.pi * now_s / SWING_S), 3)
+    payload = senml.encode([senml.Reading(device.name, now_s, value, "Cel")])
     return Unsigned(topic_of(TOPIC), payload, PAYLOAD_SENML)

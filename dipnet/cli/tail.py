@@ -1,8 +1,8 @@
-"""Signed readings as they arrive: ``dipnet dag tail``.
+"""``dipnet dag tail``: signed readings as they arrive.
 
-What is there already is found without an index: an issuer's by its sequence numbers, everybody's by
-walking from the tips back through parents. What comes next is the ``dagVertices`` subscription of a
-WebSocket, which is opened again when the node went away.
+Earlier vertices are found without an index: those of an issuer by sequence numbers, those of all
+issuers by a walk from the tips back through parents. New vertices come from the subscription
+``dagVertices`` of a WebSocket, which is opened again after a loss of the connection.
 """
 
 import heapq
@@ -30,11 +30,14 @@ NOBODY: Final = "0x" + "00" * 20
 PAYLOAD_SHOWN: Final = 34
 
 Vertex = dict[str, Any]
-"""As ``dag_get`` answers it."""
+"""A vertex as JSON, the answer to ``dag_get``."""
 
 
 def earlier(client: Client, count: int, issuer: str | None, topic: str | None) -> list[Vertex]:
-    """The last ``count`` vertices that the node has, oldest first."""
+    """The last ``count`` vertices of the node, or of an issuer, oldest first.
+
+    Of these only those of ``topic`` (hex of its hash) are returned when it is given.
+    """
     if not 0 <= count <= EARLIER_MAX:
         raise Invalid("config", f"-n {count}: 0 to {EARLIER_MAX}")
     if count == 0:
@@ -57,7 +60,7 @@ def _of_issuer(client: Client, count: int, issuer: str) -> list[Vertex]:
 
 
 def _of_all(client: Client, count: int) -> list[Vertex]:
-    """From the tips backwards, the latest stamp first, as many as are wanted."""
+    """At most ``count`` vertices from the tips backwards by timestamp, oldest first."""
     tips = client.call("dag_template", NOBODY, TIPS)["parents"]
     seen = dict.fromkeys(tips)
     front = [(-v["timestampMs"], v["id"], v) for v in _get(client, tips)]
@@ -81,7 +84,10 @@ def _get(client: Client, ids: list[str]) -> list[Vertex]:
 def follow(
     url: str, issuer: str | None, topic: str | None, say: Callable[[str], None]
 ) -> Iterator[Vertex]:
-    """Vertices as the node takes them in, for ever; ``say`` is told of gaps in the connection."""
+    """Vertices as the node accepts them, without end; ``say`` gets a line for each lost connection.
+
+    Raises ``Invalid("remote")`` when the node refuses the subscription.
+    """
     wanted = {k: v for k, v in (("issuer", issuer), ("topic", topic)) if v is not None}
     delay_s = RETRY_FIRST_S
     while True:
@@ -126,17 +132,17 @@ def _websocket(url: str) -> str:
 
 
 def lines(vertex: Vertex) -> Iterator[str]:
-    """What a person sees of a vertex: a line for each reading, or one for another payload."""
-    who = f"{vertex['issuer']} #{vertex['seq']}"
+    """A vertex as text: a line for each reading, a single line for a payload without readings."""
+    name = f"{vertex['issuer']} #{vertex['seq']}"
     readings = vertex.get("readings")
     if not readings:
         stamp = _moment(vertex["timestampMs"] / 1000)
         payload = vertex["payload"]
         shown = payload if len(payload) <= PAYLOAD_SHOWN else payload[: PAYLOAD_SHOWN - 1] + "…"
-        yield f"{stamp}  {who}  {shown}"
+        yield f"{stamp}  {name}  {shown}"
     for reading in readings or ():
         unit = f" {reading['unit']}" if reading.get("unit") else ""
-        yield f"{_moment(reading['time'])}  {who}  {reading['name']}  {reading.get('value')}{unit}"
+        yield f"{_moment(reading['time'])}  {name}  {reading['name']}  {reading.get('value')}{unit}"
 
 
 def _moment(unix_s: float) -> str:

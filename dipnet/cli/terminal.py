@@ -1,8 +1,8 @@
-"""What both programs share at the terminal: how they end, how they show, how they report progress.
+"""The terminal of both programs: results, errors with exit codes, progress.
 
-Rules that bind this file: a result is on stdout, everything else on stderr; an expected failure is
-one sentence with its remedy and an exit code, never a traceback; without a terminal there is
-neither colour nor a moving line, and with ``--json`` stdout holds JSON only.
+Rules that bind this file: a result is on stdout, everything else on stderr. An expected failure is
+a single sentence with its remedy and an exit code, never a traceback. Without a terminal there is
+neither colour nor a moving line. With ``--json`` stdout holds JSON only.
 """
 
 import json
@@ -32,7 +32,7 @@ EXIT_STORAGE: Final = 70
 EXIT_INTERRUPTED: Final = 130
 PLAIN_EVERY_S: Final = 5.0
 SELF_EXPLAINED: Final = frozenset(("config", "genesis", "key", "params", "series"))
-"""Codes whose details say what to do; the others get the remedy of the table."""
+"""Codes whose details contain the remedy; other codes get the remedy of ``REFUSALS``."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")]
 Url = Annotated[str, typer.Option("--url", envvar="DIPNET_URL", help="JSON-RPC of a node.")]
@@ -40,17 +40,17 @@ URL: Final = URL_DEFAULT
 
 
 def out() -> Console:
-    """Stdout, as it is now (tests replace it)."""
+    """A console on the present stdout, which tests replace."""
     return Console(highlight=False, soft_wrap=True)
 
 
 def err() -> Console:
-    """Stderr, as it is now."""
+    """A console on the present stderr."""
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 class Group(TyperGroup):
-    """A program's commands; expected failures become a sentence and an exit code."""
+    """The commands of a program; an expected failure becomes a sentence and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -79,32 +79,32 @@ def program(about: str) -> typer.Typer:
 
 
 def group(about: str) -> typer.Typer:
-    """Commands under one word of a program."""
+    """A group of commands under a word of a program."""
     return typer.Typer(help=about, no_args_is_help=True)
 
 
 def say_error(text: str) -> None:
-    """One line on stderr."""
+    """Prints an error on stderr, on a single line."""
     err().print(f"error: {printable(text)}", style="bold red", markup=False)
 
 
 def note(text: str) -> None:
-    """One line on stderr for who watches."""
+    """Prints a remark on stderr."""
     err().print(printable(text), markup=False)
 
 
 def printable(text: str) -> str:
-    """Without control characters, which a foreign text could steer the terminal with."""
+    """The text without control characters, by which a foreign text could control the terminal."""
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def show_json(value: object) -> None:
-    """One JSON text on one line of stdout."""
+    """Prints JSON on a line of stdout."""
     typer.echo(json.dumps(value))
 
 
 def show_fields(fields: Mapping[str, object]) -> None:
-    """Names and values under one another."""
+    """Prints names and values, a pair on each line."""
     width = max(map(len, fields), default=0)
     for name, value in fields.items():
         line = Text(name.ljust(width), style="bold")
@@ -112,7 +112,7 @@ def show_fields(fields: Mapping[str, object]) -> None:
 
 
 def show_rows(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table. Lines are as long as they must be: half an address is of no use."""
+    """Prints a table. Lines may be longer than the terminal: half an address is of no use."""
     cells = [[printable(str(value)) for value in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(titles, *cells, strict=True)]
     out().print(Text(_line(titles, widths), style="bold"))
@@ -126,7 +126,7 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 class Meter:
-    """Progress on stderr: a bar on a terminal, else a line now and then; ``quiet`` shows none."""
+    """Progress on stderr: a bar on a terminal, else a line every 5 s; with ``quiet`` nothing."""
 
     def __init__(self, what: str, total: int, unit: str, *, quiet: bool = False) -> None:
         self._what, self._total, self._unit = what, total, unit
@@ -162,7 +162,7 @@ class Meter:
             self._bar.stop()
 
     def to(self, done: int) -> None:
-        """So many are done."""
+        """Shows that ``done`` of the total are done."""
         self._done = done
         if self._bar is not None:
             self._bar.update(self._task, completed=done)
@@ -171,5 +171,5 @@ class Meter:
             self.say(f"{self._what}: {done} of {self._total} {self._unit}")
 
     def say(self, text: str) -> None:
-        """A line above the bar; also when quiet, since it is for a person on stderr."""
+        """Prints a line above the bar, also with ``quiet``."""
         self._console.print(printable(text), markup=False)

@@ -1,8 +1,8 @@
-"""Keys, amounts and transactions at the terminal: what every command that signs has in common.
+"""Keys, amounts and transactions at the terminal: the common part of commands that sign.
 
-Rules that bind this file: a password is asked for on stderr and shown nowhere; prices and gas are
-the node's suggestions; a refusal of a contract is told with its reason, before anything is sent
-where the node can foresee it.
+Rules that bind this file: a password is asked for on stderr and never shown. Prices and gas are the
+node's suggestions. A contract's refusal is shown with its reason, before anything is sent when the
+node can foresee it.
 """
 
 import re
@@ -32,7 +32,7 @@ Keystore = Annotated[
 PasswordFile = Annotated[
     Path | None,
     typer.Option(
-        "--password-file", envvar="DIPNET_PASSWORD_FILE", help="Mode 0600; else you are asked."
+        "--password-file", envvar="DIPNET_PASSWORD_FILE", help="Mode 0600; default: you are asked."
     ),
 ]
 Sender = Annotated[str | None, typer.Option("--from", help="Address or file of a keystore.")]
@@ -44,7 +44,7 @@ Timeout = Annotated[float, typer.Option(help="Seconds to wait for the receipt.")
 
 
 def read_password(file: Path | None, *, new: bool = False) -> bytes:
-    """The password in a file, or as typed; a new one is typed twice."""
+    """The password in a file, or typed at the terminal; a new password is typed twice."""
     if file is not None:
         return keys.read_password(file.expanduser())
     text: str = typer.prompt("password", hide_input=True, confirmation_prompt=new, err=True)
@@ -52,7 +52,7 @@ def read_password(file: Path | None, *, new: bool = False) -> bytes:
 
 
 def find_keystore(account: str, keystore: Path) -> Path:
-    """The keystore file that an address or a path names."""
+    """The path of the keystore of an address, or the path itself; ``Invalid("key")``."""
     if not re.fullmatch(r"(0x)?[0-9a-fA-F]{40}", account):
         return Path(account).expanduser()
     wanted = read_address(account)
@@ -65,7 +65,7 @@ def find_keystore(account: str, keystore: Path) -> Path:
 def unlocked(
     sender: str | None, dev: int | None, keystore: Path, password_file: Path | None
 ) -> bytes:
-    """The private key of ``--from`` or ``--dev``, one of which is given."""
+    """The private key of ``--from`` or ``--dev``; ``Invalid("params")`` for both or neither."""
     if (sender is None) == (dev is None):
         raise Invalid("params", "give one of --from and --dev")
     if dev is not None:
@@ -77,7 +77,10 @@ def unlocked(
 
 
 def read_address(text: str) -> bytes:
-    """An address; mixed case must be its checksum (EIP-55)."""
+    """The 20 bytes of an address, whose mixed case must be its checksum (EIP-55).
+
+    Raises ``Invalid("params")``.
+    """
     digits = text.removeprefix("0x")
     if not re.fullmatch(r"[0-9a-fA-F]{40}", digits):
         raise Invalid("params", f"{text[:60]!r} is no address: write 0x and 40 hex digits")
@@ -88,7 +91,7 @@ def read_address(text: str) -> bytes:
 
 
 def read_amount(text: str) -> int:
-    """Wei of an amount such as 1.5ether, 20gwei or 1000, which is wei."""
+    """Wei of an amount such as 1.5ether, 20gwei or 1000 (wei); ``Invalid("params")``."""
     match = re.fullmatch(r"([0-9]+)(?:\.([0-9]+))? ?(wei|gwei|ether)?", text.strip(), re.ASCII)
     if match is None or len(text) > AMOUNT_DIGITS_MAX:
         raise Invalid("params", f"{text[:60]!r} is no amount: write 1.5ether, 20gwei or 1000 (wei)")
@@ -101,7 +104,7 @@ def read_amount(text: str) -> int:
 
 
 def ether(wei: int) -> str:
-    """For people."""
+    """An amount of wei as text in ether."""
     return f"{Decimal(wei).scaleb(-18).normalize():f} ether"
 
 
@@ -109,9 +112,9 @@ def ether(wei: int) -> str:
 
 
 def transact(client: Client, secret: bytes, to: bytes, wei: int, data: bytes = b"") -> str:
-    """Signs and sends a transaction with the node's suggestions; its hash.
+    """Signs and sends a transaction with the node's gas and prices; returns its hash.
 
-    Raises the node's refusals; ``reverted`` when a contract would not do it.
+    Raises the node's refusals, ``Invalid("reverted")`` when the contract would revert.
     """
     sender = to_hex(keys.address_of(secret))
     call = {"from": sender, "to": to_hex(to), "value": hex(wei), "input": to_hex(data)}
@@ -143,7 +146,7 @@ def transact(client: Client, secret: bytes, to: bytes, wei: int, data: bytes = b
 
 
 def await_receipt(client: Client, tx_hash: str, timeout_s: float) -> dict[str, Any]:
-    """The receipt, once there is one."""
+    """Waits for the receipt; raises ``Invalid("not_found")`` after ``timeout_s``."""
     until = time.monotonic() + timeout_s
     while time.monotonic() < until:
         receipt = client.call("eth_getTransactionReceipt", tx_hash)
@@ -154,7 +157,7 @@ def await_receipt(client: Client, tx_hash: str, timeout_s: float) -> dict[str, A
 
 
 def receipt_fields(receipt: dict[str, Any]) -> dict[str, str]:
-    """What a person wants to know of a receipt."""
+    """A receipt as text for people, by name."""
     gas, price = int(receipt["gasUsed"], 16), int(receipt["effectiveGasPrice"], 16)
     return {
         "transaction": receipt["transactionHash"],

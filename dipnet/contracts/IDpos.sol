@@ -133,6 +133,6 @@ interface IDpos {
 
     function parameters(bytes32 name) external view returns (uint256 value);
 
-    /// Stake that penalties have burned.
+    /// The wei of stake that penalties have burned.
     function burned() external view returns (uint256 amount);
 }

@@ -1,12 +1,11 @@
 """The admin socket of a node: JSON-RPC, one request a line, for the operator on this machine only.
 
 It is a Unix socket of mode 0600 in the data directory, and the kernel says that the caller is the
-user whom the node runs as; so nothing that a web page, a peer or the port of JSON-RPC reaches can
-pause a delegate.
+user as which the node runs: no web page, no peer and no client of JSON-RPC can pause a delegate.
 
     admin_pause    sign no more: the node follows the chain and serves, as an observer does
     admin_resume   sign again
-    admin_status   both answer with this: {"paused", "delegate", "votes", "signer"}
+    admin_status   the answer of all three: {"paused", "delegate", "votes", "signer"}
 """
 
 import asyncio
@@ -26,7 +25,7 @@ LINE_S: Final = 10.0
 METHOD_CHARS_MAX: Final = 64
 
 Methods = Mapping[str, Callable[[], Awaitable[dict[str, Any]]]]
-"""What each method does, in the event loop's thread, within ``LINE_S``."""
+"""Methods by name. They run in the thread of the event loop and end within ``LINE_S``."""
 
 
 async def answer_to(line: bytes, methods: Methods) -> bytes:
@@ -51,7 +50,7 @@ class AdminSocket:
     """Listens from ``start`` to ``stop``."""
 
     def __init__(self, path: Path, methods: Methods) -> None:
-        """``Invalid`` when the path is not usable or another process listens there."""
+        """``Invalid`` when the path cannot be used or another process listens there."""
         self._methods = methods
         listener = PrivateListener(path)
         self._server = PrivateServer(listener, "admin", self._answer_all, CLIENTS_MAX)

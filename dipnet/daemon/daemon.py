@@ -1,12 +1,12 @@
 """The loop of a running node: inbox -> ``node.step`` -> effects, performed in order.
 
-The only place where a clock is read for the node and where its effects touch the world. One thread,
-the event loop's, owns the node; the store commits in a thread of its own, signatures are checked in
-four and made in one, libp2p lives in one. All of them only post events back.
+The only place where a clock is read for the node and where its effects touch the world. The thread
+of the event loop owns the node. Other threads only post events back: the store commits in one,
+signatures are checked in those of ``work.Thread`` and made in one, libp2p runs in one.
 
-Two kinds of events, so that no flood delays what must not wait: our own (times, results, clients)
-stand in ``_inbox`` and are as many as we asked for; those of peers wait in ``Net``, which counts
-their bytes, and are done as they are handed over. Where the disk falls behind, peers wait.
+Events of our own (times, results, clients) wait in ``_inbox``, which holds no more of them than we
+asked for. Events of peers wait in ``Net``, which bounds their bytes, and are handled as it hands
+them over, so that no flood delays our own. While the disk is behind, peers are not heard.
 """
 
 import asyncio
@@ -28,9 +28,11 @@ from dipnet.consensus.chain.schedule import slot_at
 from dipnet.daemon.admin import AdminSocket
 from dipnet.daemon.duty import EXIT_BUG, EXIT_STORAGE, Duty
 from dipnet.dag.graph import Dag
+from dipnet.dag.vertex import Vertex
 from dipnet.host.config import Config
 from dipnet.host.store import Store
 from dipnet.ledger.genesis import Genesis
+from dipnet.ledger.tx import Tx
 from dipnet.node.effects import (
     Barrier,
     Dial,
@@ -53,6 +55,7 @@ from dipnet.node.effects import (
 )
 from dipnet.node.node import Node
 from dipnet.node.voting import Voting
+from dipnet.node.work import ClientWork, Thread
 from dipnet.p2p.address import parse as parse_address
 from dipnet.primitives.errors import Corrupt, Invalid
 from dipnet.rpc.backend import Accepted
@@ -68,18 +71,12 @@ log = logging.getLogger("dipnet")
 
 Results = tuple[Accepted | Invalid, ...]
 
-TURN_MS_MAX = 20  # the loop serves others after this much stepping
+TURN_MS_MAX = 20  # the loop serves peers and clients after this much stepping
 WAKE_MS_MAX = 1_000  # a clock that is set meanwhile is noticed by then
 SUBMITS_MAX = 4096  # submissions that wait for their reply
 SUBMIT_BYTES_MAX = 64 << 20  # of them
-STAGED_BYTES_MAX = 64 << 20  # waiting for the disk: beyond it neither peers nor clients are heard
+STAGED_BYTES_MAX = 64 << 20  # that wait for the disk: beyond it no peer or client is heard
 WATCH_S = 1
-# By kind of check: nothing waits behind what may be a flood, or long, of peers, of clients, or of
-# old blocks before new ones.
-THREADS = {
-    "votes": "votes", "certificates": "votes", "blocks": "blocks", "synced": "synced",
-    "txs": "local", "vertices": "local", "relayed": "peers", "wire": "peers",
-}  # fmt: skip
 EXIT_OK, EXIT_MEND = 0, 2
 
 
@@ -133,11 +130,10 @@ class Daemon:
         self._replies: dict[int, tuple[asyncio.Future[Results], int]] = {}  # and its bytes
         self._submitted_bytes = 0
         self._feeds = Feeds()
-        threads = {
-            name: ThreadPoolExecutor(1, thread_name_prefix=f"dipnet-{name}")
-            for name in sorted({*THREADS.values()})
+        self._checks = {
+            thread: ThreadPoolExecutor(1, thread_name_prefix=f"dipnet-{thread.value}")
+            for thread in Thread
         }
-        self._checks = {kind: threads[name] for kind, name in THREADS.items()}
         self._behind = False  # the disk is
         self._exit: asyncio.Future[int] | None = None
         self._low_disk: str | None = None
@@ -194,7 +190,7 @@ class Daemon:
             await listener.stop()
         finally:
             await admin.stop()
-            for checks in dict.fromkeys(self._checks.values()):
+            for checks in self._checks.values():
                 checks.shutdown(wait=False, cancel_futures=True)
             await self._loop.run_in_executor(None, self._duty.stop)
             await self._loop.run_in_executor(None, self._net.stop)
@@ -274,7 +270,7 @@ class Daemon:
         self._from_thread(self._fail, code, reason)
 
     def _from_thread(self, call: Callable[..., None], *args: object) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits any more
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and nothing waits any more
             self._loop.call_soon_threadsafe(call, *args)
 
     # --- effects out
@@ -310,7 +306,7 @@ class Daemon:
             self._net.pause()
 
     def _send(self, effect: Send) -> None:
-        # False: the peer is gone or does not read. What it misses, tips and sync bring later.
+        # False: the peer is gone or does not read. Tips and sync bring later what it misses.
         self._net.send(effect.peer, effect.protocol, effect.data)
 
     def _wake(self, effect: Wake) -> None:
@@ -333,10 +329,10 @@ class Daemon:
 
     def _verify(self, effect: Verify) -> None:
         def check() -> None:
-            result = self.node.check(effect.kind, effect.items)
-            self._from_thread(self.post, Verified(effect.ticket, result))
+            outcome = self.node.check(effect.work)
+            self._from_thread(self.post, Verified(effect.ticket, outcome))
 
-        self._checks[effect.kind].submit(check).add_done_callback(self._checked)
+        self._checks[effect.work.thread].submit(check).add_done_callback(self._checked)
 
     def _checked(self, done: "Future[None]") -> None:
         error = None if done.cancelled() else done.exception()
@@ -351,10 +347,10 @@ class Daemon:
             self.finality.on_final(self.now_ms(), [block.header for block in blocks])
         if self._feeds.listeners(topic):
             for value in effect.values:
-                self._feeds.publish(topic, self._shown(topic, value))
+                self._feeds.publish(topic, self._shown(value))
 
-    def _shown(self, topic: Topic, value: object) -> object:
-        """Vertices are read only when somebody listens: they come by the thousand."""
+    def _shown(self, value: Block | Tx | bytes) -> Block | Tx | Vertex | None:
+        """Vertices are read only for listeners, because they come by the thousand."""
         return self.node.dag.get(value) if isinstance(value, bytes) else value
 
     def _refuse_waiting(self) -> None:
@@ -363,7 +359,7 @@ class Daemon:
             if not future.done():
                 future.set_exception(Invalid("stopping"))
 
-    # --- what the interface asks (rpc.backend.Backend)
+    # --- rpc.backend.Backend
 
     @property
     def chain(self) -> Chain:
@@ -382,7 +378,7 @@ class Daemon:
         return self.node.voting
 
     def clock_offset_ms(self) -> int | None:
-        """How far the clocks of peers are ahead of ours, None while nobody says."""
+        """How far the clocks of peers are ahead of ours, None before enough peers have told."""
         return self.node.peers.clock_offset_ms()
 
     def started_ms(self) -> int:
@@ -412,7 +408,7 @@ class Daemon:
         }
 
     async def settled(self) -> None:
-        """Returns when all that was shown so far is durable."""
+        """Returns when all writes up to now are durable."""
         if self._durable_writes < self._barrier.staged:
             if self._exit is None or self._exit.done():
                 raise Invalid("stopping")
@@ -432,20 +428,22 @@ class Daemon:
             log.error("a bug in the interface", exc_info=error)
             self._fail(EXIT_BUG, f"a bug: {error!r}")
 
-    async def submit(self, kind: str, items: Sequence[bytes]) -> Sequence[Accepted | Invalid]:
-        """Hands raw transactions or vertices to the node; one result an item, once durable."""
+    async def submit(self, work: ClientWork) -> Sequence[Accepted | Invalid]:
+        """Hands transactions or vertices to the node; one result an item, once durable."""
         if self._low_disk is not None:
             raise Invalid("disk", self._low_disk)
         if self._exit is None or self._exit.done():
             raise Invalid("stopping")
         if self._behind:
             raise Invalid("busy", "the disk is behind")
-        size = sum(map(len, items))
-        if len(self._replies) >= SUBMITS_MAX or self._submitted_bytes + size > SUBMIT_BYTES_MAX:
+        if (
+            len(self._replies) >= SUBMITS_MAX
+            or self._submitted_bytes + work.size > SUBMIT_BYTES_MAX
+        ):
             raise Invalid("busy", f"{len(self._replies)} submissions are waiting")
         self._tickets += 1
         future: asyncio.Future[Results] = self._loop.create_future()
-        self._replies[self._tickets] = (future, size)
-        self._submitted_bytes += size
-        self.post(Submitted(self._tickets, kind, tuple(items)))
+        self._replies[self._tickets] = (future, work.size)
+        self._submitted_bytes += work.size
+        self.post(Submitted(self._tickets, work))
         return await future

@@ -1,8 +1,8 @@
-"""A delegate's duty in a running node: signatures off the loop, the operator's switch.
+"""The delegate of a running node: signatures on a thread of their own, the operator's switch.
 
-Rules that bind this file: who signs is a ``Signer``; it blocks on a disk or a socket, so it has a
-thread of its own. A signer that is lost costs signatures, never the process; a vote state that
-cannot be kept ends it. A pause lasts until ``admin_resume`` or the end of the process.
+Rules that bind this file: a ``Signer`` blocks on a disk or a socket, so that it has a thread of its
+own. A signer that is out of reach costs signatures, not the process; a vote state that cannot be
+written ends the process. A pause lasts until ``admin_resume`` or the end of the process.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ PAUSED: Final = "signing is paused"
 
 
 class Duty:
-    """The duty of the delegate of ``signer``; that of an observer when there is none."""
+    """The delegate of ``signer``; without a signer the node is an observer."""
 
     def __init__(
         self,
@@ -54,7 +54,10 @@ class Duty:
         """For ``AdminSocket``."""
 
     def voter(self, records: Reader) -> Voter | None:
-        """The delegate; ``Invalid("votes_older")`` when his signer knows less than ``records``."""
+        """The delegate, None for an observer.
+
+        ``Invalid("votes_older")``: the vote state of the signer is older than ``records`` say.
+        """
         signer = self._signer
         if signer is None:
             return None
@@ -67,7 +70,7 @@ class Duty:
         return self._signer.complaint if self._signer is not None else None
 
     def stop(self) -> None:
-        """Ends signing; waits for what is being signed."""
+        """Ends signing; waits for the signature that is being made."""
         self._thread.shutdown(cancel_futures=True)
         if self._signer is not None:
             self._signer.close()
@@ -75,7 +78,7 @@ class Duty:
     # --- effects
 
     def sign(self, effect: Sign) -> None:
-        """Has a ballot signed, or refused: in a pause all that waits is; ``Signed`` follows."""
+        """Has a ballot signed, or refused, as all that wait are in a pause; ``Signed`` follows."""
         signer = self._signer
         assert signer is not None
 
@@ -97,7 +100,7 @@ class Duty:
             self._on_failure(EXIT_BUG, f"a bug in signing: {error!r}")
 
     def report(self, effect: Report) -> None:
-        """Tells the operator of an offence, and whether it is his own."""
+        """Tells the operator of an offence, and whether our own key committed it."""
         offence, signer = effect.offence, self._signer
         ours = signer is not None and offence.signer == address(signer.public_key)
         log.log(
@@ -108,7 +111,7 @@ class Duty:
             ", which is ours: find what else signs with it" if ours else "",
         )
 
-    # --- what the operator asks (admin.py)
+    # --- the methods of admin.py
 
     async def _pause(self, paused: bool) -> dict[str, Any]:
         voting = self._node.voting
@@ -117,7 +120,7 @@ class Duty:
         if voting.paused != paused:
             log.warning("signing is %s", "paused" if paused else "resumed")
         voting.paused = paused
-        if paused:  # the signer may be at a ballot: it is in the state that we tell, none is after
+        if paused:  # wait for the ballot that the signer may be at, so that the status includes it
             await asyncio.wrap_future(self._thread.submit(lambda: None))
         return await self._status()
 

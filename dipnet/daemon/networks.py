@@ -1,7 +1,7 @@
-"""What a new network or node consists of on disk: genesis.json, keys, dipnet.toml.
+"""The files of a new network or node: genesis.json, keys, dipnet.toml.
 
-Rules that bind this file: nothing is written over; secrets have mode 0600; paths in a dipnet.toml
-are relative to it, so that a directory can be moved. A delegate's vote state is made with its key.
+Rules that bind this file: no file is overwritten; secrets have mode 0600; paths in a dipnet.toml
+are relative to it, so that a directory can be moved; a vote state is made with the delegate's key.
 """
 
 import secrets
@@ -24,7 +24,7 @@ DEV_SLOT_MS: Final = 1_000
 DEV_EPOCH_SLOTS: Final = 30
 DEV_STANDBY: Final = 5
 DEV_JAIL_EPOCHS: Final = 2
-"""Short: a machine that slept, or was too busy to start in time, has missed everybody's slots."""
+"""Short: on a machine that slept, or started late, all delegates have missed their slots."""
 DEV_BALANCE_WEI: Final = 10_000 * 10**18
 DELEGATE_STAKE_WEI: Final = 1_000 * 10**18
 GENESIS_NAME: Final = "genesis.json"
@@ -127,7 +127,7 @@ def write_genesis(directory: Path, genesis: Genesis) -> None:
 
 
 def write_dev(directory: Path, genesis: Genesis) -> None:
-    """What ``dipnetd dev`` needs: ``genesis.json``, and the vote state of the key of account 0."""
+    """The files of ``dipnetd dev``: ``genesis.json``, and the vote state of account 0's key."""
     write_genesis(directory, genesis)
     account = keys.address_of(keys.DEV_SECRETS[0])
     votefile.create(directory / DELEGATE_VOTES, genesis.chain_id, account)
@@ -141,7 +141,7 @@ def write_node(
     settings: dict[str, str | int | bool | list[str]],
     scrypt_n: int = keys.SCRYPT_N,
 ) -> None:
-    """A node's directory: what ``dipnetd run --config DIRECTORY/dipnet.toml`` needs."""
+    """A node's directory, for ``dipnetd run --config DIRECTORY/dipnet.toml``."""
     made = (
         GENESIS_NAME, NODE_KEY, DELEGATE_KEYSTORE, DELEGATE_PASSWORD, DELEGATE_VOTES, FILE_NAME
     )  # fmt: skip
@@ -167,12 +167,12 @@ def write_node(
 
 
 def free_ports(count: int) -> list[int]:
-    """TCP ports that nobody listens on now, on loopback."""
+    """TCP ports of loopback that are free now."""
     sockets = [socket.socket() for _ in range(count)]
     try:
-        for one in sockets:
-            one.bind((LOOPBACK, 0))
-        return [one.getsockname()[1] for one in sockets]
+        for listener in sockets:
+            listener.bind((LOOPBACK, 0))
+        return [listener.getsockname()[1] for listener in sockets]
     finally:
-        for one in sockets:
-            one.close()
+        for listener in sockets:
+            listener.close()

@@ -20,7 +20,9 @@ NODE_MODULES: Final = (
 
 def refuse(module: str) -> NoReturn:
     """Says that ``module`` is not installed; exits with code 2."""
-    say_error(f"dipnetd needs {module}, which is not installed; run: pip install 'dipnet[node]'")
+    say_error(
+        f"dipnetd needs the node's packages ({module} is missing): pip install 'dipnet[node]'"
+    )
     raise SystemExit(EXIT_USAGE)
 
 

@@ -1,7 +1,7 @@
-"""``dipnetd``: run a node; ``dipnetd_new`` makes what one needs.
+"""``dipnetd``: runs a node. ``dipnetd/new.py`` makes the directory of a node or network.
 
-Rules that bind this file: what an operator can mend is one sentence on stderr with exit code 2,
-storage that failed is 70, and neither is a traceback. Nothing that holds a chain or a key is
+Rules that bind this file: a failure that an operator can mend is a sentence on stderr with exit
+code 2; failed storage has exit code 70; neither shows a traceback. No file with a chain or a key is
 written over.
 """
 
@@ -56,7 +56,7 @@ def run_node(
     open_signer: Callable[[], Signer | None],
     ready: Callable[[Endpoints], None],
 ) -> None:
-    """Runs a node to its end; leaves with its exit code."""
+    """Runs a node to its end and exits with its exit code."""
     _log_to_stderr(config.log)
     store = Store(config.data / networks.RECORDS)
     puts = first_puts(genesis, store)
@@ -76,7 +76,7 @@ def run_node(
 
 
 async def _log_blocks(daemon: Daemon) -> None:
-    """One line for each block, as an operator expects."""
+    """Logs a line for each new block."""
     feed = daemon.subscribe("newHeads")
     while True:
         block = await feed.next()
@@ -152,10 +152,10 @@ def _local_signer(secret: bytes, votes: Path, genesis: Genesis) -> LocalSigner:
 @app.command()
 def dev(
     data: Annotated[
-        Path | None, typer.Option(help="Keep the chain here; else a temporary one.")
+        Path | None, typer.Option(help="Keep the chain here; default: temporary.")
     ] = None,
-    rpc_port: Annotated[int, typer.Option(help="Port of JSON-RPC; 0: any free one.")] = 8545,
-    listen_port: Annotated[int, typer.Option(help="Port for peers; 0: any free one.")] = 0,
+    rpc_port: Annotated[int, typer.Option(help="Port of JSON-RPC; 0: any free port.")] = 8545,
+    listen_port: Annotated[int, typer.Option(help="Port for peers; 0: any free port.")] = 0,
     slot_ms: Annotated[
         int | None, typer.Option(help="Milliseconds between blocks; 1000 for a new chain.")
     ] = None,
@@ -163,7 +163,7 @@ def dev(
         str, typer.Option("--log", help="debug, info, warning or error.")
     ] = "info",
 ) -> None:
-    """A chain of one node on this machine, with ten rich accounts whose keys everybody knows."""
+    """Run a chain of a single node on this machine, with ten rich accounts of public keys."""
     directory = Path(tempfile.mkdtemp(prefix="dipnet-dev-")) if data is None else data
     flags: dict[str, object] = {
         "data": directory,
@@ -191,7 +191,7 @@ def dev(
 
 
 def _dev_network(directory: Path, slot_ms: int | None) -> Genesis:
-    """The network of the directory, which is made when there is none."""
+    """The network of a directory, which is made when it has none."""
     path = directory / networks.GENESIS_NAME
     if not path.exists():
         member = networks.delegate("dev", keys.DEV_SECRETS[0])
@@ -202,10 +202,11 @@ def _dev_network(directory: Path, slot_ms: int | None) -> Genesis:
     genesis = networks.read_genesis(path)
     if [d.address for d in genesis.delegates] != [keys.address_of(keys.DEV_SECRETS[0])]:
         raise Invalid("config", f"{directory} is no development chain; start it with dipnetd run")
-    if slot_ms not in (None, genesis.slot_ms):
+    kept_ms = genesis.parameters.slot_ms
+    if slot_ms not in (None, kept_ms):
         raise Invalid(
             "config",
-            f"the chain in {directory} has slots of {genesis.slot_ms} ms; leave out --slot-ms or "
+            f"the chain in {directory} has slots of {kept_ms} ms; leave out --slot-ms or "
             "choose another --data",
         )
     return genesis
@@ -220,13 +221,13 @@ def _dev_banner(genesis: Genesis, endpoints: Endpoints, data: Path | None) -> No
             for n, secret in enumerate(keys.DEV_SECRETS)
         ],
     )
-    out().print("\nThese keys are public: never use them where value is.\n", style="yellow")
+    out().print("\nThese keys are public: never use them for anything of value.\n", style="yellow")
     show_fields(
         {
             "mnemonic": keys.DEV_MNEMONIC,
             "balance": f"{networks.DEV_BALANCE_WEI // 10**18} each",
             "chain id": genesis.chain_id,
-            "slot": f"{genesis.slot_ms} ms",
+            "slot": f"{genesis.parameters.slot_ms} ms",
             "data": data or "temporary; --data DIR keeps the chain",
             "peers": " ".join(endpoints.addresses),
             "JSON-RPC": f"http://{url}  ws://{url}",
@@ -234,12 +235,12 @@ def _dev_banner(genesis: Genesis, endpoints: Endpoints, data: Path | None) -> No
     )
 
 
-# --- telling
+# --- version
 
 
 @app.command()
 def version(as_json: Json = False) -> None:
-    """Which dipnetd this is."""
+    """Print the version."""
     if as_json:
         show_json({"version": dipnet.__version__})
     else:

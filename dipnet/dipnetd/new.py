@@ -1,6 +1,6 @@
-"""``dipnetd init`` and ``dipnetd testnet``: a network, or a node of one, that was not there before.
+"""``dipnetd init`` and ``dipnetd testnet``: they make a new network.
 
-Rules that bind this file: nothing that holds a chain or a key is written over.
+Rule that binds this file: no file with a chain or a key is written over.
 """
 
 import time
@@ -22,15 +22,15 @@ app = typer.Typer()
 @app.command()
 def init(
     data: Annotated[Path, typer.Option(help="Directory to make.")],
-    chain_id: Annotated[int, typer.Option(help="Names the network to wallets.")] = 2018,
+    chain_id: Annotated[int, typer.Option(help="Number of the network for wallets.")] = 2018,
     name: Annotated[str, typer.Option(help="Name of the first delegate.")] = "delegate-1",
     slot_ms: Annotated[int, typer.Option(help="Milliseconds between blocks.")] = 1000,
     balance: Annotated[
-        list[str] | None, typer.Option(help="ADDRESS=WEI at the start; may be repeated.")
+        list[str] | None, typer.Option(help="ADDRESS=WEI of genesis; may be repeated.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a new network of one delegate: genesis.json, keys, dipnet.toml."""
+    """Make a new network of a single delegate: genesis.json, keys, dipnet.toml."""
     delegate_secret, node_secret = keys.new_secret(), keys.new_secret()
     genesis = networks.new_genesis(
         [networks.delegate(name, delegate_secret)],
@@ -63,9 +63,9 @@ def _balance(text: str) -> tuple[bytes, int]:
 @app.command("testnet")
 def make_testnet(
     out_dir: Annotated[Path, typer.Option("--out", help="Directory of the network.")],
-    delegates: Annotated[int, typer.Option(help="Nodes, each a delegate.")] = 4,
+    delegates: Annotated[int, typer.Option(help="Nodes that are delegates.")] = 4,
     candidates: Annotated[
-        int, typer.Option(help="Nodes more, with a key to be registered and voted for.")
+        int, typer.Option(help="Further nodes, whose keys can be registered and voted for.")
     ] = 0,
     slot_ms: Annotated[
         int, typer.Option(help="Milliseconds between blocks.")

@@ -1,6 +1,7 @@
-"""A flag for every setting of a node, and ``dipnetd config show``: where each comes from.
+"""A flag for every setting of a node, and ``dipnetd config show``.
 
-Rules that bind this file: no setting is without its flag, and none is described twice.
+Rule that binds this file: flags and their help are made from ``Config``, so that every setting has
+a flag and no setting is described twice.
 """
 
 import inspect
@@ -14,11 +15,11 @@ import typer
 from dipnet.cli.terminal import Json, group, show_fields, show_json, show_rows
 from dipnet.host.config import LISTS, Config, Loaded, load
 
-config_app = group("What this node is set to.")
+config_app = group("The settings of a node.")
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command a flag for every setting; it gets those given, as ``flags``."""
+    """A command with a flag for every setting; it gets their values as ``flags``, by setting."""
     own = [p for p in inspect.signature(command).parameters.values() if p.name != "flags"]
     made = []
     for name, field in Config.model_fields.items():
@@ -50,13 +51,13 @@ def _flag_type(name: str, annotation: Any) -> Any:
 
 
 def load_settings(flags: dict[str, object], file: Path | None) -> Loaded:
-    """The settings and where each comes from; ``Invalid("config")`` says what to mend."""
+    """The settings and their origins; ``Invalid("config")`` names what to mend."""
     return load(flags, os.environ, file)
 
 
 ConfigFile = Annotated[
     Path | None,
-    typer.Option("--config", envvar="DIPNET_CONFIG", help="dipnet.toml; default: the one in data."),
+    typer.Option("--config", envvar="DIPNET_CONFIG", help="dipnet.toml; default: in data."),
 ]
 
 
@@ -65,10 +66,12 @@ ConfigFile = Annotated[
 def show_config(
     flags: dict[str, object],
     config: ConfigFile = None,
-    origin: Annotated[bool, typer.Option("--origin", help="Where each value comes from.")] = False,
+    origin: Annotated[
+        bool, typer.Option("--origin", help="Show where each value comes from.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """What a node would run with."""
+    """Show the settings that a node would run with."""
     loaded = load_settings(flags, config)
     values = loaded.config.model_dump(mode="json")
     if as_json:
@@ -90,7 +93,7 @@ def show_config(
 
 
 def _shown(value: object) -> str:
-    """A setting for people: a list as words, nothing for none."""
+    """A setting as text: a list as words, None as nothing."""
     if isinstance(value, list):
         return " ".join(map(str, value))
     return "" if value is None else str(value)

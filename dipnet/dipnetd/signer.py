@@ -1,8 +1,7 @@
-"""``dipnetd signer`` and ``dipnetd votes``: a key in a process of its own, and what keys signed.
+"""``dipnetd signer`` runs a key in a process of its own; ``dipnetd votes`` manages vote states.
 
-Rules that bind this file: a vote state is written only where an operator has said, asked and told
-of the consequences, that nothing else signs with the key. What he decides is one sentence, what he
-gets is one state.
+Rule that binds this file: a vote state is written only after the operator was told the consequences
+and has confirmed that nothing else signs with the key.
 """
 
 import logging
@@ -34,7 +33,7 @@ from dipnet.signing.votefile import VoteFile
 LOG_FORMAT: Final = "%(asctime)s %(levelname)-7s %(message)s"
 
 app = typer.Typer()
-votes_app = group("What a delegate's key has signed.")
+votes_app = group("Vote states: what a delegate's key has signed.")
 app.add_typer(votes_app, name="votes")
 
 log = logging.getLogger("dipnet")
@@ -53,7 +52,7 @@ def signer(
         str, typer.Option("--log", help="debug, info, warning or error.")
     ] = "info",
 ) -> None:
-    """Sign for nodes on this machine: they ask over a socket, the key stays in this process."""
+    """Sign for nodes on this machine, which ask over a socket; the key stays in this process."""
     logging.basicConfig(level=logging.WARNING, format=LOG_FORMAT)
     log.setLevel(log_level.upper())
     chain_id = networks.read_genesis(genesis).chain_id
@@ -67,12 +66,12 @@ def signer(
     raise typer.Exit(serve(LocalSigner(secret, held, chain_id), chain_id, listener))
 
 
-# --- what a key has signed
+# --- vote states
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """One key on one chain, and where what it signed is kept."""
+    """A key on a chain: the path of its vote state, its address, and the records of its node."""
 
     path: Path
     account: bytes
@@ -85,9 +84,9 @@ ConfigFile = Annotated[
     typer.Option("--config", envvar="DIPNET_CONFIG", help="dipnet.toml of the delegate's node."),
 ]
 Data = Annotated[Path | None, typer.Option(help="Directory of the delegate's node.")]
-Keystore = Annotated[Path | None, typer.Option(help="Keystore, where no node has it.")]
+Keystore = Annotated[Path | None, typer.Option(help="Keystore of a key without a node.")]
 Votes = Annotated[Path | None, typer.Option(help="Vote state; default: beside the keystore.")]
-GenesisFile = Annotated[Path | None, typer.Option(help="genesis.json, where no node has it.")]
+GenesisFile = Annotated[Path | None, typer.Option(help="genesis.json of a key without a node.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
@@ -131,10 +130,11 @@ def recover_votes(
     votes: Votes = None,
     genesis: GenesisFile = None,
     slot: Annotated[
-        int | None, typer.Option(min=0, help="Nothing was signed after it; default: now.")
+        int | None,
+        typer.Option(min=0, help="The key signed nothing after this slot; default: now."),
     ] = None,
     epoch: Annotated[
-        int | None, typer.Option(min=0, help="The epoch that runs; default: by the records.")
+        int | None, typer.Option(min=0, help="The present epoch; default: by the records.")
     ] = None,
     certified: Annotated[
         int | None,
@@ -174,10 +174,10 @@ def _silenced(
 
 
 def _now(subject: Subject) -> tuple[int, int]:
-    """The epoch and the slot that run now, by the node's records.
+    """The present epoch and slot by the node's records.
 
-    ``Invalid("config")`` where they cannot tell: a state for an epoch that is over would allow to
-    sign twice in the one that runs, and its slots may be shorter.
+    Raises ``Invalid("config")`` when the records end before the present epoch: a state for an
+    earlier epoch would allow the key to sign twice in the present epoch.
     """
     ask = "say --epoch and --slot as another node knows them"
     if not subject.records.is_dir():
@@ -204,7 +204,7 @@ def _subject(
     votes: Path | None,
     genesis: Path | None,
 ) -> Subject:
-    """From the options, else from the settings of the delegate's node."""
+    """The key that the options name, or the settings of the delegate's node."""
     settings = load({"data": data, "genesis": genesis}, os.environ, config).config
     keystore = keystore or settings.delegate_keystore
     if keystore is None:

@@ -1,8 +1,9 @@
-"""A network of several real processes on this machine: written, started, watched, ended.
+"""A network of several processes on this machine: its files and its supervisor.
 
-``write`` makes DIR/node1 ... and DIR/net.json, which says where everything is; ``supervise`` runs
-the processes, prints one line for each block that a node takes, says when a process ends, and ends
-them all when it is told to. The nodes are ordinary: each can be run by hand from its directory.
+``write`` makes DIR/node1 ... and DIR/net.json, which has the addresses, ports and paths of all
+nodes. ``Supervisor`` runs the processes, prints a line for each block that a node takes, reports
+the end of a process, and ends them all on SIGINT or SIGTERM. The nodes are ordinary: each can be
+run by hand from its directory.
 """
 
 import json
@@ -42,7 +43,7 @@ LOG_NAME: Final = "dipnetd.log"
 NODES_MAX: Final = 32
 START_MS: Final = 2_000
 START_CPU_MS: Final = 1_500
-"""What it takes until a process answers, and how much of that is work, on a slow machine."""
+"""Time until a process answers, and its share of processor time, on a slow machine."""
 NET_BYTES_MAX: Final = 1 << 20
 _NET: Final = jsontext.JsonBounds(NET_BYTES_MAX)
 RESTART_S: Final = 3.0
@@ -53,8 +54,8 @@ BLOCKS_SHOWN_MAX: Final = 20  # of what a node catches up with at once
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What to write: ``delegates`` nodes have seats from the first block on; ``candidates`` more
-    have a key that nobody has registered yet."""
+    """The size of a network: ``delegates`` nodes have seats from the first block on; ``candidates``
+    further nodes have a key that is not registered yet."""
 
     delegates: int
     candidates: int = 0
@@ -63,24 +64,23 @@ class Layout:
 
     @property
     def names(self) -> list[str]:
-        """Of the nodes, delegates first."""
+        """The names of the nodes, delegates first."""
         return [f"node{n + 1}" for n in range(self.delegates)] + [
             f"candidate{n + 1}" for n in range(self.candidates)
         ]
 
 
 def lead_ms(nodes: int) -> int:
-    """How long so many processes take until all of them are up.
+    """Milliseconds until ``nodes`` processes have started.
 
-    A chain that begins sooner has missed most slots of its first epoch before anybody could lead
-    one, and all of its delegates with them.
+    In a chain that begins earlier all delegates miss most of their slots of the first epoch.
     """
     return START_MS + START_CPU_MS * nodes // (os.cpu_count() or 1)
 
 
 @dataclass(frozen=True, slots=True)
 class TestnetNode:
-    """One node of a written network, as net.json has it."""
+    """A node of a written network, from net.json."""
 
     name: str
     rpc: str
@@ -88,7 +88,7 @@ class TestnetNode:
 
     @property
     def command(self) -> str:
-        """How to run it by hand."""
+        """The command that runs the node by hand."""
         return f"dipnetd run --config {self.config}"
 
 
@@ -96,9 +96,10 @@ class TestnetNode:
 
 
 def write(out: Path, layout: Layout, time_ms: int) -> None:
-    """The directories of a new network and its net.json; ``Invalid`` when there is one already.
+    """Writes the directories of a new network and its net.json.
 
-    Its first slot begins at Unix time ``time_ms``.
+    The first slot begins at Unix time ``time_ms``. Raises ``Invalid("config")`` for a wrong size
+    and when ``out`` is not empty.
     """
     names = layout.names
     if layout.delegates < 1 or layout.candidates < 0 or len(names) > NODES_MAX:
@@ -142,11 +143,11 @@ def write(out: Path, layout: Layout, time_ms: int) -> None:
 
 
 def _described(genesis: Genesis, plans: list[NodePlan], addresses: list[str]) -> dict[str, Any]:
-    seated = {one.address for one in genesis.delegates}
+    seated = {member.address for member in genesis.delegates}
     return {
         "chainId": genesis.chain_id,
-        "slotMs": genesis.slot_ms,
-        "epochSlots": genesis.epoch_slots,
+        "slotMs": genesis.parameters.slot_ms,
+        "epochSlots": genesis.parameters.epoch_slots,
         "accounts": [
             {"address": checksum(keys.address_of(secret)), "privateKey": "0x" + secret.hex()}
             for secret in keys.DEV_SECRETS
@@ -169,7 +170,7 @@ def _described(genesis: Genesis, plans: list[NodePlan], addresses: list[str]) ->
 
 
 def read(out: Path) -> dict[str, Any]:
-    """What net.json says; ``Invalid("config")``."""
+    """The content of net.json; ``Invalid("config")``."""
     path = out / NET_NAME
     try:
         with path.open("rb") as file:
@@ -185,12 +186,12 @@ def read(out: Path) -> dict[str, Any]:
 
 
 def exists(out: Path) -> bool:
-    """Whether a network was written there."""
+    """Whether ``out`` has a network."""
     return (out / NET_NAME).is_file()
 
 
 def _save(out: Path, net: dict[str, Any]) -> None:
-    """Replaces net.json in one step: others read it while nodes come and go."""
+    """Replaces net.json as a whole: programs read it while nodes start and end."""
     fresh = out / (NET_NAME + ".new")
     fresh.write_text(json.dumps(net, indent=2) + "\n")
     os.replace(fresh, out / NET_NAME)
@@ -200,14 +201,14 @@ def _save(out: Path, net: dict[str, Any]) -> None:
 
 
 class Supervisor:
-    """The processes of one network. ``say`` is called from several threads."""
+    """The processes of a network. ``say`` prints a line and is called from several threads."""
 
     def __init__(self, out: Path, say: Callable[[str], None], *, restart: bool = False) -> None:
         self._out = out
         self._say = say
         self._restart = restart
         self._net = read(out)
-        self._places = [
+        self._nodes = [
             TestnetNode(node["name"], node["rpc"], Path(node["config"]))
             for node in self._net["nodes"]
         ]
@@ -216,16 +217,15 @@ class Supervisor:
         self._stop = threading.Event()
 
     def run(self) -> None:
-        """Starts all, watches until SIGINT or SIGTERM, ends all. For the main thread."""
+        """Runs all nodes until SIGINT or SIGTERM. Call it in the main thread."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: self._stop.set())
         watchers = [
-            threading.Thread(target=self._watch, args=(place,), daemon=True)
-            for place in self._places
+            threading.Thread(target=self._watch, args=(node,), daemon=True) for node in self._nodes
         ]
         try:
-            for place in self._places:
-                self._start(place)
+            for node in self._nodes:
+                self._start(node)
             self._record()
             for watcher in watchers:
                 watcher.start()
@@ -234,33 +234,33 @@ class Supervisor:
         finally:
             self._end()
 
-    def _start(self, place: TestnetNode) -> None:
-        with (place.config.parent / LOG_NAME).open("ab") as log:
-            self._children[place.name] = subprocess.Popen(
-                [sys.executable, "-m", "dipnet.dipnetd.main", "run", "--config", str(place.config)],
+    def _start(self, node: TestnetNode) -> None:
+        with (node.config.parent / LOG_NAME).open("ab") as log:
+            self._children[node.name] = subprocess.Popen(
+                [sys.executable, "-m", "dipnet.dipnetd.main", "run", "--config", str(node.config)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C reaches the supervisor alone, which ends them
             )
-        self._say(f"{place.name}: pid {self._children[place.name].pid}, {place.rpc}")
+        self._say(f"{node.name}: pid {self._children[node.name].pid}, {node.rpc}")
 
     def _look_after(self) -> None:
-        """Says which processes ended, and starts again those that are due."""
-        for place in self._places:
-            child = self._children.get(place.name)
+        """Reports processes that ended, and restarts those that are due."""
+        for node in self._nodes:
+            child = self._children.get(node.name)
             if child is not None and child.poll() is not None:
-                del self._children[place.name]
+                del self._children[node.name]
                 self._record()
                 self._say(
-                    f"{place.name}: ended with {child.returncode}, see "
-                    f"{place.config.parent / LOG_NAME}; start it again with: {place.command}"
+                    f"{node.name}: ended with {child.returncode}, see "
+                    f"{node.config.parent / LOG_NAME}; start it again with: {node.command}"
                 )
                 if self._restart:
-                    self._due[place.name] = time.monotonic() + RESTART_S
-            if place.name in self._due and self._due[place.name] <= time.monotonic():
-                del self._due[place.name]
-                self._start(place)
+                    self._due[node.name] = time.monotonic() + RESTART_S
+            if node.name in self._due and self._due[node.name] <= time.monotonic():
+                del self._due[node.name]
+                self._start(node)
                 self._record()
 
     def _record(self) -> None:
@@ -270,7 +270,7 @@ class Supervisor:
         _save(self._out, self._net)
 
     def _end(self) -> None:
-        """SIGTERM to all, and to who does not listen SIGKILL."""
+        """Sends SIGTERM to all processes, and SIGKILL to those that do not end in time."""
         self._stop.set()
         for child in self._children.values():
             child.terminate()
@@ -285,25 +285,25 @@ class Supervisor:
         self._children.clear()
         self._record()
 
-    # --- one thread a node: its blocks as they come
+    # --- a thread for each node shows its blocks
 
-    def _watch(self, place: TestnetNode) -> None:
-        client = Client(place.rpc, timeout_s=ANSWER_S)
+    def _watch(self, node: TestnetNode) -> None:
+        client = Client(node.rpc, timeout_s=ANSWER_S)
         pause_s = min(self._net["slotMs"] / 4000, 1.0)
         shown, answered = "", True
         while not self._stop.wait(pause_s):
             try:
-                shown = self._show_new(place, client, shown)
+                shown = self._show_new(node, client, shown)
                 if not answered:
-                    self._say(f"{place.name}: answers")
+                    self._say(f"{node.name}: answers")
                 answered = True
             except Invalid as error:
                 if answered and shown:
-                    self._say(f"{place.name}: {error}")
+                    self._say(f"{node.name}: {error}")
                     answered = False
 
-    def _show_new(self, place: TestnetNode, client: Client, shown: str) -> str:
-        """A line for each block since the one of hash ``shown``; the hash of the head."""
+    def _show_new(self, node: TestnetNode, client: Client, shown: str) -> str:
+        """Prints a line for each block above the block ``shown``; returns the hash of the head."""
         status = client.call("dipnet_status")
         head, peers = status["head"], len(status["peers"])
         lines: list[str] = []
@@ -313,7 +313,7 @@ class Supervisor:
             if block is None or block["number"] == "0x0":
                 break
             lines.append(
-                f"{place.name}: block {int(block['number'], 16)} {at[2:10]} "
+                f"{node.name}: block {int(block['number'], 16)} {at[2:10]} "
                 f"txs {len(block['transactions'])} by {block['miner'][2:10]} peers {peers}"
             )
             at = block["parentHash"]

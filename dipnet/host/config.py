@@ -1,4 +1,4 @@
-"""The settings of one node. What the network must agree on is in genesis.json, not here.
+"""The settings of a node. The values that a network must agree on are in genesis.json, not here.
 
 A value comes from the first of these sources that has it: the flag ``--name``, the environment
 variable ``DIPNET_NAME``, ``dipnet.toml``, the default. ``load`` tells for each setting which source
@@ -26,19 +26,19 @@ P2P_PORT: Final = 30303
 FILE_NAME: Final = "dipnet.toml"
 FILE_BYTES_MAX: Final = 64 << 10
 ENV_PREFIX: Final = "DIPNET_"
-OTHER_ENV: Final = ("CONFIG", "URL", "KEYSTORE", "PASSWORD_FILE", "VECTORS")
+OTHER_ENV: Final = ("CONFIG", "KEYSTORE", "LIGHT", "PASSWORD_FILE", "URL", "VECTORS")
 """Names behind ``DIPNET_`` that are no settings: they are read by the client and by the tests."""
 QUOTE_MAX: Final = 60
 DEFAULT: Final = "default"
 
 
 class Config(BaseModel):
-    """The settings of one node; ``dipnetd config show --origin`` shows where each came from."""
+    """The settings of a node; ``dipnetd config show --origin`` shows where each came from."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     data: Path = Field(Path("~/.dipnet"), description="directory of the node's records and keys")
-    genesis: Path | None = Field(None, description="genesis.json; default: the one in data")
+    genesis: Path | None = Field(None, description="path of genesis.json; default: in data")
     listen: str = Field(f"/ip4/0.0.0.0/tcp/{P2P_PORT}", description="multiaddr to listen on")
     advertise: tuple[str, ...] = Field(
         (), description="multiaddrs without peer id that peers are told; default: where it listens"
@@ -47,7 +47,9 @@ class Config(BaseModel):
     peers_max: int = Field(50, ge=0, le=1000, description="connected peers at most")
     local: bool = Field(False, description="test network: loopback peers without limits by address")
     rpc_host: str = Field("127.0.0.1", description="address that JSON-RPC binds")
-    rpc_port: int = Field(RPC_PORT, ge=0, le=65535, description="port of JSON-RPC; 0: any free one")
+    rpc_port: int = Field(
+        RPC_PORT, ge=0, le=65535, description="port of JSON-RPC; 0: any free port"
+    )
     rpc_hosts: tuple[str, ...] = Field((), description="further Host names that JSON-RPC accepts")
     rpc_remote: bool = Field(False, description="allow an rpc_host that other machines reach")
     rpc_origins: tuple[str, ...] = Field((), description="web origins that may call JSON-RPC")

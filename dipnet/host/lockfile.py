@@ -1,8 +1,8 @@
-"""One process at a time: a lock that the kernel drops when its holder dies, however it dies.
+"""A lock that one process at a time can hold; the kernel releases it when the process dies.
 
-The lock is on a file of its own that is never removed, because what it guards may be replaced by a
-rename or be a socket. It holds on one machine only: file systems that machines share do not all
-carry it between them.
+The lock is on a file of its own that is never removed, because the guarded file may be replaced by
+a rename or be a socket. It excludes processes of one machine only: not every shared file system
+carries locks from machine to machine.
 """
 
 import fcntl
@@ -13,9 +13,9 @@ from dipnet.primitives.errors import Invalid
 
 
 def check_ours(directory: Path) -> None:
-    """``Invalid("config")`` where others may put files into a directory, or it is not there.
+    """Raises ``Invalid("config")`` for a directory that is missing or open to other users.
 
-    Who may could replace what lies there, whatever the mode of the file itself.
+    A user who may write to the directory can replace any file in it, whatever the mode of the file.
     """
     try:
         found = directory.stat()
@@ -28,9 +28,9 @@ def check_ours(directory: Path) -> None:
 
 
 def lock(path: Path) -> int:
-    """A descriptor that holds ``path``, which is made when missing, until it is closed.
+    """Locks ``path``, which is made when missing; the lock lasts until the descriptor is closed.
 
-    Raises ``Invalid("locked")`` when another process, or this one, holds it, and
+    Raises ``Invalid("locked")`` when this or another process holds the lock, and
     ``Invalid("config")`` when the file cannot be made.
     """
     while True:
@@ -45,7 +45,9 @@ def lock(path: Path) -> int:
             raise Invalid("locked", str(path)) from None
         if _is_still(path, descriptor):
             return descriptor
-        os.close(descriptor)  # removed by hand meanwhile: whoever comes next would lock another
+        os.close(
+            descriptor
+        )  # it was removed by hand meanwhile: the next process would lock another file
 
 
 def _is_still(path: Path, descriptor: int) -> bool:

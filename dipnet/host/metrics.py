@@ -1,7 +1,7 @@
 """Prometheus metrics: gauges read when scraped, counters kept where the counting happens.
 
-Nothing below floor 5 knows that it is measured: who owns the numbers hands a function that reads
-them. The set of labels is fixed by code, never by what a caller sends.
+Nothing below floor 5 knows that it is measured: the owner of the numbers passes a function that
+reads them. The set of labels is fixed by code and never depends on the input of a caller.
 """
 
 from bisect import bisect_left
@@ -23,22 +23,22 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Histogram:
-    """How many of what was observed were at most each of ``bounds``, which ascend."""
+    """Counts of observed values by bucket; ``bounds`` are the buckets' upper ends, ascending."""
 
     __slots__ = ("_bounds", "_counts", "_sum")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self._bounds = bounds
-        self._counts = [0] * (len(bounds) + 1)  # the last is of what is above them all
+        self._counts = [0] * (len(bounds) + 1)  # the last counts values above all bounds
         self._sum = 0.0
 
     def observe(self, value: float) -> None:
-        """Count ``value``."""
+        """Adds ``value`` to its bucket."""
         self._counts[bisect_left(self._bounds, value)] += 1
         self._sum += value
 
     def family(self, name: str, text: str) -> Metric:
-        """What a scrape shows of it."""
+        """The metric that a scrape shows, under ``dipnet_`` and ``name``; ``text`` describes it."""
         total, buckets = 0, []
         for bound, count in zip((*self._bounds, "+Inf"), self._counts, strict=True):
             total += count
@@ -57,7 +57,7 @@ class Distribution:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One number at scrape time; ``labels`` are (name, value) pairs, the same names each time."""
+    """A number at scrape time; ``labels`` are (name, value) pairs, the same names each time."""
 
     name: str
     text: str

@@ -1,9 +1,9 @@
-"""The records of a node on disk: LevelDB, reads that see what is staged, one synced batch.
+"""The records of a node on disk: LevelDB below staged writes that are committed in synced batches.
 
 Rules of this file (docs/design.md "Storage"): LevelDB acknowledges synced writes after a failed
 append and loses them on reopening, so the first error of any kind latches: every later call raises
-``Corrupt``, and the process ends. Opened with paranoid checks, read with checksums. There is no
-clean shutdown to depend on: opening is recovery.
+``Corrupt``, and the process ends. The database is opened with paranoid checks and read with
+checksums. There is no clean shutdown to depend on: opening is recovery.
 """
 
 import os
@@ -20,7 +20,8 @@ from dipnet.primitives.errors import Corrupt, Invalid
 
 KEY_META = b"m"
 META_FORMAT = KEY_META + b"format"
-FORMAT = b"dipnet 1"
+FORMAT_NAME = b"dipnet "
+FORMAT = FORMAT_NAME + b"2"
 WRITE_BUFFER_BYTES = 16 << 20
 CACHE_BYTES = 16 << 20
 FILES_MAX = 256
@@ -54,9 +55,9 @@ class Store:
         if self.get(META_FORMAT) is None and next(self.scan(b""), None) is None:
             self.stage({META_FORMAT: FORMAT})
             self.commit()
-        if self.get(META_FORMAT) != FORMAT:
+        if (found := self.get(META_FORMAT)) != FORMAT:
             self.close()
-            raise Invalid("config", f"{path} holds no data of this version; choose another --data")
+            raise Invalid("config", _other_format(path, found or b""))
 
     # --- reads: staged, then in flight, then disk
 
@@ -86,7 +87,7 @@ class Store:
         for key, value in merge(
             sorted(fresh.items(), reverse=reverse), disk, key=itemgetter(0), reverse=reverse
         ):
-            if key != last and value is not None:  # of two records of a key the staged one is first
+            if key != last and value is not None:  # the staged record of a key comes first
                 yield key, value
             last = key
 
@@ -106,7 +107,7 @@ class Store:
     # --- writes
 
     def stage(self, puts: Puts) -> None:
-        """Visible to reads from now on; durable with the next commit."""
+        """Makes writes visible to reads at once; they are durable with the next commit."""
         if self._dead:
             raise Corrupt(self._dead)
         size = sum(len(key) + len(value or b"") for key, value in puts.items())
@@ -117,11 +118,14 @@ class Store:
             self._change.notify()
 
     def commit(self) -> int:
-        """Writes all that is staged in one synced batch; how many ``stage`` calls are durable."""
+        """Writes the staged records in a synced batch; returns how many ``stage`` calls it covers.
+
+        Raises ``Corrupt`` when LevelDB fails.
+        """
         if self._dead:
             raise Corrupt(self._dead)
         with self._change:
-            # In this order: a reader in another thread finds a record in one of the two.
+            # In this order a reader in another thread finds each record in one dict or the other.
             self._writing = self._staged
             self._staged, self._staged_bytes = {}, 0
             count = self._count
@@ -138,7 +142,11 @@ class Store:
         return count
 
     def start(self, on_durable: Callable[[int], None], on_failure: Callable[[str], None]) -> None:
-        """Commits in a thread of its own from now on; both callbacks run in that thread."""
+        """Starts a thread that commits staged writes; both callbacks run in that thread.
+
+        ``on_durable`` gets the number of ``stage`` calls since ``start`` that are durable,
+        ``on_failure`` the reason of the first error.
+        """
         before = self._durable = self._count  # here: the thread may begin after the next write
 
         def run() -> None:
@@ -149,7 +157,7 @@ class Store:
             except Corrupt as failure:
                 on_failure(str(failure))
             except BaseException as error:
-                # A bug here must not leave a node that waits for ever for what is never durable.
+                # A bug here must not leave a node that waits for a commit that never comes.
                 on_failure(str(self._latch(error)))
                 raise
 
@@ -163,7 +171,7 @@ class Store:
         return not self._dead
 
     def close(self) -> None:
-        """Ends the thread and releases the lock; what is staged and not durable is dropped."""
+        """Ends the thread and releases the database; records that are not durable are lost."""
         with self._change:
             self._dead = self._dead or "the store is closed"
             self._change.notify()
@@ -173,7 +181,7 @@ class Store:
 
     @property
     def staged_bytes(self) -> int:
-        """What waits for the next commit: it grows where the disk is slower than the peers."""
+        """Bytes that wait for the next commit; they grow when the disk is slower than the peers."""
         return self._staged_bytes
 
     def free_bytes(self) -> int:
@@ -184,6 +192,18 @@ class Store:
     def _latch(self, error: BaseException) -> Corrupt:
         self._dead = f"storage failed in {self._path}: {error}; {REMEDY}"
         return Corrupt(self._dead)
+
+
+def _other_format(path: Path, found: bytes) -> str:
+    """What to do about a database that this program has not written."""
+    if not found.startswith(FORMAT_NAME):
+        return f"{path} holds a database that is not dipnetd's; choose another --data"
+    if found < FORMAT:
+        return (
+            f"{path} was written by an earlier dipnetd, whose chains this one does not read; move "
+            "the directory away, and take the genesis.json of a network of today"
+        )
+    return f"{path} was written by a later dipnetd; run that one, or choose another --data"
 
 
 def _open(path: Path) -> plyvel.DB:

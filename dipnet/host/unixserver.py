@@ -1,9 +1,8 @@
-"""One way to serve on a private socket: who may speak, how many at once, and how it all ends.
+"""A server on a private socket, for the signer's process and the node's admin socket.
 
-The signer's process and the node's admin socket listen for programs of the same user on this
-machine. They differ in what they say, not in this: a stranger and one too many are closed on at
-once, a caller that breaks off or sends what is no request costs its own connection, and ``stop``
-waits for all of them.
+Both listen for programs of the same user on this machine. A caller of another user, or beyond
+``callers_max``, is disconnected at once. A caller that breaks off or sends garbage loses its own
+connection only. ``stop`` waits until all callers are disconnected.
 """
 
 import asyncio
@@ -18,8 +17,8 @@ from dipnet.primitives.errors import Invalid
 log = logging.getLogger("dipnet")
 
 AnswerAll: TypeAlias = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-"""Serves one caller until it ends with ``OSError``, ``EOFError``, ``TimeoutError``, ``Invalid``,
-or with what the reader raises of a line that is too long."""
+"""Serves one caller. Ends with ``OSError``, ``EOFError`` or ``TimeoutError`` for a caller that is
+gone, ``Invalid`` or ``LimitOverrunError`` for garbage and for a line that is too long."""
 
 
 class PrivateServer:
@@ -36,13 +35,13 @@ class PrivateServer:
         self._server: asyncio.Server | None = None
 
     async def start(self, bytes_max: int) -> None:
-        """Accepts callers from now on, whose lines or frames have at most so many bytes."""
+        """Accepts callers from now on; a line or frame has at most ``bytes_max`` bytes."""
         self._server = await asyncio.start_unix_server(
             self._serve, sock=self._listener.socket, limit=bytes_max
         )
 
     async def stop(self) -> None:
-        """Closes on all callers and removes the socket."""
+        """Disconnects all callers and removes the socket."""
         if self._server is not None:
             self._server.close()
         for caller in self._callers:
@@ -61,7 +60,7 @@ class PrivateServer:
             else:
                 self._callers.add(task)
                 await self._answer_all(reader, writer)
-        except (OSError, EOFError, TimeoutError) as error:  # it is gone, or stuck
+        except (OSError, EOFError, TimeoutError) as error:  # the caller is gone or stuck
             log.debug("%s: a caller is gone: %s", self._name, error)
         except (Invalid, asyncio.LimitOverrunError) as error:
             log.warning("%s: closed on a caller: %s", self._name, error)

@@ -1,9 +1,10 @@
-"""Sockets on this machine for one user: made with mode 0600, and both ends ask who the other is.
+"""Sockets on this machine for one user: of mode 0600, and both ends check the user of the other.
 
-The kernel vouches for the other end (SO_PEERCRED, unix(7)), so that neither a socket that somebody
-else put there nor a directory with loose rights lets a stranger in. A socket file that a killed
-process left behind is replaced; that of a living one is not. A path longer than a socket's address
-is reached through its directory's descriptor, so that a deep data directory is no trouble.
+The kernel tells the user at the other end (SO_PEERCRED, unix(7)), so that neither a socket that
+another user made nor a directory with loose rights lets a stranger in. A socket file that a killed
+process left behind is replaced; the socket of a living process is not. A path longer than a
+socket's address is reached through the descriptor of its directory, so that a data directory may be
+deep.
 """
 
 import contextlib
@@ -24,7 +25,7 @@ _CREDENTIALS: Final = struct.Struct("3i")  # pid, uid, gid
 
 
 class PrivateListener:
-    """A listening socket at ``path``, its file there until ``close``."""
+    """A listening socket at ``path``; the file exists until ``close``."""
 
     def __init__(self, path: Path) -> None:
         """``Invalid``: ``config`` (unusable path), ``locked`` (another process listens)."""
@@ -36,7 +37,7 @@ class PrivateListener:
             self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             with _address(self.path) as address:
                 self.socket.bind(address)
-            os.chmod(self.path, 0o600)  # before anybody can connect
+            os.chmod(self.path, 0o600)  # before a client can connect
             self.socket.listen(BACKLOG)
         except OSError as error:
             os.close(self._held)
@@ -80,7 +81,10 @@ class PrivateListener:
 
 
 def connect(path: Path, timeout_s: float) -> socket.socket:
-    """A connection to the process of the same user that listens at ``path``; ``OSError``."""
+    """A connection to the process that listens at ``path``, which must be of the same user.
+
+    ``timeout_s`` holds for each later call of the socket, too. Raises ``OSError``.
+    """
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         made.settimeout(timeout_s)
@@ -103,7 +107,7 @@ def is_same_user(connected: socket.socket) -> bool:
 
 @contextlib.contextmanager
 def _address(path: Path) -> Iterator[str]:
-    """What ``bind`` and ``connect`` take for the socket at ``path``."""
+    """The address of the socket at ``path`` for ``bind`` and ``connect``."""
     if len(os.fsencode(path)) <= PATH_BYTES_MAX:
         yield str(path)
         return

@@ -1,1 +1,1 @@
-"""What the chain keeps: genesis, parameters, transactions, accounts and their state."""
+"""Values of the ledger: genesis, parameters, rules, transactions, accounts and their state."""

@@ -6,10 +6,10 @@ Rules that bind this file:
   flat records (read by execution) and trie nodes (read by the next commit) alike. Both change in
   one ``Puts``, so neither can be newer than the other.
 * An account without nonce, balance and code does not exist and has no storage (EIP-161); it goes
-  at commit, which nobody can tell from the end of its transaction: in both it reads as empty.
+  at commit. Deletion at the end of its transaction would read the same: as an empty account.
 * Trie nodes stand under their path, not their hash: a node is overwritten where it stands and the
   disk holds one state, the base. Newer states are ``Layer`` s over it, older ones its undo.
-* What is read comes from our own disk: a record that cannot be what was written is ``Corrupt``.
+* Records come from our own disk: a record that ``commit`` cannot have written is ``Corrupt``.
 """
 
 from collections.abc import Iterable, Iterator
@@ -35,7 +35,7 @@ WORD_MAX: Final = 2**256 - 1
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What the state trie holds for an address (Yellow Paper 4.1); balance in wei."""
+    """The value of an address in the state trie (Yellow Paper 4.1); balance in wei."""
 
     nonce: int = 0
     balance: int = 0
@@ -83,9 +83,9 @@ def _hash(field: object) -> bytes:
 class Journal:
     """The working state of one block over ``reader``, which must not change meanwhile.
 
-    What is read is kept; each change leaves its inverse in a list, so that ``snapshot`` is a
-    length and ``rollback`` costs what it takes back. ``state_root``, where given, is the root that
-    the state in ``reader`` must have; commit raises Corrupt if it has another.
+    Values that were read are kept. Each change leaves its inverse in a list: ``snapshot`` is its
+    length, and ``rollback`` costs as much as the changes. ``state_root``, where given, is the root
+    that the state in ``reader`` must have; commit raises Corrupt if it has another.
     """
 
     __slots__ = ("_accounts", "_codes", "_reader", "_slots", "_state_root", "_stored", "_undo")
@@ -96,7 +96,7 @@ class Journal:
         self._accounts: dict[bytes, Account] = {}
         self._slots: dict[bytes, int] = {}  # address + slot -> value
         self._stored: dict[bytes, Account | int] = {}  # both of these, as first read
-        self._codes: dict[bytes, bytes] = {}  # by hash; may hold some that nobody uses any more
+        self._codes: dict[bytes, bytes] = {}  # by hash; also of accounts that were rolled back
         self._undo: list[tuple[dict[bytes, Any], bytes, Account | int]] = []
 
     # --- accounts
@@ -182,7 +182,7 @@ class Journal:
         return len(self._undo)
 
     def rollback(self, mark: int) -> None:
-        """Takes back whatever was changed since ``snapshot`` gave ``mark``, later marks with it."""
+        """Takes back all changes since ``snapshot`` gave ``mark``; later marks become invalid."""
         undo = self._undo
         while len(undo) > mark:
             table, key, before = undo.pop()
@@ -241,7 +241,7 @@ class Journal:
 
 
 def _deletion(reader: Reader, address: bytes, account: Account) -> Puts:
-    """What removes a stored account with all its storage; code stays, others may share it."""
+    """The records that remove an account and its storage. Code stays: accounts may share it."""
     puts: Puts = {KEY_ACCOUNT + address: None}
     if account.storage_root != EMPTY_ROOT:
         for prefix in (KEY_SLOT + address, KEY_SLOT_NODE + address):
@@ -307,5 +307,5 @@ def supply(reader: Reader) -> int:
 
 
 def undo_of(reader: Reader, puts: Puts) -> Puts:
-    """What takes ``puts`` back after they were applied to what ``reader`` reads."""
+    """The inverse of ``puts`` on ``reader``: applied after ``puts``, it restores the records."""
     return {key: reader.get(key) for key in puts}

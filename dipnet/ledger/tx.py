@@ -1,8 +1,8 @@
 """A transaction: Ethereum's typed envelopes, decoded once, kept with their bytes.
 
 ``Tx`` says that the form is right, the chain is ours and the signature recovered ``sender``.
-Nothing downstream looks at these again. What depends on gas rules, on the account or on the block
-(intrinsic gas, nonce, funds, fees) belongs to ``vm/transaction.py`` and the pool.
+Nothing downstream checks these again. Checks that depend on gas rules, the account or the block
+(intrinsic gas, nonce, funds, fees) are in ``vm/transaction.py`` and the pool.
 
 Everything here is a pure function of its arguments and may run on any thread.
 """
@@ -17,8 +17,9 @@ from dipnet.primitives.crypto import ADDRESS_ZERO, keccak256, recover_batch, sig
 from dipnet.primitives.errors import Invalid
 
 TX_BYTES_MAX: Final = 131_072  # go-ethereum's txMaxSize: 4 x 32 KiB
-NONCE_MAX: Final = 2**64 - 1  # EIP-2681: this one is never used
+NONCE_MAX: Final = 2**64 - 1  # EIP-2681: a transaction may not have it
 COST_MAX: Final = 2**256 - 1
+TX_GAS: Final = 21_000  # yellow paper, appendix G, G_transaction: no transaction costs less
 
 LEGACY: Final = 0  # EIP-155, and before it
 ACCESS_LIST: Final = 1  # EIP-2930
@@ -64,16 +65,16 @@ class Tx:
         return self.max_fee
 
     def effective_price(self, base_fee: int) -> int:
-        """What the sender pays for a unit of gas in a block of ``base_fee``. # EIP-1559"""
+        """The price (wei for a unit of gas) in a block of ``base_fee``. # EIP-1559"""
         return min(self.max_fee, base_fee + self.max_priority_fee)
 
     def effective_tip(self, base_fee: int) -> int:
-        """What of it the proposer gets; negative when the cap is below ``base_fee``."""
+        """The proposer's part of the price; negative when the cap is below ``base_fee``."""
         return self.effective_price(base_fee) - base_fee
 
 
 class _Form(NamedTuple):
-    """A transaction that lacks its sender, and what recovers it."""
+    """A transaction without its sender, and the digest and signature that give it."""
 
     tx: partial[Tx]
     digest: bytes
@@ -81,7 +82,7 @@ class _Form(NamedTuple):
 
 
 def decode(raw: bytes, chain_id: int | None) -> Tx:
-    """The one transaction in ``raw``; raises the ``Invalid`` that ``decode_batch`` would give."""
+    """The transaction in ``raw``; raises the ``Invalid`` that ``decode_batch`` would give."""
     (tx,) = decode_batch([raw], chain_id)
     if isinstance(tx, Invalid):
         raise tx
@@ -91,7 +92,7 @@ def decode(raw: bytes, chain_id: int | None) -> Tx:
 def decode_batch(raws: Sequence[bytes], chain_id: int | None) -> list[Tx | Invalid]:
     """The transaction in each of ``raws``, or why there is none.
 
-    ``chain_id`` is the one they must be signed for; None takes any, and unprotected ones. All
+    ``chain_id`` is the chain that they must be signed for; None accepts any chain and none. All
     senders are recovered in one native call. An element costs work in proportion to its bytes, of
     which more than ``TX_BYTES_MAX`` are refused unread.
     """
@@ -121,7 +122,7 @@ def decode_batch(raws: Sequence[bytes], chain_id: int | None) -> list[Tx | Inval
 
 
 def decode_known(raw: bytes, chain_id: int | None, sender: bytes) -> Tx:
-    """A transaction of our own disk, whose sender (address) was recovered before it got there."""
+    """A transaction from our own disk, where its recovered ``sender`` (address) was stored."""
     return _form(raw, chain_id).tx(sender=sender)
 
 
@@ -303,7 +304,7 @@ def _size(number: int) -> int:
 
 
 def _signed_digest(raw: bytes, kind: int, signed_for: int | None, signature_size: int) -> bytes:
-    """What the sender signed: ``raw`` without v, r and s.
+    """The bytes that the sender signed: ``raw`` without v, r and s.
 
     These are the last ``signature_size`` bytes, because ``raw`` is canonical; so the fields before
     them need not be encoded again.

@@ -1,1 +1,1 @@
-"""The node: events in, effects out. The only room where consensus, DAG and peers meet."""
+"""The node: events in, effects out. The only folder that imports consensus, DAG and peers."""

@@ -1,70 +1,136 @@
-"""The pure and costly part of judging what comes in: decoding and signatures, on any thread.
+"""Decoding and signatures: the pure and costly part of judging items, on any thread.
 
-It reads of the chain only what is replaced as a whole and never changed: who signs in which epoch,
-and the final block.
+Of the chain ``Checker`` reads only values that are replaced as a whole and never changed: the set
+of delegates of each epoch, and the final block.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from dipnet.consensus.chain.block import Block, decode_block
 from dipnet.consensus.chain.chain import Chain
 from dipnet.consensus.finality import tally
-from dipnet.consensus.finality.votes import Certificate, check_certificate, decode_certificate
+from dipnet.consensus.finality.votes import (
+    Certificate,
+    Vote,
+    check_certificate,
+    decode_certificate,
+)
 from dipnet.dag import vertex
 from dipnet.dag.vertex import Batch, Keys
 from dipnet.ledger.genesis import Genesis
-from dipnet.ledger.tx import decode_batch
+from dipnet.ledger.tx import Tx, decode_batch
 from dipnet.primitives.errors import Invalid
+
+_Item = TypeVar("_Item")
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked(Generic[_Item]):
+    """For each byte string of a piece of work the item that it encodes, or the refusal."""
+
+    results: tuple[_Item | Invalid, ...]
+
+    @property
+    def refused(self) -> tuple[Invalid, ...]:
+        """The refusals alone."""
+        return tuple(result for result in self.results if isinstance(result, Invalid))
+
+
+class CheckedTxs(_Checked[Tx]):
+    """Transactions of right form whose senders are recovered, or why not."""
+
+    __slots__ = ()
+
+
+class CheckedBlocks(_Checked[Block]):
+    """Blocks that keep all rules that need no other block, or why not."""
+
+    __slots__ = ()
+
+
+class CheckedVotes(_Checked[Vote]):
+    """Votes that a member of a known set has signed, or why not."""
+
+    __slots__ = ()
+
+
+class CheckedCertificates(_Checked[Certificate]):
+    """Certificates that a quorum of a known set has signed, or why not."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedVertices:
+    """A verdict for each vertex, or the refusal of all of them."""
+
+    batch: Batch | Invalid
+
+    @property
+    def refused(self) -> tuple[Invalid, ...]:
+        """The refusal of all, if there is one; the batch has those of single vertices."""
+        return (self.batch,) if isinstance(self.batch, Invalid) else ()
+
+
+Outcome = CheckedTxs | CheckedVertices | CheckedBlocks | CheckedVotes | CheckedCertificates
 
 
 class Checker:
-    """Checks for one node; ``keys`` are the parsed keys of devices."""
+    """Checks for one node; ``keys`` are the parsed keys of devices. Refusals are values."""
 
     def __init__(self, genesis: Genesis, chain: Chain, keys: Keys) -> None:
         self._genesis = genesis
         self._chain = chain
         self._keys = keys
 
-    def check(self, kind: str, items: Sequence[bytes]) -> object:
-        """The pure and costly part of judging ``items``; any thread. Refusals are values."""
-        match kind:
-            case "txs" | "relayed":
-                return decode_batch(items, self._genesis.chain_id)
-            case "vertices":
-                return self._checked(vertex.check_each, items)
-            case "wire":
-                return self._checked(vertex.check, items[0])
-            case "blocks" | "synced":
-                return [self._check_block(raw, kind == "blocks") for raw in items]
-            case "votes":
-                sets, final_slot = self._chain.sets.get, self._chain.final.slot
-                return tally.check(items, sets, self._genesis.chain_id, final_slot)
-            case "certificates":
-                return [self._check_certificate(raw) for raw in items]
-            case _:
-                raise AssertionError(kind)
+    def txs(self, raws: Sequence[bytes]) -> CheckedTxs:
+        """Refusals as ``decode_batch``."""
+        return CheckedTxs(tuple(decode_batch(raws, self._genesis.chain_id)))
 
-    def _checked(self, check: Callable[[Any, int, Keys], Batch], data: object) -> Batch | Invalid:
+    def vertices(self, wires: Sequence[bytes]) -> CheckedVertices:
+        """Byte strings of one vertex each, as a client sends them."""
+        return self._vertices(lambda: vertex.check_each(wires, self._genesis.chain_id, self._keys))
+
+    def concatenated(self, wire: bytes) -> CheckedVertices:
+        """Concatenated vertices, as peers send them."""
+        return self._vertices(lambda: vertex.check(wire, self._genesis.chain_id, self._keys))
+
+    def pushed_blocks(self, raws: Sequence[bytes]) -> CheckedBlocks:
+        """Blocks that we did not ask for: a known delegate must have signed each."""
+        return CheckedBlocks(tuple(self._block(raw, signed=True) for raw in raws))
+
+    def synced_blocks(self, raws: Sequence[bytes]) -> CheckedBlocks:
+        """Blocks that we asked for: of later epochs it is not known yet which delegates sign."""
+        return CheckedBlocks(tuple(self._block(raw, signed=False) for raw in raws))
+
+    def votes(self, raws: Sequence[bytes]) -> CheckedVotes:
+        """Refusals as ``tally.check``."""
+        sets, final_slot = self._chain.sets.get, self._chain.final.slot
+        return CheckedVotes(tuple(tally.check(raws, sets, self._genesis.chain_id, final_slot)))
+
+    def certificates(self, raws: Sequence[bytes]) -> CheckedCertificates:
+        """Refusals: those of ``decode_certificate`` and ``check_certificate``, ``vote_old`` (its
+        slot is final) and ``vote_epoch`` (its set is not known)."""
+        return CheckedCertificates(tuple(self._certificate(raw) for raw in raws))
+
+    def _vertices(self, check: Callable[[], Batch]) -> CheckedVertices:
         try:
-            return check(data, self._genesis.chain_id, self._keys)
+            return CheckedVertices(check())
+        except Invalid as refused:
+            return CheckedVertices(refused)
+
+    def _block(self, raw: bytes, signed: bool) -> Block | Invalid:
+        try:
+            return decode_block(raw, self._genesis, self._chain.signer_of if signed else None)
         except Invalid as refused:
             return refused
 
-    def _check_block(self, raw: bytes, pushed: bool) -> Block | Invalid:
-        """A block, and whether a delegate has signed it, which nobody can know of later epochs.
-
-        Only what we asked for may be of one.
-        """
-        try:
-            return decode_block(raw, self._genesis, self._chain.signer_of if pushed else None)
-        except Invalid as refused:
-            return refused
-
-    def _check_certificate(self, raw: bytes) -> Certificate | Invalid:
-        """A certificate that may still matter: of what is settled anybody can keep thousands."""
+    def _certificate(self, raw: bytes) -> Certificate | Invalid:
         try:
             certificate = decode_certificate(raw)
+            # A peer can keep thousands of old certificates and send them again.
             if certificate.ballot.slot <= self._chain.final.slot:
                 raise Invalid("vote_old", f"slot {certificate.ballot.slot} is settled")
             members = self._chain.sets.get(certificate.ballot.epoch)

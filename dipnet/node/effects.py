@@ -1,8 +1,9 @@
-"""What can happen to a node, and what a node can want: plain frozen values.
+"""The events that happen to a node, and the effects that it asks for: plain frozen values.
 
-``node.step(now_ms, event)`` takes one of ``Event`` and gives a list of ``Effect``; the daemon and
-the simulator each perform effects in their own world. Events are named for what happened, effects
-are imperatives. Reads are no effects: they are plain calls on a ``Reader``.
+``node.step(now_ms, event)`` takes an ``Event`` and gives a list of ``Effect``; the daemon and the
+simulator each perform effects in their own world. An event is named for what happened, an effect is
+an imperative, and its docstring names the event that answers it. Reads are no effects: they are
+plain calls on a ``Reader``.
 """
 
 from collections import deque
@@ -10,14 +11,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from dipnet.consensus.chain.block import Block
 from dipnet.consensus.finality.tally import Offence
 from dipnet.consensus.finality.votes import Ballot, BallotKind, VoteState
+from dipnet.ledger.tx import Tx
+from dipnet.node.checks import Outcome
+from dipnet.node.work import ClientWork, Work
 from dipnet.primitives.codec import Puts
 from dipnet.primitives.errors import Invalid
 
 PROTOCOLS = ("hello", "votes", "gossip", "sync", "peers")
 FIRST: Final = "votes"
-"""The protocol whose frames wait for no others, nor for the disk."""
+"""The protocol whose frames wait neither for other frames nor for the disk."""
 
 
 # --- events
@@ -25,7 +30,7 @@ FIRST: Final = "votes"
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """A peer is up. ``peer`` is its libp2p id as text, ``address`` its multiaddr as we see it."""
+    """A connection to a peer is up: its libp2p id as text, and its multiaddr as we see it."""
 
     peer: str
     address: str
@@ -34,7 +39,7 @@ class Connected:
 
 @dataclass(frozen=True, slots=True)
 class Disconnected:
-    """The last connection to the peer is gone."""
+    """The last connection to the peer is gone, also after a ``Drop``."""
 
     peer: str
     reason: str
@@ -42,7 +47,7 @@ class Disconnected:
 
 @dataclass(frozen=True, slots=True)
 class DialFailed:
-    """Nobody, or somebody else, answered at the address."""
+    """No peer of the address's id answered a ``Dial``."""
 
     address: str
     reason: str
@@ -50,7 +55,7 @@ class DialFailed:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """One frame of a protocol of ``PROTOCOLS`` from a connected peer."""
+    """A frame of a protocol of ``PROTOCOLS`` came from a connected peer."""
 
     peer: str
     protocol: str
@@ -59,26 +64,26 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """A local client hands in raw transactions (``txs``) or wire vertices (``vertices``)."""
+    """A local client hands in transactions or vertices. ``Reply`` with this ticket answers it."""
 
     ticket: int
-    kind: str
-    items: tuple[bytes, ...]
+    work: ClientWork
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """The outcome of a ``Verify``: what ``Node.check`` returned."""
+    """``Node.check`` has done the work of the ``Verify`` with this ticket."""
 
     ticket: int
-    result: object
+    outcome: Outcome
 
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """The outcome of a ``Sign``: 65 bytes r || s || recovery id, none where the signer refused.
+    """The signer has answered the ``Sign`` with this ticket.
 
-    ``state`` is what the signer keeps, which another node of the same delegate may have moved.
+    ``signature`` is 65 bytes r || s || recovery id, empty where the signer refused. ``state`` is
+    the vote state that the signer keeps; another node of the same delegate may have moved it.
     """
 
     ticket: int
@@ -88,7 +93,7 @@ class Signed:
 
 @dataclass(frozen=True, slots=True)
 class Woke:
-    """A time asked for with ``Wake`` has come."""
+    """The time of a ``Wake`` has come."""
 
 
 Event = Connected | Disconnected | DialFailed | Received | Submitted | Verified | Signed | Woke
@@ -99,13 +104,18 @@ Event = Connected | Disconnected | DialFailed | Received | Submitted | Verified 
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """Make durable, atomically, before any later effect that others can see."""
+    """Make ``puts`` durable, atomically, before any later effect that can be seen outside.
+
+    No event answers: ``Barrier`` holds back the effects that wait for it.
+    """
 
     puts: Puts
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
+    """Send a frame to a connected peer. No event answers, and the frame may be lost."""
+
     peer: str
     protocol: str
     data: bytes
@@ -113,12 +123,14 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Dial:
+    """Connect to a multiaddr with a peer id. Answered by ``Connected`` or ``DialFailed``."""
+
     address: str
 
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """Close the connection to the peer."""
+    """Close the connection to the peer. Answered by ``Disconnected``."""
 
     peer: str
     reason: str
@@ -126,14 +138,20 @@ class Drop:
 
 @dataclass(frozen=True, slots=True)
 class Wake:
-    """Send ``Woke`` at or soon after ``at_ms``."""
+    """Set the one timer to Unix time ``at_ms``, if it is not set to an earlier time.
+
+    Answered by ``Woke`` at or soon after it.
+    """
 
     at_ms: int
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Answer a ``Submitted``: per item the id (32 bytes) and what became of it, or ``Invalid``."""
+    """Answer the client of the ``Submitted`` with this ticket. No event follows.
+
+    For each item its id (32 bytes) with "accepted", "known" or "pending", or the refusal.
+    """
 
     ticket: int
     results: tuple[tuple[bytes, str] | Invalid, ...]
@@ -141,16 +159,18 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Verify:
-    """Run the pure ``Node.check(kind, items)`` off the loop; ``Verified`` follows."""
+    """Run the pure ``Node.check(work)`` on ``work.thread``. Answered by ``Verified``."""
 
     ticket: int
-    kind: str
-    items: tuple[bytes, ...]
+    work: Work
 
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """Keep the new vote state on disk, then sign, or refuse (V1, V2); ``Signed`` follows."""
+    """Have the signer refuse (V1, V2), or keep its new vote state on disk and then sign.
+
+    Answered by ``Signed`` in both cases.
+    """
 
     ticket: int
     ballot: Ballot
@@ -158,36 +178,39 @@ class Sign:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Tell the operator whose key signed twice; the next honest leader reports it to the chain."""
+    """Tell the operator of an offence; the next honest leader reports it to the chain.
+
+    No event answers.
+    """
 
     offence: Offence
 
 
 @dataclass(frozen=True, slots=True)
 class Halt:
-    """End the process: this program cannot go on with this network."""
+    """End the process: this program cannot go on with this network. No event follows."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """Tell local subscribers: blocks, transactions, or ids of vertices."""
+    """Tell local subscribers of blocks, transactions, or ids of vertices. No event answers."""
 
     topic: Literal["newHeads", "finalizedHeads", "newPendingTransactions", "dagVertices"]
-    values: tuple[object, ...]
+    values: tuple[Block | Tx | bytes, ...]
 
 
 Effect = Write | Send | Dial | Drop | Wake | Reply | Verify | Sign | Report | Halt | Publish
 
 
 def passes(effect: Effect) -> bool:
-    """Whether it may leave before the writes asked for earlier are durable.
+    """Whether ``effect`` may leave before the writes asked for earlier are durable.
 
-    Nobody outside can see it, or it is about votes. What a vote binds its author to is kept by his
-    signer before the vote exists, and a prevote for a block that a crash takes binds nobody. A
-    commit locks: were its certificate lost everywhere, nobody locked could ever be shown it, and
-    so its signature waits.
+    It may if it cannot be seen outside, or is about votes: the signer of a delegate keeps its vote
+    state before the vote exists, and a prevote for a block that a crash takes binds no delegate.
+    The signature of a commit waits, because a commit locks its delegate: if a crash took the
+    prevote certificate from every disk, no locked delegate could ever be shown it.
     """
     match effect:
         case Send():
@@ -202,8 +225,8 @@ class Barrier:
     """Holds back each visible effect until every ``Write`` before it is durable (docs/design.md
     "Rules", rule 3).
 
-    The world outside stages a write and later says how far it is durable; many writes may become
-    durable at once, which is the group commit.
+    The caller stages each write that ``admit`` yields and later says with ``durable`` how many are
+    durable; many may become durable at once, which is the group commit.
     """
 
     def __init__(self) -> None:
@@ -212,7 +235,7 @@ class Barrier:
         self._durable = 0
 
     def admit(self, effects: list[Effect]) -> Iterator[Effect]:
-        """Yields what is to be done now: every ``Write`` (to stage) and all that needs no wait."""
+        """Yields the effects to perform now: every ``Write`` and all that need not wait."""
         for effect in effects:
             if isinstance(effect, Write):
                 self._staged += 1
@@ -228,7 +251,8 @@ class Barrier:
         return self._staged
 
     def durable(self, staged: int) -> Iterator[Effect]:
-        """The first ``staged`` writes are durable: yields what may leave now, in order."""
+        """The first ``staged`` writes are durable: yields the effects that waited, in order."""
+        assert self._durable <= staged <= self._staged
         self._durable = staged
         while self._held and self._held[0][0] <= staged:
             yield self._held.popleft()[1]

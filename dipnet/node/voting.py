@@ -1,14 +1,14 @@
-"""A delegate's part in a node: what he proposes, prevotes and commits, and what others voted.
+"""The delegate of a node: what it proposes, prevotes and commits; and the votes of all delegates.
 
-``Voting`` joins the chain, the tally of votes and the signer's answers. It asks for signatures
-(``Sign``) by its own copy of the vote state, which is never ahead of the signer's: the signer, who
-keeps the state on disk and may serve another node too, has the last word (V1, V2). The order is
-persist, sign, send; a ballot that is refused is lost, and nothing else.
+``Voting`` joins the chain, the tally of votes and the answers of the signer. It asks for signatures
+(``Sign``) by its own copy of the vote state. The signer keeps the state itself on disk, may serve
+another node too, and has the last word (V1, V2). The order is persist, sign, send. A refusal of the
+signer costs the ballot and nothing else.
 """
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -20,6 +20,8 @@ from dipnet.consensus.chain.produce import BlockDraft
 from dipnet.consensus.chain.records import read
 from dipnet.consensus.chain.schedule import slot_at, slot_start_ms
 from dipnet.consensus.finality import finality
+from dipnet.consensus.finality.header import Header
+from dipnet.consensus.finality.members import Members
 from dipnet.consensus.finality.tally import VOTE_SLOTS_MAX, Offence, Statement, Tally
 from dipnet.consensus.finality.votes import Ballot, BallotKind, Certificate, Vote, Voter, VoteState
 from dipnet.node.effects import Effect, Report, Sign, Signed
@@ -29,19 +31,20 @@ from dipnet.primitives.errors import Invalid
 
 log = logging.getLogger("dipnet.voting")
 
-ASKED_MAX: Final = 16  # ballots that wait for a signer; one that hangs is asked no more
-PROPOSE_SHARE: Final = 2  # a slot is proposed in its first 1/PROPOSE_SHARE or not at all
+ASKED_MAX: Final = 16  # ballots that wait for the signer; when it hangs no more are asked
+PROPOSE_SHARE: Final = 2
+"""A block is proposed in the first 1/PROPOSE_SHARE of its slot or not at all."""
 
 KEY_SIGNED: Final = b"s"
-"""+ address of a delegate's key -> the newest vote state that its signer has told."""
+"""+ address of a delegate's key -> the newest vote state that its signer has reported."""
 
 _SIGNED: Final = (1, UINT, UINT, UINT, UINT)
 
 
 def signed_state(reader: Reader, public_key: bytes) -> VoteState:
-    """What the signer of a key told this node last, as far as it is recorded; else nothing.
+    """The newest recorded vote state of the signer of a key; the zero state without a record.
 
-    A signer that knows less was set back, to a copy from a backup perhaps.
+    A signer whose own state is older was set back, perhaps to a copy from a backup.
     """
     raw = reader.get(KEY_SIGNED + address(public_key))
     return VoteState(*read(raw, _SIGNED, "the record of what was signed")) if raw else VoteState()
@@ -49,50 +52,54 @@ def signed_state(reader: Reader, public_key: bytes) -> VoteState:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What waits for the signer, and what our key was known to have signed when it was asked."""
+    """A block or vote that waits for its signature.
 
-    what: BlockDraft | Vote  # a vote without its signature
+    ``heard`` is what our key was known to have signed when the signature was asked for.
+    """
+
+    unsigned: BlockDraft | Vote
     heard: VoteState
 
 
 class Voting:
-    """The votes of one node's delegate and of all others; an observer only counts them."""
+    """The votes of one node's delegate and of all other delegates. An observer only counts."""
 
     def __init__(
         self, chain: Chain, pool: Pool, reader: Reader, voter: Voter | None, paused: bool
     ) -> None:
-        """``reader`` has the offences that were known before a restart."""
+        """``reader`` has the offences known before a restart. An observer has no ``voter``."""
         self.chain = chain
         self.tally = Tally(lambda epoch: chain.sets.get(epoch))
         self.voter = voter
         self.paused = paused
         self.idle: str | None = None
-        """Why nothing is proposed at present, for people; None while all is well."""
+        """Why the delegate proposes nothing at present, for people; None when it may propose."""
         self.results: Counter[str] = Counter()
-        """Votes since start by what became of them: "" counted, else the code that refused."""
+        """Number of votes since start by the code that refused them, "" for counted votes."""
         self.unsigned = 0
         """Ballots that our signer refused."""
         self._pool = pool
         self._votes: dict[BallotKind, Vote] = {}  # our last of each kind, to be sent again
-        self._asked: dict[int, _Asked] = {}  # waiting for the signer
+        self._asked: dict[int, _Asked] = {}  # blocks and votes at the signer, by ticket
         self._tickets = 0
         self._heard = VoteState()  # what our key is known to have signed, here or elsewhere
         self.elsewhere: str | None = None
-        """Why nothing is signed any more: our signer does not know what our key has signed."""
+        """Why nothing is signed any more: our key has signed ballots unknown to our signer."""
         self._us = address(voter.public_key) if voter is not None else b""
         self._told = self._recorded = voter.state if voter is not None else VoteState()
         self._recorded_slot = -1
-        self._judged: object = None  # head, certificate and sets when ``vote`` last looked
+        # Head, prevote certificate and sets when ``vote`` last looked.
+        self._judged: tuple[Header, Certificate | None, Mapping[int, Members]] | None = None
         self._out: list[Effect] = []
         for offence in reports.stored(reader):
             self.tally.remember(offence)
         self._noted = len(self.tally.offences())
-        self._new: tuple[Offence, ...] = ()  # since they were recorded
+        self._new: tuple[Offence, ...] = ()  # not recorded yet
 
-    # --- what we say
+    # --- what our delegate says
 
     def propose(self, now_ms: int, slot: int) -> None:
-        """Our slot, in time, and not signed before: draft a block and have it signed."""
+        """Draft a block and have it signed, if it is our turn, early enough and unsigned yet."""
         voter, chain = self.voter, self.chain
         if voter is None or self.idle is not None:
             return
@@ -100,30 +107,33 @@ class Voting:
         late = now_ms - slot_start_ms(parameters, slot)
         if late * PROPOSE_SHARE > parameters.slot_ms:
             return
-        if any(isinstance(asked.what, BlockDraft) for asked in self._asked.values()):
-            return  # it is to be the parent of this one
-        address = produce.proposer(chain, slot, voter)
-        if address is None or slot <= voter.state.proposed:
+        if any(isinstance(asked.unsigned, BlockDraft) for asked in self._asked.values()):
+            return  # that block is to be the parent of this block
+        if slot <= max(chain.head.slot, voter.state.proposed):
             return
-        offences = self._unpunished()
-        draft = produce.build(chain, self._pool, slot, address, voter.seed_key, offences)
+        turn = produce.turn(chain, slot)
+        if not turn.is_of(voter.public_key):
+            return
+        draft = produce.build(chain, self._pool, turn, voter.seed_key, self._unpunished())
         for tx_hash, reason in draft.refused:
             log.info("transaction %s leaves the pool: %s", tx_hash.hex(), reason)
             self._pool.drop(tx_hash)
         self._ask(draft.header.proposal, draft)
 
     def vote(self, now_ms: int, vouched_ms: Callable[[], int]) -> None:
-        """Prevote the head (V1) and commit to what is prevote-certified (V2), where we may.
+        """Prevote the head (V1) and commit to the prevote-certified block (V2), where we may.
 
-        A head whose slot begins after ``vouched_ms`` waits: a prevote for a slot that only our own
-        clock has shown would keep us from all before it. A certified one was seen by a quorum.
+        A head whose slot begins after ``vouched_ms`` (Unix time) waits: after a prevote for a slot
+        that only our own clock has reached the delegate could prevote no earlier slot. The slot of
+        a certified block has been reached by the clocks of a quorum.
         """
         voter, chain = self.voter, self.chain
         if voter is None or self.paused:
             return
         head, certificate = chain.head, chain.certificates.highest.get(BallotKind.PREVOTE)
         judged = (head, certificate, chain.sets)
-        if judged == self._judged:  # our state only grows, so nothing may be voted that might not
+        # The vote state only grows: a ballot that it refused for these values it refuses again.
+        if judged == self._judged:
             return
         timely = slot_start_ms(chain.parameters, head.slot) <= vouched_ms()
         self._judged = judged if timely else None
@@ -141,39 +151,41 @@ class Voting:
         if index is not None and not voter.state.refuse(ballot):
             self._ask(ballot, Vote(ballot, index, b""))
 
-    def _ask(self, ballot: Ballot, what: BlockDraft | Vote) -> None:
-        """Have it signed; until the answer our copy of the state takes it for done."""
+    def _ask(self, ballot: Ballot, unsigned: BlockDraft | Vote) -> None:
+        """Ask for a signature; our copy of the vote state counts it as given from now on."""
         assert self.voter is not None
+        assert not self.voter.state.refuse(ballot)
         if self.elsewhere or len(self._asked) >= ASKED_MAX:
             return
         self.voter = replace(self.voter, state=self.voter.state.after(ballot))
         self._tickets += 1
-        self._asked[self._tickets] = _Asked(what, self._heard)
+        self._asked[self._tickets] = _Asked(unsigned, self._heard)
         self._out.append(Sign(self._tickets, ballot))
 
     def on_signed(self, event: Signed) -> Block | Vote | None:
-        """What is to be imported or sent now; None where the signer refused, or took too long."""
+        """The signed block or vote; None where the signer refused, or must not be believed."""
         asked = self._asked.pop(event.ticket)
-        what = asked.what
+        unsigned = asked.unsigned
         assert self.voter is not None
         self._told = self._told.joined(event.state)
-        # Never back to what we had before we asked: a signer that is out of order would be asked
-        # the same again and again.
+        # Our copy is never set back to what it was before we asked: else a faulty signer would be
+        # asked for the same signature again and again.
         self.voter = replace(self.voter, state=self.voter.state.joined(event.state))
         if not event.signature:
             self.unsigned += 1
-            log.info("the signer refuses %s", "a vote" if isinstance(what, Vote) else "a block")
+            log.info("the signer refuses a %s", "vote" if isinstance(unsigned, Vote) else "block")
             return None
         if event.state.joined(asked.heard) != event.state:
             self._stop_signing(asked.heard, event.state)
             return None
-        if isinstance(what, BlockDraft):
-            return what.sealed(event.signature, self.voter.public_key)
-        vote = self._votes[what.ballot.kind] = replace(what, signature=event.signature)
+        if isinstance(unsigned, BlockDraft):
+            return unsigned.sealed(event.signature, self.voter.public_key)
+        vote = replace(unsigned, signature=event.signature)
+        self._votes[vote.ballot.kind] = vote
         return vote
 
     def unrecorded(self, slot: int) -> Puts:
-        """What must outlive this process: new offences, and what the signer told, once a slot."""
+        """Records to write now: new offences, and once a slot the vote state of the signer."""
         puts = self._unrecorded_state(slot)
         for offence in self._new:
             puts |= reports.puts(offence)
@@ -181,19 +193,20 @@ class Voting:
         return puts
 
     def _unrecorded_state(self, slot: int) -> Puts:
-        """See ``signed_state``."""
-        one = self._told.joined(self._heard)
-        if self.voter is None or one == self._recorded or slot == self._recorded_slot:
+        """The record that ``signed_state`` reads."""
+        state = self._told.joined(self._heard)
+        if self.voter is None or state == self._recorded or slot == self._recorded_slot:
             return {}
-        self._recorded, self._recorded_slot = one, slot
+        self._recorded, self._recorded_slot = state, slot
         key = KEY_SIGNED + address(self.voter.public_key)
-        return {key: pack((1, one.epoch, one.proposed, one.prevoted, one.committed))}
+        return {key: pack((1, state.epoch, state.proposed, state.prevoted, state.committed))}
 
     def again(self) -> tuple[list[Vote], list[Certificate]]:
-        """What is sent again each slot: our last votes, the highest certificates."""
+        """The votes and certificates to send again each slot: our last votes, the highest
+        certificates (docs/spec/consensus.md "The protocol")."""
         return [self._votes[kind] for kind in sorted(self._votes)], list(self.chain.certificates)
 
-    # --- what others say
+    # --- what all delegates say
 
     def add(self, vote: Vote, now_ms: int) -> Certificate | None:
         """Count a verified vote; the certificate that it completes. Raises as ``Tally.add``."""
@@ -205,20 +218,22 @@ class Voting:
         return certificate
 
     def add_certificates(self, certificates: Iterable[Certificate]) -> None:
-        """Verified certificates, in which our own votes may be."""
-        for one in certificates if self._us else ():
-            members = self.chain.sets.get(one.ballot.epoch)
-            if members is not None and self._us in (members.signers[i] for i in one.indices()):
-                self._hear(one.ballot)
+        """Look for signatures of our key in verified certificates."""
+        for certificate in certificates if self._us else ():
+            ballot = certificate.ballot
+            members = self.chain.sets.get(ballot.epoch)
+            indices = certificate.indices()
+            if members is not None and self._us in (members.signers[index] for index in indices):
+                self._hear(ballot)
 
     def _hear(self, ballot: Ballot) -> None:
-        """Our key has signed this, here or elsewhere: nothing is asked for that contradicts it."""
+        """Our key has signed ``ballot``, here or elsewhere: ask for no contradicting signature."""
         assert self.voter is not None
         self._heard = self._heard.joined(VoteState().after(ballot))
         self.voter = replace(self.voter, state=self.voter.state.joined(self._heard))
 
     def _stop_signing(self, heard: VoteState, told: VoteState) -> None:
-        """A signer keeps what it signs before anybody can hear of it: ours has not signed this."""
+        """A signer records a ballot before its signature leaves: ours has not signed ``heard``."""
         self.elsewhere = (
             f"the key has signed up to {heard}, and its signer knows of {told}: something else "
             "signs with it, or its vote state was set back; see docs/signing.md"
@@ -226,7 +241,7 @@ class Voting:
         log.critical("no more signatures: %s", self.elsewhere)
 
     def add_proposal(self, block: Block, now_ms: int) -> None:
-        """Remember who proposed a block: a second one for the slot is an offence (E0)."""
+        """Remember the proposal: a second proposal of its delegate for the slot is offence E0."""
         if block.signer == self._us:
             self._hear(block.header.proposal)
         slot = slot_at(self.chain.parameters, now_ms)
@@ -237,22 +252,22 @@ class Voting:
             log.debug("proposal of slot %d is not counted: %s", block.header.slot, refused)
 
     def on_final(self, now_ms: int) -> None:
-        """Blocks became final: forget the votes that are not needed any more."""
+        """Blocks became final: forget votes that are no longer needed."""
         self.tally.prune(self.chain.final.slot, slot_at(self.chain.parameters, now_ms))
 
     def _unpunished(self) -> list[Offence]:
-        """The offences that are known and may still be reported, by a proposal on the head."""
+        """The known offences that a proposal on the head may report."""
         epoch = self.chain.epoch
         oldest = epoch.number - epoch.parameters.evidence_epochs
         return [
-            one
-            for one in self.tally.offences()
-            if max(one.one.ballot.epoch, one.other.ballot.epoch) >= oldest
-            and not self.chain.is_tombstoned(one.signer)
+            offence
+            for offence in self.tally.offences()
+            if max(offence.one.ballot.epoch, offence.other.ballot.epoch) >= oldest
+            and not self.chain.is_tombstoned(offence.signer)
         ]
 
     def drain(self) -> Iterator[Effect]:
-        """All that is to be done, in order."""
+        """The effects since the last call, in order."""
         fresh = self.tally.offences()[self._noted :]
         self._noted += len(fresh)
         self._new += fresh

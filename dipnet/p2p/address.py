@@ -19,9 +19,8 @@ _BASE58: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _DIGIT: Final = {char: digit for digit, char in enumerate(_BASE58)}
 _PEER: Final = re.compile(f"[{_BASE58}]{{1,{PEER_CHARS_MAX}}}")
 _LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-_FORM: Final = re.compile(
-    r"/(ip4|ip6|dns4|dns6)/([^/]+)/tcp/(0|[1-9][0-9]{0,4})(?:/p2p/([^/]+))?", re.DOTALL
-)
+_PORT: Final = re.compile(r"0|[1-9][0-9]{0,4}")
+_FORM: Final = re.compile(r"/(ip4|ip6|dns4|dns6)/([^/]+)/tcp/([^/]+)(?:/p2p/([^/]+))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +46,10 @@ class Address:
 def parse(text: str) -> Address:
     """The address of a peer: with its id and a port that is not 0; ``Invalid("peer_message")``."""
     address = parse_endpoint(text)
-    if not address.peer or not address.port:
-        raise Invalid("peer_message", "the address of a peer ends in /tcp/PORT/p2p/ID")
+    if not address.peer:
+        raise Invalid("peer_message", "the address of a peer ends in /p2p/ID")
+    if not address.port:
+        raise Invalid("peer_message", "port is not 1..65535")
     return address
 
 
@@ -66,7 +67,7 @@ def parse_endpoint(text: str) -> Address:
     kind, host, port, peer = match.groups(default="")
     if not _is_host(kind, host):
         raise Invalid("peer_message", f"not a canonical {kind} host")
-    if int(port) > 0xFFFF:
+    if not _PORT.fullmatch(port) or int(port) > 0xFFFF:
         raise Invalid("peer_message", "port is not 0..65535")
     if peer and not is_peer_id(peer):
         raise Invalid("peer_message", "not a libp2p peer id")
@@ -95,18 +96,18 @@ def is_loopback(host: str) -> bool:
 
 
 def is_public(host: str) -> bool:
-    """Whether ``host`` is an IP that anybody can reach."""
+    """Whether ``host`` is an IP address of the public internet."""
     ip = _ip(host)
     return ip is not None and ip.is_global and not ip.is_multicast
 
 
 def site(host: str) -> str:
-    """What one party surely holds whole: an IPv4 address, an IPv6 /64, a name."""
+    """The network that one party surely holds: an IPv4 address, an IPv6 /64, a name."""
     return _network(host, 32, 64)
 
 
 def subnet(host: str) -> str:
-    """What one party easily holds whole: an IPv4 /24, an IPv6 /48, a name."""
+    """The network that one party may easily hold: an IPv4 /24, an IPv6 /48, a name."""
     return _network(host, 24, 48)
 
 

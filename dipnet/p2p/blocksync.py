@@ -1,24 +1,24 @@
-"""Catching up with blocks: whom to ask, from where, and when to stop believing.
+"""Catching up with blocks: which peer to ask, from which block on, and when to stop asking it.
 
 Rules that bind this file (docs/design.md "Peers"; CometBFT CVE-2025-24371: a peer that lowers its
 height must not leave us waiting):
-* What to do is computed afresh from the claims of now: nothing waits for a height once claimed.
-* Fork choice is not by length (docs/spec/consensus.md "The protocol"): a peer is worth asking whose
-  head we have not got, if it is as high as ours, or if the peer knows a higher prevote certificate
-  than we.
-* One request a peer, PEERS_ASKED_MAX peers, no two that claim the same head. Each request ends
-  within REQUEST_MS_MAX, each delivery within IMPORT_MS_MAX. Who is late, or silent, is waited for
-  beside the next ones, OWED_MAX in all; who was slow is asked last: few peers that give one block
-  at a time must not be the only ones that are asked.
-* A peer is believed as long as it delivers: blocks that are new, or for STALE_ANSWERS_MAX answers
-  higher ones of a branch that we store already. After TRIES_MAX failures in a row it is left
-  alone for PAUSE_MS. Silence may be the network's fault, so only answers that lead nowhere are
-  called lies.
-* Surplus blocks of a leader's slot are taken, for others may build on them, but they are no
-  delivery: with nothing else an answer is a failure, though a lie only where it was one before.
-* A claim alone keeps no delegate from its duty, nor do blocks that are of now or of a branch that
-  is not the best: ``syncing`` speaks of peers that lead us on and once, for BELIEF_MS, of the
-  first that is asked.
+* The next requests follow from the current claims alone: nothing waits for a height that was
+  claimed once.
+* Fork choice is not by length (docs/spec/consensus.md "The protocol"). A peer is worth asking if
+  its head is not here, and is as high as ours or comes with a higher prevote certificate.
+* A peer has one request at a time, PEERS_ASKED_MAX peers have a request, no two of them for the
+  same head. Each request ends within REQUEST_MS_MAX, each delivery within IMPORT_MS_MAX. A late
+  peer does not count as asked, so that another is asked beside it, OWED_MAX in all. A slow peer is
+  asked last: else a few peers that give one block at a time could be the only peers asked.
+* A peer is asked on as long as it delivers blocks that are new, or, in STALE_ANSWERS_MAX answers at
+  most, higher blocks of a branch that is stored here. After TRIES_MAX failures in a row it is not
+  asked for PAUSE_MS. Only answers that lead nowhere are lies: silence may be the network's fault.
+* Surplus blocks of a leader's slot are stored, as other leaders may build on them, but they
+  are no delivery: an answer of surplus blocks alone is a failure. It is a lie only if the same
+  answer of stored blocks would be a lie.
+* ``syncing`` stops a delegate, so that a peer must not be able to cause it at will. Claims do not
+  cause it, nor do recent blocks, nor blocks of a branch that is not the best. It is caused for
+  BELIEF_MS by blocks that move our head while the head is old, and once by the first request.
 """
 
 from collections.abc import Callable
@@ -30,45 +30,62 @@ from dipnet.primitives.errors import Invalid
 
 BLOCKS_MAX: Final = 128  # of one request
 PEERS_ASKED_MAX: Final = 3  # at once, those that are late not counted
-OWED_MAX: Final = 8  # answers that are waited for, the late ones too: of ANSWER_BYTES_MAX each
+OWED_MAX: Final = 8  # answers that are waited for, late answers too: of ANSWER_BYTES_MAX each
 REQUEST_MS_MAX: Final = 10_000
-SLOW_MS: Final = 2_000  # who takes longer for an answer is asked after all others
+SLOW_MS: Final = 2_000  # a peer that takes longer to answer is asked after all others
 IMPORT_MS_MAX: Final = 60_000
 GRACE_MS: Final = 1_000  # a head that is new to us is most often on its way by gossip
-REST_MS: Final = 5_000  # after an answer that brought nothing where nothing better was promised
+REST_MS: Final = 5_000  # after an answer without new blocks, where no better head was claimed
 TRIES_MAX: Final = 3
 STALE_ANSWERS_MAX: Final = 64  # in a row that only climb a branch stored here
 PAUSE_MS: Final = 15_000
 EARLY_MS: Final = 1_000  # after blocks from the future
-BELIEF_MS: Final = 10_000  # after a peer led us on there is more where that came from
+BELIEF_MS: Final = 10_000  # how long a peer that has moved our old head is expected to have more
 NOWHERE: Final = (0, b"")
+"""No block, as height and hash."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What became of the blocks of one answer to ``GetBlocks``."""
+
+    fresh: int
+    """Blocks that were new and valid, on whatever branch, without the surplus."""
+    surplus: int
+    """Blocks that were new and valid, but too many of their leader and slot."""
+    last: tuple[int, bytes]
+    """Height and hash of the last block that is stored now, new or not; ``NOWHERE``: none."""
+    led: bool
+    """The delivery gave us another head, whose slot is still long past."""
+    early: bool
+    """It ended with a block from the future: the clock of the peer or ours is wrong."""
 
 
 @dataclass(slots=True)
 class _Peer:
-    """One peer's claim and how it keeps it."""
+    """The claim of one peer, and what its answers have brought."""
 
     status: Status
-    strange_ms: int | None = None  # since when its heads are unknown to us
-    called: bool = False  # sent a block whose parent we lack: ask whatever it claims
+    strange_ms: int | None = None  # since when its heads are not here
+    called: bool = False  # it sent a block whose parent is not here: ask, whatever it claims
     request: int = 0  # in flight, 0 = none
     asked_ms: int = 0
-    slow: bool = False  # its last answer was
-    promised: Status | None = None  # what it claimed when it was asked
-    more: bool = False  # its last answer said so
-    busy_until_ms: int = 0  # request or import running
-    cursor: tuple[int, bytes] = NOWHERE  # last block delivered: there the next locator starts
+    slow: bool = False  # its last answer took SLOW_MS or longer
+    promised: Status | None = None  # its claim when it was asked
+    more: bool = False  # its last answer said that there are more blocks
+    busy_until_ms: int = 0  # a request or an import is running
+    cursor: tuple[int, bytes] = NOWHERE  # its last delivered block, where the next locator starts
     stale: int = 0  # answers since the last fresh block
     tries: int = 0
     paused_until_ms: int = 0
     believed_until_ms: int = 0
 
     def late(self, now_ms: int) -> bool:
-        """Whether it has been asked and does not answer as others do."""
+        """Whether its answer is overdue by the measure of SLOW_MS."""
         return bool(self.request) and now_ms >= self.asked_ms + SLOW_MS
 
     def ahead(self, now_ms: int, ours: Status) -> bool:
-        """Whether it seems worth asking."""
+        """Whether it is worth asking."""
         if self.called or self.strange_ms is None:
             return self.called
         height, ranks = self.status.head_height, (self.status.claim[:2], ours.claim[:2])
@@ -84,28 +101,28 @@ class BlockSync:
     def __init__(self) -> None:
         self._peers: dict[str, _Peer] = {}
         self._last_request = 0
-        self._credulous = True  # until somebody was asked: after a start we are behind, mostly
+        self._asked_none = True  # no peer was asked yet: after a start we are behind, mostly
 
     def on_status(self, now_ms: int, peer: str, status: Status, known: bool) -> None:
-        """What the peer claims now, and whether its head is here; a lower claim replaces a
-        higher one."""
-        one = self._peers.setdefault(peer, _Peer(status))
-        one.status = status
+        """The peer claims ``status`` now, also if it claimed more before; ``known``: its head is
+        here."""
+        claimant = self._peers.setdefault(peer, _Peer(status))
+        claimant.status = status
         if known:
-            one.strange_ms = None
-        elif one.strange_ms is None:
-            one.strange_ms = now_ms
+            claimant.strange_ms = None
+        elif claimant.strange_ms is None:
+            claimant.strange_ms = now_ms
 
     def on_unknown_parent(self, peer: str) -> None:
-        """The peer sent a block whose parent we lack: it can give the ancestors."""
+        """The peer sent a block whose parent is not here: it can give the ancestors."""
         if peer in self._peers:
             self._peers[peer].called = True
 
     def requests(
         self, now_ms: int, ours: Status, hash_at: Callable[[int], bytes], have: Have
     ) -> list[Outgoing]:
-        """What to ask now. ``hash_at`` gives the canonical block of a height 0 to our head's,
-        ``have`` whether a block is here."""
+        """The requests to send now. ``hash_at`` gives the hash of the canonical block of a height
+        from 0 to our head's, ``have`` says whether a block is here."""
         out: list[Outgoing] = []
         names = self._by_claim(now_ms, ours)
         if not names:
@@ -113,7 +130,7 @@ class BlockSync:
         busy = [peer for peer in self._peers.values() if now_ms < peer.busy_until_ms]
         prompt = [peer for peer in busy if not peer.late(now_ms)]
         late = len(busy) - len(prompt)
-        # One peer for each head, unless it keeps us waiting: then another is asked for the same.
+        # One peer for each head; if it is late another peer is asked for the same head.
         heads = {peer.status.head_hash for peer in prompt}
         for name in names:
             peer = self._peers[name]
@@ -128,8 +145,8 @@ class BlockSync:
             self._last_request += 1
             peer.request, peer.promised = self._last_request, peer.status
             peer.asked_ms, peer.busy_until_ms = now_ms, now_ms + REQUEST_MS_MAX
-            if self._credulous:
-                peer.believed_until_ms, self._credulous = now_ms + BELIEF_MS, False
+            if self._asked_none:
+                peer.believed_until_ms, self._asked_none = now_ms + BELIEF_MS, False
             marks = locator(ours.head_height, hash_at, peer.cursor[1])
             out.append((name, "sync", encode(GetBlocks(peer.request, marks, BLOCKS_MAX))))
             prompt.append(peer)
@@ -137,13 +154,13 @@ class BlockSync:
         return out
 
     def on_blocks(self, now_ms: int, peer: str, blocks: Blocks) -> tuple[bytes, ...] | None:
-        """The blocks to import, perhaps none; report with ``on_imported``.
+        """The blocks to import, perhaps none; call ``on_imported`` when they are.
 
-        None for an answer that comes too late; ``Invalid`` for one that nobody asked for.
+        None for a late answer, ``Invalid("peer_message")`` for an answer that was not asked for.
         """
         known = self._peers.get(peer)
         if not 0 < blocks.request <= self._last_request:
-            raise Invalid("peer_message", "blocks that nobody asked for")
+            raise Invalid("peer_message", "blocks that were not asked for")
         if known is None or known.request != blocks.request:
             return None
         if len(blocks.raws) > BLOCKS_MAX:
@@ -155,54 +172,41 @@ class BlockSync:
         return blocks.raws
 
     def on_imported(
-        self,
-        now_ms: int,
-        peer: str,
-        ours: Status,
-        fresh: int,
-        last: tuple[int, bytes],
-        have: Have,
-        led: bool,
-        early: bool = False,
-        surplus: int = 0,
+        self, now_ms: int, peer: str, ours: Status, delivery: Delivery, have: Have
     ) -> list[str]:
-        """The outcome of a delivery; offences.
+        """The offences of ``peer`` (names of ``scores.OFFENCES``) after a delivery.
 
-        ``fresh`` blocks were new and valid, on whatever branch, ``surplus`` ones beside them too
-        many of their leader and slot (``Imported``); ``last`` is height and hash of the
-        last one that is stored now, new or not; (0, b"") when there is none. ``led``: our head is
-        another by them, and still of long ago. ``early``: it ended with a block from the future;
-        one clock is wrong, maybe ours, which is no offence of his.
+        ``ours`` is where we stand after it, ``have`` whether a block is here.
         """
         known = self._peers.get(peer)
         if known is None or known.promised is None:
             return []
         promised = known.promised
         known.busy_until_ms = now_ms
-        climbed = known.more and last[0] > known.cursor[0] and known.stale < STALE_ANSWERS_MAX
-        known.cursor = last if known.more else NOWHERE
-        if early:
+        higher = known.more and delivery.last[0] > known.cursor[0]
+        climbed = higher and known.stale < STALE_ANSWERS_MAX
+        known.cursor = delivery.last if known.more else NOWHERE
+        if delivery.early:
             known.cursor, known.paused_until_ms = NOWHERE, now_ms + EARLY_MS
-        if fresh:
-            known.tries = known.stale = 0
-        if led:
+        if delivery.led:
             known.believed_until_ms = now_ms + BELIEF_MS
-        if fresh:
+        if delivery.fresh:
+            known.tries = known.stale = 0
             return []
-        failed = surplus > 0 and self._fail(now_ms, known)
-        if early:
+        failed = delivery.surplus > 0 and self._fail(now_ms, known)
+        if delivery.early:
             return []
         known.stale += 1
         if climbed:
             return []
         known.called = False
-        if have(promised.head_hash):  # others were faster: the answer is no lie
+        if have(promised.head_hash):  # other peers were faster: the answer is no lie
             return []
         if ours.claim >= promised.claim:
             known.cursor = NOWHERE
             known.paused_until_ms = max(known.paused_until_ms, now_ms + REST_MS)
             return []
-        failed = failed if surplus else self._fail(now_ms, known)
+        failed = failed if delivery.surplus else self._fail(now_ms, known)
         return ["useless", "lying"] if failed else ["useless"]
 
     def on_tick(self, now_ms: int) -> list[str]:
@@ -217,7 +221,7 @@ class BlockSync:
         return silent
 
     def syncing(self, now_ms: int) -> bool:
-        """Whether a request to, or an import of, a peer that is believed is running."""
+        """Whether a request to a peer that is believed, or the import of its answer, is running."""
         return any(
             now_ms < min(peer.busy_until_ms, peer.believed_until_ms)
             for peer in self._peers.values()
@@ -228,7 +232,7 @@ class BlockSync:
         self._peers.pop(peer, None)
 
     def _by_claim(self, now_ms: int, ours: Status) -> list[str]:
-        """Peers worth asking now, those that never failed, are quick and claim most first."""
+        """Peers worth asking now, in order of fewest failures, then quick ones, then best claim."""
         free = [
             name
             for name, peer in self._peers.items()
@@ -241,7 +245,7 @@ class BlockSync:
         return sorted(free, key=lambda name: (self._peers[name].tries, self._peers[name].slow))
 
     def _fail(self, now_ms: int, peer: _Peer) -> bool:
-        """Count a failure; whether that was one too many."""
+        """Count a failure; whether it was the last that the peer had."""
         peer.request = 0
         peer.busy_until_ms = now_ms
         peer.cursor = NOWHERE
@@ -254,7 +258,7 @@ class BlockSync:
 
 
 def locator(height: int, hash_at: Callable[[int], bytes], cursor: bytes) -> tuple[bytes, ...]:
-    """Where we stand: ``cursor`` if any, then the canonical chain exponentially back to genesis."""
+    """Hashes for ``GetBlocks``: ``cursor`` if any, then our chain exponentially back to genesis."""
     marks = [cursor] if cursor else []
     step = 1
     while height > 0 and len(marks) < LOCATOR_MAX - 1:

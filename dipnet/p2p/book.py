@@ -1,14 +1,16 @@
-"""The address book: who might be dialled, who was reached, and who is dialled next.
+"""The address book: addresses of peers, which of them were reached, and which to dial next.
 
 Rules that bind this file (docs/design.md "Peers"; "Eclipse attacks", eprint 2015/263 and 2018/236):
 * Bootstrap addresses and anchors (the first peers that we reached and keep reaching) are never
-  displaced, are dialled first, and have places that nobody else gets.
-* Hearsay displaces hearsay only: each network that tells us addresses has its own bounded share,
-  and a full book takes from the largest share. What we have reached ourselves is kept apart.
-* Only what was reached goes to disk, so a restart forgets hearsay.
-* A connection that stood and broke is dialled again within REDIAL_LOST_MS, by draw, because a
-  delegate must be back within a slot or two. A failed address waits REDIAL_KNOWN_MS, doubling,
-  hearsay REDIAL_MS; a name is dialled only if the operator gave it.
+  displaced, are dialled first, and have connections reserved for them.
+* Hearsay (addresses that peers told) displaces hearsay only: each network that tells addresses has
+  its own bounded share, and a full book takes from the largest share. Addresses that we have
+  reached are counted apart.
+* Only reached addresses go to disk, so a restart forgets hearsay.
+* A connection that stood for STOOD_MS and broke is dialled again within REDIAL_LOST_MS, at a drawn
+  time, because a delegate must be back within a slot or two. A failed address waits
+  REDIAL_KNOWN_MS, hearsay REDIAL_MS, doubling each time. A name is dialled only if the operator
+  gave it.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,6 +22,7 @@ from dipnet.p2p.connections import OUTBOUND_RESERVED, Connections
 from dipnet.p2p.messages import ADDRESSES_MAX as TOLD_MAX
 from dipnet.primitives.codec import UINT, Puts, Uint, pack, unpack
 from dipnet.primitives.errors import Corrupt, Invalid
+from dipnet.primitives.splitmix import splitmix64
 
 KEY_PEER: Final = b"P"  # + address text -> [1, last success ms, is anchor]
 
@@ -33,20 +36,19 @@ DIAL_MS_MAX: Final = 30_000
 REDIAL_MS: Final = 30_000
 REDIAL_MS_MAX: Final = 3_600_000
 REDIAL_KNOWN_MS: Final = 1_000  # trusted or reached before
-REDIAL_TRUSTED_MS_MAX: Final = 10_000  # bootstrap and anchors: who is cut off is back soon
+REDIAL_TRUSTED_MS_MAX: Final = 10_000  # bootstrap and anchors: they are back soon
 REDIAL_LOST_MS: Final = 500
-STOOD_MS: Final = 10_000  # what a connection must have lasted to be dialled again at once
+STOOD_MS: Final = 10_000  # a connection must have lasted so long to be dialled again at once
 FAILURES_MAX: Final = 3  # in a row, then hearsay is dropped
-FAILURES_REACHED_MAX: Final = 17  # then what was reached is dropped: after six hours
+FAILURES_REACHED_MAX: Final = 17  # in a row, then a reached address is dropped: after six hours
 _RECORD: Final = (1, UINT, Uint(1))
 _RECORD_BYTES_MAX: Final = 16
-_MASK: Final = 2**64 - 1
 _T = TypeVar("_T")
 
 
 @dataclass(slots=True)
 class _Entry:
-    """One address. ``share`` names the network that told of it, "" once reached or trusted."""
+    """An address. ``share`` is the network that told of it, "" once reached or trusted."""
 
     address: Address
     share: str
@@ -66,8 +68,9 @@ class _Entry:
 class AddressBook:
     """The addresses that one node knows.
 
-    ``records``: pairs under KEY_PEER. ``bootstrap``: the operator's addresses, else
-    ``Invalid("config")``. ``local`` is for test networks: private addresses are taken too.
+    ``records`` are the pairs under KEY_PEER, ``bootstrap`` the operator's addresses
+    (``Invalid("config")`` if an address does not parse). ``local`` is for test networks: private
+    addresses are taken too.
     """
 
     def __init__(
@@ -82,7 +85,7 @@ class AddressBook:
         self._entries: dict[str, _Entry] = {}
         self._shares: dict[str, dict[str, None]] = {}  # network -> hearsay, oldest first
         self._hearsay = 0  # addresses in all shares
-        self._lost: dict[str, int] = {}  # address -> when to dial it again, of the last second
+        self._lost: dict[str, int] = {}  # address that was lost just now -> when to dial it again
         self._dialling: dict[str, int] = {}  # address -> when it is given up
         for key, raw in records:
             entry = _loaded(key, raw)
@@ -104,7 +107,7 @@ class AddressBook:
     # --- hearsay
 
     def learn(self, peer: str, host: str, addresses: Iterable[str]) -> int:
-        """``peer`` at ``host`` told of ``addresses``; how many are new. What is odd is skipped."""
+        """``peer`` at ``host`` told ``addresses``; how many are new. Bad addresses are skipped."""
         share = peer if self._local and is_loopback(host) else subnet(host)
         count = 0
         for text in list(addresses)[:TOLD_MAX]:
@@ -115,7 +118,7 @@ class AddressBook:
             public = self._local or is_public(address.host)
             if address.named or address.peer == self._own_peer or not public:
                 continue
-            # only where it was seen itself, else we would send others to a victim
+            # Only its own host counts: else we would send other nodes to a victim.
             declared = address.peer == peer and (self._local or address.host == host)
             known = self._entries.get(text)
             if known is not None:
@@ -128,7 +131,7 @@ class AddressBook:
         return count
 
     def tell(self, connections: Connections, seed: int) -> tuple[str, ...]:
-        """Addresses for others: reached ones, and what connected peers say of themselves."""
+        """Addresses to tell: those reached, and those that connected peers tell of themselves."""
         good = [
             entry.address.text
             for entry in self._entries.values()
@@ -140,9 +143,10 @@ class AddressBook:
     # --- dialling
 
     def to_dial(self, now_ms: int, connections: Connections, seed: int) -> list[str]:
-        """Whom to dial now; each is then under way until its outcome, or DIAL_MS_MAX.
+        """The addresses to dial now; each is under way until its outcome, or DIAL_MS_MAX.
 
-        Trusted addresses first, then reached ones and hearsay in turn, in an order of ``seed``.
+        Trusted addresses come first, then reached addresses and hearsay in turn, in an order that
+        ``seed`` determines.
         """
         for text in [text for text, until_ms in self._dialling.items() if until_ms <= now_ms]:
             self._postpone(now_ms, text)
@@ -188,7 +192,8 @@ class AddressBook:
         return puts | _record(entry)
 
     def on_lost(self, now_ms: int, text: str, draw: int) -> None:
-        """The connection to the address, which had said hello, has ended; ``draw``: any number."""
+        """The connection to the address, whose peer had said hello, has ended; ``draw`` is any
+        number that differs between nodes."""
         entry = self._entries.get(text)
         if entry is None:
             return
@@ -202,15 +207,15 @@ class AddressBook:
             self._lost[text] = entry.due_ms
 
     def returning(self, now_ms: int) -> bool:
-        """Whether ``to_dial`` is to be asked now, before the next slot: a connection broke."""
+        """Whether to call ``to_dial`` now, before the next slot, because a connection broke."""
         return any(due_ms <= now_ms for due_ms in self._lost.values())
 
     def on_crossed(self, text: str) -> None:
-        """The peer at the address has called us meanwhile: the dial is over and did not fail."""
+        """The peer of the address has called us meanwhile: the dial is over and did not fail."""
         self._dialling.pop(text, None)
 
     def on_failed(self, now_ms: int, text: str) -> Puts:
-        """Nobody answered at the address, or somebody that is none of us."""
+        """No peer of our network answered at the address."""
         entry = self._entries.get(text)
         if entry is None:
             return {}
@@ -220,7 +225,7 @@ class AddressBook:
             return {}
         if not entry.anchor:
             return self._remove(entry)
-        entry.anchor, entry.failures = False, 0  # another may have its place
+        entry.anchor, entry.failures = False, 0  # another address may become an anchor
         return _record(entry)
 
     def _candidates(self, now_ms: int, connections: Connections, seed: int) -> Iterator[_Entry]:
@@ -250,10 +255,11 @@ class AddressBook:
         entry.due_ms = now_ms + min(first << min(entry.failures, 32), most)
         entry.failures += 1
 
-    # --- room
+    # --- limits
 
     def _make_room(self, share: str) -> bool:
-        """Room for one more of ``share``: it pays itself when it has its part, else the largest."""
+        """Whether there is space for an address of ``share``, perhaps by removing another: of the
+        same share when that is at its limit, else of the largest share."""
         full = self._hearsay >= HEARSAY_MAX
         mine = self._shares.get(share, {})
         if full and len(mine) * len(self._shares) < HEARSAY_MAX:
@@ -311,9 +317,7 @@ def _shuffled(items: Sequence[_T], seed: int) -> list[_T]:
     """Fisher and Yates with splitmix64: the same order for the same seed everywhere."""
     order = list(items)
     for at in range(len(order) - 1, 0, -1):
-        seed = (seed + 0x9E3779B97F4A7C15) & _MASK
-        mixed = ((seed ^ seed >> 30) * 0xBF58476D1CE4E5B9) & _MASK
-        mixed = ((mixed ^ mixed >> 27) * 0x94D049BB133111EB) & _MASK
-        other = (mixed ^ mixed >> 31) % (at + 1)
+        seed, drawn = splitmix64(seed)
+        other = drawn % (at + 1)
         order[at], order[other] = order[other], order[at]
     return order

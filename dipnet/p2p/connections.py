@@ -1,9 +1,9 @@
-"""Places for connections: how many, and how many from one corner of the network.
+"""The connections of a node, and the limits of their number: in all, of a site, of a subnet.
 
 Rules that bind this file (docs/design.md "Peers", go-ethereum's and Bitcoin Core's numbers):
-PEERS_MAX in all, of which OUTBOUND_RESERVED are never given to those that call us; few from one
-address and one subnet. Who lost its connection comes back at once: a site may call CALLS_BURST
-times, then once in CALL_AGAIN_MS. ``local`` is for test networks: loopback is exempt.
+PEERS_MAX in all, of which OUTBOUND_RESERVED are never inbound; few from one site and one subnet. A
+peer that lost its connection must be able to come back at once: a site may call CALLS_BURST times,
+then once in CALL_AGAIN_MS. ``local`` is for test networks: loopback is exempt.
 """
 
 from dataclasses import dataclass
@@ -23,8 +23,9 @@ CALLERS_MAX: Final = 4_096
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """One connection and the networks that it comes from."""
+    """One connection: the multiaddr of the peer as we see it, and the networks of its host."""
 
+    address: str
     host: str
     site: str
     subnet: str
@@ -37,7 +38,7 @@ class Connections:
     def __init__(self, local: bool) -> None:
         self._local = local
         self._connections: dict[str, Connection] = {}
-        # site -> when it will have all its calls again; the longest silent first
+        # site -> when it will have CALLS_BURST calls again; the longest silent site first
         self._called_ms: dict[str, int] = {}
 
     def admit(self, now_ms: int, peer: str, address: str) -> None:
@@ -63,7 +64,7 @@ class Connections:
     def on_connected(self, peer: str, address: str, outbound: bool) -> None:
         """A connection stands."""
         host = parse(address).host
-        self._connections[peer] = Connection(host, site(host), subnet(host), outbound)
+        self._connections[peer] = Connection(address, host, site(host), subnet(host), outbound)
 
     def forget(self, peer: str) -> None:
         """The connection is gone."""
@@ -80,14 +81,22 @@ class Connections:
             and sum(connection.subnet == wider for connection in connections) < PEERS_PER_SUBNET_MAX
         )
 
+    def get(self, peer: str) -> Connection | None:
+        """The connection of ``peer``, None when it is not connected."""
+        return self._connections.get(peer)
+
     def host(self, peer: str) -> str:
-        """Where the connected ``peer`` is; "" when it is not connected."""
+        """The host of the connected ``peer``; "" when it is not connected."""
         connection = self._connections.get(peer)
         return connection.host if connection is not None else ""
 
+    def dialled(self) -> list[str]:
+        """The connected peers that we dialled."""
+        return [peer for peer, one in self._connections.items() if one.outbound]
+
     def outbound(self) -> int:
-        """Connections that we made."""
-        return sum(connection.outbound for connection in self._connections.values())
+        """Number of connections that we dialled."""
+        return len(self.dialled())
 
     def __contains__(self, peer: str) -> bool:
         return peer in self._connections

@@ -1,6 +1,6 @@
-"""Exchange of addresses: when to ask a peer for some, and when to answer one that asks.
+"""Exchange of addresses: when to ask a peer for addresses, and when to answer its request.
 
-Rules that bind this file: addresses come only when asked for, one answer a question; a peer may
+Rules that bind this file: addresses come only when asked for, one answer to a request; a peer may
 ask once in SERVE_MS.
 """
 
@@ -13,11 +13,11 @@ SERVE_MS: Final = 60_000
 
 
 class Exchange:
-    """Who was asked for addresses, and who asked us."""
+    """The peers that were asked for addresses, and those that asked us."""
 
     def __init__(self) -> None:
         self._next_ask_ms: dict[str, int] = {}
-        self._open: dict[str, None] = {}  # asked and not answered
+        self._open: dict[str, None] = {}  # peers that were asked and have not answered
         self._next_serve_ms: dict[str, int] = {}
 
     def join(self, now_ms: int, peer: str) -> None:
@@ -33,15 +33,15 @@ class Exchange:
         return due
 
     def on_get_peers(self, now_ms: int, peer: str) -> None:
-        """``Invalid("peer_limit")``: asked again too soon, do not answer."""
+        """The peer asks for addresses; ``Invalid("peer_limit")``: too soon, do not answer."""
         if now_ms < self._next_serve_ms.get(peer, now_ms):
             raise Invalid("peer_limit", "asks for addresses too often")
         self._next_serve_ms[peer] = now_ms + SERVE_MS
 
     def on_peers(self, peer: str) -> None:
-        """``Invalid("peer_message")``: nobody asked."""
+        """The peer answers with addresses; ``Invalid("peer_message")``: it was not asked."""
         if peer not in self._open:
-            raise Invalid("peer_message", "addresses that nobody asked for")
+            raise Invalid("peer_message", "addresses that were not asked for")
         del self._open[peer]
 
     def forget(self, peer: str) -> None:

@@ -1,15 +1,15 @@
-"""The flood: who has seen what, what is wanted from whom, and what leaves next.
+"""Gossip of blocks, transactions and vertices: announced by id and fetched, or pushed whole.
 
 Rules that bind this file (docs/design.md "Peers"):
-* Votes and certificates are the business of ``VotePush`` and leave at once. Blocks up to
-  PUSH_BYTES_MAX are pushed whole to peers that have not been seen to have them; larger ones,
-  transactions and vertices are announced by id and fetched.
-* One peer at a time is asked for an id. It has FETCH_MS_MAX; then the next that announced it.
-  When nobody is left the id is forgotten: the next tips bring it back.
+* Votes and certificates are not here: ``votepush.VotePush`` sends them at once.
+* A block of up to PUSH_BYTES_MAX is pushed whole to each peer that is not known to have it. Larger
+  blocks, transactions and vertices are announced by id and fetched.
+* One peer at a time is asked for an id. It has FETCH_MS_MAX; then the next peer that announced the
+  id is asked. When no such peer is left the id is forgotten: the next tips bring it back.
 * A block that a certificate names is mostly on its way: it is fetched if it is MENTION_MS late.
-* Nothing else is sent at once. ``flush`` gives the batches, topic by topic (votes, certificates,
-  blocks, transactions, vertices), so that a flood of readings never stands before a block.
-* All that one peer can make us remember is bounded and released by ``forget``.
+* Nothing is sent at once. ``flush`` gives the batches topic by topic (blocks, transactions,
+  vertices), so that a block never waits behind a flood of readings.
+* Everything that one peer can make us remember is bounded and released by ``forget``.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +21,6 @@ from dipnet.p2p.messages import (
     FETCHED,
     IDS_MAX,
     ITEMS_MAX,
-    PUSHED,
     Announce,
     Fetch,
     Have,
@@ -33,18 +32,17 @@ from dipnet.p2p.messages import (
     encode,
 )
 from dipnet.p2p.seen import Seen
-from dipnet.p2p.votepush import VotePush
 
 FETCH_MS_MAX: Final = 2_000
 MENTION_MS: Final = 300
-OFFERS_MAX: Final = 5_000  # ids that one peer announced and we still want (Bitcoin Core's number)
+OFFERS_MAX: Final = 5_000  # ids that a peer announced and we still want (Bitcoin Core's number)
 IN_FLIGHT_MAX: Final = 1_024  # ids asked of one peer at a time
 ANNOUNCERS_MAX: Final = 8  # peers remembered as next to ask for one id
 PUSH_BYTES_MAX: Final = 1 << 20
-BATCH_BYTES_MAX: Final = 256 << 10  # of one frame of answers, unless one item is larger
+BATCH_BYTES_MAX: Final = 256 << 10  # of a frame of answers, unless a single item is larger
 ANSWER_BYTES_MAX: Final = 8 << 20  # of answers queued for one peer between two flushes
 ID_BYTES: Final = 34  # an id on the wire
-# Ids of one generation; two are kept. What falls out is at worst announced twice.
+# Ids of one generation; two are kept. An id that falls out is at worst announced twice.
 SEEN_MAX: Final = {Topic.BLOCK: 128, Topic.TX: 4_096, Topic.VERTEX: 8_192}
 
 _Key: TypeAlias = tuple[Topic, bytes]
@@ -52,8 +50,11 @@ _Key: TypeAlias = tuple[Topic, bytes]
 
 @dataclass(slots=True)
 class _Want:
-    """One id that we lack. ``asked`` is empty while every announcer has its hands full, or while
-    it was only mentioned."""
+    """An id whose item is not here.
+
+    ``asked`` is the peer that is asked for it, empty while every announcer has IN_FLIGHT_MAX to
+    send, or while the id was only mentioned. ``others`` are the next peers to ask.
+    """
 
     asked: str = ""
     deadline_ms: int = 0
@@ -66,13 +67,13 @@ def _by_topic() -> dict[Topic, list[bytes]]:
 
 @dataclass(slots=True)
 class _Peer:
-    """What one peer costs us: its filters, its offers, its outbox."""
+    """What is kept of one peer: ids that it has, ids that it offers, frames that wait for it."""
 
     seen: dict[Topic, Seen] = field(
         default_factory=lambda: {topic: Seen(most) for topic, most in SEEN_MAX.items()}
     )
     offers: dict[_Key, None] = field(default_factory=dict)
-    waiting: dict[_Key, None] = field(default_factory=dict)  # of offers: to ask when room is
+    waiting: dict[_Key, None] = field(default_factory=dict)  # offers to ask for when it is free
     in_flight: int = 0
     answer_bytes: int = 0
     frames: dict[Topic, list[bytes]] = field(default_factory=_by_topic)
@@ -81,33 +82,30 @@ class _Peer:
 
 
 class Gossip:
-    """The flood of one node. A peer takes part from ``join`` to ``forget``; others are ignored."""
+    """The gossip of one node. A peer takes part from ``join`` to ``forget``; others are ignored."""
 
     def __init__(self) -> None:
-        self.vote_push = VotePush()
         self._peers: dict[str, _Peer] = {}
         self._wants: dict[_Key, _Want] = {}
-        self._asked: dict[_Key, _Want] = {}  # those of _wants that are in flight, by deadline
-        self._later: dict[_Key, int] = {}  # those that were only mentioned: when to ask, in order
+        self._asked: dict[_Key, _Want] = {}  # wants that a peer is asked for, by deadline
+        self._later: dict[_Key, int] = {}  # wants that were only mentioned: when to ask, in order
         self._mail: dict[tuple[Topic, str], None] = {}  # topics of peers for which frames wait
         self._queued_bytes = 0
 
     @property
     def queued_bytes(self) -> int:
-        """What waits for ``flush`` and may wait, about: flush early when it is much."""
+        """Bytes that wait for ``flush``, about. Flush early when they are many."""
         return self._queued_bytes
 
     def join(self, peer: str) -> None:
         """The peer has said hello."""
         self._peers.setdefault(peer, _Peer())
-        self.vote_push.join(peer)
 
     def forget(self, now_ms: int, peer: str) -> None:
-        """The peer is gone: release all that it took, ask others for what it owed."""
+        """The peer is gone: release its memory, ask other peers for what it was asked for."""
         gone = self._peers.pop(peer, None)
         if gone is None:
             return
-        self.vote_push.forget(peer)
         for topic in FETCHED:
             self._mail.pop((topic, peer), None)
         for key in gone.offers:
@@ -123,7 +121,7 @@ class Gossip:
     # --- what we have
 
     def announce(self, topic: Topic, ids: Iterable[bytes], except_peer: str = "") -> None:
-        """Tell every peer that is not known to have them."""
+        """Tell ``ids`` to every peer that is not known to have their items."""
         chosen = list(ids)
         for name, peer in self._peers.items():
             if name == except_peer:
@@ -139,10 +137,7 @@ class Gossip:
                 seen.add(id_)
 
     def push(self, topic: Topic, id_: bytes, raw: bytes, except_peer: str = "") -> None:
-        """Send a whole item to every peer that is not known to have it; announce a large one."""
-        if topic in PUSHED:
-            self.vote_push.push(topic, id_, raw, except_peer)
-            return
+        """Send a whole item to every peer that is not known to have it; announce a large item."""
         if len(raw) > PUSH_BYTES_MAX:
             self.announce(topic, (id_,), except_peer)
             return
@@ -153,7 +148,7 @@ class Gossip:
                 self._queue(name, topic, frame)
 
     def tips(self, ids: Sequence[bytes]) -> None:
-        """Tell every peer the newest IDS_MAX tips of our DAG: each slot, whoever has seen them."""
+        """Tell every peer the newest IDS_MAX tips of our DAG, also peers that know them."""
         if ids:
             frame = encode(Tips(tuple(ids[-IDS_MAX:])))
             for name in self._peers:
@@ -172,7 +167,7 @@ class Gossip:
 
     def flush(self) -> list[Outgoing]:
         """All that waits, as frames, topic by topic."""
-        out = self.vote_push.flush()
+        out: list[Outgoing] = []
         for topic, name in sorted(self._mail, key=itemgetter(0)):
             peer = self._peers[name]
             out += [(name, "gossip", frame) for frame in _drain(topic, peer)]
@@ -191,7 +186,10 @@ class Gossip:
         ids: Iterable[bytes],
         have: Have,
     ) -> None:
-        """``peer`` has ``ids`` (Announce, Tips, parents of what it sent): queue the fetches."""
+        """``peer`` has ``ids``, which it announced or sent the children of: queue the fetches.
+
+        ``have`` says whether an item is here.
+        """
         offerer = self._peers.get(peer)
         if offerer is None:
             return
@@ -201,7 +199,7 @@ class Gossip:
             key = (topic, id_)
             want = self._offer(offerer, key, have)
             if want is None and key in self._later and key in offerer.offers:
-                want = self._wants[key]  # the peer had mentioned it: now it has it
+                want = self._wants[key]  # the peer had only mentioned the item before
                 want.others.remove(peer)
             if want is None:
                 continue
@@ -220,8 +218,8 @@ class Gossip:
         ids: Iterable[bytes],
         have: Have,
     ) -> None:
-        """``peer`` spoke of ``ids`` (a certificate of a block): ask it in MENTION_MS, if we still
-        lack them. It need not have them."""
+        """``peer`` named ``ids`` in a certificate, and need not have the items: ask it in
+        MENTION_MS for those that are not here by then."""
         offerer = self._peers.get(peer)
         if offerer is None:
             return
@@ -238,7 +236,7 @@ class Gossip:
             want.others.append(peer)
 
     def _offer(self, offerer: _Peer, key: _Key, have: Have) -> _Want | None:
-        """The want to which a peer's offer is new and welcome; it is noted as his."""
+        """The want of ``key``, noted among the peer's offers; None if the offer is not taken."""
         if key in offerer.offers or len(offerer.offers) >= OFFERS_MAX or have(key[1]):
             return None
         want = self._wants.setdefault(key, _Want())
@@ -248,10 +246,7 @@ class Gossip:
         return want
 
     def on_items(self, now_ms: int, peer: str, topic: Topic, ids: Iterable[bytes]) -> None:
-        """``ids`` came from ``peer`` and are good: nobody else need send them."""
-        if topic in PUSHED:
-            self.vote_push.on_good(peer, topic, ids)
-            return
+        """``ids`` came from ``peer`` and are good: no other peer need send them."""
         sender = self._peers.get(peer)
         freed: dict[str, None] = {}
         for id_ in ids:
@@ -273,7 +268,7 @@ class Gossip:
             self._ask_waiting(now_ms, name)
 
     def on_refused(self, now_ms: int, peer: str, topic: Topic, ids: Iterable[bytes]) -> None:
-        """What ``peer`` sent as ``ids`` was not good, or it has not got them: ask the next."""
+        """``peer`` has not got ``ids``, or sent bad items: ask the next peer."""
         for id_ in ids:
             want = self._wants.get((topic, id_))
             if want is not None and want.asked == peer:
@@ -281,8 +276,8 @@ class Gossip:
         self._ask_waiting(now_ms, peer)
 
     def on_tick(self, now_ms: int) -> dict[str, int]:
-        """Ask for what was mentioned, and others for what is overdue; how many ids each silent
-        peer owed."""
+        """Ask for ids that were mentioned, and other peers for ids that are overdue. Gives the
+        number of overdue ids by peer."""
         while self._later and next(iter(self._later.values())) <= now_ms:
             key = next(iter(self._later))
             del self._later[key]
@@ -299,7 +294,7 @@ class Gossip:
         return silent
 
     def wanted(self) -> int:
-        """How many ids we lack and know of."""
+        """Number of known ids whose items are not here."""
         return len(self._wants)
 
     def _ask(self, now_ms: int, key: _Key, want: _Want, peer: str) -> None:
@@ -325,7 +320,7 @@ class Gossip:
         self._ask_next(now_ms, key, want)
 
     def _ask_next(self, now_ms: int, key: _Key, want: _Want) -> None:
-        """Ask the first announcer that has room, or wait for one, or give up."""
+        """Ask the first announcer that is free, wait until some announcer is, or give up."""
         for name in want.others:
             if self._peers[name].in_flight < IN_FLIGHT_MAX:
                 want.others.remove(name)
@@ -336,7 +331,7 @@ class Gossip:
             del self._wants[key]
 
     def _ask_waiting(self, now_ms: int, peer: str) -> None:
-        """The peer has room again: ask it for what it offered and nobody was asked for."""
+        """The peer is free again: ask it for offers of it that no peer is asked for."""
         asked = self._peers.get(peer)
         while asked is not None and asked.waiting and asked.in_flight < IN_FLIGHT_MAX:
             key = next(iter(asked.waiting))
@@ -358,7 +353,7 @@ class Gossip:
 
 
 def _within(raws: Iterable[bytes], bytes_max: int) -> Iterator[bytes]:
-    """The first of ``raws`` that fit; one is read to see that it does not."""
+    """The first of ``raws`` that fit into ``bytes_max``; reads one more than it yields."""
     for raw in raws:
         bytes_max -= len(raw)
         if bytes_max < 0:
@@ -382,7 +377,7 @@ def _answers(topic: Topic, raws: Iterable[bytes]) -> Iterator[bytes]:
 
 def _frame(topic: Topic, raws: list[bytes]) -> bytes:
     if topic is Topic.VERTEX:
-        return encode(Vertices(len(raws), b"".join(raws)))
+        return encode(Vertices(b"".join(raws)))
     return encode(Items(topic, tuple(raws)))
 
 

@@ -1,11 +1,12 @@
-"""The handshake: who has said hello, who belongs to this network, where each peer stands.
+"""The handshake: which peers have said hello and are of this network, and the status of each.
 
 Rules that bind this file (docs/design.md "Peers", devp2p's Hello and eth Status):
-* Both sides say hello first on every connection. Streams are not ordered among one another, so
-  what arrives on another protocol before the hello is ignored, not punished.
-* Another chain id, genesis or required capability ends the connection; so does our own nonce.
-* A head that goes down is no offence: a peer may have been told to reorganise. Sync judges claims
-  by what they deliver.
+* Both sides say hello first on every connection. Streams are not ordered among one another, so a
+  frame of another protocol that arrives before the hello is ignored, not punished.
+* Another chain id, another genesis or a missing capability ends the connection; so does our own
+  nonce, because we have dialled ourselves.
+* A head that goes down is no offence: a peer may have reorganised its chain. Sync judges claims by
+  what they deliver.
 """
 
 from dataclasses import asdict, dataclass
@@ -21,7 +22,7 @@ REQUIRED: Final = ("gossip/1", "votes/1", "sync/1")
 
 @dataclass(frozen=True, slots=True)
 class Greeting:
-    """What a peer said of itself; ``capabilities`` are those that both sides have."""
+    """The hello of a peer; ``capabilities`` are those that both sides have."""
 
     version: str
     capabilities: tuple[str, ...]
@@ -29,7 +30,7 @@ class Greeting:
 
 
 class Hellos:
-    """Connections waiting for their hello, and the word and standing of those that gave it.
+    """Connections that wait for their hello, and hello and status of those that have said it.
 
     ``nonce`` is 8 fresh random bytes of this process.
     """
@@ -48,7 +49,7 @@ class Hellos:
         self._deadline_ms[peer] = now_ms + HELLO_MS_MAX
 
     def ours(self, status: Status, listen: tuple[str, ...]) -> bytes:
-        """Our hello, encoded: protocol "hello"."""
+        """Our hello, encoded for protocol "hello"."""
         return encode(
             Hello(
                 version=self._version,
@@ -62,7 +63,8 @@ class Hellos:
         )
 
     def on_hello(self, peer: str, hello: Hello) -> Greeting:
-        """Accept the peer. ``Invalid("peer_network")``: not one of us; "peer_message": unasked."""
+        """Accept the peer. ``Invalid("peer_network")``: not of our network; ``peer_message``: it
+        has said hello before."""
         if peer not in self._deadline_ms:
             raise Invalid("peer_message", "hello without a connection that waits for it")
         if hello.nonce == self._nonce:
@@ -82,25 +84,26 @@ class Hellos:
         return greeting
 
     def on_status(self, peer: str, status: Status) -> None:
-        """Note where the peer stands. The hello comes first on this very stream."""
+        """Note the status of the peer; ``Invalid("peer_message")`` before its hello, which comes
+        first on the same stream."""
         if peer not in self._greetings:
             raise Invalid("peer_message", "status before hello")
         self._standing[peer] = status
 
     def greeted(self, peer: str) -> bool:
-        """Whether the peer has said hello: what it sends before is ignored."""
+        """Whether the peer has said hello."""
         return peer in self._greetings
 
     def greeting(self, peer: str) -> Greeting:
-        """What the greeted ``peer`` said of itself."""
+        """The greeting of a peer that has said hello."""
         return self._greetings[peer]
 
     def standing(self) -> dict[str, Status]:
-        """Where every greeted peer stands, in the order of greeting."""
+        """The status of every peer that has said hello, in the order of their hellos."""
         return dict(self._standing)
 
     def late(self, now_ms: int) -> list[str]:
-        """Peers that should have said hello by now: drop them."""
+        """Peers whose hello is overdue: drop them."""
         return [peer for peer, at_ms in self._deadline_ms.items() if at_ms <= now_ms]
 
     def forget(self, peer: str) -> None:

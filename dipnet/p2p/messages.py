@@ -4,7 +4,7 @@ Rules that bind this file (docs/design.md "Peers", docs/spec/bytes.md "Records")
 * A message is the record ``[1, kind, field, ...]``; its row names the class, the protocol and the
   shape of each field. Whatever else arrives is ``Invalid("peer_message")``.
 * Length is refused before parsing, counts while parsing. Votes, certificates, blocks, transactions
-  and vertices stay opaque bytes here and their ids 32 bytes: this room is blind to what they mean.
+  and vertices stay opaque bytes here, and their ids 32 bytes: their meaning is not known here.
 * Text from a peer is short and printable ASCII, because it ends in logs and in JSON.
 """
 
@@ -38,7 +38,7 @@ FRAME_BYTES_MAX: Final[dict[str, int]] = {
 
 
 class Topic(IntEnum):
-    """What gossip carries, in the order in which it leaves (docs/design.md "Peers": votes first).
+    """The kinds of gossiped items, in the order of sending (docs/design.md "Peers": votes first).
 
     Votes and certificates are pushed whole on a stream of their own; the others share one.
     """
@@ -62,7 +62,7 @@ Have: TypeAlias = Callable[[bytes], bool]
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Where the sender stands; sent each slot. Equal ``dag_sum``: both have the same vertices.
+    """Where the sender stands, sent each slot. Nodes of equal ``dag_sum`` have the same vertices.
 
     ``safe_epoch`` and ``safe_slot`` rank the highest prevote certificate that it knows, ``time_ms``
     is its clock (Unix time) at sending.
@@ -80,15 +80,15 @@ class Status:
 
     @property
     def claim(self) -> tuple[int, int, int]:
-        """How good the head is: compares as fork choice does, as far as peers tell."""
+        """The claimed head: claims compare as fork choice compares heads."""
         return self.safe_epoch, self.safe_slot, self.head_height
 
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """First message of both sides: who the sender is, then where it stands, as in ``Status``.
+    """First message of both sides: the sender's program and network, then its ``Status``.
 
-    ``nonce`` (8 bytes) is ours alone: its echo is a self-dial.
+    ``nonce`` (8 bytes) differs between processes: a node that hears its own has dialled itself.
     """
 
     version: str
@@ -145,7 +145,7 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """The sender has not got these ids, which it was to give: ask another at once."""
+    """Answer to Fetch: the sender has not got these ids, so that the receiver asks another peer."""
 
     topic: Topic
     ids: tuple[bytes, ...]
@@ -161,15 +161,14 @@ class Items:
 
 @dataclass(frozen=True, slots=True)
 class Vertices:
-    """``count`` whole vertices, concatenated: one native call parses them."""
+    """Whole vertices, concatenated: one native call parses them."""
 
-    count: int
     wire: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Tips:
-    """Tips of the sender's DAG, each slot: what heals a lost announcement (docs/design.md
+    """Tips of the sender's DAG, each slot, which make up for lost announcements (docs/design.md
     "DAG")."""
 
     ids: tuple[bytes, ...]
@@ -186,7 +185,7 @@ class GetBlocks:
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """Answer to GetBlocks in ascending height; ``more``: there are others above."""
+    """Answer to GetBlocks, in ascending height; ``more``: the sender has higher blocks."""
 
     request: int
     raws: tuple[bytes, ...]
@@ -195,7 +194,7 @@ class Blocks:
 
 @dataclass(frozen=True, slots=True)
 class LocateVertices:
-    """Which is the first of ``ids`` (newest first) that the receiver has?"""
+    """Ask for the first of ``ids`` (newest first) that the receiver has."""
 
     request: int
     ids: tuple[bytes, ...]
@@ -263,7 +262,7 @@ Message = (
 
 
 class _Field(NamedTuple):
-    """The shape that the codec checks, then the meaning that only this room knows."""
+    """The shape that the codec checks, and the reader of the value that the codec gives."""
 
     shape: Shape
     read: Callable[[Any], Any]
@@ -289,7 +288,7 @@ def _topic_of(*allowed: Topic) -> Callable[[int], Topic]:
 
     def read(value: int) -> Topic:
         if value not in by_number:
-            raise Invalid("peer_message", f"topic {value} does not carry this")
+            raise Invalid("peer_message", f"topic {value} is not for this message")
         return by_number[value]
 
     return read
@@ -298,8 +297,8 @@ def _topic_of(*allowed: Topic) -> Callable[[int], Topic]:
 _NUMBER = _Field(UINT, _same)
 _HASH = _Field(Bin(32), _same)
 _FLAG = _Field(Uint(1), bool)
-_ANY_LANE = _Field(UINT, _topic_of(*FETCHED))
-_ITEM_LANE = _Field(UINT, _topic_of(Topic.BLOCK, Topic.TX))
+_ANY_TOPIC = _Field(UINT, _topic_of(*FETCHED))
+_ITEM_TOPIC = _Field(UINT, _topic_of(Topic.BLOCK, Topic.TX))
 _IDS = _Field(Many(Bin(32), IDS_MAX), tuple)
 _LOCATOR = _Field(Many(Bin(32), LOCATOR_MAX), tuple)
 _RAWS = _Field(Many(Bin(1, ITEM_BYTES_MAX), ITEMS_MAX), tuple)
@@ -328,12 +327,12 @@ _TABLE: Final[dict[str, dict[int, tuple[type[Any], tuple[_Field, ...]]]]] = {
         1: (Certificates, (_Field(Many(Bin(1, CERTIFICATE_BYTES_MAX), CERTIFICATES_MAX), tuple),)),
     },
     "gossip": {
-        0: (Announce, (_ANY_LANE, _IDS)),
-        1: (Fetch, (_ANY_LANE, _IDS)),
-        2: (Items, (_ITEM_LANE, _RAWS)),
-        3: (Vertices, (_NUMBER, _WIRE)),
+        0: (Announce, (_ANY_TOPIC, _IDS)),
+        1: (Fetch, (_ANY_TOPIC, _IDS)),
+        2: (Items, (_ITEM_TOPIC, _RAWS)),
+        3: (Vertices, (_WIRE,)),
         4: (Tips, (_IDS,)),
-        5: (Absent, (_ANY_LANE, _IDS)),
+        5: (Absent, (_ANY_TOPIC, _IDS)),
     },
     "sync": {
         0: (GetBlocks, (_NUMBER, _LOCATOR, _NUMBER)),
@@ -366,7 +365,7 @@ def protocol_of(message: Message) -> str:
 
 
 def encode(message: Message) -> bytes:
-    """The bytes of a message. Limits are the caller's: what it builds is its own."""
+    """The bytes of a message. The caller keeps the limits, which only ``decode`` checks."""
     _, kind, names = _KIND_OF[type(message)]
     return pack([1, kind, *(_plain(getattr(message, name)) for name in names)])
 

@@ -1,17 +1,18 @@
-"""What a peer has done to us: points, bans, and how much it may still send and have verified.
+"""Scores of peers: points, bans, and how much each may send, ask for and have verified.
 
 Rules that bind this file (docs/design.md "Peers", research on reth, gossipsub 1.1 and Bitcoin
 Core):
 * An offence is a row of OFFENCES. At SCORE_MIN the peer id and its site (IPv4 address, IPv6 /64)
-  are banned for an hour, doubling with each ban up to a day. Points heal with time, integers only.
-* A score survives the connection, else reconnecting would wash it; the past is bounded.
-* Soft faults (rate, silence) weigh little: many honest minutes make up for them.
+  are banned for an hour, doubling with each ban up to a day. Points recover with time, in integers.
+* A score survives the connection, else reconnecting would clear it; PAST_MAX scores are kept.
+* Soft faults (rate, silence) cost few points, so that minutes of good conduct make up for them.
 """
 
 from dataclasses import dataclass
 from typing import Final
 
 from dipnet.p2p.address import is_loopback, site
+from dipnet.p2p.messages import Topic
 from dipnet.primitives.errors import Invalid
 
 SCORE_MIN: Final = -100
@@ -19,31 +20,40 @@ RECOVER_MS: Final = 10_000  # for one point
 OFFENCES: Final[dict[str, int]] = {
     "malformed": -100,  # bytes that no message has
     "invalid_block": -50,
-    "lying": -30,  # sync answers that led nowhere, too many
-    "network": -20,  # another chain or genesis: somebody's mistake, mostly
+    "lying": -30,  # too many sync answers that led nowhere
+    "network": -20,  # another chain or genesis: a mistake of its operator, mostly
     "bad_certificate": -50,  # it cost us a quorum of signatures
     "bad_signature": -20,  # per item
     "invalid_item": -10,  # a transaction or vertex that breaks a rule, per item
     "useless": -10,  # a sync answer that led nowhere
     "late_hello": -10,
-    "unasked": -5,  # an answer to no question, a second hello: right form, wrong time
+    "unasked": -5,  # an answer without a request, a second hello: right form, wrong time
     "silent": -1,  # did not answer in time
     "rate": -1,  # a message over the byte limit
-    "untimely": -1,  # of another epoch or slot than ours: one of us is behind, or a clock is wrong
+    "untimely": -1,  # of another epoch or slot than ours: a node is behind, or a clock is wrong
 }
 LENIENT: Final = {"untimely": -50}
-"""Offences of whoever is honest and meets us when we are wrong: how low they bring a score at most.
-Alone they ban nobody."""
+"""The lowest score that these offences bring a peer to. Alone they ban no peer, because an honest
+peer commits them when this node is behind or its clock is wrong."""
 BAN_MS_MIN: Final = 3_600_000
 BAN_MS_MAX: Final = 86_400_000
 BANS_MAX: Final = 10_000
 PAST_MAX: Final = 10_000  # scores of peers that are gone
 RATE_BYTES_PER_S: Final = 32 << 20
 BURST_BYTES: Final = 64 << 20
-MESSAGE_BYTES: Final = 512  # what a message costs beside its own bytes
+MESSAGE_BYTES: Final = 512  # the cost of a message beside its own bytes
 # Of votes and certificates, 64 to 128 bytes a signature: 101 delegates sign 202 votes a slot.
 VERIFY_BYTES_PER_S: Final = 128 << 10
 VERIFY_BURST_BYTES: Final = 512 << 10
+BLOCK_IDS_MAX: Final = 16  # of one Announce, Fetch or Absent: blocks come one by one
+# The cost of looking up an id, as bytes of the sender's allowance: blocks are read from disk.
+LOOKUP_BYTES: Final = {
+    Topic.VOTE: 1 << 10,
+    Topic.CERTIFICATE: 16 << 10,
+    Topic.BLOCK: 1 << 20,
+    Topic.TX: 512,
+    Topic.VERTEX: 32,
+}
 
 
 @dataclass(slots=True)
@@ -52,10 +62,10 @@ class _Score:
     at_ms: int
 
     def settle(self, now_ms: int) -> int:
-        """Heal up to now; the points."""
-        healed = max(0, now_ms - self.at_ms) // RECOVER_MS
-        self.points = min(0, self.points + healed)
-        self.at_ms += healed * RECOVER_MS
+        """Recover points up to now; the points."""
+        recovered = max(0, now_ms - self.at_ms) // RECOVER_MS
+        self.points = min(0, self.points + recovered)
+        self.at_ms += recovered * RECOVER_MS
         return self.points
 
 
@@ -67,7 +77,7 @@ class _Ban:
 
 @dataclass(slots=True)
 class Bucket:
-    """A token bucket: may go below zero by one message, then waits. Thousandths inside."""
+    """A token bucket of bytes; one message may take it below zero. ``level`` is in thousandths."""
 
     rate: int
     burst: int
@@ -75,14 +85,15 @@ class Bucket:
     at_ms: int
 
     def open(self, now_ms: int) -> bool:
-        """Whether anything may pass now."""
+        """Whether a message may pass now."""
         elapsed = max(0, now_ms - self.at_ms)
         self.at_ms += elapsed
         self.level = min(self.burst * 1000, self.level + elapsed * self.rate)
         return self.level > 0
 
     def take(self, size: int) -> None:
-        """So many tokens have passed."""
+        """``size`` bytes have passed."""
+        assert size >= 0
         self.level -= size * 1000
 
 
@@ -104,7 +115,7 @@ class Scores:
         self._verified: dict[str, Bucket] = {}
 
     def on_connected(self, now_ms: int, peer: str) -> None:
-        """Give the peer its buckets, and the score that it left with."""
+        """Give the peer full buckets, and the score with which it left."""
         self._scores[peer] = self._past.pop(peer, _Score(0, now_ms))
         self._received[peer] = Bucket(self._rate, self._burst, self._burst * 1000, now_ms)
         self._served[peer] = Bucket(self._rate, self._burst, self._burst * 1000, now_ms)
@@ -122,27 +133,34 @@ class Scores:
             self._remember(peer, score)
 
     def on_received(self, now_ms: int, peer: str, size: int) -> None:
-        """Charge a message of ``size`` bytes; ``Invalid("peer_limit")``: ignore it (``rate``)."""
+        """Charge a message of ``size`` bytes; ``Invalid("peer_limit")``: ignore the message."""
         bucket = self._received.get(peer)
         if bucket is None or not bucket.open(now_ms):
             raise Invalid("peer_limit", "too many bytes in too short a time")
         bucket.take(size + MESSAGE_BYTES)
 
-    def on_work(self, peer: str, size: int) -> None:
-        """What the last message of ``peer`` made us do is worth ``size`` bytes of its allowance."""
+    def on_lookup(self, peer: str, topic: Topic, count: int) -> None:
+        """Charge the look-up of ``count`` ids that ``peer`` has sent."""
         bucket = self._received.get(peer)
         if bucket is not None:
-            bucket.take(size)
+            bucket.take(LOOKUP_BYTES[topic] * count)
+
+    def on_ids(self, peer: str, topic: Topic, count: int) -> None:
+        """``on_lookup`` of one message; ``Invalid("peer_message")`` for too many blocks."""
+        if topic is Topic.BLOCK and count > BLOCK_IDS_MAX:
+            raise Invalid("peer_message", f"{count} blocks in one message")
+        self.on_lookup(peer, topic, count)
 
     def on_verify(self, now_ms: int, peer: str, size: int) -> None:
-        """Votes of ``size`` bytes are to be verified; ``Invalid("peer_limit")``: no (``rate``)."""
+        """Charge the verification of votes of ``size`` bytes; ``Invalid("peer_limit")``: do not
+        verify them."""
         bucket = self._verified.get(peer)
         if bucket is None or not bucket.open(now_ms):
             raise Invalid("peer_limit", "too many signatures in too short a time")
         bucket.take(size)
 
     def may_serve(self, now_ms: int, peer: str) -> bool:
-        """Whether the peer's questions may be answered now: a question is small, answers large."""
+        """Whether requests of the peer may be answered now: a small request has a large answer."""
         bucket = self._served.get(peer)
         return bucket is not None and bucket.open(now_ms)
 
@@ -153,9 +171,9 @@ class Scores:
             bucket.take(size + MESSAGE_BYTES)
 
     def offend(self, now_ms: int, peer: str, host: str, offence: str, times: int = 1) -> bool:
-        """Take the points of ``offence``; True: the peer is banned now, drop it.
+        """Take the points of ``offence``, a key of OFFENCES; True: the peer is banned, drop it.
 
-        A peer that left before it was judged is judged all the same; ``host`` may then be "".
+        Offences of a peer that has left count too; ``host`` is "" then.
         """
         score = self._scores.get(peer) or self._remember(peer, _Score(0, now_ms))
         score.settle(now_ms)
@@ -163,7 +181,7 @@ class Scores:
         score.points = max(score.points + OFFENCES[offence] * times, lowest)
         if score.points > SCORE_MIN:
             return False
-        score.points = 0  # the ban stands for them now
+        score.points = 0  # the ban takes their place
         self._ban(now_ms, peer)
         if host and not (self._local and is_loopback(host)):
             self._ban(now_ms, site(host))

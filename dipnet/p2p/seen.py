@@ -1,4 +1,4 @@
-"""A filter of ids, bounded: what a peer has, what was found good."""
+"""A bounded set of ids: those that a peer has, those that were found good."""
 
 
 class Seen:

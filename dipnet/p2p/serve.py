@@ -1,11 +1,11 @@
-"""Answers to the questions of others: bounded in count and bytes, read lazily.
+"""Answers to the sync requests of peers: bounded in count and bytes, read lazily.
 
-What is read comes as iterators, so that an answer never costs more than it carries. At least one
-item is given whatever its size: it was accepted here, so it fits into a frame.
+Records come as iterators, so that an answer never costs more than it carries. An answer has at
+least one item, whatever its size: the item was accepted here, so it fits into a frame.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final
+from typing import Final, Protocol
 
 from dipnet.p2p.blocksync import BLOCKS_MAX
 from dipnet.p2p.messages import (
@@ -20,6 +20,32 @@ from dipnet.p2p.messages import (
 from dipnet.p2p.vertexsync import VERTICES_MAX
 
 ANSWER_BYTES_MAX: Final = 8 << 20
+
+
+class Source(Protocol):
+    """The records that answers are made of."""
+
+    def blocks_after(self, locator: Iterable[bytes]) -> Iterable[bytes]:
+        """As ``serve_blocks`` wants it. Takes no more of the locator than it looks up."""
+
+    def vertex_ordinal(self, id_: bytes) -> int | None:
+        """As ``serve_located`` wants it."""
+
+    def vertices_from(self, start: int) -> Iterator[tuple[int, bytes]]:
+        """As ``serve_vertices`` wants it."""
+
+
+def answer(request: GetBlocks | LocateVertices | GetVertices, source: Source) -> tuple[bytes, int]:
+    """The answer, encoded for "sync", and how many hashes of blocks were looked up for it."""
+    match request:
+        case GetBlocks():
+            marks = iter(request.locator)
+            frame = serve_blocks(request, lambda _: source.blocks_after(marks))
+            return frame, len(request.locator) - len(tuple(marks))  # up to the first shared block
+        case LocateVertices():
+            return serve_located(request, source.vertex_ordinal), 0
+        case GetVertices():
+            return serve_vertices(request, source.vertices_from), 0
 
 
 def serve_blocks(
@@ -45,7 +71,7 @@ def serve_blocks(
 
 
 def serve_located(request: LocateVertices, ordinal_of: Callable[[bytes], int | None]) -> bytes:
-    """The answer, encoded for "sync". ``ordinal_of(id)`` is None for what is not here."""
+    """The answer, encoded for "sync". ``ordinal_of(id)`` is None for unknown ids."""
     for id_ in request.ids:
         ordinal = ordinal_of(id_)
         if ordinal is not None:

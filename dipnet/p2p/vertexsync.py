@@ -1,14 +1,14 @@
 """Catching up with vertices: walk the log of one peer from where it parts from ours.
 
 Rules that bind this file (docs/design.md "DAG" and "Peers"):
-* A speed-up, not the proof: tips and the fetch of missing parents make DAGs equal; this spares
-  them a walk of a thousand steps after a long absence. So nothing of it is kept over a restart.
-* One peer at a time. Logs have the same vertices in another order, so a walk begins MARGIN
-  before the newest vertex that both have, found by ids sampled exponentially back.
-* Where nothing else heals, the logs are audited: while a peer's set of vertices differs from ours
-  for UNEQUAL_MS, one section of its log after another is walked, each four times as deep, so that
-  what gossip lost long ago, and no child names, is found. At most one vertex in AUDIT_MS is asked
-  for, of whatever peer, so a liar or a network that is never at rest costs next to nothing.
+* Tips and the fetch of missing parents make DAGs equal. A walk is only faster after a long
+  absence, so that nothing of it is kept over a restart.
+* One peer at a time is walked. Logs have the same vertices in another order, so a walk begins
+  MARGIN before the newest vertex that both logs have, found by ids sampled exponentially back.
+* An audit finds vertices that gossip lost long ago and no child names: while a peer's set of
+  vertices differs from ours for UNEQUAL_MS, section after section of its log is walked, each four
+  times as deep. At most one vertex in AUDIT_MS is asked for, over all peers, so that a lying peer
+  or a network that is never at rest costs next to nothing.
 * Every request ends within ANSWER_MS_MAX, at most INSERTS_MAX ranges wait for insertion, and a
   walk that brings nothing new for STALE_RANGES_MAX ranges is over.
 """
@@ -39,7 +39,7 @@ BEHIND_MAX: Final = 1_000  # vertices that gossip is trusted to bring
 REST_MS: Final = 10_000  # between two walks of one peer's log
 UNEQUAL_MS: Final = 5_000  # a difference that gossip is trusted to heal
 AUDIT_MS: Final = 10  # for each vertex of an audit
-AUDIT_GROWTH: Final = 4  # depth of an audit, as a multiple of the last one's
+AUDIT_GROWTH: Final = 4  # depth of an audit, as a multiple of the depth before
 
 
 @dataclass(slots=True)
@@ -52,13 +52,13 @@ class _Walk:
     deadline_ms: int = 0
     inserting: int = 0
     stale: int = 0
-    audit: tuple[int, int] | None = None  # how far back from where the logs part: from, to
-    until: int = 0  # of an audit: its section ends here; 0: with the log
+    audit: tuple[int, int] | None = None  # its section, in ordinals back from where logs part
+    until: int = 0  # where the section of an audit ends; 0: at the end of the log
 
 
 @dataclass(slots=True)
 class _Doubt:
-    """A peer whose set of vertices is not ours."""
+    """A peer whose set of vertices differs from ours."""
 
     since_ms: int
     depth: int = 0  # audited so far, in ordinals back
@@ -68,15 +68,15 @@ class VertexSync:
     """The catching up of one node with the DAGs of its peers."""
 
     def __init__(self) -> None:
-        self._queue: dict[str, int] = {}  # peer -> tries, in turn
-        self._walks: dict[str, _Walk] = {}  # at most one
+        self._queue: dict[str, int] = {}  # peer -> failed walks, in the order of their turns
+        self._walks: dict[str, _Walk] = {}  # at most one entry
         self._rested_ms: dict[str, int] = {}  # peer -> when it may be walked again
         self._doubts: dict[str, _Doubt] = {}
         self._audit_ms = 0  # when the next audit may begin
         self._last_request = 0
 
     def want(self, peer: str) -> None:
-        """Walk the peer's log when its turn comes: at hello."""
+        """The peer has said hello: walk its log when its turn comes."""
         if peer not in self._walks:
             self._queue.setdefault(peer, 0)
 
@@ -86,12 +86,12 @@ class VertexSync:
             self.on_behind(now_ms, peer)
 
     def on_behind(self, now_ms: int, peer: str) -> None:
-        """The peer's tips have come and we lack their past: walk again, unless just done."""
+        """The parents of a peer's tips are not here: walk its log, unless that was just done."""
         if now_ms >= self._rested_ms.get(peer, 0):
             self.want(peer)
 
     def on_compared(self, now_ms: int, peer: str, equal: bool) -> None:
-        """Whether the peer has the same vertices as we: audit its log when it has long not."""
+        """The peer has the same vertices (``equal``) or not: audit its log after UNEQUAL_MS."""
         if equal:
             self._doubts.pop(peer, None)
             return
@@ -105,7 +105,9 @@ class VertexSync:
         self._walks[peer] = _Walk(audit=(doubt.depth + section, doubt.depth))
 
     def requests(self, now_ms: int, sample: Callable[[], Sequence[bytes]]) -> list[Outgoing]:
-        """What to ask now. ``sample`` gives ids of our log, newest first, exponentially back."""
+        """The requests to send now. ``sample`` gives ids of our log, newest first, exponentially
+        back."""
+        assert len(self._walks) <= 1
         while self._queue or self._walks:
             if not self._walks:
                 self._walks[next(iter(self._queue))] = _Walk()
@@ -125,7 +127,10 @@ class VertexSync:
         return []
 
     def on_located(self, peer: str, located: Located) -> None:
-        """Where the peer's log parts from ours. Ignored when late; ``Invalid``: nobody asked."""
+        """Where the peer's log parts from ours; ignored when late.
+
+        ``Invalid("peer_message")``: it was not asked for.
+        """
         walk = self._answered(peer, located.request, locating=True)
         if walk is None:
             return
@@ -140,9 +145,9 @@ class VertexSync:
             self._doubts[peer].depth = first if walk.start else 0
 
     def on_range(self, now_ms: int, peer: str, answer: VertexRange) -> bytes:
-        """Vertices to insert, perhaps none; report with ``on_inserted``.
+        """Vertices to insert, perhaps none; call ``on_inserted`` when they are.
 
-        Empty when late; ``Invalid`` when nobody asked or the range leads nowhere.
+        Empty when late. ``Invalid("peer_message")``: not asked for, or the range leads nowhere.
         """
         walk = self._answered(peer, answer.request, locating=False)
         if walk is None:
@@ -157,7 +162,7 @@ class VertexSync:
         return answer.wire
 
     def on_inserted(self, now_ms: int, peer: str, fresh: int) -> None:
-        """A range was inserted, ``fresh`` of its vertices were new."""
+        """A range is inserted; ``fresh`` of its vertices were new."""
         walk = self._walks.get(peer)
         if walk is None or not walk.inserting:
             return
@@ -167,7 +172,7 @@ class VertexSync:
             self._finish(now_ms, peer)
 
     def on_tick(self, now_ms: int) -> list[str]:
-        """The silent peer, if any; its turn comes again after the others'."""
+        """Peers whose request is overdue, at most one; its turn comes after those of the others."""
         silent = []
         for peer, walk in list(self._walks.items()):
             if now_ms < walk.deadline_ms:
@@ -191,7 +196,7 @@ class VertexSync:
 
     def _answered(self, peer: str, request: int, locating: bool) -> _Walk | None:
         if not 0 < request <= self._last_request:
-            raise Invalid("peer_message", "an answer that nobody asked for")
+            raise Invalid("peer_message", "an answer that was not asked for")
         walk = self._walks.get(peer)
         if walk is None or walk.request != request:
             return None

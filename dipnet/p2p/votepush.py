@@ -2,11 +2,11 @@
 
 Rules that bind this file (docs/design.md "Peers": votes first; docs/spec/consensus.md "The
 protocol"):
-* Nothing here waits for a batch of others: ``flush`` is called after every step of the node. What
-  one step pushed to a peer leaves in as few frames as will hold it, votes before certificates.
-* An id names what was verified. What is not yet is told apart by all of its bytes, else a forged
-  copy of a vote would keep the true one from being judged.
-* Each filter is bounded; what falls out of one is at worst sent, or judged, twice.
+* Votes wait for no batch: ``flush`` is called after every step of the node. The items that a step
+  pushed to a peer leave in as few frames as hold them, votes before certificates.
+* A verified item is known by its id. An item that is not verified yet is known by all of its bytes:
+  else a forged copy of a vote would keep the true vote from being judged.
+* Each filter is bounded. An item that falls out of a filter is at worst sent, or judged, twice.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -35,7 +35,7 @@ _MESSAGE: Final[dict[Topic, type[Votes] | type[Certificates]]] = {
 }
 
 ItemId: TypeAlias = Callable[[Topic, bytes], bytes]
-"""The id of a vote or certificate by its bytes; any 32 bytes for what is none. Never raises."""
+"""The id of a vote or certificate by its bytes; any 32 bytes for other bytes. Never raises."""
 
 
 def _filters(sizes: dict[Topic, int]) -> dict[Topic, Seen]:
@@ -44,24 +44,24 @@ def _filters(sizes: dict[Topic, int]) -> dict[Topic, Seen]:
 
 @dataclass(slots=True)
 class _Peer:
-    """What one peer has, and what is on its way to it."""
+    """The items that one peer has, and those that wait to be sent to it."""
 
     seen: dict[Topic, Seen] = field(default_factory=lambda: _filters(SEEN_MAX))
     raws: dict[Topic, list[bytes]] = field(default_factory=lambda: {topic: [] for topic in PUSHED})
 
 
 class VotePush:
-    """What one node pushes to its peers. A peer takes part from ``join`` to ``forget``."""
+    """The pushed topics of one node. A peer takes part from ``join`` to ``forget``."""
 
     def __init__(self) -> None:
         self._peers: dict[str, _Peer] = {}
-        self._mail: dict[str, None] = {}  # peers for whom something waits
+        self._mail: dict[str, None] = {}  # peers for which items wait
         self._good = _filters(GOOD_MAX)
-        self._judging: dict[tuple[Topic, bytes], None] = {}  # what is under verification
+        self._judging: dict[tuple[Topic, bytes], None] = {}  # items under verification
 
     @property
     def waiting(self) -> bool:
-        """Whether there is something for ``flush``."""
+        """Whether ``flush`` has something to give."""
         return bool(self._mail)
 
     def join(self, peer: str) -> None:
@@ -84,15 +84,15 @@ class VotePush:
                 self._queue(name, topic, raw)
 
     def repeat(self, topic: Topic, raws: Sequence[bytes]) -> None:
-        """Send again to everybody, whoever has it: the first frame's worth of ``raws``."""
+        """Send again to every peer, also to those that have them; at most one frame of ``raws``."""
         for raw in raws[: FRAME_MAX[topic]]:
             for name in self._peers:
                 self._queue(name, topic, raw)
 
     def flush(self) -> list[Outgoing]:
-        """All that waits: votes of all peers, then certificates."""
+        """The frames that wait: votes to all peers, then certificates."""
         out: list[Outgoing] = []
-        framed: dict[tuple[bytes, ...], bytes] = {}  # most peers get the same
+        framed: dict[tuple[bytes, ...], bytes] = {}  # most peers get the same frame
         for topic in PUSHED:
             most, message = FRAME_MAX[topic], _MESSAGE[topic]
             for name in self._mail:
@@ -115,9 +115,9 @@ class VotePush:
     def sift(
         self, peer: str, topic: Topic, raws: Iterable[bytes], item_id: ItemId
     ) -> tuple[bytes, ...]:
-        """Those of ``raws`` that must be judged: neither known to be good nor under verification.
+        """The items of ``raws`` that must be judged: not known to be good, nor under verification.
 
-        The peer is not sent what it has sent. What comes out is to be ended by ``on_judged``.
+        None of ``raws`` is sent back to the peer. Call ``on_judging`` if the result is judged.
         """
         sender = self._peers.get(peer)
         fresh: dict[bytes, None] = {}
@@ -130,11 +130,11 @@ class VotePush:
         return tuple(fresh)
 
     def on_judging(self, topic: Topic, raws: Iterable[bytes]) -> None:
-        """``raws``, which ``sift`` gave, went to be verified."""
+        """``raws``, which ``sift`` gave, are being verified; ``on_judged`` ends it."""
         self._judging.update(dict.fromkeys((topic, raw) for raw in raws))
 
     def on_judged(self, topic: Topic, raws: Iterable[bytes]) -> None:
-        """They were verified, with whatever outcome: the same bytes may be judged again."""
+        """``raws`` were verified, with any outcome: the same bytes may be judged again."""
         for raw in raws:
             self._judging.pop((topic, raw), None)
 

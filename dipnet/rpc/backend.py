@@ -4,13 +4,14 @@ Reads are plain calls on the thread of the event loop. Only ``submit`` changes t
 """
 
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Protocol
 
 from dipnet.consensus.chain.chain import Chain
 from dipnet.consensus.chain.pool import Pool
 from dipnet.dag.graph import Dag
 from dipnet.ledger.genesis import Genesis
 from dipnet.node.voting import Voting
+from dipnet.node.work import ClientWork
 from dipnet.primitives.errors import Invalid
 from dipnet.rpc.feed import Feed, Topic
 from dipnet.rpc.watch import FinalityWatch
@@ -58,9 +59,7 @@ class Backend(Protocol):
     def health(self) -> dict[str, str | None]:
         """The complaint of each component by its name; None for a component that is fine."""
 
-    async def submit(
-        self, kind: Literal["txs", "vertices"], items: Sequence[bytes]
-    ) -> Sequence[Accepted | Invalid]:
+    async def submit(self, work: ClientWork) -> Sequence[Accepted | Invalid]:
         """Submit signed bytes. Returns one result for each item, in order, once it is durable.
 
         Raises ``Invalid`` ("busy", "disk", "stopping", "syncing") when no item was looked at.

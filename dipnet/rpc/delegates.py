@@ -13,7 +13,7 @@ from dipnet.consensus.finality.header import Header
 from dipnet.consensus.finality.tally import Participation
 from dipnet.consensus.staking import candidates, election, parameters, stakes
 from dipnet.consensus.staking.candidates import Candidate, Commission
-from dipnet.ledger.genesis import AMENDABLE, RULES_KNOWN
+from dipnet.ledger.rules import RULES_KNOWN
 from dipnet.primitives.codec import to_hex
 from dipnet.primitives.crypto import checksum
 from dipnet.primitives.errors import Invalid
@@ -129,7 +129,7 @@ def list_delegates(backend: Backend) -> Steps[list[JsonObject]]:
         yield
         root = at.root()
         candidate = candidates.read(root, address)
-        own = stakes.place(root, address)[stakes.STAKE]
+        own = stakes.record_of(root, address)[stakes.STAKE]
         read.append((candidate, candidate_json(at.epoch, candidate, own, taken)))
     total = sum(candidate.votes for candidate, _ in read)
     read.sort(key=lambda pair: (-pair[0].votes, pair[0].address))
@@ -146,7 +146,7 @@ def list_delegates(backend: Backend) -> Steps[list[JsonObject]]:
 def account(backend: Backend, address: bytes, ref: BlockRef) -> JsonObject:
     at = At.of(backend, ref)
     root = at.root()
-    stored = stakes.place(root, address)
+    stored = stakes.record_of(root, address)
     votes = [checksum(delegate) for delegate in stakes.votes(stored)]
     return {
         "address": checksum(address),
@@ -194,7 +194,7 @@ def list_parameters(backend: Backend) -> Steps[JsonObject]:
         proposals.append(proposal)
     return {
         "epoch": at.epoch.number,
-        "inForce": {name: shown(name, getattr(in_force, name)) for name in AMENDABLE},
+        "inForce": {name: shown(name, getattr(in_force, name)) for name in in_force.amendable},
         "rulesKnown": RULES_KNOWN,
         "proposals": proposals,
     }
@@ -206,7 +206,7 @@ def delegate(backend: Backend, address: bytes) -> JsonObject:
     candidate = candidates.read(root, address)
     if candidate.status == candidates.NONE:
         raise Invalid("not_found", f"{checksum(address)} is not a candidate")
-    own, taken = stakes.place(root, address)[stakes.STAKE], backend.voting.tally.participation()
+    own, taken = stakes.record_of(root, address)[stakes.STAKE], backend.voting.tally.participation()
     return candidate_json(at.epoch, candidate, own, taken)
 
 

@@ -15,6 +15,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from dipnet.node.work import ClientTxs, ClientVertices
 from dipnet.primitives.codec import to_hex
 from dipnet.primitives.errors import Invalid
 from dipnet.rpc import bounds
@@ -217,9 +218,10 @@ class Rpc:
     async def _submit(self, way: Way, calls: Sequence[RpcCall | Refused]) -> list[bytes]:
         """The answers to adjacent submissions of one kind, by one ``Backend.submit``."""
         made = [call for call in calls if isinstance(call, RpcCall)]
-        items = [item for call in made for item in _items(call)]
+        items = tuple(item for call in made for item in _items(call))
         try:
-            results = await self.backend.submit("txs" if way == "txs" else "vertices", items)
+            work = ClientTxs(items) if way == "txs" else ClientVertices(items)
+            results = await self.backend.submit(work)
         except Invalid as error:
             results = [error] * len(items)
         except Exception as error:

@@ -11,7 +11,7 @@ from dipnet.primitives.errors import Corrupt, Invalid
 from dipnet.rpc.backend import Backend
 from dipnet.rpc.params import BlockRef, ByHash
 from dipnet.vm.receipt import Receipt
-from dipnet.vm.storage_layout import Held, StorageSlot
+from dipnet.vm.storage_layout import JournalStorage, StorageSlot
 
 
 def find(backend: Backend, ref: BlockRef) -> Header | None:
@@ -90,7 +90,7 @@ def journal(backend: Backend, ref: BlockRef) -> Journal:
 
 def contract(backend: Backend, ref: BlockRef) -> StorageSlot:
     """IDpos' storage after the block that ``ref`` names; valid until the chain's next block."""
-    return StorageSlot(Held(journal(backend, ref), DPOS_ADDRESS))
+    return StorageSlot(JournalStorage(journal(backend, ref), DPOS_ADDRESS))
 
 
 def account(backend: Backend, address: bytes, ref: BlockRef) -> Account:

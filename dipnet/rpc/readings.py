@@ -82,9 +82,9 @@ def _delegates(backend: Backend) -> Iterator[Sample]:
     """Delegates with a seat now or in the next epoch, as the contract records them."""
     root, epoch = lookup.contract(backend, "latest"), backend.chain.epoch
     registered = candidates.roll(root)
-    cast = sum(candidates.place(root, address)[candidates.VOTES] for address in registered)
+    cast = sum(candidates.record_of(root, address)[candidates.VOTES] for address in registered)
     for delegate in dict.fromkeys((*epoch.members.addresses, *epoch.next_members.addresses)):
-        stored, label = candidates.place(root, delegate), (("delegate", checksum(delegate)),)
+        stored, label = candidates.record_of(root, delegate), (("delegate", checksum(delegate)),)
         votes, jailed = stored[candidates.VOTES], stored[candidates.JAILED_UNTIL] > epoch.number
         yield Sample("delegate_votes_wei", "Stake that votes for the delegate", votes, label)
         text = "The delegate's share of the votes for all candidates"

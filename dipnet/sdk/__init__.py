@@ -1,1 +1,1 @@
-"""Libraries for clients: JSON-RPC, devices, keys, light clients; nothing of the node."""
+"""Libraries for clients: JSON-RPC, devices, keys, light clients. They need no node installed."""

@@ -1,7 +1,7 @@
-"""Asking a node on this machine for what only its operator may ask: one call on its admin socket.
+"""A client of a node's admin socket, which only the node's operator can reach.
 
-Every failure is ``Invalid``, as in ``client``: ``unreachable`` when no answer came, else the code
-that the node refused with.
+Every failure is ``Invalid``: ``unreachable`` when no answer came, else the code of the node's
+refusal.
 """
 
 import json
@@ -21,7 +21,10 @@ _LINE: Final = jsontext.JsonBounds(LINE_BYTES_MAX)
 
 
 def admin_call(socket_path: Path, method: str, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
-    """The result of ``admin_pause``, ``admin_resume`` or ``admin_status``; see ``admin.py``."""
+    """The result of a call of ``admin_pause``, ``admin_resume`` or ``admin_status``.
+
+    Raises ``Invalid``: ``unreachable``, or the code of the node's refusal.
+    """
     request = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": []})
     try:
         with connect(socket_path, timeout_s) as connection:

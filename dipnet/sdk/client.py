@@ -1,8 +1,8 @@
-"""A small JSON-RPC client over HTTP, for the programs and for devices: blocking, one connection.
+"""A small JSON-RPC client over HTTP, for programs and devices: blocking, with one connection.
 
 Rules that bind this file: every failure is ``Invalid`` with a code. ``unreachable`` means that no
-answer came, whatever became of the request, so only what may be done twice is to be repeated. A
-refusal of the node comes back under the node's own code.
+answer came; the node may have executed the request all the same, so repeat only a request that may
+be executed twice. A refusal of the node is raised under the node's own code.
 """
 
 import http.client
@@ -18,7 +18,7 @@ URL_DEFAULT: Final = "http://127.0.0.1:8545"
 TIMEOUT_S: Final = 30.0
 ANSWER_BYTES_MAX: Final = 32 << 20
 REQUEST_BYTES_MAX: Final = 1 << 20
-"""A node refuses longer ones."""
+"""A node refuses longer requests."""
 QUOTE_MAX: Final = 200
 
 _ANSWER: Final = jsontext.JsonBounds(ANSWER_BYTES_MAX)
@@ -28,7 +28,7 @@ Call = tuple[str, Sequence[object]]
 
 
 class Client:
-    """A connection to one node; one thread at a time."""
+    """A connection to a node, for one thread at a time. ``Invalid("config")`` for a wrong url."""
 
     def __init__(self, url: str = URL_DEFAULT, timeout_s: float = TIMEOUT_S) -> None:
         try:
@@ -53,12 +53,16 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Ends the connection; the next call opens another."""
+        """Ends the connection; the next call opens it again."""
         self._connection.close()
         self._fresh = True
 
     def call(self, method: str, *params: object) -> Any:
-        """The result of one call; ``Invalid`` with the node's code when it refused."""
+        """The result of a call, as JSON.
+
+        Raises ``Invalid``: ``unreachable``, ``remote`` (the answer is no JSON-RPC), or the code of
+        the node's refusal.
+        """
         answer = self._post(_request(0, method, params))
         if not isinstance(answer, dict):
             raise Invalid("remote", "with something that is not JSON-RPC")
@@ -68,7 +72,10 @@ class Client:
         return result
 
     def batch(self, calls: Sequence[Call]) -> list[Any]:
-        """The results of many calls in their order, an ``Invalid`` where one was refused."""
+        """The results of many calls in order; for a call that was refused the ``Invalid``.
+
+        Raises ``Invalid`` as ``call`` does when the whole batch failed.
+        """
         if not calls:
             return []
         answers = self._post([_request(i, *call) for i, call in enumerate(calls)])
@@ -101,7 +108,7 @@ class Client:
         return answer
 
     def _exchange(self, body: bytes) -> bytes:
-        """One POST. A connection that the node closed while it was idle is opened again once."""
+        """The body that answers a POST; an idle connection that the node closed is opened again."""
         headers = {"Content-Type": "application/json"}
         while True:
             reused, self._fresh = not self._fresh, False
@@ -123,7 +130,7 @@ class Client:
 
 
 def refusal(error: object) -> Invalid:
-    """The ``Invalid`` that a node meant by the error object of its answer."""
+    """The ``Invalid`` for the error object of a node's answer."""
     fields: dict[str, Any] = error if isinstance(error, dict) else {}
     message = str(fields.get("message", error))[:QUOTE_MAX]
     data = fields.get("data")

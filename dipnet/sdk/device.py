@@ -1,13 +1,13 @@
-"""A device's side of the DAG: readings in, a hash chain of signed vertices at the node.
+"""A device's side of the DAG: it takes readings and sends a hash chain of signed vertices.
 
     with Client() as client, Device(secret, client, Path("pump.outbox")) as device:
         device.reading("pump-7", 21.5, unit="Cel")
         device.flush()
 
 Rules that bind this file (docs/spec/dag.md "Vertex"): ``seq`` and ``prev`` form one chain per
-issuer, so one outbox belongs to one key and the two meet the node's view before anything is signed;
-bytes are signed once, kept, and sent again as they are until a node says that they stand; a vertex
-is stamped when it is signed, the time of its reading stands in the SenML record.
+issuer. So an outbox belongs to one key, and both are compared with the node's view before anything
+is signed. Bytes are signed once, kept, and sent unchanged until a node accepts them. A vertex has
+the time of its signature; the time of the reading is in the SenML record.
 """
 
 import time
@@ -41,12 +41,15 @@ BATCH_BYTES_MAX: Final = (REQUEST_BYTES_MAX - 1024) // 2 - BATCH * 4  # as hex, 
 PASSING: Final = frozenset(
     ("unreachable", "busy", "limit", "stopping", "syncing", "disk", "vertex_orphan")
 )
-"""Codes of refusals that go away by waiting."""
+"""Codes of refusals that pass: the same call succeeds later."""
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """What ``dag_template`` answered: the network's part of the next vertex."""
+    """The answer to ``dag_template``: the fields of the next vertex that the network decides.
+
+    ``ref_hash`` is the prefix of a block hash, ``parents`` and ``prev`` are vertex ids of 32 bytes.
+    """
 
     chain_id: int
     ref_height: int
@@ -57,7 +60,7 @@ class Template:
 
     @classmethod
     def read(cls, answer: Any) -> "Template":
-        """From JSON; ``Invalid("remote")`` when it is something else."""
+        """The template in a JSON answer; raises ``Invalid("remote")`` for another form."""
         try:
             template = cls(
                 int(answer["chainId"]),
@@ -77,12 +80,13 @@ class Template:
 def sign_chain(
     secret: bytes, template: Template, head: Head, readings: Sequence[Unsigned], now_ms: int
 ) -> tuple[list[SignedVertex], Head]:
-    """Signs readings one after another behind ``head``; the vertices and the new head.
+    """Signs readings one after another behind ``head``; returns the vertices and the new head.
 
-    The first names the template's parents, among them the issuer's own last vertex; each other one
-    names the one before it. No reference is older than that of the own vertex before it, or the
-    vertex would be refused where the own one is a parent (docs/spec/dag.md "Parents and ages"):
-    that happens when the node was changed for one that is behind.
+    ``secret``: 32 bytes. ``now_ms``: Unix time. The first vertex has the template's parents, among
+    them the issuer's last vertex; each later vertex has the vertex before it as its parent. The
+    reference block is never older than the reference of ``head``: a vertex whose reference is older
+    than its parent's is refused (docs/spec/dag.md "Parents and ages"), and a template may be older
+    when it comes from another node, which is behind.
     """
     ref_height, ref_hash = max(
         (template.ref_height, template.ref_hash), (head.ref_height, head.ref_hash)
@@ -113,12 +117,12 @@ def sign_chain(
 
 
 def clock_ms() -> int:
-    """Milliseconds since 1970 by this machine."""
+    """Unix time of this machine in milliseconds."""
     return time.time_ns() // 1_000_000
 
 
 class Device:
-    """One key and its chain. Without a path the outbox is in memory."""
+    """A key and its chain of vertices. Without a path the outbox is in memory."""
 
     def __init__(
         self,
@@ -146,7 +150,7 @@ class Device:
         self.close()
 
     def close(self) -> None:
-        """Releases the outbox; what is not acknowledged stays in it."""
+        """Releases the outbox; readings that are not acknowledged stay in it."""
         self.outbox.close()
 
     # --- in
@@ -154,16 +158,17 @@ class Device:
     def reading(
         self, name: str, value: senml.Value, *, unit: str = "", time_s: senml.Number | None = None
     ) -> None:
-        """Keeps one measured value, of now unless ``time_s`` (Unix seconds) says otherwise.
+        """Keeps a measured value. ``time_s``: Unix seconds, by default now.
 
-        ``name`` is its name in SenML and its topic. ``Invalid("senml")`` for what SenML cannot say.
+        ``name`` is its name in SenML and its topic. Raises ``Invalid("senml")`` for a reading that
+        SenML cannot express.
         """
         at = self._now_ms() / 1000 if time_s is None else time_s
         payload = senml.encode([senml.Reading(name, at, value, unit)])
         self.put([Unsigned(topic_of(name), payload, PAYLOAD_SENML)])
 
     def payload(self, topic: str, payload: bytes, payload_type: int = PAYLOAD_RAW) -> None:
-        """Keeps a payload of any sort."""
+        """Keeps a payload of any type."""
         self.put([Unsigned(topic_of(topic), payload, payload_type)])
 
     def put(self, readings: Sequence[Unsigned]) -> None:
@@ -173,10 +178,10 @@ class Device:
     # --- out
 
     def flush(self, on_settled: Callable[[int], None] = lambda count: None) -> int:
-        """Signs and sends until a node has acknowledged everything; how many that were.
+        """Signs and sends until the node has acknowledged all readings; returns their number.
 
-        Raises ``Invalid``; when its code is in ``PASSING``, calling again later goes on with
-        nothing lost or doubled. ``on_settled`` is told how many each answer acknowledged.
+        Raises ``Invalid``. When its code is in ``PASSING``, a later call goes on and no reading is
+        lost or doubled. ``on_settled`` gets the number of readings that an answer acknowledged.
         """
         total = 0
         while True:
@@ -194,7 +199,7 @@ class Device:
             on_settled(count)
 
     def _meet(self) -> None:
-        """Compares the outbox with the node's chain and with its view of this issuer."""
+        """Compares the outbox with the node's chain and with the node's view of this issuer."""
         genesis = _genesis_hash(self._client.call("dipnet_status"))
         bound = self.outbox.genesis
         if not bound:
@@ -228,7 +233,7 @@ class Device:
         return Template.read(answer)
 
     def _sign(self) -> list[SignedVertex]:
-        """The next batch, in the outbox before it is returned."""
+        """Signs the next batch; the vertices are in the outbox when they are returned."""
         head, template = self.outbox.head, self._template()
         if (template.seq, template.prev) != (head.seq + 1, head.id):
             raise Invalid("syncing", f"it does not show the vertex {head.seq} that it took")
@@ -239,7 +244,7 @@ class Device:
         return vertices
 
     def _send(self, vertices: Sequence[SignedVertex]) -> int:
-        """Submits; settles those that stand, up to the first that does not, which is raised."""
+        """Submits vertices and settles them up to the first refusal, which is raised."""
         results = submit(self._client, [vertex.wire for vertex in vertices])
         failure = next(((i, r) for i, r in enumerate(results) if r is not None), None)
         if failure is None:
@@ -247,13 +252,16 @@ class Device:
             return len(vertices)
         index, refused = failure
         self.outbox.settle(vertices[:index])
-        # The seam for expiry: once anchors are there, a vertex that is refused because its
-        # reference expired by final height is signed again here, and all its successors.
+        # The place for expiry: with anchors, a vertex that is refused because its reference expired
+        # by final height will be signed again here, together with all its successors.
         raise refused
 
 
 def submit(client: Client, wires: Sequence[bytes]) -> list[Invalid | None]:
-    """Offers vertices; for each None when it stands, else what keeps it from that."""
+    """Submits encoded vertices; for each the result: None when accepted, else the refusal.
+
+    Raises ``Invalid`` as ``Client.call`` does.
+    """
     answers = client.call("dag_submit", [to_hex(wire) for wire in wires])
     if not isinstance(answers, list) or len(answers) != len(wires):
         raise Invalid("remote", "with another number of results than vertices")
@@ -263,7 +271,10 @@ def submit(client: Client, wires: Sequence[bytes]) -> list[Invalid | None]:
 def patiently(
     work: Callable[[], object], say: Callable[[str], None], sleep: Callable[[float], None]
 ) -> None:
-    """Does ``work`` again until it ends without a failure that passes by waiting."""
+    """Calls ``work`` until it succeeds, waiting longer after each failure of ``PASSING``.
+
+    Other failures are raised. ``say`` gets a line for each new failure and for the end of it.
+    """
     delay_s, told = RETRY_FIRST_S, ""
     while True:
         try:

@@ -1,10 +1,10 @@
 """Keys on disk: a node's or device's plain key file, and keystores (Web3 secret storage v3).
 
 Rules that bind this file: a file with a secret is made with mode 0600 in one step, never written
-over, and refused when others may read it; a directory made for keys has 0700. Keystores are what
-geth and eth-account write and read (tests hold them to eth-keyfile, which is not used here because
-importing it takes longer than all that a node does before it answers). The cost parameters of a
-foreign keystore are bounded before they are paid. No error names a secret.
+over, and refused when other users may read it; a directory made for keys has mode 0700. Keystores
+are those that geth and eth-account write and read; tests compare them with eth-keyfile, which is
+not used here because its import takes longer than a node's whole start. The cost parameters of a
+foreign keystore are bounded before the key is derived. No error contains a secret.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ KEY_FILE_BYTES_MAX: Final = 1 << 10
 KEYSTORE_BYTES_MAX: Final = 64 << 10
 _KEYSTORE: Final = jsontext.JsonBounds(KEYSTORE_BYTES_MAX)
 PASSWORD_BYTES_MAX: Final = 4 << 10
-SCRYPT_N: Final = 1 << 18  # 256 MiB and about a second, as geth
+SCRYPT_N: Final = 1 << 18  # 256 MiB and about a second, as in geth
 SCRYPT_N_TEST: Final = 1 << 12  # for keys that protect nothing: 4 MiB, 15 ms
 SCRYPT_R: Final = 8
 SCRYPT_BYTES_MAX: Final = 1 << 30
@@ -39,7 +39,7 @@ PBKDF2_ROUNDS_MAX: Final = 10_000_000
 SALT_BYTES: Final = 32
 
 DEV_MNEMONIC: Final = "test test test test test test test test test test test junk"
-# m/44'/60'/0'/0/0..9 of it. Known to the whole world: for test networks only.
+# m/44'/60'/0'/0/0..9 of DEV_MNEMONIC. They are public: for test networks only.
 DEV_SECRETS: Final = tuple(
     bytes.fromhex(digits)
     for digits in (
@@ -58,15 +58,15 @@ DEV_SECRETS: Final = tuple(
 
 
 def new_secret() -> bytes:
-    """32 random bytes that are a secp256k1 key."""
+    """A random secp256k1 key, 32 bytes."""
     while True:
         secret = secrets.token_bytes(32)
-        if _is_key(secret):  # all but one of 2^128 are
+        if _is_key(secret):  # all values but one in 2^128 are keys
             return secret
 
 
 def address_of(secret: bytes) -> bytes:
-    """The account of a key, 20 bytes."""
+    """The address of a key's account, 20 bytes."""
     return address(public_key(secret))
 
 
@@ -74,7 +74,7 @@ def address_of(secret: bytes) -> bytes:
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Makes the file with mode 0600, durable; ``Invalid("key")`` when it is there already."""
+    """Makes a file with mode 0600, durably; raises ``Invalid("key")`` when it exists."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -92,7 +92,7 @@ def write_private(path: Path, data: bytes) -> None:
 
 
 def read_private(path: Path, bytes_max: int) -> bytes:
-    """What is in the file; ``Invalid("key")`` when others may read it, or it is too long."""
+    """At most ``bytes_max`` bytes of a file that no other user may read; ``Invalid("key")``."""
     try:
         with path.open("rb") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
@@ -111,12 +111,12 @@ def read_private(path: Path, bytes_max: int) -> bytes:
 
 
 def read_password(path: Path) -> bytes:
-    """The first line of a password file, without its end."""
+    """The first line of a password file, without its end; ``Invalid("key")``."""
     return read_private(path, PASSWORD_BYTES_MAX).split(b"\n")[0].rstrip(b"\r")
 
 
 def write_key(path: Path, secret: bytes) -> None:
-    """A plain key file: 64 hex digits and a line end."""
+    """Makes a plain key file: 64 hex digits and a line end; ``Invalid("key")`` when it exists."""
     write_private(path, secret.hex().encode() + b"\n")
 
 
@@ -126,7 +126,7 @@ def read_key(path: Path) -> bytes:
 
 
 def key_from_hex(raw: bytes, where: str) -> bytes:
-    """The key that the text says, with or without 0x; ``Invalid("key")`` names ``where``."""
+    """The key in hex, with or without 0x; raises ``Invalid("key")``, which names ``where``."""
     digits = raw.strip().removeprefix(b"0x")
     try:
         secret = bytes.fromhex(digits.decode("ascii"))
@@ -138,7 +138,7 @@ def key_from_hex(raw: bytes, where: str) -> bytes:
 
 
 def load_or_make_key(path: Path) -> bytes:
-    """The key of the file, which is made with a new one if it is not there."""
+    """The key of a plain key file, which is made when missing; ``Invalid("key")``."""
     if not path.exists():
         write_key(path, new_secret())
     return read_key(path)
@@ -156,7 +156,7 @@ def _is_key(secret: bytes) -> bool:
 
 
 def encrypt(secret: bytes, password: bytes, scrypt_n: int = SCRYPT_N) -> bytes:
-    """The JSON text of a keystore v3: scrypt and AES-128-CTR."""
+    """The JSON text of a keystore v3 (scrypt, AES-128-CTR) of a key of 32 bytes."""
     salt, iv = secrets.token_bytes(SALT_BYTES), secrets.token_bytes(16)
     params = {"dklen": 32, "n": scrypt_n, "r": SCRYPT_R, "p": 1, "salt": salt.hex()}
     derived = _derive("scrypt", params, password)
@@ -178,7 +178,7 @@ def encrypt(secret: bytes, password: bytes, scrypt_n: int = SCRYPT_N) -> bytes:
 
 
 def decrypt(raw: bytes, password: bytes, where: str = "the keystore") -> bytes:
-    """The key in a keystore v3; ``Invalid("key")`` for another password or another form."""
+    """The key in a keystore v3; raises ``Invalid("key")`` for a wrong password or another form."""
     try:
         fields = {name.lower(): value for name, value in jsontext.load(raw, _KEYSTORE).items()}
         box = fields["crypto"]
@@ -210,7 +210,7 @@ def read_keystore(path: Path, password: bytes) -> bytes:
 
 
 def keystore_address(raw: bytes) -> bytes | None:
-    """The account that a keystore says it is for, unproven; None when it says none."""
+    """The address that a keystore claims, unproven; None when it has none."""
     try:
         return _hex(jsontext.load(raw, _KEYSTORE)["address"].removeprefix("0x"), 20)
     except (KeyError, TypeError, AttributeError, ValueError):
@@ -218,7 +218,10 @@ def keystore_address(raw: bytes) -> bytes | None:
 
 
 def add_keystore(directory: Path, secret: bytes, password: bytes, scrypt_n: int = SCRYPT_N) -> Path:
-    """Writes a keystore under the name that geth would give it; the path."""
+    """Writes a keystore under the name that geth would give it; returns its path.
+
+    Raises ``Invalid("key")`` when the directory has a keystore of this account.
+    """
     account = address_of(secret)
     if account in list_keystores(directory):
         raise Invalid("key", f"{directory} has {checksum(account)} already")

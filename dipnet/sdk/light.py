@@ -1,17 +1,15 @@
-"""A light client: which header is final, told by signatures alone, without a node.
+"""A light client: it checks by signatures alone that a header is final, without a node.
 
-A library for who cannot or will not run a node. It needs bytes, hashes and signatures; it has no
-clock, disk or network: times are arguments, and what it judges may come from anybody. Every
-refusal is ``Invalid`` with a code.
+The library needs bytes, hashes and signatures. It has no clock, disk or network: times are
+arguments, and proofs may come from an untrusted source. Every refusal is ``Invalid`` with a code.
 
-* ``LightState`` is what is known: a boundary block's header and the set that votes above it.
+* ``LightState`` is the trusted state: a boundary block's header and the set that votes above it.
 * ``advance`` goes over a boundary to a later set: a *hop*. Boundaries at which the set did not
-  change may be left out (ADR 93 has the argument and its assumption, docs/light.md the words of
-  it).
-* ``verify_final`` judges a header by a commit certificate of the state's own epoch.
+  change may be left out (ADR 93 has the argument and its assumption; docs/light.md explains it).
+* ``verify_final`` checks a header by a commit certificate of the state's own epoch.
 
-What a hop gives is the set that a valid boundary commits to; what is *final* is only what
-``verify_final`` says, because only there the set is known to be exactly that of the epoch.
+A hop proves the set that a valid boundary commits to. Only ``verify_final`` proves that a header is
+final, because only there the set is known to be exactly the set of the epoch.
 """
 
 from collections.abc import Sequence
@@ -51,9 +49,10 @@ _STATE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class LightState:
-    """What a light client trusts: ``members`` is the set of ``epoch`` on the chain ``chain_id``.
+    """The state that a light client trusts: ``members`` is the set of ``epoch`` on ``chain_id``.
 
-    ``boundary`` is the header that says so: the boundary block below that epoch, or genesis.
+    ``boundary`` is the header that commits to the set: the boundary block below the epoch, or
+    genesis.
     """
 
     chain_id: int
@@ -62,14 +61,14 @@ class LightState:
     members: Members
 
     def encode(self) -> bytes:
-        """The record that ``decode_state`` takes, to be kept where nobody else writes."""
+        """The record for ``decode_state``; keep it where no other user may write."""
         return pack((
             STATE_VERSION, self.chain_id, self.epoch, self.boundary.raw, self.members.pairs,
         ))  # fmt: skip
 
 
 def decode_state(raw: bytes) -> LightState:
-    """The state in ``raw``, which the caller trusts; checked as far as it proves itself.
+    """The state in the record ``raw``, which the caller trusts; only its consistency is checked.
 
     Raises ``Invalid``: ``oversized``, ``record``, ``light_chain``, ``light_set``.
     """
@@ -93,7 +92,7 @@ def trusted_state(chain_id: int, epoch: int, boundary: Header, members: Members)
 
 
 def genesis_state(genesis_header: Header, members: Members) -> LightState:
-    """Where a client begins that trusts nothing but genesis: ``members`` are those of genesis.json.
+    """The first state of a client that trusts genesis.json; ``members`` are its delegates.
 
     Raises ``Invalid`` as ``trusted_state`` does, and ``light_border`` for another block.
     """
@@ -103,10 +102,10 @@ def genesis_state(genesis_header: Header, members: Members) -> LightState:
 
 
 def check_age(state: LightState, now_ms: int, period_ms: int) -> None:
-    """Refuses a state whose boundary is older than ``period_ms``: ``Invalid("light_age")``.
+    """Raises ``Invalid("light_age")`` when the state's boundary is older than ``period_ms``.
 
-    The period is half of the unbonding time: until then whoever signs for a set of that age has
-    stake to lose, and the other half is left to prove it. ``now_ms`` is Unix time.
+    ``now_ms`` is Unix time. The period is half of the unbonding time: until then all members of the
+    set have stake to lose for a false signature, and the other half is left to prove it.
     """
     age_ms = now_ms - state.boundary.timestamp_ms
     if age_ms > period_ms:
@@ -115,11 +114,11 @@ def check_age(state: LightState, now_ms: int, period_ms: int) -> None:
 
 
 def advance(state: LightState, boundary: BoundaryProof) -> LightState:
-    """Over a boundary: the state of the epoch that it opens.
+    """The state of the epoch that a boundary opens.
 
-    The boundary may be that of the state's epoch or of any later one; then a quorum of the state's
-    members has signed for it and so must have been the set still, or has lost its honesty
-    (ADR 93). Raises ``Invalid``: ``light_chain``, ``light_epoch``, ``light_border``,
+    The boundary is that of the state's epoch or of a later epoch. A quorum of the state's members
+    must have signed for it: either they were the set still, or a quorum is dishonest (ADR 93).
+    Raises ``Invalid``: ``light_chain``, ``light_epoch``, ``light_border``,
     ``light_set``, ``light_path``, ``light_certificate``, ``certificate_form``,
     ``certificate_quorum``, ``certificate_signature``.
     """
@@ -137,12 +136,12 @@ def advance(state: LightState, boundary: BoundaryProof) -> LightState:
 def verify_final(
     state: LightState, header: Header, path: Sequence[Header], certificate: Certificate
 ) -> None:
-    """Returns when ``header`` is final: it or a block above it has a commit certificate.
+    """Checks that ``header`` is final: it or a block above it has a commit certificate.
 
-    ``path`` as in ``FinalProof``. The certificate must be of the state's epoch; on a block above
-    that epoch's boundary it counts for nothing but the boundary and what is below
-    (docs/spec/consensus.md "Epoch hand-over": truncation). Raises ``Invalid`` as ``advance`` does,
-    without the codes of sets and boundaries.
+    ``path`` is that of ``FinalProof``. The certificate must be of the state's epoch. On a block
+    above the epoch's boundary it proves the boundary and the blocks below it only
+    (docs/spec/consensus.md "Epoch hand-over"). Raises ``Invalid`` as ``advance`` does, without the
+    codes of sets and boundaries.
     """
     if header.epoch > state.epoch:
         raise Invalid("light_epoch", f"a header of epoch {header.epoch}, known is {state.epoch}")
@@ -156,11 +155,11 @@ def _check_certified(
     path: Sequence[Header],
     certificate: Certificate,
 ) -> None:
-    """A quorum of the state's members has made ``header`` final with its commits of ``epoch``."""
+    """Checks that commits of ``epoch`` by a quorum of the state's members make ``header`` final."""
     headers = (header, *path)
-    for one in headers:
-        if one.chain_id != state.chain_id:
-            raise Invalid("light_chain", f"chain {one.chain_id}, followed is {state.chain_id}")
+    for each in headers:
+        if each.chain_id != state.chain_id:
+            raise Invalid("light_chain", f"chain {each.chain_id}, followed is {state.chain_id}")
     for below, above in pairwise(headers):
         if above.parent != below.hash or above.height != below.height + 1:
             raise Invalid("light_path", f"block {above.height} is not on block {below.height}")
@@ -168,7 +167,7 @@ def _check_certified(
     if ballot.epoch != epoch or top.epoch not in (epoch, epoch + 1):
         detail = f"epoch {ballot.epoch} certifies a block of {top.epoch} where {epoch} is meant"
         raise Invalid("light_epoch", detail)
-    # What may be voted on the block at all, by the functions of a node: prevotes prove nothing.
+    # The only commit that a node may sign for the block, made by the functions of a node.
     voted = finality.commit(finality.prevote(top, _boundary_below(state, epoch, headers)))
     if ballot != voted:
         raise Invalid("light_certificate", f"not what is to be voted on block {top.height}")
@@ -176,12 +175,12 @@ def _check_certified(
 
 
 def _boundary_below(state: LightState, epoch: int, headers: Sequence[Header]) -> EpochBoundary:
-    """The boundary below the last of ``headers``, which is of ``epoch`` or a hand-over above it."""
+    """The boundary below the last header, a block of ``epoch`` or of the hand-over above it."""
     top = headers[-1]
     if top.epoch > epoch:  # the last block of the epoch is its boundary
-        last = [one for one in headers if one.epoch <= epoch][-1]
+        last = [each for each in headers if each.epoch <= epoch][-1]
         return EpochBoundary(top.epoch, last.hash, last.slot)
     if epoch == state.epoch:
         return EpochBoundary(epoch, state.boundary.hash, state.boundary.slot)
-    # Skipped: the top is itself a boundary, and no block is one before the boundary below is final.
+    # Boundaries were skipped. The top is a boundary, so the unknown boundary below it is final.
     return EpochBoundary(epoch, HASH_ZERO, 0)

@@ -1,7 +1,7 @@
-"""Accounts of a mnemonic, as wallets derive them: BIP-39, BIP-32, m/44'/60'/0'/0/i.
+"""The accounts of a mnemonic as wallets derive them: BIP-39, BIP-32, m/44'/60'/0'/0/i.
 
-eth-account does the same (tests hold this to it) but takes half a second to import, which every
-command of the client would wait for; of it only the word list is read.
+eth-account does the same, and tests compare the two, but its import takes half a second, for which
+every command of the client would wait. Only its word list is read.
 """
 
 import hashlib
@@ -20,13 +20,13 @@ SEED_ROUNDS: Final = 2_048
 HARDENED: Final = 1 << 31
 ORDER: Final = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 PATH: Final = (44 + HARDENED, 60 + HARDENED, HARDENED, 0)
-"""Of Ethereum's first account (BIP-44, SLIP-44); the account's index follows."""
+"""The derivation path of Ethereum's accounts without the index (BIP-44, SLIP-44)."""
 WORD_LIST: Final = "hdaccount/wordlist/english.txt"
 BITS_A_WORD: Final = 11
 
 
 def secret_of(phrase: str, index: int = 0, passphrase: str = "") -> bytes:
-    """The key of the account ``index`` of a phrase; ``Invalid("key")`` when it is mistyped."""
+    """The key of account ``index`` of a phrase, 32 bytes; ``Invalid("key")``."""
     words = unicodedata.normalize("NFKD", phrase).lower().split()
     _check(words)
     if not 0 <= index < HARDENED:
@@ -40,12 +40,12 @@ def secret_of(phrase: str, index: int = 0, passphrase: str = "") -> bytes:
 
 
 def is_phrase(text: str) -> bool:
-    """Whether the text looks like a mnemonic, rightly spelt or not."""
+    """Whether the text is several words of letters, as a mnemonic is; spelling is not checked."""
     return bool(re.fullmatch(r"\s*[a-zA-Z]+(\s+[a-zA-Z]+)+\s*", text))
 
 
 def _child(secret: bytes, chain_code: bytes, step: int) -> bytes:
-    """The child's key and chain code. # BIP-32"""
+    """The child's key and chain code, 64 bytes (BIP-32)."""
     point = b"\0" + secret if step >= HARDENED else public_key(secret)
     mixed = hmac.digest(chain_code, point + step.to_bytes(4, "big"), "sha512")
     tweak = int.from_bytes(mixed[:32], "big")
@@ -56,7 +56,7 @@ def _child(secret: bytes, chain_code: bytes, step: int) -> bytes:
 
 
 def _check(words: list[str]) -> None:
-    """Its checksum: the last bits are the first of the SHA-256 of the others. # BIP-39"""
+    """Checks the words and the checksum: the last bits start the SHA-256 of the others (BIP-39)."""
     if len(words) not in WORDS:
         raise Invalid("key", f"a mnemonic has 12, 15, 18, 21 or 24 words, not {len(words)}")
     places = {word: n for n, word in enumerate(_word_list())}

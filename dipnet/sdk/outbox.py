@@ -1,9 +1,9 @@
-"""A device's outbox: one SQLite file that knows what was measured, signed and acknowledged.
+"""A device's outbox: an SQLite file of the readings that a node has not acknowledged yet.
 
 Rules that bind this file (docs/spec/dag.md "Resending"): a reading is here before it is signed, and
-the signed bytes are here before they are sent, so that whatever dies in between, the same bytes are
-sent again and no reading is lost or doubled. What is acknowledged leaves; its place in the issuer's
-chain stays. Every change is one transaction, synced. One process at a time holds the file.
+the signed bytes are here before they are sent. So after a crash at any point the same bytes are
+sent again, and no reading is lost or doubled. An acknowledged reading leaves; its sequence number
+stays used. Every change is a synced transaction. A single process holds the file.
 """
 
 import sqlite3
@@ -35,7 +35,7 @@ CREATE TABLE reading (
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The issuer's last signed vertex; ``seq`` 0 when there is none."""
+    """The issuer's last signed vertex: its ``seq`` (0: none yet), id (32 bytes) and reference."""
 
     seq: int
     id: bytes
@@ -48,20 +48,20 @@ HEAD_NONE: Final = Head(0, bytes(32), 0, bytes(8))
 
 @dataclass(frozen=True, slots=True)
 class Unsigned:
-    """A reading that waits for its place in the chain."""
+    """A reading that is not signed yet."""
 
     topic: bytes
     payload: bytes
     payload_type: int
     source: int = NO_SOURCE
-    """Where it came from, ascending (a row number); the outbox remembers the greatest."""
+    """Its position in a source, such as a row number; the outbox keeps the greatest."""
     number: int = 0
-    """Its place in the outbox, given there."""
+    """The position in the outbox, which the outbox assigns."""
 
 
 @dataclass(frozen=True, slots=True)
 class SignedVertex:
-    """A vertex that is in the outbox until a node says that it stands."""
+    """A signed vertex that stays in the outbox until a node acknowledges it."""
 
     number: int
     seq: int
@@ -69,7 +69,11 @@ class SignedVertex:
 
 
 class Outbox:
-    """The file of one issuer. ``IN_MEMORY`` keeps nothing after the process."""
+    """The outbox of an issuer (20 bytes). With ``IN_MEMORY`` it ends with the process.
+
+    Every method raises ``Invalid("outbox")`` when the file is locked, of another key or no outbox,
+    and ``Corrupt`` when the disk fails.
+    """
 
     def __init__(self, path: Path, issuer: bytes) -> None:
         self._path = path
@@ -97,7 +101,7 @@ class Outbox:
                 self._db.execute(f"PRAGMA application_id = {FORMAT}")
         elif found != FORMAT:
             raise Invalid("outbox", f"{self._path} is a database of something else")
-        with self._change():  # takes the lock now, and not with the first reading
+        with self._change():  # takes the lock now instead of with the first reading
             owner = self._one("SELECT issuer FROM state")
         if owner != issuer:
             raise Invalid("outbox", f"{self._path} is of another key, 0x{owner.hex()}")
@@ -106,7 +110,7 @@ class Outbox:
         """Releases the file."""
         self._db.close()
 
-    # --- what it knows
+    # --- queries
 
     @property
     def head(self) -> Head:
@@ -115,67 +119,70 @@ class Outbox:
 
     @property
     def settled_seq(self) -> int:
-        """Seq of the last vertex that a node acknowledged; 0 when none was."""
+        """``seq`` of the last vertex that a node acknowledged; 0 before the first."""
         return int(self._one("SELECT settled_seq FROM state"))
 
     @property
     def settled(self) -> int:
-        """How many readings were acknowledged in the life of this file."""
+        """The number of readings that were ever acknowledged."""
         return int(self._one("SELECT settled FROM state"))
 
     @property
     def waiting(self) -> int:
-        """How many readings are not acknowledged yet."""
+        """The number of readings that are not acknowledged yet."""
         return int(self._one("SELECT count(*) FROM reading"))
 
     @property
     def source(self) -> int:
-        """The greatest source that was ever put in."""
+        """The greatest ``Unsigned.source`` that was ever kept."""
         return int(self._one("SELECT source FROM state"))
 
     @property
     def genesis(self) -> bytes:
-        """Hash of the chain that the vertices are for; empty before the first contact."""
+        """The genesis hash of the vertices' chain, 32 bytes; empty before ``bind``."""
         return bytes(self._one("SELECT genesis FROM state"))
 
     @property
     def about(self) -> str:
-        """What its user wrote on it."""
+        """The text that ``describe`` kept; empty before."""
         return str(self._one("SELECT about FROM state"))
 
     def unsigned(self, count_max: int, bytes_max: int) -> list[Unsigned]:
-        """The next readings to sign, with payloads of ``bytes_max`` in all, at least one."""
+        """The next readings to sign: at most ``count_max``, their payloads together at most
+        ``bytes_max``, but at least one reading."""
         rows = self._rows(
             "SELECT topic, payload, type, number FROM reading WHERE wire IS NULL "
             "ORDER BY number LIMIT ?",
             count_max,
         )
         found = [Unsigned(topic, payload, kind, NO_SOURCE, n) for topic, payload, kind, n in rows]
-        return found[: _fitting([len(one.payload) for one in found], bytes_max)]
+        return found[: _fitting([len(reading.payload) for reading in found], bytes_max)]
 
     def signed(self, count_max: int, bytes_max: int) -> list[SignedVertex]:
-        """The next vertices to send, in order, of ``bytes_max`` in all, at least one."""
+        """The next vertices to send: at most ``count_max``, together at most ``bytes_max``, but at
+        least one vertex."""
         rows = self._rows(
             "SELECT number, seq, wire FROM reading WHERE wire IS NOT NULL ORDER BY number LIMIT ?",
             count_max,
         )
         found = [SignedVertex(*row) for row in rows]
-        return found[: _fitting([len(one.wire) for one in found], bytes_max)]
+        return found[: _fitting([len(vertex.wire) for vertex in found], bytes_max)]
 
     # --- changes, each durable on return
 
     def put(self, readings: Sequence[Unsigned]) -> None:
-        """Keeps readings; those whose source is not above ``source`` are here or were."""
+        """Keeps readings. A caller skips those whose source is not above the property ``source``:
+        they were kept before."""
         with self._change():
             self._db.executemany(
                 "INSERT INTO reading (topic, type, payload) VALUES (?, ?, ?)",
-                [(one.topic, one.payload_type, one.payload) for one in readings],
+                [(r.topic, r.payload_type, r.payload) for r in readings],
             )
-            source = max((one.source for one in readings), default=NO_SOURCE)
+            source = max((reading.source for reading in readings), default=NO_SOURCE)
             self._db.execute("UPDATE state SET source = max(source, ?)", (source,))
 
     def sign(self, vertices: Sequence[SignedVertex], head: Head) -> None:
-        """Keeps the signed bytes, before anybody sees them, and the chain's new head."""
+        """Keeps the signed bytes, before they are sent, and the chain's new head."""
         with self._change():
             self._db.executemany(
                 "UPDATE reading SET seq = ?, wire = ? WHERE number = ?",
@@ -184,7 +191,7 @@ class Outbox:
             self._set_head(head)
 
     def settle(self, vertices: Sequence[SignedVertex]) -> None:
-        """Forgets vertices that a node acknowledged: the oldest signed ones."""
+        """Removes vertices that a node acknowledged; they must be the oldest signed vertices."""
         if vertices:
             last = vertices[-1]
             with self._change():
@@ -197,18 +204,18 @@ class Outbox:
                 )
 
     def adopt(self, head: Head) -> None:
-        """Goes on with a chain that the key has already; for an outbox that signed nothing."""
+        """Continues a chain that the key began elsewhere; for an outbox that signed nothing."""
         with self._change():
             self._set_head(head)
             self._db.execute("UPDATE state SET settled_seq = ?", (head.seq,))
 
     def bind(self, genesis: bytes) -> None:
-        """Remembers the chain that the vertices are for."""
+        """Keeps the genesis hash of the vertices' chain."""
         with self._change():
             self._db.execute("UPDATE state SET genesis = ?", (genesis,))
 
     def describe(self, about: str) -> None:
-        """Writes on it what its user wants to find again."""
+        """Keeps a text of the caller."""
         with self._change():
             self._db.execute("UPDATE state SET about = ?", (about,))
 
@@ -261,7 +268,7 @@ class Outbox:
 
 
 def _fitting(sizes: Sequence[int], bytes_max: int) -> int:
-    """How many of the first fit together; at least one."""
+    """How many of the first sizes fit into ``bytes_max`` together; at least one."""
     total = 0
     for count, size in enumerate(sizes):
         total += size

@@ -1,7 +1,7 @@
-"""Rows of a CSV file as SenML readings, bounded, each fault with its row number and a remedy.
+"""The rows of a CSV file as SenML readings; a wrong row is named with its number and a remedy.
 
-The file is foreign: lines and fields have a greatest length, text is UTF-8 (a byte order mark is
-skipped), numbers are finite and plain, times are absolute. A time without a zone is UTC.
+The file is untrusted: lines and fields have a maximum length, text is UTF-8 (a byte order mark is
+skipped), numbers are finite decimals, times are absolute. A time without a zone is UTC.
 """
 
 import csv
@@ -23,7 +23,7 @@ FIELD_CHARS_MAX: Final = 1 << 16
 COLUMNS_MAX: Final = 4_096
 QUOTE_MAX: Final = 60
 MS_FROM: Final = 10**11
-"""Epoch numbers from here on are milliseconds: as seconds they would be past the year 5138."""
+"""Unix times from this number on are milliseconds: as seconds they would be past the year 5138."""
 MS_MAX: Final = 10**14
 
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,19}", re.ASCII)
@@ -32,7 +32,7 @@ _NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """What of the file is read, and as what."""
+    """The columns of time and value by title, and the SenML name and unit of their readings."""
 
     time: str
     value: str
@@ -43,7 +43,7 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row that is a reading. ``number`` is the line it ends on; the header is on line 1."""
+    """A reading as a SenML payload. ``number`` is the line that the row ends on, from 1."""
 
     number: int
     payload: bytes
@@ -54,8 +54,8 @@ def rows(
 ) -> Iterator[Row]:
     """The readings of the rows that end after line ``after``.
 
-    ``on_bad`` gets the ``Invalid("series")`` of a row that is none and may raise it. Faults of the
-    file as a whole are raised.
+    ``on_bad`` gets the ``Invalid("series")`` of a row that is no reading, and may raise it. Faults
+    of the whole file are raised as ``Invalid("series")``.
     """
     with _opened(path) as file:
         reader, time_at, value_at = _begin(file, path, columns)
@@ -72,7 +72,7 @@ def rows(
 
 
 def check(path: Path, columns: Columns) -> None:
-    """Raises ``Invalid("series")`` unless the file has the columns, and they make a reading."""
+    """Raises ``Invalid("series")`` for a file without the columns, or a wrong name or unit."""
     try:
         senml.encode([senml.Reading(columns.name, senml.RELATIVE_BELOW, 0, columns.unit)])
     except Invalid as error:
@@ -83,7 +83,7 @@ def check(path: Path, columns: Columns) -> None:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[TextIO]:
-    """The file as text; what its bytes do wrong is ``Invalid("series")``."""
+    """The file as text; raises ``Invalid("series")`` when it cannot be read or is not UTF-8."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             yield file
@@ -94,7 +94,7 @@ def _opened(path: Path) -> Iterator[TextIO]:
 
 
 def _begin(file: TextIO, path: Path, columns: Columns) -> tuple[Any, int, int]:
-    """A reader of the csv module behind the header, and where in a row the two columns are."""
+    """A csv reader behind the titles, and the positions of the two columns in a row."""
     csv.field_size_limit(FIELD_CHARS_MAX)
     reader = csv.reader(_lines(file, path), delimiter=columns.delimiter)
     try:
@@ -107,7 +107,7 @@ def _begin(file: TextIO, path: Path, columns: Columns) -> tuple[Any, int, int]:
 
 
 def _lines(file: TextIO, path: Path) -> Iterator[str]:
-    """The lines of the file; a line without an end costs no more than the limit."""
+    """The lines of the file, each of at most ``LINE_CHARS_MAX`` characters."""
     number = 0
     while line := file.readline(LINE_CHARS_MAX + 1):
         number += 1
@@ -149,7 +149,7 @@ def _row(number: int, fields: list[str], time_at: int, value_at: int, columns: C
 
 
 def parse_time(text: str) -> senml.Number:
-    """Unix seconds of ISO 8601, of epoch seconds or of epoch milliseconds; ValueError."""
+    """Unix seconds of a time in ISO 8601, Unix seconds or Unix milliseconds; ``ValueError``."""
     if _NUMBER.fullmatch(text):
         number = float(text)
         if MS_FROM <= number < MS_MAX:
@@ -169,7 +169,7 @@ def parse_time(text: str) -> senml.Number:
 
 
 def parse_value(text: str) -> senml.Number:
-    """The finite number that the text says; ValueError."""
+    """The finite number in the text; ``ValueError``."""
     if _INTEGER.fullmatch(text) and abs(int(text)) < 2**63:
         return int(text)
     if not _NUMBER.fullmatch(text):
@@ -182,7 +182,7 @@ def parse_value(text: str) -> senml.Number:
 
 
 def name_of(column: str) -> str:
-    """A SenML name made of a column's title."""
+    """A SenML name made of a column's title; ``Invalid("series")`` when no character is left."""
     name = re.sub(r"[^A-Za-z0-9:./_-]+", "-", column.strip()).strip("-:./_")
     if not name:
         raise Invalid("series", f"column {column[:QUOTE_MAX]!r} makes no SenML name; give --name")

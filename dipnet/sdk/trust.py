@@ -1,7 +1,8 @@
-"""Where a light client begins, and how far it came: the file beside ``dipnet verify-header``.
+"""The file of ``dipnet verify-header``: the trusted state of a light client.
 
-A genesis.json or the file of an earlier run; both are believed, so they must come from where
-nobody else writes. The file is replaced, never changed: after a crash it is the old or the new one.
+A client begins with a genesis.json or with the file of an earlier run. Both are trusted, so no
+other user may write to them. The file is replaced as a whole: after a crash it is the old file or
+the new file.
 """
 
 import json
@@ -26,10 +27,10 @@ _FILE: Final = jsontext.JsonBounds(GENESIS_BYTES_MAX)
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the file keeps. ``trusted`` is the hash of the header that all of it began with.
+    """The content of the file.
 
-    ``period_ms`` is how old a trusted boundary may be; ``final`` the highest header that was
-    verified, None before the first.
+    ``trusted``: hash of the header that the first run trusted. ``period_ms``: maximum age of a
+    trusted boundary. ``final``: the highest header that was verified, None before the first.
     """
 
     trusted: bytes
@@ -38,7 +39,7 @@ class Known:
     final: Header | None
 
     def encode(self) -> bytes:
-        """The file."""
+        """The bytes of the file, JSON."""
         fields = {
             "format": FORMAT,
             "trusted": to_hex(self.trusted),
@@ -50,7 +51,7 @@ class Known:
 
 
 def decode_known(fields: dict[str, Any], where: str) -> Known:
-    """The file that ``Known.encode`` made; ``Invalid("config")`` names it."""
+    """The content of a file that ``Known.encode`` made; ``Invalid("config")`` names ``where``."""
     try:
         if fields["format"] != FORMAT:
             raise Invalid("config", f"of format {fields['format']!r}")
@@ -73,21 +74,21 @@ def decode_known(fields: dict[str, Any], where: str) -> Known:
 
 
 def from_genesis(genesis: Genesis) -> Known:
-    """Trust in a genesis.json: its block is made here, no node is asked for it."""
+    """The state of a client that trusts a genesis.json; the genesis block is made here."""
     header = genesis_block(genesis)[0].header
     state = light.genesis_state(header, genesis_members(genesis))
-    epoch_ms = genesis.epoch_slots * genesis.slot_ms
-    return Known(header.hash, genesis.unbonding_epochs * epoch_ms // 2, state, None)
+    first = genesis.parameters
+    return Known(header.hash, first.unbonding_epochs * first.epoch_ms // 2, state, None)
 
 
 def load(path: Path) -> Known | None:
-    """What an earlier run kept; None when there is no such file, ``Invalid("config")``."""
+    """The content of the file of an earlier run, None when missing; ``Invalid("config")``."""
     found = _read(path)
     return None if found is None else decode_known(found[0], str(path))
 
 
 def load_trusted(path: Path) -> Known:
-    """The same, or what a genesis.json says; ``Invalid`` ``config`` or ``genesis``."""
+    """The content of that file, or of a genesis.json; ``Invalid``: ``config``, ``genesis``."""
     found = _read(path)
     if found is None:
         raise Invalid("config", f"there is no file {path} to trust")
@@ -98,7 +99,7 @@ def load_trusted(path: Path) -> Known:
 
 
 def _read(path: Path) -> tuple[Any, bytes] | None:
-    """The JSON in a file and its bytes."""
+    """The JSON of a file and its bytes, None when missing."""
     try:
         with path.open("rb") as file:
             raw = file.read(GENESIS_BYTES_MAX + 1)
@@ -112,7 +113,7 @@ def _read(path: Path) -> tuple[Any, bytes] | None:
 
 
 def save(path: Path, known: Known) -> None:
-    """Replaces the file, durably: after a crash it is the old one or the new one."""
+    """Replaces the file, durably; ``Invalid("config")`` when it cannot be written."""
     draft = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

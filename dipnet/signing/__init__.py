@@ -1,1 +1,1 @@
-"""Who holds a delegate's key, and the file of what the key has signed."""
+"""The signer of a delegate's key, and the file of the key's vote state."""

@@ -1,9 +1,9 @@
-"""Who holds a delegate's secret key, and signs only what the key may sign (rules V1 and V2).
+"""The holder of a delegate's secret key; it signs only ballots that rules V1 and V2 allow.
 
-A node has a ``Signer`` and never the key: ``LocalSigner`` in its own process, or a
-``signer_socket.RemoteSigner`` that asks another one. The order inside ``sign`` is what keeps an
-honest key from ever making an offence: refuse, persist and fsync, then sign (docs/spec/consensus.md
-"Vote state").
+A node has a ``Signer`` and never the key: a ``LocalSigner`` in its own process, or a
+``signer_socket.RemoteSigner``, which asks another process. The order inside ``sign`` keeps an
+honest key from committing an offence: refuse, persist and fsync, then sign
+(docs/spec/consensus.md "Vote state").
 """
 
 import threading
@@ -18,7 +18,11 @@ from dipnet.signing.votefile import VoteFile
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A signature of 65 bytes, or none and why; and what the key has signed by now."""
+    """The answer to a ballot.
+
+    ``signature`` has 65 bytes, or is empty and ``refusal`` gives the reason. ``state`` covers all
+    that the key has signed by now.
+    """
 
     signature: bytes
     state: VoteState
@@ -26,11 +30,11 @@ class Answer:
 
 
 class Signer(Protocol):
-    """One delegate's key. ``sign`` blocks on a disk or a socket: not for an event loop's thread."""
+    """The key of a delegate. ``sign`` waits for a disk or a socket: call it off the event loop."""
 
     @property
     def public_key(self) -> bytes:
-        """33 bytes."""
+        """33 bytes, compressed."""
 
     @property
     def seed_key(self) -> bytes:
@@ -38,24 +42,24 @@ class Signer(Protocol):
 
     @property
     def state(self) -> VoteState:
-        """What the key has signed, as far as is known here."""
+        """The key's vote state, as far as this process knows."""
 
     @property
     def complaint(self) -> str | None:
-        """Why nothing is signed at present, for people."""
+        """Why nothing is signed at present, in words; None while the signer signs."""
 
     def sign(self, ballot: Ballot) -> Answer:
-        """Signs, or refuses. Raises ``Corrupt`` when the state could not be kept."""
+        """Signs the ballot or refuses; raises ``Corrupt`` when the state could not be kept."""
 
     def close(self) -> None:
-        """Ends it: nothing is signed afterwards."""
+        """Ends the signer: nothing is signed afterwards."""
 
 
 class LocalSigner:
-    """The key in this process, its memory in a file. Safe to call from several threads."""
+    """A key in this process with its vote state in a file. Safe to call from several threads."""
 
     def __init__(self, secret: bytes, votes: VoteFile, chain_id: int) -> None:
-        """``votes`` is the file of this key on this chain, which is closed with the signer."""
+        """``secret``: 32 bytes. ``votes``: the open file of this key on this chain."""
         self._secret = secret
         self._votes = votes
         self._chain_id = chain_id
@@ -69,22 +73,22 @@ class LocalSigner:
 
     @property
     def state(self) -> VoteState:
-        """What the key has signed."""
+        """The key's vote state."""
         return self._votes.state
 
     @property
     def complaint(self) -> str | None:
-        """None: what fails here ends the process."""
+        """None: a failure of this signer ends the process."""
         return None
 
     def sign(self, ballot: Ballot) -> Answer:
-        """Signs, or refuses; ``Corrupt`` when the state could not be kept."""
+        """Signs the ballot or refuses; raises ``Corrupt`` when the state could not be kept."""
         with self._one_at_a_time:
             state = self._votes.state
             refusal = state.refuse(ballot)  # V1, V2, E0
             if refusal:
                 last, signature = self._last.get(ballot.kind, (None, b""))
-                if last == ballot:  # a twin asks, or its answer was lost: one statement, said twice
+                if last == ballot:  # asked again, as after a lost answer: the same statement
                     return Answer(signature, state)
                 return Answer(b"", state, refusal)
             self._votes.keep(state.after(ballot))  # before a signature exists
@@ -93,6 +97,6 @@ class LocalSigner:
             return Answer(signature, self._votes.state)
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Closes the file; nothing is signed afterwards."""
         with self._one_at_a_time:
             self._votes.close()

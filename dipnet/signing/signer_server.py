@@ -1,8 +1,8 @@
 """The remote signer's process: one key, one vote state, any number of nodes that ask (ADR 81).
 
-Rules that bind this file: the key's memory is here, so V1 and V2 are decided here, whatever the
-nodes believe. Requests are answered one after another, in the one thread that there is. What is no
-request closes its connection; a state that cannot be kept ends the process.
+Rules that bind this file: the vote state is here, so V1 and V2 are decided here, whatever the nodes
+believe. Requests are answered one after another in a single thread. A malformed request closes its
+connection; a state that cannot be kept ends the process.
 """
 
 import asyncio
@@ -35,7 +35,10 @@ EXIT_STORAGE: Final = 70
 
 
 def answer_to(raw: bytes, signer: LocalSigner, chain_id: int) -> bytes:
-    """The answer to one request; ``Invalid`` when it is none, ``Corrupt`` from the signer."""
+    """The record that answers the request in ``raw``.
+
+    Raises ``Invalid`` for a malformed request, ``Corrupt`` when the state could not be kept.
+    """
     ballot = decode_request(raw)
     if ballot is None:
         return encode_hello(SignerHello(chain_id, signer.public_key, signer.seed_key, signer.state))
@@ -62,7 +65,7 @@ class SignerServer:
         self._server = PrivateServer(listener, "signer", self._answer_all, CLIENTS_MAX)
 
     async def run(self) -> int:
-        """Serves until asked to stop or the disk fails; the process's exit code."""
+        """Serves until a signal or a failure of the disk; returns the process's exit code."""
         loop = asyncio.get_running_loop()
         self._exit: asyncio.Future[int] = loop.create_future()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -105,5 +108,5 @@ class SignerServer:
 
 
 def serve(signer: LocalSigner, chain_id: int, listener: PrivateListener) -> int:
-    """Runs a signer to its end; the process's exit code."""
+    """Runs a signer to its end; returns the process's exit code."""
     return asyncio.run(SignerServer(signer, chain_id, listener).run())

@@ -1,16 +1,16 @@
-"""What a node and its remote signer say to each other, and the node's end of it (ADR 81).
+"""The protocol between a node and its remote signer, and the node's end of it (ADR 81).
 
-A frame is 4 bytes of length, big-endian, and one canonical record of at most ``FRAME_BYTES_MAX``
-bytes (docs/spec/bytes.md "Records"); each request has one answer:
+A frame is 4 bytes of length, big-endian, and a canonical record of at most ``FRAME_BYTES_MAX``
+bytes (docs/spec/bytes.md "Records"). Each request has one answer:
 
-    HELLO  [1, 0]                                                what do you sign with
+    HELLO  [1, 0]                                                name your chain and keys
            [1, 0, chain_id, public_key 33, seed_key 32, STATE]
     SIGN   [1, 1, kind, epoch, slot, block_id 32, justify_slot]  sign this ballot
            [1, 1, signature 65 or empty, refusal, STATE]         STATE = [epoch, b, p, l]
 
 The signer decides; any number of nodes may ask. A node that lost its signer signs nothing, tries
-again with growing pauses, and is otherwise a node like any other. An answer that comes too late is
-never taken for that of the next question: the connection it would come on is closed.
+again with growing pauses, and does all else as before. A late answer is never taken for the answer
+to the next request: after a timeout the connection is closed.
 """
 
 import socket
@@ -38,7 +38,7 @@ HELLO: Final = 0
 SIGN: Final = 1
 
 ANSWER_S: Final = 2.0
-START_S: Final = 10.0  # a signer that is started together with its nodes has this long
+START_S: Final = 10.0  # for a signer that is started together with its nodes
 PAUSE_S: Final = 0.05
 PAUSE_S_MAX: Final = 2.0
 
@@ -58,7 +58,10 @@ _ANSWERS: Final[dict[int, tuple[Shape, ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class SignerHello:
-    """What a signer signs with."""
+    """The chain, the keys and the vote state of a signer.
+
+    ``public_key`` has 33 bytes, ``seed_key`` 32.
+    """
 
     chain_id: int
     public_key: bytes
@@ -71,7 +74,7 @@ def _state(state: VoteState) -> list[Record]:
 
 
 def _unpack(raw: bytes, shapes: dict[int, tuple[Shape, ...]]) -> list[Any]:
-    """The operation's number stands in the third byte of every canonical record."""
+    """Fields of a record; the third byte of every record is the number of its operation."""
     shape = shapes.get(raw[2]) if len(raw) > 2 else None
     if shape is None:
         raise Invalid("record", "no such operation of the signer")
@@ -79,7 +82,7 @@ def _unpack(raw: bytes, shapes: dict[int, tuple[Shape, ...]]) -> list[Any]:
 
 
 def encode_request(ballot: Ballot | None) -> bytes:
-    """``SIGN`` for a ballot, ``HELLO`` without one."""
+    """The request ``SIGN`` for a ballot, ``HELLO`` for None."""
     if ballot is None:
         return pack([SIGNER_VERSION, HELLO])
     return pack(
@@ -89,13 +92,13 @@ def encode_request(ballot: Ballot | None) -> bytes:
 
 
 def decode_request(raw: bytes) -> Ballot | None:
-    """The ballot to be signed, None for ``HELLO``; ``Invalid`` ``oversized``, ``record``."""
+    """The ballot to sign, None for ``HELLO``; raises ``Invalid``: ``oversized``, ``record``."""
     _, operation, *fields = _unpack(raw, _REQUESTS)
     if operation == HELLO:
         return None
     kind, epoch, slot, block_id, justify_slot = fields
     if kind != BallotKind.PREVOTE and justify_slot:
-        raise Invalid("record", "only a prevote names what justifies it")
+        raise Invalid("record", "only a prevote has a justify_slot")
     return Ballot(BallotKind(kind), epoch, slot, block_id, justify_slot)
 
 
@@ -114,7 +117,7 @@ def encode_answer(answer: Answer) -> bytes:
 
 
 def decode_answer(raw: bytes) -> SignerHello | Answer:
-    """A signer's answer; ``Invalid`` ``oversized``, ``record``."""
+    """The answer in a record of a signer; raises ``Invalid``: ``oversized``, ``record``."""
     _, operation, *fields = _unpack(raw, _ANSWERS)
     if operation == HELLO:
         chain_id, public_key, seed_key, state = fields
@@ -149,9 +152,9 @@ class RemoteSigner:
         start_s: float = START_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Waits up to ``start_s`` for the first answer; then ``Invalid("signer")``.
+        """Connects and waits up to ``start_s`` seconds for the first answer.
 
-        ``Invalid("votes_foreign")`` when the signer is for another chain.
+        Raises ``Invalid``: ``signer`` (no answer), ``votes_foreign`` (it signs for another chain).
         """
         self._path = path
         self._chain_id = chain_id
@@ -184,16 +187,16 @@ class RemoteSigner:
 
     @property
     def state(self) -> VoteState:
-        """What the key had signed when the signer answered last."""
+        """The key's vote state in the signer's last answer."""
         return self._state
 
     @property
     def complaint(self) -> str | None:
-        """Why the signer did not answer last time; None when it did."""
+        """Why the last request got no answer; None when it got one."""
         return self._complaint
 
     def sign(self, ballot: Ballot) -> Answer:
-        """The signer's answer, or a refusal when there is none."""
+        """The signer's answer, or a refusal when no answer came."""
         with self._one_at_a_time:
             if self._closed or self._clock() < self._not_before:
                 return self._refused(self._complaint or "the signer is closed")
@@ -204,7 +207,7 @@ class RemoteSigner:
             except (OSError, _Nonsense) as error:
                 if fresh:
                     return self._lost(error)
-                try:  # it may have been started anew: what it signed already it will refuse
+                try:  # the signer may have been restarted: it refuses a slot that it has signed
                     answer = self._sign_once(ballot, until)
                 except (OSError, _Nonsense) as again:
                     return self._lost(again)

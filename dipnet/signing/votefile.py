@@ -1,13 +1,13 @@
-"""What one key has signed, on disk: the three integers that a delegate must never forget.
+"""The vote state of a key on disk: the integers that a delegate must never forget.
 
 Rules that bind this file (docs/spec/consensus.md "Vote state", ADR 80):
 
-* ``keep`` returns when the state is durable: a new file is written and synced, renamed over the old
-  one, and its directory synced. A crash at any point leaves the old state or the new one.
-* The first error is final. After it nobody knows what the disk holds, so nothing is signed.
-* A file is made by ``create``, when its key is made, and by ``recover``, when an operator answers
-  for it; never because none was found: a key without memory signs everything twice.
-* One process at a time holds a file, in a directory into which nobody else may put files.
+* ``keep`` returns when the state is durable: a new file is written, synced and renamed over the old
+  file, and the directory is synced. A crash at any point leaves the old state or the new state.
+* The first error is final. After it the content of the disk is unknown, so nothing is signed.
+* ``create`` makes a file together with its key, ``recover`` when an operator answers for the state.
+  A missing file is never made silently: a key without its vote state would sign twice.
+* A single process holds a file, in a directory that other users cannot write to.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ _REMEDY: Final = "stop signing with this key, mend the disk, start again"
 
 
 class Disk(Protocol):
-    """The system calls that ``keep`` consists of: the module ``os``, or a disk that crashes."""
+    """The system calls of this file: the module ``os``, or in tests a disk that crashes."""
 
     def open(self, path: str, flags: int, mode: int = ..., /) -> int: ...
     def read(self, descriptor: int, size: int, /) -> bytes: ...
@@ -48,26 +48,27 @@ class Disk(Protocol):
 
 
 def check_not_older(kept: VoteState, seen: VoteState) -> None:
-    """``Invalid("votes_older")`` when ``kept`` has forgotten what ``seen`` says was signed.
+    """Raises ``Invalid("votes_older")`` when ``seen`` covers a signature that ``kept`` does not.
 
-    ``seen`` is the newest state that the node's own records have a signature for.
+    ``kept``: the state in the file. ``seen``: the newest state in the node's own records.
     """
     if kept.joined(seen) != kept:
         raise Invalid("votes_older", f"the file says {describe(kept)}, the node {describe(seen)}")
 
 
 def silenced(epoch: int, slot: int, certified: int | None = None) -> VoteState:
-    """The state for a key whose memory is lost, given that nothing was signed after ``slot``.
+    """The state for a key whose vote state is lost, given that it signed nothing after ``slot``.
 
-    It signs neither proposal nor vote up to the next slot, and in this epoch no prevote that is
-    not justified by a later block than that; or than the block of slot ``certified``, when that is
-    the latest with a prevote certificate anywhere: no commit can be later (V2).
+    With it the key signs no proposal and no vote up to slot ``slot`` + 1, and in ``epoch`` only
+    prevotes that a block after that slot justifies. ``certified`` relaxes the second rule: it is
+    the slot of the latest block that has a prevote certificate anywhere, so that no commit of the
+    key can be later (V2), and blocks from that slot on justify.
     """
     return VoteState(epoch, slot + 1, slot + 1, slot + 1 if certified is None else certified)
 
 
 def describe(state: VoteState) -> str:
-    """A state in one line."""
+    """The state in words, on a single line."""
     return (
         f"epoch {state.epoch} proposed {state.proposed} prevoted {state.prevoted} "
         f"committed {state.committed}"
@@ -78,7 +79,7 @@ def describe(state: VoteState) -> str:
 
 
 def encode(chain_id: int, account: bytes, state: VoteState) -> bytes:
-    """The file's bytes: the record and its keccak256."""
+    """The bytes of a file: the record and its keccak256. ``account``: 20 bytes."""
     record = pack(
         [VOTES_VERSION, chain_id, account, state.epoch, state.proposed, state.prevoted,
          state.committed]
@@ -87,7 +88,10 @@ def encode(chain_id: int, account: bytes, state: VoteState) -> bytes:
 
 
 def decode(raw: bytes, chain_id: int, account: bytes, where: str) -> VoteState:
-    """The state in a file's bytes; ``Invalid`` ``votes_damaged``, ``votes_foreign``."""
+    """The state in the bytes of a file; ``where`` is its path, for errors.
+
+    Raises ``Invalid``: ``votes_damaged``, ``votes_foreign`` (of another key or chain).
+    """
     record, digest = raw[:-CHECKSUM_BYTES], raw[-CHECKSUM_BYTES:]
     if keccak256(record) != digest:
         raise Invalid("votes_damaged", where)
@@ -108,13 +112,13 @@ def decode(raw: bytes, chain_id: int, account: bytes, where: str) -> VoteState:
 
 
 def path_beside(keystore: Path) -> Path:
-    """Where the vote state of a keystore's key is unless an operator says otherwise."""
+    """The default path of the vote state of a keystore's key: beside it, ``.votes``."""
     whole = keystore.suffix != ".json"  # geth's names have dots in them
     return keystore.with_name((keystore.name if whole else keystore.stem) + SUFFIX)
 
 
 def read(path: Path, chain_id: int, account: bytes, disk: Disk = os) -> VoteState:
-    """The state in the file, without holding it.
+    """The state in the file, read without its lock.
 
     Raises ``Invalid``: ``votes_missing``, ``votes_damaged`` (torn, or not a vote state),
     ``votes_foreign`` (another key or chain), ``config`` (not readable).
@@ -135,7 +139,7 @@ def read(path: Path, chain_id: int, account: bytes, disk: Disk = os) -> VoteStat
 
 
 def write(path: Path, data: bytes, disk: Disk = os) -> None:
-    """Replaces the file; durable when it returns. ``OSError`` leaves the old or the new one."""
+    """Replaces the file, durably. After ``OSError`` the file is the old or the new file."""
     fresh = f"{path}.new"
     descriptor = disk.open(fresh, _FRESH, 0o600)
     try:
@@ -153,19 +157,19 @@ def write(path: Path, data: bytes, disk: Disk = os) -> None:
 
 
 def create(path: Path, chain_id: int, account: bytes) -> None:
-    """The file of a key that has signed nothing, made together with the key.
+    """Makes the file of a new key, which has signed nothing.
 
-    ``Invalid("config")`` when there is a file already: it is not written over.
+    Raises ``Invalid("config")`` when the file exists: it is not written over.
     """
     _place(path, chain_id, account, VoteState(), fresh=True)
 
 
 def recover(path: Path, chain_id: int, account: bytes, state: VoteState) -> VoteState:
-    """Writes a file that is lost, damaged or older than what was signed; the state it now has.
+    """Writes a file that is lost, damaged or too old; returns the state in it.
 
-    The caller answers for ``state`` covering all that the key has signed. A file that can be read
-    is never taken back; one that is damaged is kept under another name; that of another key or
-    chain is refused with ``Invalid("votes_foreign")``.
+    The caller answers for it that ``state`` covers all signatures of the key. The state in a
+    readable file is never lowered. A damaged file is kept under another name. Raises
+    ``Invalid("votes_foreign")`` for the file of another key or chain.
     """
     return _place(path, chain_id, account, state, fresh=False)
 
@@ -196,7 +200,7 @@ def _place(path: Path, chain_id: int, account: bytes, state: VoteState, fresh: b
 
 
 def _resolved(path: Path) -> Path:
-    """Two names of one file are one lock."""
+    """The path without links: two names of a file must not have two locks."""
     return path.expanduser().resolve()
 
 
@@ -205,16 +209,17 @@ def _lock_path(path: Path) -> Path:
 
 
 def hold(path: Path) -> int:
-    """A lock on a file in a directory of ours; ``Invalid`` ``locked``, ``config``.
+    """Locks a file in a directory that only this user writes to; returns the lock's descriptor.
 
-    Where others may put files they can set a vote state back, and its key signs twice.
+    A user who may write to the directory could set the vote state back, so that the key would sign
+    twice. Raises ``Invalid``: ``locked``, ``config``.
     """
     check_ours(path.parent)
     return lock_file(path)
 
 
 class VoteFile:
-    """The file of one key, held by this process until ``close``."""
+    """The vote state file of a key, locked by this process until ``close``."""
 
     def __init__(
         self,
@@ -224,13 +229,13 @@ class VoteFile:
         disk: Disk = os,
         lock: Callable[[Path], int] = hold,
     ) -> None:
-        """Opens what ``create`` made; ``Invalid`` as ``read`` and as ``hold``."""
+        """Opens and locks an existing file; raises ``Invalid`` as ``read`` and ``hold`` do."""
         self._path = _resolved(path)
         self._chain_id = chain_id
         self._account = account
         self._disk = disk
         self._failed = ""
-        read(self._path, chain_id, account, disk)  # what is wrong is told before what is locked
+        read(self._path, chain_id, account, disk)  # a damaged file is reported before a lock
         self._held: int | None = lock(_lock_path(self._path))
         try:
             self._state = read(self._path, chain_id, account, disk)
@@ -240,11 +245,11 @@ class VoteFile:
 
     @property
     def state(self) -> VoteState:
-        """What was kept last."""
+        """The state that was kept last."""
         return self._state
 
     def keep(self, state: VoteState) -> None:
-        """Makes ``state`` durable. Raises ``Corrupt`` when that failed, now or ever before."""
+        """Makes ``state`` durable. Raises ``Corrupt`` after the first failure, for ever."""
         if self._failed:
             raise Corrupt(self._failed)
         try:
@@ -255,7 +260,7 @@ class VoteFile:
         self._state = state
 
     def close(self) -> None:
-        """Lets another process have the file; nothing is kept afterwards."""
+        """Releases the lock; ``keep`` fails afterwards."""
         self._failed = self._failed or f"{self._path} is closed"
         if self._held is not None:
             with contextlib.suppress(OSError):

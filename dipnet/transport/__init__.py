@@ -1,1 +1,1 @@
-"""Bytes between nodes: py-libp2p in a thread of its own, behind bounded queues."""
+"""The transport of bytes between nodes: py-libp2p in its own thread behind bounded queues."""

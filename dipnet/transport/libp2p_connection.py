@@ -1,11 +1,11 @@
-"""One libp2p connection, with a bound on everything that a stranger makes it read.
+"""A libp2p connection with a bound on everything that a stranger makes it read.
 
-py-libp2p gives multistream-select, Noise, Yamux and the identities; it is used below its ``Swarm``
-and ``Host``, whose accounts of connections do not end with the connections (ADR 20). Rules
-that bind this file (docs/design.md "Peers"):
-* Nothing is read to a length that the peer chose without a limit of ours before it.
+py-libp2p provides multistream-select, Noise, Yamux and identities. It is used below its ``Swarm``
+and ``Host``, which keep state of a connection after its end (ADR 20). Rules that bind this file
+(docs/design.md "Peers"):
+* No length that the peer chose is read without a limit of ours.
 * The memory of a connection is bounded: read-ahead, Yamux buffers and streams.
-* Knows nothing of dipnet's messages, of threads or of asyncio.
+* Nothing here depends on dipnet's messages, on threads or on asyncio.
 """
 
 import ipaddress
@@ -38,21 +38,21 @@ from dipnet.primitives.errors import Invalid
 
 log = logging.getLogger("dipnet.net")
 
-READ_BYTES: Final = 256 << 10  # asked of the kernel at once
-NEGOTIATION_BYTES_MAX: Final = 1024  # of one multistream-select message
+READ_BYTES: Final = 256 << 10  # of a read from the kernel
+NEGOTIATION_BYTES_MAX: Final = 1024  # of a multistream-select message
 WINDOW_BYTES: Final = 1 << 20  # Yamux credit of a stream that carries frames
 MUX_BYTES_MAX: Final = 5 << 20  # unread in all streams of a connection; honest peers: 5 windows
 CREDIT_PAUSE_S: Final = 0.0005
-CREDIT_PAUSE_S_MAX: Final = 0.01  # what Yamux itself would always wait
-# A Yamux frame of 65,507 bytes fills one Noise message of 65,519; one byte more makes two of it.
+CREDIT_PAUSE_S_MAX: Final = 0.01  # the pause of Yamux itself
+# A Yamux frame of 65,507 bytes fills a Noise message of 65,519; a longer frame takes two messages.
 PIECE_BYTES_MAX: Final = 65_507
 
-# RSA keys of a stranger's length and exponent cost minutes of pure Python in the handshake.
+# An RSA key whose length and exponent a stranger chose costs minutes of Python in the handshake.
 serialization.key_type_to_public_key_deserializer.pop(KeyType.RSA.value, None)
 
 
 class _ToDebug(logging.Handler):
-    """py-libp2p warns of every stranger that hangs up: that is our debug level."""
+    """Passes py-libp2p's warnings on at debug level: it warns of every stranger that hangs up."""
 
     def emit(self, record: logging.LogRecord) -> None:
         log.debug("%s: %s", record.name, record.getMessage())
@@ -78,7 +78,7 @@ def key_pair(secret: bytes) -> KeyPair:
 
 
 def binary_address(host: str, port: int) -> bytes:
-    """The binary multiaddr of a TCP endpoint; empty when ``host`` is a name."""
+    """The binary multiaddr of a TCP endpoint; empty for a host name."""
     try:
         ip = ipaddress.ip_address(host)
     except ValueError:
@@ -102,11 +102,11 @@ def noise(identity: KeyPair) -> Noise:
 
 
 class Socket(RawConnection):
-    """A TCP connection as Noise reads it: many small reads from one of the kernel's.
+    """A TCP connection for Noise: a read of the kernel serves many small reads of Noise.
 
-    Nobody asks for more than a Noise message, whose length has two bytes, or a ``_Negotiation``.
-    A read is short only at the end of file; py-libp2p's own gives up a message that comes in more
-    than 100 pieces.
+    Callers ask for at most a Noise message, whose length has two bytes, or a ``_Negotiation``. A
+    read is short only at the end of the connection; py-libp2p's own reader gives up a message that
+    arrives in more than 100 pieces.
     """
 
     def __init__(self, stream: trio.SocketStream, initiator: bool) -> None:
@@ -126,9 +126,9 @@ class Socket(RawConnection):
 
 
 class Mux(Yamux):
-    """Yamux that ends the connection of a peer that writes past its credit.
+    """Yamux that ends the connection of a peer that writes more than its credit.
 
-    py-libp2p 0.8.1 only warns, so that a stranger fills memory for as long as nobody reads.
+    py-libp2p 0.8.1 only warns, so that a stranger could fill the memory while nothing is read.
     """
 
     violation = ""
@@ -137,12 +137,12 @@ class Mux(Yamux):
         unread = sum(len(buffer) for buffer in self.stream_buffers.values())
         if unread + length > MUX_BYTES_MAX:
             self.violation = f"{unread + length} bytes unread: wrote past its window"
-            raise trio.TooSlowError(self.violation)  # what makes handle_incoming close
+            raise trio.TooSlowError(self.violation)  # on this error handle_incoming closes
         return await super()._read_data_body(length)
 
 
 class Stream(ReadWriteCloser):
-    """A Yamux stream with exact reads that returns credit in few large steps.
+    """A Yamux stream with exact reads; it returns credit in few large steps.
 
     Yamux's own read sends a window update after each read and polls for credit every 10 ms.
     """
@@ -155,7 +155,7 @@ class Stream(ReadWriteCloser):
 
     @property
     def unread(self) -> int:
-        """Bytes that have come and that ``read`` has not given out."""
+        """Bytes that were received and not yet read."""
         return len(self._ahead)
 
     @property
@@ -163,12 +163,12 @@ class Stream(ReadWriteCloser):
         return self._stream.conn.event_shutting_down.is_set()
 
     async def widen(self) -> None:
-        """Grants the peer ``WINDOW_BYTES`` in all."""
+        """Raises the peer's credit to ``WINDOW_BYTES`` in total."""
         await self._grant(WINDOW_BYTES - self._window)
         self._window = WINDOW_BYTES
 
     async def read(self, n: int | None = None) -> bytes:
-        """Exactly ``n`` bytes; ``MuxedStreamError`` when the stream ends before."""
+        """Exactly ``n`` bytes; raises ``MuxedStreamError`` when the stream ends earlier."""
         size = 1 if n is None else n
         while len(self._ahead) < size:
             data = await self._stream.conn.read_stream(self._stream.stream_id)
@@ -186,30 +186,30 @@ class Stream(ReadWriteCloser):
         await self._stream.send_window_update(size)
 
     async def credit(self, size: int) -> None:
-        """Waits until the peer lets us send ``size`` bytes, at most ``PIECE_BYTES_MAX``."""
+        """Waits for credit of the peer for ``size`` bytes, at most ``PIECE_BYTES_MAX``."""
         pause_s = CREDIT_PAUSE_S
         while self._stream.send_window < size and not self._stream.send_closed:
-            await trio.sleep(pause_s)  # Yamux tells nobody of new credit
+            await trio.sleep(pause_s)  # Yamux does not signal new credit
             pause_s = min(2 * pause_s, CREDIT_PAUSE_S_MAX)
 
     async def write(self, data: bytes) -> None:
-        """Sends ``data`` of at most ``PIECE_BYTES_MAX`` bytes; waits for the peer's credit."""
+        """Sends at most ``PIECE_BYTES_MAX`` bytes; waits for the peer's credit."""
         await self.credit(len(data))
         await self._stream.write(data)
 
     async def close(self) -> None:
-        """Ends our direction; the other one stays open."""
+        """Ends our direction; the peer's direction stays open."""
         await self._stream.close()
 
     async def reset(self) -> None:
-        """Ends both directions at once and forgets what came and was not read."""
+        """Ends both directions at once and drops received bytes that were not read."""
         buffer = self._stream.conn.stream_buffers.get(self._stream.stream_id)
         if buffer is not None:
             buffer.clear()  # or Yamux keeps the stream for a minute
         await self._stream.reset()
 
     async def finish(self, seconds: float) -> None:
-        """Closes, gives the peer ``seconds`` to close as well, then resets."""
+        """Closes our direction, waits ``seconds`` for the peer to close its own, then resets."""
         await self.close()
         with trio.move_on_after(seconds):
             try:
@@ -224,7 +224,7 @@ class Stream(ReadWriteCloser):
 
 
 class _Negotiation(ReadWriteCloser):
-    """What multistream-select may read of a connection or stream: short messages."""
+    """A connection or stream for multistream-select, which may read short messages only."""
 
     def __init__(self, inner: "Socket | ISecureConn | Stream") -> None:
         self._inner = inner
@@ -247,9 +247,9 @@ class _Negotiation(ReadWriteCloser):
 async def negotiate(
     inner: "Socket | ISecureConn | Stream", protocols: Sequence[str], ask: bool
 ) -> str:
-    """Agrees on one of ``protocols`` by multistream-select; ``ask``: we propose, else they do.
+    """Agrees on one of ``protocols`` by multistream-select; with ``ask`` we propose, else the peer.
 
-    Has no deadline: the caller does. Raises what py-libp2p raises.
+    It has no deadline of its own. Raises the errors of py-libp2p.
     """
     communicator = MultiselectCommunicator(_Negotiation(inner))
     names = [TProtocol(name) for name in protocols]
@@ -260,10 +260,11 @@ async def negotiate(
 
 
 async def upgrade(socket: Socket, security: Noise, expected: ID | None) -> Mux:
-    """Secures and multiplexes a fresh connection; ``expected`` is whom we dialled.
+    """Secures and multiplexes a new connection; ``expected`` is the dialled peer, None if inbound.
 
-    Has no deadline: the caller does. Raises what py-libp2p raises, ``PeerIDMismatchesPubkey`` when
-    somebody other than ``expected`` answers. The ``Mux`` is not started.
+    It has no deadline of its own. Raises the errors of py-libp2p, among them
+    ``PeerIDMismatchesPubkey`` when another peer than ``expected`` answers. The ``Mux`` is not
+    started.
     """
     await negotiate(socket, [NOISE_ID], ask=socket.is_initiator)
     if expected is not None:
@@ -275,12 +276,12 @@ async def upgrade(socket: Socket, security: Noise, expected: ID | None) -> Mux:
 
 
 async def open_stream(mux: Mux, protocol: str) -> Stream:
-    """Opens a stream and agrees on ``protocol``. Has no deadline: the caller does."""
+    """Opens a stream and agrees on ``protocol``. It has no deadline of its own."""
     stream = Stream(await mux.open_stream())
     await negotiate(stream, [protocol], ask=True)
     return stream
 
 
 async def accept_stream(mux: Mux) -> Stream:
-    """The next stream that the peer opens; ``MuxedConnUnavailable`` when the connection ends."""
+    """The next stream that the peer opens; raises ``MuxedConnUnavailable`` at the end."""
     return Stream(cast(YamuxStream, await mux.accept_stream()))

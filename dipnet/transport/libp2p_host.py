@@ -1,14 +1,14 @@
-"""The trio side of the peers: listens, dials, keeps one connection a peer, moves frames.
+"""The trio side of the peers: it listens, dials, keeps a connection for each peer, moves frames.
 
-``net.Net`` runs one ``Host`` in a thread of its own. Rules that bind this file (docs/design.md
+``net.Net`` runs a ``Host`` in a thread of its own. Rules that bind this file (docs/design.md
 "Peers", ADR 20):
-* Everything that belongs to a connection runs in that connection's nursery and ends with it.
-* Whatever one peer does ends at most that peer's connection; any other failure ends the thread.
-* Of two nodes the one with the lower peer id decides which of their connections is used; the other
-  waits for its first stream. So frames never cross from one connection to another.
+* All tasks of a connection run in the connection's nursery and end with it.
+* An action of a peer ends at most that peer's connection; any other failure ends the thread.
+* Of two connected nodes the node with the lower peer id decides which of their connections is used;
+  the other node waits for its first stream. So frames never change from connection to connection.
 * Every wait for a peer has a deadline, every queue a limit (``Limits``).
-* A vote waits for one piece of 64 KiB of other protocols, and for what the kernel has not sent yet:
-  trio keeps that at 16 KiB (TCP_NOTSENT_LOWAT).
+* A vote waits for at most a piece of 64 KiB of other protocols and for the bytes that the kernel
+  has not sent yet, which trio keeps at 16 KiB (TCP_NOTSENT_LOWAT).
 """
 
 import logging
@@ -56,16 +56,20 @@ STREAM_IDS: Final = {name: f"/dipnet/{name}/1" for name in PROTOCOLS}
 SERVED: Final = (*STREAM_IDS.values(), PING_ID, str(IDENTIFY_ID))
 NAMES: Final = {stream_id: name for name, stream_id in STREAM_IDS.items()}
 
-STREAMS_MAX: Final = 32  # that one peer may have open towards us
-FRAME_LARGE_BYTES: Final = 256 << 10  # above it a frame needs one of Limits.large_frames_max
+STREAMS_MAX: Final = 32  # that a peer may have open towards us
+FRAME_LARGE_BYTES: Final = 256 << 10  # a longer frame takes a place of Limits.large_frames_max
 CLOSED: Final = (ConnectionClosedError, IncompleteReadError, MuxedStreamEOF)
 REASON_CHARS_MAX: Final = 200
-FLUSH_S: Final = 0.5  # what is queued for a peer that we drop
+FLUSH_S: Final = 0.5  # for the queued frames of a peer that we drop
 FAREWELL_S: Final = 1.0
 
 
 class Put(Protocol):
-    """Hands an event to the main thread. False: no room for it (never for an ending), try later."""
+    """Passes an event to the main thread.
+
+    False when there is no room, so that the caller tries again later; the events that end a
+    connection or a dial always fit.
+    """
 
     def __call__(self, event: Event, mailbox: Mailbox) -> bool: ...
 
@@ -79,12 +83,14 @@ class HostConnection:
     outbound: bool
     mux: Mux
     mailbox: Mailbox
-    place: trio.CancelScope  # among the strangers, until it is chosen
+    place: trio.CancelScope  # its entry among the strangers until it is chosen
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     born: float = field(default_factory=trio.current_time)
     chosen: trio.Event = field(default_factory=trio.Event)
     flushed: trio.Event = field(default_factory=trio.Event)
-    turn: trio.Lock = field(default_factory=trio.Lock)  # to write a piece; votes need none
+    turn: trio.Lock = field(
+        default_factory=trio.Lock
+    )  # held to write a piece; votes do not take it
     wake: dict[str, trio.Event] = field(
         default_factory=lambda: {name: trio.Event() for name in PROTOCOLS}
     )
@@ -94,13 +100,13 @@ class HostConnection:
     reason: str = ""
 
     def end(self, reason: str) -> None:
-        """Cancels all that runs for the connection; the first reason stays."""
+        """Cancels all tasks of the connection; the first reason is kept."""
         self.reason = self.reason or reason
         self.scope.cancel()
 
 
 def why(error: Exception) -> str:
-    """A short text for the reason that a connection ended with."""
+    """A short text for the error that ended a connection."""
     match error:
         case Invalid():
             return str(error)
@@ -119,7 +125,7 @@ def why(error: Exception) -> str:
 
 
 class Host:
-    """All connections of a node. Methods are for the trio thread, ``__init__`` for any."""
+    """All connections of a node. Methods are for the trio thread, ``__init__`` for any thread."""
 
     def __init__(self, secret: bytes, peers_max: int, limits: Limits, put: Put) -> None:
         identity = key_pair(secret)
@@ -129,14 +135,14 @@ class Host:
         self._peers_max = peers_max
         self._limits = limits
         self._put = put
-        self._connections: dict[str, HostConnection] = {}  # chosen ones, by peer
-        self._strangers: dict[trio.CancelScope, None] = {}  # inbound, not chosen; oldest first
+        self._connections: dict[str, HostConnection] = {}  # chosen, by peer
+        self._strangers: dict[trio.CancelScope, None] = {}  # inbound and not chosen, oldest first
         self._listens: list[tuple[str, int]] = []
-        self._nobody = Mailbox("", limits)  # for events that are of no connection
+        self._nobody = Mailbox("", limits)  # of events without a connection
         self._dialling: set[str] = set()
         self._large = trio.Semaphore(limits.large_frames_max)
         self._room = trio.Event()
-        # As many as Net lets wait: its dials, a drop a peer, one stop.
+        # Bounded by Net: its dials, a drop for each peer, a stop.
         self._orders, self._ordered = trio.open_memory_channel[Callable[[], Awaitable[None]]](
             math.inf
         )
@@ -164,25 +170,25 @@ class Host:
         self._orders.close()
 
     def dial(self, address: str) -> None:
-        """Ends in one ``Connected`` (outbound) or one ``DialFailed``."""
+        """Dials; a single outbound ``Connected`` or ``DialFailed`` follows."""
         self._orders.send_nowait(partial(self._dial, address))
 
     def drop(self, mailbox: Mailbox, reason: str) -> None:
-        """Ends the connection that ``mailbox`` belongs to, after what is queued or ``FLUSH_S``."""
+        """Ends the connection of ``mailbox`` when its frames are sent, or after ``FLUSH_S``."""
         connection = self._connections.get(mailbox.peer)
         if connection is not None and connection.mailbox is mailbox:
             connection.dropped = True
             self._orders.send_nowait(partial(self._drop, connection, reason))
 
     def poke(self, mailbox: Mailbox) -> None:
-        """There is something in ``mailbox``."""
+        """Wakes the tasks that send the frames in ``mailbox``."""
         connection = self._connections.get(mailbox.peer)
         if connection is not None and connection.mailbox is mailbox:
             for event in connection.wake.values():
                 event.set()
 
     def resume(self) -> None:
-        """There may be room again for what ``put`` refused."""
+        """Wakes the tasks whose event ``put`` refused: there may be room again."""
         self._room.set()
         self._room = trio.Event()
 
@@ -209,7 +215,7 @@ class Host:
         if not reason:
             self._dialling.add(to.peer)
             reason = await self._dial_to(to)
-            if reason:  # else it became a connection, which has removed it
+            if reason:  # a connection that was chosen has removed it
                 self._dialling.remove(to.peer)
                 reason = "already connected" if to.peer in self._connections else reason
         if reason:
@@ -233,7 +239,7 @@ class Host:
         return await self._run_connection(stream, to.text, ID.from_base58(to.peer))
 
     async def _run_connection(self, stream: trio.SocketStream, address: str, to: ID | None) -> str:
-        """Owns a socket to its end. Says why no ``Connected`` came of it, "" if one did."""
+        """Owns a socket to its end; returns why no ``Connected`` followed, "" when it did."""
         place = trio.CancelScope()
         try:
             with place:
@@ -251,7 +257,7 @@ class Host:
                     await self._live(connection)
                 self._forget(connection, connection.reason)
                 return "" if connection.chosen.is_set() else connection.reason
-        except Exception as error:  # a stranger's bytes make py-libp2p raise anything
+        except Exception as error:  # py-libp2p raises any error for a stranger's bytes
             log.debug("connection %s ended", address, exc_info=True)
             return why(error)
         finally:
@@ -260,7 +266,7 @@ class Host:
         return "made room for a newer stranger"
 
     def _admit(self, place: trio.CancelScope) -> None:
-        """The stranger who dallied longest loses its place: an honest handshake is short."""
+        """Makes room by ending the oldest stranger: an honest handshake is short."""
         while len(self._strangers) >= self._limits.strangers_max:
             oldest = next(iter(self._strangers))
             del self._strangers[oldest]
@@ -288,7 +294,7 @@ class Host:
     ) -> None:
         try:
             await run(connection)
-        except Exception as error:  # as in _run_connection: this peer's end, and nobody else's
+        except Exception as error:  # as in _run_connection: it ends this peer only
             log.debug("%s ended", connection.address, exc_info=True)
             lost = connection.mux.event_shutting_down.is_set() and not isinstance(error, Invalid)
             connection.end(
@@ -299,11 +305,11 @@ class Host:
         return self.id.to_bytes() < connection.peer.to_bytes()
 
     def _choose(self, connection: HostConnection) -> None:
-        """Makes ``connection`` the connection of its peer, or ends it."""
+        """Makes ``connection`` the chosen connection of its peer, or ends it."""
         peer = connection.mailbox.peer
         old = self._connections.get(peer)
         if old is not None:
-            # Both dialled at once: the first stays. Else they dial because they have lost the old.
+            # When both nodes dialled at once, the first stays. Else the peer has lost the first.
             crossed = connection.outbound != old.outbound
             if (
                 self._chooses(connection)
@@ -327,7 +333,7 @@ class Host:
         return None
 
     def _forget(self, connection: HostConnection, reason: str) -> None:
-        """Ends ``connection``; its peer is disconnected if this was its connection."""
+        """Ends ``connection``; ``Disconnected`` follows if it was chosen."""
         connection.mailbox.close()
         if self._connections.get(connection.mailbox.peer) is connection:
             del self._connections[connection.mailbox.peer]
@@ -379,7 +385,7 @@ class Host:
             connection.streams -= 1
 
     def _identify(self, connection: HostConnection) -> bytes:
-        """libp2p identify, without a signed record: addresses are `peers`' business."""
+        """The message of libp2p identify, without a signed record of addresses."""
         observed = parse_endpoint(connection.address)
         return Identify(
             protocol_version="ipfs/0.1.0",
@@ -391,7 +397,7 @@ class Host:
         ).SerializeToString()
 
     async def _frames(self, connection: HostConnection, stream: Stream, name: str) -> None:
-        """One stream a protocol: with more, one peer would take all of large_frames_max."""
+        """Reads a protocol's only stream: with several a peer would take all large_frames_max."""
         if name in connection.reading:
             raise Invalid("peer_limit", f"two streams of {name}")
         connection.reading.add(name)
@@ -401,7 +407,7 @@ class Host:
             connection.reading.remove(name)
 
     async def _read(self, connection: HostConnection, stream: Stream, name: str) -> None:
-        """Frames of one protocol to the end: 4 bytes of length (big-endian) and bytes."""
+        """Reads the frames of a protocol to the end: 4 bytes of length (big-endian), then bytes."""
         await stream.widen()
         limit, peer = self._limits.frame_bytes_max[name], connection.mailbox.peer
         while True:
@@ -431,9 +437,9 @@ class Host:
         raise Invalid("peer_limit", f"{size} bytes took longer than {self._limits.frame_s} s")
 
     async def _write(self, connection: HostConnection, name: str) -> None:
-        """Sends what is queued for one protocol; they take turns by pieces of 64 KiB.
+        """Sends the queued frames of a protocol; protocols take turns by pieces of 64 KiB.
 
-        The stream of hello is opened at once: it tells the peer which connection is chosen.
+        The stream of hello is opened at once: it tells the peer that the connection is chosen.
         """
         streams: list[Stream] = []
         while True:
@@ -462,7 +468,7 @@ class Host:
                 connection.flushed.set()
 
     async def _ping(self, connection: HostConnection) -> None:
-        """Finds out about peers that vanished without a word."""
+        """Pings the peer and ends the connection of a peer that does not answer."""
         await trio.sleep(self._limits.ping_s)
         with trio.move_on_after(self._limits.ping_s) as scope:
             stream = await open_stream(connection.mux, PING_ID)

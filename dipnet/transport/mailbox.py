@@ -1,7 +1,7 @@
-"""What the main thread and the peer thread share: limits, and the queues between them.
+"""The queues between the main thread and the peer thread, and the limits of the transport.
 
 Rules that bind this file (docs/design.md "Peers"): every queue has a limit in frames and in bytes;
-putting never waits; votes pass what else is waiting; knows neither asyncio nor trio.
+``put`` never waits; votes overtake all other frames and events; nothing here uses asyncio or trio.
 """
 
 import threading
@@ -14,38 +14,40 @@ from typing import Final
 from dipnet.node.effects import FIRST, PROTOCOLS, Connected, DialFailed, Disconnected, Received
 from dipnet.p2p.messages import FRAME_BYTES_MAX
 
-BATCH_BYTES_MAX: Final = 1 << 20  # frames taken at once
-EVENT_OVERHEAD_BYTES: Final = 256  # what a waiting event costs beside its data
+BATCH_BYTES_MAX: Final = 1 << 20  # of the frames that ``Mailbox.take`` returns
+EVENT_OVERHEAD_BYTES: Final = 256  # the cost of a waiting event beside its data
 
 Event = Connected | Disconnected | DialFailed | Received
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of the peer layer. Seconds are those of trio's clock."""
+    """Bounds of the transport. Names end in their unit; seconds are of trio's clock."""
 
     frame_bytes_max: Mapping[str, int] = field(
         default_factory=lambda: MappingProxyType(FRAME_BYTES_MAX)
     )
-    outbox_bytes_max: int = 16 << 20  # waiting for one peer and protocol
+    outbox_bytes_max: int = 16 << 20  # waiting for a peer in a protocol
     outbox_frames_max: int = 8192
-    outbox_all_bytes_max: int = 128 << 20  # waiting for all peers; what comes on top is each one's
-    outbox_fair_bytes: int = 1 << 20
-    inbox_bytes_max: int = 32 << 20  # waiting for the main thread, all peers
-    inbox_peer_bytes_max: int = 4 << 20  # of them of one peer; one frame may go past it
-    inbox_votes_bytes_max: int = 256 << 10  # beside them, of one peer
-    strangers_max: int = 64  # inbound and not yet a peer; one more ends the oldest
+    outbox_all_bytes_max: int = 128 << 20  # waiting for all peers; see outbox_fair_bytes
+    outbox_fair_bytes: int = 1 << 20  # a peer may have so many waiting above that limit
+    inbox_bytes_max: int = 32 << 20  # waiting for the main thread, from all peers, without votes
+    inbox_peer_bytes_max: int = (
+        4 << 20
+    )  # the same, from a single peer; its last frame may exceed it
+    inbox_votes_bytes_max: int = 256 << 10  # votes waiting for the main thread, from a single peer
+    strangers_max: int = 64  # inbound and not yet a peer; another stranger ends the oldest
     dials_max: int = 16
-    large_frames_max: int = 8  # being received at once
+    large_frames_max: int = 8  # being received at the same time
     dial_s: float = 5.0
     handshake_s: float = 10.0
     write_s: float = 5.0  # for a piece of 64 KiB; py-libp2p's own wait for credit ends at 5
     frame_s: float = 30.0  # for a large frame
-    ping_s: float = 15.0  # between pings, and for the answer
+    ping_s: float = 15.0  # between pings, and until the answer
 
 
 class Mailbox:
-    """The frames on their way to one connected peer: main thread in, trio thread out."""
+    """The frames on their way to a connected peer: the main thread puts, the trio thread takes."""
 
     def __init__(self, peer: str, limits: Limits) -> None:
         self.peer = peer
@@ -64,7 +66,7 @@ class Mailbox:
         return sum(self._bytes.values())
 
     def put(self, protocol: str, data: bytes) -> bool:
-        """Queues a frame; False when there is no room or the peer is going."""
+        """Queues a frame; False when the queue is full or closed."""
         frames = self._frames[protocol]
         with self._lock:
             size = self._bytes[protocol] + len(data)
@@ -76,7 +78,7 @@ class Mailbox:
             return True
 
     def take(self, protocol: str) -> list[bytes]:
-        """The next frames, in order: up to ``BATCH_BYTES_MAX`` bytes, or one that is longer."""
+        """The next frames in order: at most ``BATCH_BYTES_MAX`` bytes, or a single longer frame."""
         frames, batch, size = self._frames[protocol], list[bytes](), 0
         while frames and (not batch or size + len(frames[0]) <= BATCH_BYTES_MAX):
             batch.append(frames.popleft())
@@ -84,12 +86,12 @@ class Mailbox:
         return batch
 
     def sent(self, protocol: str, size: int) -> None:
-        """Frees the room of ``size`` bytes that ``take`` gave out."""
+        """Frees the room of ``size`` bytes that ``take`` returned and that are written."""
         with self._lock:
             self._bytes[protocol] -= size
 
     def close(self) -> bool:
-        """Takes no more frames; False when it was closed before."""
+        """Refuses frames from now on; False when the mailbox was closed before."""
         with self._lock:
             was, self._open = self._open, False
         return was
@@ -101,15 +103,15 @@ _Waiting = tuple[Event, Mailbox, int]
 class Inbox:
     """Events on their way to the main thread; ``Net`` holds its lock around each call.
 
-    Peers take turns, an event each, so that one who floods delays the others by one event. Votes
-    have a queue of their own and every other turn.
+    Peers take turns, an event each, so that a peer that floods delays each other peer by a single
+    event. Votes have a queue of their own and every other turn.
     """
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._plain: dict[str, deque[_Waiting]] = {}  # by peer, next first
         self._votes: dict[str, deque[_Waiting]] = {}
-        self._connecting: dict[str, int] = {}  # peers of whom a Connected waits
+        self._connecting: dict[str, int] = {}  # how many Connected of a peer wait
         self._votes_next = False
         self._bytes = 0  # in _plain
 
@@ -117,8 +119,11 @@ class Inbox:
         return bool(self._plain or self._votes)
 
     def put(self, event: Event, mailbox: Mailbox) -> bool:
-        """Take an event in; False: there is no room, try later. Endings always fit, for there are
-        no more of them than connections that were let in."""
+        """Queues an event; False when there is no room, so that the caller tries again later.
+
+        ``Disconnected`` and ``DialFailed`` always fit: each ends a connection or a dial, whose
+        number is bounded.
+        """
         limits = self._limits
         cost = EVENT_OVERHEAD_BYTES + (len(event.data) if isinstance(event, Received) else 0)
         if isinstance(event, Received) and event.protocol == FIRST:
@@ -140,7 +145,7 @@ class Inbox:
         return True
 
     def take(self) -> tuple[Event, Mailbox]:
-        """The next event, of which there must be one, and the mailbox of its connection."""
+        """The next event and the mailbox of its connection; the inbox must not be empty."""
         votes = next((peer for peer in self._votes if peer not in self._connecting), None)
         self._votes_next = not self._votes_next
         if votes is not None and (self._votes_next or not self._plain):
@@ -148,7 +153,7 @@ class Inbox:
         peer = next(iter(self._plain))
         ends = isinstance(self._plain[peer][0][0], Disconnected)
         if ends and peer in self._votes and peer not in self._connecting:
-            return self._take_votes(peer)  # they came before it
+            return self._take_votes(peer)  # these votes came before the Disconnected
         event, mailbox, cost = _taken(self._plain, peer)
         if isinstance(event, Connected):
             left = self._connecting.pop(peer) - 1
@@ -165,7 +170,7 @@ class Inbox:
 
 
 def _taken(queues: dict[str, deque[_Waiting]], peer: str) -> _Waiting:
-    """The first of the peer's queue, which then waits for its next turn."""
+    """Takes the first event of a peer; the peer goes to the end of the line."""
     queue = queues.pop(peer)
     first = queue.popleft()
     if queue:

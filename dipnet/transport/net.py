@@ -1,12 +1,12 @@
 """The seam between the asyncio main thread and libp2p in its trio thread: bytes and events only.
 
-The only file that knows both loops (docs/design.md "Peers"). Rules that bind it:
+This is the only file that knows both loops (docs/design.md "Peers"). Rules that bind it:
 * No trio or libp2p type crosses. ``send``, ``dial`` and ``drop`` never wait.
-* Crossings are coalesced: at most one scheduled call each way, over queues with a limit. When the
-  inbound queue is full, the trio side stops reading the peer that filled it.
-* Peers take turns, an event each, and votes pass what else is waiting (``Inbox``). Events wait
-  there, where they are counted: ``on_event`` is for doing, not for queueing.
-* An unexpected failure in the thread reaches the main thread, which ends the process.
+* Crossings are coalesced: at most one call is scheduled in each direction, over bounded queues.
+  When the inbound queue is full, the trio side stops reading the peer that filled it.
+* Peers take turns, an event each, and votes overtake other events (``Inbox``). Events wait in the
+  inbox, where they are counted: ``on_event`` handles an event at once and queues nothing.
+* An unexpected failure in the thread is reported to the main thread, which ends the process.
 """
 
 import asyncio
@@ -35,8 +35,8 @@ __all__ = ["Limits", "Net", "peer_id"]
 log = logging.getLogger("dipnet.net")
 
 PEERS_MAX: Final = 50
-EVENTS_PER_TURN: Final = 256  # handed over before the main loop serves others
-TURN_MS_MAX: Final = 10  # or sooner, after so much of its time
+EVENTS_PER_TURN: Final = 256  # handed over before the main loop does other work
+TURN_MS_MAX: Final = 10  # a turn ends after this time, too
 START_S: Final = 30.0
 STOP_S: Final = 5.0
 QUOTE_MAX: Final = 120
@@ -62,7 +62,7 @@ async def _bind(listen: Address) -> Sequence[trio.SocketListener]:
 
 
 class Net:
-    """The peers of a node. Methods are for the main thread unless they say otherwise.
+    """The peers of a node. Call methods in the main thread unless they say otherwise.
 
     ``on_event`` gets ``Connected``, ``Received``, ``Disconnected`` and ``DialFailed`` in the main
     thread, ``on_failure`` a reason when the thread has ended by itself.
@@ -78,10 +78,13 @@ class Net:
         peers_max: int = PEERS_MAX,
         limits: Limits | None = None,
     ) -> None:
-        """Prepares; opens nothing yet. ``listen`` is a multiaddr, ``/ip4/127.0.0.1/tcp/0``.
+        """Prepares the thread; ``start`` opens the socket.
+
+        ``secret``: the node key, 32 bytes. ``listen``: a multiaddr such as
+        ``/ip4/127.0.0.1/tcp/0``, port 0 for any free port.
 
         Raises:
-            Invalid: ``config`` for a key or an address that is none.
+            Invalid: ``config`` for a malformed key or address.
         """
         self._listen = _endpoint(listen)
         self._limits = limits or Limits()
@@ -92,10 +95,10 @@ class Net:
         self._thread = threading.Thread(target=self._main, name="dipnet-net", daemon=True)
         self._stopped = False
         self._paused = False
-        self._mailboxes: dict[str, Mailbox] = {}  # as far as on_event knows
+        self._mailboxes: dict[str, Mailbox] = {}  # of peers that on_event was told of
         self._nobody = Mailbox("", self._limits)  # for events that are of no connection
         self._dials = 0
-        self._lock = threading.Lock()  # guards what follows
+        self._lock = threading.Lock()  # guards the fields below
         self._inbox = Inbox(self._limits)
         self._handing = False  # a call of _hand_over is scheduled
         self._starved = False  # the trio side waits for room
@@ -105,13 +108,13 @@ class Net:
     # --- life
 
     def start(self, loop: asyncio.AbstractEventLoop | None = None) -> tuple[str, list[str]]:
-        """Starts the thread; waits until it listens. From any thread that is given the main loop.
+        """Starts the thread and waits until it listens. Any thread may call it with the main loop.
 
         Returns:
-            The peer id and the multiaddrs that it listens to, with the id.
+            The peer id, and the multiaddrs that the node listens to, with the id.
 
         Raises:
-            Invalid: ``config`` when it cannot listen there.
+            Invalid: ``config`` when the thread cannot listen.
         """
         self._loop = loop or asyncio.get_running_loop()
         self._thread.start()
@@ -119,7 +122,10 @@ class Net:
         return self._host.id.to_base58(), addresses
 
     def stop(self) -> None:
-        """Disconnects all peers and ends the thread, within 5 s. No event follows. Any thread."""
+        """Disconnects all peers and ends the thread within 5 s; no event follows.
+
+        Any thread may call it.
+        """
         self._stopped = True
         if self._thread.is_alive():
             self._in_trio(self._host.stop)
@@ -155,7 +161,7 @@ class Net:
     # --- main thread to trio
 
     def send(self, peer: str, protocol: str, data: bytes) -> bool:
-        """Queues one frame; False when the peer is unknown or its queue full.
+        """Queues a frame; False when the peer is unknown or its queue is full.
 
         Frames of one protocol arrive in order, or the peer is disconnected.
         """
@@ -174,10 +180,10 @@ class Net:
         return True
 
     def _crowded(self, mailbox: Mailbox) -> bool:
-        """Whether this peer has its fair part waiting, and all peers together too much."""
+        """Whether more than its fair part waits for this peer, and too much for all together."""
         return (
             mailbox.unsent > self._limits.outbox_fair_bytes
-            and sum(one.unsent for one in self._mailboxes.values())
+            and sum(other.unsent for other in self._mailboxes.values())
             > self._limits.outbox_all_bytes_max
         )
 
@@ -187,7 +193,7 @@ class Net:
         self._host.poke(mailbox)
 
     def dial(self, address: str) -> None:
-        """Connects to a multiaddr that names its peer: one outbound ``Connected`` or ``DialFailed``
+        """Connects to a multiaddr with a peer id; an outbound ``Connected`` or a ``DialFailed``
         follows."""
         self._dials += 1
         if self._dials > self._limits.dials_max:
@@ -197,7 +203,7 @@ class Net:
             self._in_trio(partial(self._host.dial, address))
 
     def drop(self, peer: str, reason: str) -> None:
-        """Disconnects the peer once what is queued for it is written; ``Disconnected`` follows."""
+        """Disconnects the peer after its queued frames are written; ``Disconnected`` follows."""
         mailbox = self._mailboxes.get(peer)
         if mailbox is not None and mailbox.close():
             self._in_trio(partial(self._host.drop, mailbox, reason))
@@ -234,7 +240,7 @@ class Net:
     def _in_main(self, call: Callable[[], None]) -> None:
         try:
             self._loop.call_soon_threadsafe(call)
-        except RuntimeError:  # the main loop is closed: nobody is left to tell
+        except RuntimeError:  # the main loop is closed, the node has ended
             log.debug("the main loop has ended before the peer thread")
 
     def _hand_over(self) -> None:
@@ -260,7 +266,7 @@ class Net:
                 self._in_trio(self._host.resume)
 
     def _account(self, event: Event, mailbox: Mailbox) -> None:
-        """A peer takes frames from its ``Connected`` to its ``Disconnected``, as told."""
+        """Keeps the mailboxes of the peers that ``on_event`` knows, and the number of dials."""
         match event:
             case Connected():
                 self._mailboxes[event.peer] = mailbox
@@ -271,7 +277,7 @@ class Net:
                 self._dials -= 1
 
     def pause(self) -> None:
-        """Hands over no event until ``resume``: queues fill, then peers have to wait."""
+        """Hands over no event until ``resume``; meanwhile queues fill and then peers wait."""
         self._paused = True
 
     def resume(self) -> None:

@@ -1,8 +1,8 @@
 """The ABI of a system contract: methods and events by their Solidity declarations.
 
-Call data has one encoding, that of Solidity, and ``_decoded`` reads that one alone: words in their
-places, none to spare. A library that decodes any encoding and encodes it again to compare takes
-thirty times as long, which no price of a method pays for (ADR 79). Bytes, addresses among them, are
+Arguments have one canonical encoding, that of Solidity, and ``_decoded`` refuses all others: words
+in their places, none to spare. A library that decodes any encoding and encodes it again to compare
+takes thirty times as long, more than the price of a method covers (ADR 79). Addresses and bytes are
 ``bytes``.
 """
 
@@ -12,14 +12,14 @@ from typing import Any, Final
 
 from eth_abi.abi import encode
 
-from dipnet.ledger.genesis import VOTES_MAX
+from dipnet.ledger.parameters import VOTES_MAX
 from dipnet.primitives.crypto import keccak256
 from dipnet.primitives.errors import Invalid
 
 SELECTOR_BYTES: Final = 4
 WORD_BYTES: Final = 32
 INPUT_BYTES_MAX: Final = SELECTOR_BYTES + WORD_BYTES * (2 + VOTES_MAX)
-"""Of the longest call, a vote for ``VOTES_MAX`` delegates: what is longer is not even read."""
+"""The size of the longest call, a vote for ``VOTES_MAX`` delegates. Longer input is not decoded."""
 
 
 def _types(declared: str) -> tuple[str, ...]:
@@ -29,11 +29,11 @@ def _types(declared: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One function: ``takes`` and ``gives`` as Solidity declares them.
+    """A function of a contract: ``takes`` and ``gives`` as Solidity declares them.
 
-    ``gas`` names the parameter of genesis.json that is paid before it runs, for all but its
-    storage, transfers and events. ``run`` gets the frame of the call and the arguments, and gives
-    the returned values as a tuple.
+    ``gas`` names the parameter (``Parameters``) that is charged before it runs; storage, transfers
+    and events cost extra. ``run`` takes the frame of the call and the arguments, and returns the
+    values as a tuple.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Method:
         object.__setattr__(self, "selector", keccak256(text.encode())[:SELECTOR_BYTES])
 
     def call_data(self, *arguments: Any) -> bytes:
-        """What a transaction carries to call it."""
+        """The input of a call: selector and encoded arguments."""
         return self.selector + encode(self.inputs, arguments)
 
     def arguments(self, data: bytes) -> tuple[Any, ...]:
@@ -70,7 +70,7 @@ class Method:
         return _decoded(self.outputs, output)
 
 
-# --- the one encoding
+# --- the canonical encoding
 
 
 def _need(holds: bool) -> None:
@@ -91,7 +91,7 @@ _STATIC: Final[Mapping[str, tuple[int, Callable[[bytes], Any]]]] = {
     "bytes32": (256, bytes),
     "bool": (1, any),
 }
-"""The types of one word: how many of its bits may be set, and what it is read as."""
+"""The types of one word: the number of bits that may be set, and the decoder."""
 
 
 def _word(kind: str, data: bytes, at: int) -> Any:
@@ -102,7 +102,7 @@ def _word(kind: str, data: bytes, at: int) -> Any:
 
 
 def _decoded(types: Sequence[str], data: bytes) -> tuple[Any, ...]:
-    """The values that encode to ``data``: a word for each, then what did not fit, in its order."""
+    """The values that encode to ``data``: a word for each, then the dynamic values in order."""
     end = WORD_BYTES * len(types)
     _need(end <= len(data) and len(data) % WORD_BYTES == 0)
     values = []
@@ -140,7 +140,7 @@ def _text(value: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event: its indexed arguments, which are words, and the rest."""
+    """An event of a contract: its indexed arguments, which are words, and the rest."""
 
     name: str
     indexed: str
@@ -154,8 +154,8 @@ class Event:
     def topics(self, *values: bytes | int) -> tuple[bytes, ...]:
         """The topics of a log with these indexed arguments."""
         words = [
-            one.to_bytes(32, "big") if isinstance(one, int) else one.rjust(32, b"\0")
-            for one in values
+            value.to_bytes(32, "big") if isinstance(value, int) else value.rjust(32, b"\0")
+            for value in values
         ]
         return (self.topic, *words)
 
@@ -167,5 +167,5 @@ class Event:
         """The arguments of a log of it by their names; for clients. ``Invalid("dpos_call")``."""
         indexed = _decoded(_types(self.indexed), b"".join(topics[1:]))
         declared = f"{self.indexed},{self.rest}".split(",")
-        names = [one.split()[1] for one in declared if one.strip()]
+        names = [argument.split()[1] for argument in declared if argument.strip()]
         return dict(zip(names, (*indexed, *_decoded(_types(self.rest), data)), strict=True))

@@ -1,7 +1,7 @@
 """Receipts and logs as Ethereum writes them, with their bloom filters (Yellow Paper 4.4.1, 4.4.3).
 
-A receipt's bytes hold no gas of its own but the sum up to it: whoever reads them back gives the sum
-before.
+A receipt's bytes hold the cumulative gas, not the gas of its transaction: ``Receipt.decode`` takes
+the sum before it as an argument.
 """
 
 from collections.abc import Iterable
@@ -27,7 +27,7 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What came of a transaction. ``status`` 1: done, 0: failed and paid for. # EIP-658"""
+    """The outcome of a transaction. ``status`` 1: done, 0: failed and paid for. # EIP-658"""
 
     type: int
     status: int
@@ -59,7 +59,7 @@ class Receipt:
             kind, _uint(status), total, total - gas_before, tuple([_log(log) for log in logs])
         )
         if receipt.gas_used < 0 or receipt.status > 1 or receipt.encode() != raw:
-            raise Invalid("rlp", "not what a receipt is encoded as")
+            raise Invalid("rlp", "not the encoding of a receipt")
         return receipt
 
 

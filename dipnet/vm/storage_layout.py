@@ -1,12 +1,12 @@
-"""Storage as Solidity lays it out, over the words that a system contract may read and write.
+"""Storage in the layout of Solidity, over the words that a system contract may read and write.
 
-Rules of Solidity, "Layout of State Variables in Storage": the fields of a struct follow one
-another, each in the lowest bits that are left of a word, or in the next word where they do not fit;
-what a mapping holds under a key stands at keccak256(key || slot), a dynamic array at
-keccak256(slot) with its length in the slot itself, a short text in its own slot. So
-``eth_getProof`` proves every value to whoever can read the structs of docs/staking.md.
+Source: Solidity, "Layout of State Variables in Storage". The fields of a struct follow one another,
+each in the lowest free bits of a word, or in the next word where it does not fit. The value of a
+mapping under a key is at keccak256(key || slot). The elements of a dynamic array begin at
+keccak256(slot), and its length is in the slot. A short text is in its own slot. So ``eth_getProof``
+proves every value to a reader of the structs in ``contracts/IDposStorage.sol``.
 
-A ``StorageSlot`` is where a struct begins; ``place[FIELD]`` reads a field of it and assignment
+A ``StorageSlot`` is the place where a struct begins: ``slot[FIELD]`` reads a field, assignment
 writes it.
 """
 
@@ -25,17 +25,17 @@ _SLOTS: Final = 2**256
 
 
 class Storage(Protocol):
-    """The words of one account: of a call, which pays for each, or of the end of a block."""
+    """The words of an account. A ``Call`` pays for each access, ``JournalStorage`` does not."""
 
     def sload(self, slot: bytes) -> int:
         """The word in a slot (32 bytes)."""
 
     def sstore(self, slot: bytes, value: int) -> None:
-        """Replaces it."""
+        """Replaces the word in a slot (32 bytes)."""
 
 
-class Held:
-    """The storage of ``address`` in ``journal``, which nobody pays for."""
+class JournalStorage:
+    """The storage of ``address`` in ``journal``, without gas: for the end of a block."""
 
     __slots__ = ("_address", "_journal")
 
@@ -99,7 +99,7 @@ class StorageSlot:
         self._storage.sstore(slot, value)
 
     def under(self, field: Field, key: bytes | int) -> "StorageSlot":
-        """What the mapping in ``field`` holds under an address, 32 bytes or a number."""
+        """The value of the mapping in ``field`` under an address, 32 bytes or a number."""
         word = key.to_bytes(WORD_BYTES, "big") if isinstance(key, int) else key.rjust(32, b"\0")
         return StorageSlot(
             self._storage, int.from_bytes(keccak256(word + self._word(field)), "big")
@@ -124,7 +124,7 @@ class StorageSlot:
         return tuple(self.address_at(field, at) for at in range(self[field]))
 
     def address_at(self, field: Field, index: int) -> bytes:
-        """One of them."""
+        """The address at ``index`` of the address[] in ``field``."""
         return to_address(self.element(field, index)[WORD])
 
     def set_addresses(self, field: Field, addresses: Sequence[bytes]) -> None:
@@ -136,7 +136,7 @@ class StorageSlot:
             self.element(field, at)[WORD] = int.from_bytes(value, "big")
 
     def set_text(self, field: Field, text: bytes) -> None:
-        """Replaces it by at most ``TEXT_BYTES_MAX`` bytes."""
+        """Replaces the string or bytes in ``field`` by at most ``TEXT_BYTES_MAX`` bytes."""
         if len(text) > TEXT_BYTES_MAX:
             raise ValueError(f"a text of {len(text)} bytes")
         head = self[field]
@@ -171,7 +171,7 @@ def to_address(word: int) -> bytes:
     PROPOSALS,  # mapping(uint256 => Proposal)
     PROPOSALS_MADE,  # uint256: the id of the newest
     PROPOSALS_OPEN,  # uint256[]
-    PARAMETERS,  # mapping(bytes32 => uint256): those that a vote has changed
-    BURNED,  # uint256: wei of stake that penalties took out of the world
+    PARAMETERS,  # mapping(bytes32 => uint256): the values that votes have set
+    BURNED,  # uint256: wei of stake that penalties have burned
 ) = struct(*[WORD_BITS] * 11)
 """The variables of the contract."""

@@ -1,10 +1,10 @@
-"""The one door to the system contracts: an address, a function, and all that it may see.
+"""System contracts: an address, a function, and the call through which it sees the chain.
 
 docs/spec/bytes.md "System contracts". A contract is a function from ``Call`` to the bytes that it
-returns; it fails with ``Revert`` or ``OutOfGas`` and with nothing else. What it is bound to (the
-epoch, the parameters) it was given when the table was made; of the chain it sees its own storage
-and balance through the call, and every look and change is paid for before it happens, so that gas
-bounds its time. Nothing it does outlives a failure: the door takes it back.
+returns; it fails with ``Revert`` or ``OutOfGas`` alone. The epoch and the parameters
+are bound to it when the table of contracts is made. Through the call it reads and writes its own
+storage and balance. Each access is charged before it happens, so that gas bounds the time. A call
+that fails changes nothing: ``transaction.call`` rolls the journal back.
 
 The prices are those of the EVM (EIP-2929, EIP-2200) without refunds: a word that was looked at in
 this call is warm.
@@ -37,13 +37,13 @@ class Revert(Exception):
 
 
 class OutOfGas(Exception):
-    """What comes next costs more than is left."""
+    """The next step costs more gas than is left."""
 
 
 class Call:
-    """One call of the contract at ``address`` by ``caller`` with ``value`` wei and ``input``.
+    """A call of the contract at ``address`` by ``caller`` with ``value`` wei and ``input``.
 
-    The value is on the contract's balance already. ``gas`` is what is left for it.
+    The value is on the contract's balance already. ``gas`` is the gas that is left.
     """
 
     __slots__ = ("_journal", "_warm", "address", "caller", "gas", "input", "logs", "value")
@@ -61,7 +61,7 @@ class Call:
         self.logs: list[Log] = []
 
     def charge(self, gas: int) -> None:
-        """Pays for what comes next; ``OutOfGas``."""
+        """Charges gas for the next step; ``OutOfGas``."""
         if gas > self.gas:
             raise OutOfGas
         self.gas -= gas
@@ -110,7 +110,7 @@ System: TypeAlias = Mapping[bytes, Callable[[Call], bytes]]
 
 
 def error_data(reason: str) -> bytes:
-    """What Solidity's ``revert(reason)`` gives: ``Error(string)``."""
+    """The output of Solidity's ``revert(reason)``: ``Error(string)``."""
     text = reason.encode()
     padded = text + bytes(-len(text) % _WORD)
     words = (_WORD, len(text))

@@ -1,24 +1,23 @@
-"""What a transaction costs, when it may run, and its execution (rules of Osaka).
+"""Transactions: their gas, the checks before execution, and execution (rules of Osaka).
 
-``tx.decode`` has already seen to form, chain id, sender, the last nonce (EIP-2681) and the tip's
-place below the cap (EIP-1559). System contracts run (``system.py``). There is no EVM yet: any other
-call is a transfer of value whatever stands at the address, code and precompiles (0x01..0x11,
-0x0100) included, and a creation is refused.
+``ledger/tx.py`` has already checked form, chain id, sender, the last nonce (EIP-2681) and that the
+tip is at most the cap (EIP-1559). Calls of system contracts run (``system.py``). There is no EVM
+yet: any other call transfers value only, also where the address has code or is a precompile
+(0x01..0x11, 0x0100). A creation is refused.
 
-The order of the checks and their texts are those of go-ethereum's transaction pool, so that the
-pool, which judges by ``check`` as well, refuses as wallets expect.
+The checks have the order and texts of go-ethereum's transaction pool, which wallets know. Our pool
+uses ``check`` as well.
 """
 
 from dataclasses import dataclass
 from typing import Final
 
 from dipnet.ledger.state import EMPTY_CODE_HASH, Journal
-from dipnet.ledger.tx import Tx
+from dipnet.ledger.tx import TX_GAS, Tx
 from dipnet.primitives.errors import Invalid
 from dipnet.vm.receipt import Log, Receipt
 from dipnet.vm.system import Call, OutOfGas, Revert, System
 
-TX_GAS: Final = 21_000
 CREATION_GAS: Final = 32_000  # EIP-2
 TOKEN_GAS: Final = 4  # EIP-2028: a zero byte is one token of data, any other is four
 TOKENS_PER_BYTE: Final = 4
@@ -36,7 +35,7 @@ DELEGATION_BYTES: Final = 23
 class Env:
     """The block around a transaction; fees in wei a unit of gas.
 
-    ``proposer`` is what COINBASE gives, ``fees_to`` the account that the tips go to.
+    ``proposer`` is the value of COINBASE, ``fees_to`` the account that gets the tips.
     """
 
     chain_id: int
@@ -51,7 +50,7 @@ class Env:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a call did: ``output`` is what it returned or, unless ``ok``, why it reverted."""
+    """The result of a call: ``output`` is the returned data or, unless ``ok``, the reason."""
 
     ok: bool
     output: bytes
@@ -65,7 +64,7 @@ def _tokens(tx: Tx) -> int:
 
 
 def intrinsic_gas(tx: Tx) -> int:
-    """What is paid before anything runs."""
+    """Gas that is charged before execution (yellow paper 6.2, EIP-2028, EIP-2930, EIP-3860)."""
     gas = TX_GAS + TOKEN_GAS * _tokens(tx)
     if not tx.to:
         gas += CREATION_GAS + INITCODE_WORD_GAS * ((len(tx.data) + 31) // 32)
@@ -75,7 +74,7 @@ def intrinsic_gas(tx: Tx) -> int:
 
 
 def floor_gas(tx: Tx) -> int:
-    """What is paid at the least, however little runs. # EIP-7623"""
+    """Gas that is charged at least. # EIP-7623"""
     return TX_GAS + FLOOR_TOKEN_GAS * _tokens(tx)
 
 
@@ -145,7 +144,7 @@ def call(
     """Sends ``value`` wei and ``input`` to ``to`` with ``gas`` to run on, the intrinsic gas paid.
 
     A failure leaves the journal as it was. Raises ``Invalid("funds")`` where the caller lacks the
-    value. For ``eth_call`` and estimates the journal is one that is thrown away.
+    value. ``eth_call`` and estimates pass a journal that is thrown away.
     """
     if journal.balance(caller) < value:
         raise Invalid("funds", f"balance {journal.balance(caller)}, value {value}")
@@ -155,16 +154,16 @@ def call(
     contract = system.get(to)
     if contract is None:
         return Outcome(True, b"", 0, ())
-    one = Call(journal, to, caller, value, input, gas)
+    running = Call(journal, to, caller, value, input, gas)
     try:
-        output = contract(one)
+        output = contract(running)
     except Revert as refused:
         journal.rollback(mark)
-        return Outcome(False, refused.data, gas - one.gas, ())
+        return Outcome(False, refused.data, gas - running.gas, ())
     except OutOfGas:
         journal.rollback(mark)
         return Outcome(False, b"", gas, ())
-    return Outcome(True, output, gas - one.gas, tuple(one.logs))
+    return Outcome(True, output, gas - running.gas, tuple(running.logs))
 
 
 def _is_delegation(code: bytes) -> bool:

@@ -10,14 +10,15 @@ from typer.testing import CliRunner
 from dipnet.cli.main import app
 from dipnet.consensus.staking import parameters, stakes
 from dipnet.consensus.staking.idpos import METHODS
-from dipnet.consensus.staking.views import PAGE_MAX
-from dipnet.ledger.genesis import (
-    AMENDED_WITHIN,
+from dipnet.consensus.staking.queries import PAGE_MAX
+from dipnet.ledger.parameters import (
     CHANGE_MS_MAX,
     EPOCH_MS_MIN,
     FLOOR_TIMES_MAX,
-    Genesis,
+    Parameters,
+    rows,
 )
+from dipnet.ledger.rules import RULES
 from dipnet.primitives.errors import REFUSALS
 from dipnet.vm.abi import INPUT_BYTES_MAX
 from dipnet.vm.storage_layout import ACCOUNTS
@@ -47,7 +48,7 @@ def test_the_example_runs(
     Path("IDpos.json").write_text(abi.stdout)
     (example,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
     exec(example, {"url": running.url, "key": secret(USERS[0])})
-    expires = running.node.genesis.vote_expiry_epochs
+    expires = running.node.genesis.parameters.vote_expiry_epochs
     told, proven = capsys.readouterr().out.splitlines()
     assert re.fullmatch(rf"[\[(]'0x\w+', '0x\w+'[\])] until epoch {expires}", told)
     assert proven == "True"
@@ -63,19 +64,28 @@ def test_it_names_every_method_refusal_and_price() -> None:
 def test_its_words_in_code_are_parameters() -> None:
     named = {*re.findall(r"`([a-z]+(?:_[a-z]+)+)`", TEXT)} - set(REFUSALS)
     assert len(named) > 15
-    assert named - set(Genesis.model_fields) == {"dpos_delegates", "dpos_schedule"}
+    assert named - set(rows(Parameters)) == {"dpos_delegates", "dpos_schedule"}
     prices = {f"dpos_gas{suffix}" for suffix in re.findall(r"`(_[a-z]+)`", TEXT)}
     assert prices == {"dpos_gas_text", "dpos_gas_array", "dpos_gas_judge"}
-    assert prices <= set(Genesis.model_fields)
+    assert prices <= set(rows(Parameters))
 
 
 def test_its_limits_of_votes() -> None:
-    rows = re.findall(r"^\| `(\w+)` \| ([\d,^]+) \| ([\d,^]+) \|$", TEXT, re.MULTILINE)
-    shown = {name: (number_of(low), number_of(high)) for name, low, high in rows}
-    assert shown == dict(AMENDED_WITHIN)
+    lines = re.findall(r"^\| `(\w+)` \| ([\d,^]+) \| ([\d,^]+) \|$", TEXT, re.MULTILINE)
+    shown = {name: (number_of(low), number_of(high)) for name, low, high in lines}
+    assert shown == {
+        name: row.votes
+        for name, row in rows(Parameters).items()
+        if row.votes is not None and row.votes != (row.low, row.high)
+    }
     assert f"shorter than {EPOCH_MS_MIN // 1_000} seconds" in TEXT
     assert f"longer than {CHANGE_MS_MAX // 86_400_000} days" in TEXT
     assert f"more than {FLOOR_TIMES_MAX:,} times" in TEXT
+
+
+def test_its_numbers_of_the_rules() -> None:
+    lines = re.findall(r"^\| (\d+) \| (.+) \|$", TEXT, re.MULTILINE)
+    assert lines == [(str(one.number), one.changes) for one in RULES.values()]
 
 
 def number_of(text: str) -> int:

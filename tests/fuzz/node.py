@@ -30,6 +30,7 @@ from dipnet.node.effects import (
     Woke,
     Write,
 )
+from dipnet.node.work import ClientTxs, ClientVertices
 from dipnet.p2p import messages as m
 from dipnet.primitives.errors import Invalid
 from tests.fixtures.chain_builder import TIME_MS
@@ -101,10 +102,9 @@ class Fuzz:
 
     def judged(self, asked: Verify) -> Verified:
         """What a worker thread answers; it may look at the chain as it is later."""
-        result = self.world.node.check(asked.kind, asked.items)
-        if isinstance(result, list):
-            self.refused.update(one.code for one in result if isinstance(one, Invalid))
-        return Verified(asked.ticket, result)
+        outcome = self.world.node.check(asked.work)
+        self.refused.update(one.code for one in outcome.refused)
+        return Verified(asked.ticket, outcome)
 
     def dial(self, at: str) -> None:
         peer = at.rpartition("/")[2]
@@ -210,12 +210,12 @@ class Fuzz:
         self.step(Woke())
 
     def submit(self) -> None:
-        kind = self.rng.choice(("txs", "vertices"))
-        make = self.messages.tx if kind == "txs" else self.messages.vertex
+        kind = self.rng.choice((ClientTxs, ClientVertices))
+        make = self.messages.tx if kind is ClientTxs else self.messages.vertex
         items = [make() for _ in range(self.rng.randrange(4))]
         items += [self.rng.randbytes(self.rng.randrange(1, 400))] * (self.rng.random() < 0.2)
         self.tickets += 1
-        self.step(Submitted(self.tickets, kind, tuple(items)))
+        self.step(Submitted(self.tickets, kind(tuple(items))))
 
     def receive(self, protocol: str, data: bytes, peer: str = "") -> None:
         known = [p for p in self.up if self.up[p] == 2]
@@ -247,7 +247,7 @@ class Fuzz:
         self.receive(m.protocol_of(made), m.encode(made))
 
     def take_turn(self) -> None:
-        """A delegate proposes, and honest delegates vote on the blocks that they know."""
+        """A delegate proposes, and the honest delegates vote on the blocks that they know."""
         for made in (self.messages.block_items(), self.messages.honest()):
             self.receive(m.protocol_of(made), m.encode(made))
 

@@ -73,7 +73,7 @@ class Delegates:
             pass
 
     def hear(self, vote: Vote) -> None:
-        """Counts a vote of any signer; follows a certificate that it completes."""
+        """Count a vote of any signer, and follow the certificate that it completes."""
         if vote.ballot not in self._votes:
             kept = list(self._votes.items())[-KEPT:]
             self._votes = {**dict(kept), vote.ballot: {}}
@@ -92,7 +92,7 @@ class Delegates:
     # --- what they vote
 
     def honest(self) -> list[Vote]:
-        """The last and present votes of delegates that keep the rules; our node votes by itself."""
+        """The last votes and the new votes of the delegates that keep the rules, without ours."""
         head, cast = self.chain.head, [*self._last.values()]
         if head.height:
             cast += self._cast(finality.prevote(head, self.chain.epoch_of(head).boundary))
@@ -119,10 +119,12 @@ class Delegates:
         return Vote(ballot, index, crypto.sign(digest, self.net.secrets[who]))
 
     def ballot(self) -> Ballot:
-        """What may be voted on some block, or nearly."""
+        """A ballot that the rules allow for some block, or nearly."""
         rng, header = self.rng, self._header()
-        boundary = self.chain.epoch_of(header).boundary
-        ballot = finality.prevote(header, boundary)
+        if header.height:
+            ballot = finality.prevote(header, self.chain.epoch_of(header).boundary)
+        else:  # genesis, which no rule lets a delegate vote on
+            ballot = Ballot(BallotKind.PREVOTE, 0, 0, header.hash, 0)
         if rng.random() < 0.5:
             ballot = finality.commit(ballot)
         if not self.world.bad(0.6):
@@ -148,7 +150,7 @@ class Delegates:
         return self.chain.sets.get(ballot.epoch, self.chain.epoch.members)
 
     def _others(self, members: Members) -> list[int]:
-        """Whose key they sign with."""
+        """The members with whose keys they sign."""
         if self.world.bad(0.01):
             return list(range(len(members)))
         others = [at for at, one in enumerate(members.addresses) if one != address_of(US)]

@@ -184,7 +184,7 @@ class Messages:
         made += self.rng.sample(self.vertices, min(2, len(self.vertices)))
         self.rng.shuffle(made)
         rest = self.rng.randbytes(3) * self.world.bad(0.05)
-        return m.Vertices(self.world.number(), b"".join(made) + rest)
+        return m.Vertices(b"".join(made) + rest)
 
     # --- blocks, votes, certificates
 
@@ -195,7 +195,7 @@ class Messages:
         return m.Items(m.Topic.BLOCK, tuple(raws))
 
     def honest(self) -> m.Votes:
-        """The votes of delegates that keep the rules."""
+        """The votes of the delegates that keep the rules."""
         return m.Votes(tuple(vote.raw for vote in self.delegates.honest()))
 
     def votes(self) -> m.Votes:

@@ -66,7 +66,7 @@ class World:
         return max(self.now_ms - TIME_MS, 0) // SLOT_MS
 
     def bad(self, chance: float) -> bool:
-        """Whether a peer breaks a rule now."""
+        """Whether a peer or delegate does wrong now."""
         return self.rng.random() < chance * self.malice
 
     def number(self) -> int:
@@ -74,7 +74,7 @@ class World:
         return self.rng.choice((*NUMBERS, self.rng.randrange(50), self.node.chain.head.height))
 
     def sign(self, asked: Sign) -> Signed:
-        """Our signer, which serves another node too, and fails at times."""
+        """Our signer, which serves another node too, and is out of order at times."""
         ballot = asked.ballot
         assert not self._asked.refuse(ballot), "the node breaks its own word"
         self._asked = self._asked.after(ballot)

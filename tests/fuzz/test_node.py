@@ -22,12 +22,13 @@ from dipnet.node.effects import (
     Write,
 )
 from dipnet.node.node import Node
-from dipnet.node.peering import UNJUDGED
-from dipnet.node.peers import BLOCK_IDS_MAX
+from dipnet.node.queues import LIMITS, Queue
+from dipnet.node.work import GossipBlocks
 from dipnet.p2p import messages as m
 from dipnet.p2p.blocksync import BELIEF_MS
 from dipnet.p2p.gossip import FETCH_MS_MAX
 from dipnet.p2p.hello import CAPABILITIES
+from dipnet.p2p.scores import BLOCK_IDS_MAX
 from dipnet.primitives.crypto import public_key, sign
 from tests.fixtures.chain_builder import TIME_MS, USERS, Net, secret, transfer
 from tests.fixtures.peer_ids import address, peer_id
@@ -35,7 +36,7 @@ from tests.fuzz.node import Fuzz
 from tests.fuzz.node_world import US
 
 HOUR_MS = 3_600_000
-STEPS = 3_000
+STEPS = 3_300
 
 
 def tables(owner: object, name: str = "") -> Iterator[tuple[str, int]]:
@@ -63,10 +64,11 @@ def test_whatever_peers_send_the_node_goes_on(seed: int) -> None:
     fuzz.leave()
     peers = node.peers
     left = dict(tables(peers, "peers")) | {"checks": len(node._checks)}
-    left |= {"asked": len(node.voting._asked), "unjudged": len(peers._unjudged)}
-    for machine in ("gossip", "blocks", "vertices", "exchange", "connections", "scores", "hellos"):
-        left |= tables(getattr(peers, machine), machine)
-    left |= tables(peers.gossip.vote_push, "vote_push")
+    left |= {"asked": len(node.voting._asked), "queues": len(peers._queues)}
+    for machine in (
+        "vote_push", "gossip", "blocks", "vertices", "exchange", "connections", "scores", "hellos"
+    ):  # fmt: skip
+        left |= tables(getattr(peers, f"_{machine}"), machine)
     kept = (
         "peers._on",
         "scores._past",
@@ -75,7 +77,7 @@ def test_whatever_peers_send_the_node_goes_on(seed: int) -> None:
         "vote_push._good",
     )
     assert {name: count for name, count in left.items() if count and name not in kept} == {}
-    assert peers.gossip.queued_bytes == 0
+    assert peers._gossip.queued_bytes == 0
     world.check_restart()
     world.check_signed()
 
@@ -136,7 +138,7 @@ class Alone:
         """Judges what waits for it; how many frames."""
         asked = self.take(Verify)
         for one in asked:
-            self.step(Verified(one.ticket, self.node.check(one.kind, one.items)))
+            self.step(Verified(one.ticket, self.node.check(one.work)))
         return len(asked)
 
     def meet(self, number: int, height: int = 0) -> str:
@@ -156,8 +158,8 @@ class Alone:
     def next_slot(self, times: int = 1) -> None:
         genesis = self.net.genesis
         for _ in range(times):
-            slot = (self.now_ms - genesis.time_ms) // genesis.slot_ms + 1
-            self.now_ms = slot_start_ms(genesis, slot)
+            slot = (self.now_ms - genesis.time_ms) // genesis.parameters.slot_ms + 1
+            self.now_ms = slot_start_ms(genesis.parameters, slot)
             self.step(Woke())
 
 
@@ -223,7 +225,7 @@ def test_who_claims_to_be_ahead_stops_no_production() -> None:
         lost += not alone.sign()
         if number % 4 == 0:
             alone.step(Disconnected(peer, "gone"))
-    assert lost * alone.net.genesis.slot_ms <= BELIEF_MS
+    assert lost * alone.net.genesis.parameters.slot_ms <= BELIEF_MS
     assert alone.node.chain.head.height >= 60 - lost
 
 
@@ -234,24 +236,26 @@ def test_what_waits_for_judgement_is_bounded_over_reconnections() -> None:
     for _ in range(40):
         peer = alone.meet(7)
         for _ in range(3):
-            alone.receive(peer, m.Vertices(1, wire))
+            alone.receive(peer, m.Vertices(wire))
         alone.step(Disconnected(peer, "gone"))
-        sizes.append(len(alone.node.peers._unjudged))
+        sizes.append(len(alone.node.peers._queues))
     assert max(sizes) <= 2 * len(wire)  # one peer's part
     for number in range(100, 140):
         peer = alone.meet(number)
         for _ in range(3):
-            alone.receive(peer, m.Vertices(1, wire))
-    assert len(alone.node.peers._unjudged) <= UNJUDGED.all_bytes_max
+            alone.receive(peer, m.Vertices(wire))
+    assert len(alone.node.peers._queues) <= LIMITS[Queue.OTHERS].all_bytes_max
     late = peer_id(110)
-    assert not any(isinstance(e, Verify) for e in alone.receive(late, m.Vertices(1, wire)))
+    assert not any(isinstance(e, Verify) for e in alone.receive(late, m.Vertices(wire)))
     pushed = alone.receive(late, m.Items(m.Topic.BLOCK, (wire[:300],)))
-    assert [e.kind for e in pushed if isinstance(e, Verify)] == ["blocks"]  # a room of their own
+    (check,) = [e.work for e in pushed if isinstance(e, Verify)]  # blocks have their own queue
+    assert isinstance(check, GossipBlocks)
     alone.judge()
-    assert len(alone.node.peers._unjudged) == 0
+    assert len(alone.node.peers._queues) == 0
     peer = alone.meet(500)
-    taken = [alone.receive(peer, m.Vertices(1, b"0" * 300)) for _ in range(2 * UNJUDGED.frames_max)]
-    assert sum(isinstance(e, Verify) for effects in taken for e in effects) == UNJUDGED.frames_max
+    frames_max = LIMITS[Queue.OTHERS].frames_max
+    taken = [alone.receive(peer, m.Vertices(b"0" * 300)) for _ in range(2 * frames_max)]
+    assert sum(isinstance(e, Verify) for effects in taken for e in effects) == frames_max
 
 
 def test_who_is_dropped_is_heard_no_more() -> None:
@@ -288,9 +292,9 @@ def test_ids_of_blocks_are_few_in_a_message() -> None:
         peer = alone.meet(number)
         ids = tuple(n.to_bytes(32, "big") for n in range(BLOCK_IDS_MAX + 1))
         alone.receive(peer, message(m.Topic.BLOCK, ids[1:]))
-        assert alone.node.peers.scores.score(alone.now_ms, peer) == 0
+        assert alone.node.peers._scores.score(alone.now_ms, peer) == 0
         alone.receive(peer, message(m.Topic.BLOCK, ids))
-        assert alone.node.peers.scores.score(alone.now_ms, peer) < 0
+        assert alone.node.peers._scores.score(alone.now_ms, peer) < 0
         alone.step(Disconnected(peer, ""))
 
 

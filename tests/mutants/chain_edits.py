@@ -24,6 +24,7 @@ SURPLUS_TESTS: Final = (
     "tests/unit/node/test_votes.py::test_who_gives_only_surplus_blocks_of_a_slot_is_left_alone",
 )
 LIGHT_TESTS: Final = ("tests/unit/rpc/test_light.py",)
+GENESIS_TESTS: Final = ("tests/unit/ledger/test_parameters.py",)
 REPORTS_TESTS: Final = ("tests/unit/consensus/chain/test_reports.py",)
 
 RECORDS: Final = (
@@ -74,11 +75,12 @@ BLOCKS: Final = (
          "fresh += bool(imported.puts) and not imported.surplus", "fresh += bool(imported.puts)",
          SURPLUS_TESTS),
     Edit("limit", "a delivery of surplus blocks alone is no failure", "dipnet.p2p.blocksync",
-         "failed = surplus > 0 and self._fail(now_ms, known)", "failed = False", SURPLUS_TESTS),
+         "failed = delivery.surplus > 0 and self._fail(now_ms, known)", "failed = False",
+         SURPLUS_TESTS),
     Edit("seed", "reveals anything", CHAIN,
          "if not schedule.opens(block.header.seed_reveal, committed):", "if False:", RULES_TESTS),
     Edit("readiness", "goes on under unknown rules", RULES,
-         "if epoch.parameters.rules > RULES_KNOWN:", "if False:", RULES_TESTS),
+         "if epoch.parameters.rules not in RULES:", "if False:", RULES_TESTS),
     Edit("back-off", "users' transactions always pass", RULES,
          "return finality.system_only(slot - final_slot, epoch.parameters.backoff_slots)",
          "return False", RULES_TESTS),
@@ -203,8 +205,8 @@ SEEDS: Final = (
     Edit("seed", "secrets do not count", CHAIN,
          "mix = schedule.mixed(position.parent.delta.mix, header.seed_reveal)",
          "mix = position.parent.delta.mix", SCHEDULE_TESTS),
-    Edit("time", "changes when slots change their length", SCHEDULE,
-         "return changed.model_copy(update={\"time_ms\": time_ms})", "return changed",
+    Edit("time", "changes when slots change their length", "dipnet.ledger.parameters",
+         "slot_ms=slot_ms, slot_zero_ms=zero_ms)", "slot_ms=slot_ms)",
          SCHEDULE_TESTS),
     Edit("sets", "a set acts an epoch early", EPOCHS,
          "        epoch.next_members,\n", "        elected,\n", EPOCHS_TESTS),
@@ -214,9 +216,18 @@ SEEDS: Final = (
          "return self.members if epoch == self.number else self.next_members",
          "return self.members", EPOCHS_TESTS),
     Edit("epochs", "parameters are forgotten over a restart", EPOCHS,
-         "if value != getattr(genesis, name)]", "if False]", EPOCHS_TESTS),
+         "if value != getattr(first, name)]", "if False]", EPOCHS_TESTS),
     Edit("epochs", "votes of the epoch before are nobody's", CHAIN,
          "return {before.number: before.members} | sets", "return sets", EPOCHS_TESTS),
+)  # fmt: skip
+
+GENESIS: Final = (
+    Edit("genesis", "names parameters of later rules", "dipnet.ledger.genesis",
+         "if row.rules <= first.rules", "if row", GENESIS_TESTS),
+    Edit("genesis", "two networks have one name", "dipnet.ledger.parameters",
+         "if row.rules > self.rules and", "if False and", GENESIS_TESTS),
+    Edit("genesis", "of earlier rules is read as one of today", "dipnet.ledger.genesis",
+         "if rules < RULES_FIRST:", "if False:", GENESIS_TESTS),
 )  # fmt: skip
 
 REPORTS: Final = (
@@ -226,8 +237,9 @@ REPORTS: Final = (
          'if refused.code != "report":', "if False:", REPORTS_TESTS),
     Edit("report", "without gas is one that punishes nobody", "dipnet.consensus.chain.execute",
          '"report" if receipt.gas_used < tx.gas else "report_gas"', '"report"', REPORTS_TESTS),
-    Edit("report", "gives all to who reports himself", "dipnet.ledger.genesis",
-         "le=BPS_ALL // 2)", "le=BPS_ALL)", ("tests/unit/consensus/staking/test_evidence.py",)),
+    Edit("report", "gives all to who reports himself", "dipnet.ledger.parameters",
+         "BPS_ALL // 2, True)", "BPS_ALL, True)",
+         ("tests/unit/consensus/staking/test_evidence.py",)),
 )  # fmt: skip
 
-EDITS: Final = (*RECORDS, *BLOCKS, *FOLLOWING, *SEEDS, *REPORTS)
+EDITS: Final = (*RECORDS, *BLOCKS, *FOLLOWING, *SEEDS, *GENESIS, *REPORTS)

@@ -12,7 +12,7 @@ MEMBERS: Final = "dipnet.consensus.finality.members"
 FINALITY: Final = "dipnet.consensus.finality.finality"
 TALLY: Final = "dipnet.consensus.finality.tally"
 NODE: Final = "dipnet.node.node"
-PEERS_OF_NODE: Final = "dipnet.node.peers"
+READINESS: Final = "dipnet.node.readiness"
 VOTING: Final = "dipnet.node.voting"
 CLOCK: Final = "dipnet.p2p.clock"
 STATE_TESTS: Final = ("tests/unit/consensus/finality/test_vote_state.py",)
@@ -171,13 +171,13 @@ CLOCKS: Final = (
          "if passed_ms > self.chain.parameters.slot_ms:", "if False:", CLOCK_TESTS),
     Edit("clock", "a leap at each wake-up", NODE,
          "if passed_ms > self.chain.parameters.slot_ms:", "if passed_ms > 0:", CLOCK_TESTS),
-    Edit("clock", "after a leap proposes before peers have told", PEERS_OF_NODE,
+    Edit("clock", "after a leap proposes before peers have told", CLOCK,
          "return UNTOLD if needed else None", "return None", CLOCK_TESTS),
-    Edit("clock", "after a leap prevotes before peers have told", NODE,
-         "if off_ms is None and self._needs_others and not self.peers.alone:", "if False:",
+    Edit("clock", "after a leap prevotes before peers have told", READINESS,
+         "if off_ms is None and self._needs_others and not self._peers.alone:", "if False:",
          CLOCK_TESTS),
-    Edit("clock", "prevotes by its own clock", NODE,
-         "return self._now_ms + (off_ms or 0) +", "return self._now_ms +", CLOCK_TESTS),
+    Edit("clock", "prevotes by its own clock", READINESS,
+         "return now_ms + (off_ms or 0) +", "return now_ms +", CLOCK_TESTS),
     Edit("clock", "a head that waits is not looked at again", VOTING,
          "self._judged = judged if timely else None", "self._judged = judged", CLOCK_TESTS),
     Edit("clock", "does not commit while a head waits", VOTING,

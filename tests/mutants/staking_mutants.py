@@ -24,7 +24,7 @@ from dipnet.consensus.staking import (
     rewards,
     stakes,
 )
-from dipnet.ledger.genesis import Genesis
+from dipnet.ledger.parameters import Parameters
 from dipnet.vm import abi, system, transaction
 from tests.fixtures.staking import World, network
 from tests.fixtures.staking_machine import Machine, walk
@@ -34,6 +34,7 @@ from tests.unit.consensus.staking import test_evidence as of_evidence
 from tests.unit.consensus.staking import test_interface as of_calls
 from tests.unit.consensus.staking import test_parameter_limits as of_limits
 from tests.unit.consensus.staking import test_parameters as of_parameters
+from tests.unit.ledger import test_parameters as of_rows
 from tests.unit.vm import test_abi as of_abi
 
 WALK_SEEDS = range(16)
@@ -87,9 +88,10 @@ def by(test: Callable[..., None], *arguments: Any) -> Find:
 
 OF_STAKES = (
     Mutant("a stake counts anew for each delegate", stakes.cast,
-           "one[STAKE] // len(delegates)", "one[STAKE]", in_walks),
+           "record[STAKE] // len(delegates)", "record[STAKE]", in_walks),
     Mutant("a late vote earns from the beginning", stakes.cast,
-           "entry[PAID] = candidates.place(root, delegate)[ACCRUED]", "entry[PAID] = 0", in_walks),
+           "entry[PAID] = candidates.record_of(root, delegate)[ACCRUED]", "entry[PAID] = 0",
+           in_walks),
     Mutant("votes for a stranger", stakes.cast, "not candidates.is_open(root, delegate)", "False",
            by(of_actions.test_a_vote_for_an_unknown_delegate)),
     Mutant("votes that lapsed go on earning", stakes._unsettled, "if closed else", "if 0 else",
@@ -98,7 +100,7 @@ OF_STAKES = (
            in_walks),
     Mutant("what is settled is earned again", stakes.settle, "vote[PAID] = until", "pass",
            in_walks),
-    Mutant("votes do not follow the stake", stakes.change_stake, "if one[VOTES]:", "if False:",
+    Mutant("votes do not follow the stake", stakes.change_stake, "if record[VOTES]:", "if False:",
            in_walks),
     Mutant("votes lapse an epoch early", election.expire_votes, "candidate, epoch)",
            "candidate, epoch + 1)", in_walks),
@@ -106,7 +108,8 @@ OF_STAKES = (
            "pass", in_walks),
     Mutant("stake is released an epoch early", stakes.matured, "<= epoch", "<= epoch + 1",
            in_walks),
-    Mutant("two releases at a time", actions.unstake, "if one[UNBONDING]:", "if False:", in_walks),
+    Mutant("two releases at a time", actions.unstake, "if record[UNBONDING]:", "if False:",
+           in_walks),
     Mutant("a release of more than is staked", actions.unstake, "0 < amount <= held", "0 < amount",
            in_walks),
     Mutant("a delegate takes back his least stake", actions.unstake, "held - amount < least",
@@ -117,14 +120,14 @@ OF_STAKES = (
            by(of_actions.test_votes_beyond_the_limit)),
     Mutant("a delegate named twice", actions.vote, "len({*delegates}) != len(delegates)", "False",
            by(of_actions.test_votes_beyond_the_limit)),
-    Mutant("votes follow the leaders", actions.vote, "if delegates and one[FREE] > context.epoch:",
-           "if False:", in_walks),
+    Mutant("votes follow the leaders", actions.vote,
+           "if delegates and record[FREE] > context.epoch:", "if False:", in_walks),
     Mutant("a vote expires an epoch late", actions.vote,
            "context.epoch + context.parameters.vote_expiry_epochs",
            "context.epoch + 1 + context.parameters.vote_expiry_epochs", in_walks),
-    Mutant("claims again", actions.claim, "one[REWARDS] = 0", "pass", in_walks),
+    Mutant("claims again", actions.claim, "record[REWARDS] = 0", "pass", in_walks),
     Mutant("claims what is released again", actions.claim,
-           "one[UNBONDING] = one[RELEASE] = 0", "pass", in_walks),
+           "record[UNBONDING] = record[RELEASE] = 0", "pass", in_walks),
 )  # fmt: skip
 
 OF_REWARDS = (
@@ -161,23 +164,23 @@ OF_COMMISSIONS = (
            by(of_commissions.test_a_limit_that_was_lowered_binds_all)),
 )  # fmt: skip
 
-RANKED = "(one[JAILED_UNTIL] > epoch, -one[VOTES], who) for who, one in _places(root)"
+RANKED = "(record[JAILED_UNTIL] > epoch, -record[VOTES], who) for who, record in _registered(root)"
 OF_ELECTIONS = (
-    Mutant("fewest votes first", election.elect, "-one[VOTES]", "one[VOTES]", in_walks),
-    Mutant("ties by who came first", election.elect, f"sorted({RANKED})",
-           f"sorted(({RANKED}), key=lambda one: one[:2])", in_walks),
+    Mutant("fewest votes first", election.elect, "-record[VOTES]", "record[VOTES]", in_walks),
+    Mutant("ties by who came first", election.elect, RANKED,
+           f"({RANKED}), key=lambda one: one[:2]", in_walks),
     Mutant("an organisation of any size", election._fill, "== cap", "== -1", in_walks),
     Mutant("a seat too few", election.elect, "parameters.delegates_active,",
            "parameters.delegates_active - 1,", in_walks),
-    Mutant("a half is not missed", candidates.is_absent, ">= one[PRODUCED]", "> one[PRODUCED]",
-           in_walks),
-    Mutant("slots of all epochs count", candidates._tally, "one[COUNTED] != epoch", "False",
+    Mutant("a half is not missed", candidates.is_absent, ">= record[PRODUCED]",
+           "> record[PRODUCED]", in_walks),
+    Mutant("slots of all epochs count", candidates._tally, "record[COUNTED] != epoch", "False",
            in_walks),
     Mutant("jail ends an epoch early", election.jail_absent, "SETS_AHEAD +", "1 +", in_walks),
-    Mutant("jail empties seats", election.elect, "for who, one in _places(root))",
-           "for who, one in _places(root) if one[JAILED_UNTIL] <= epoch)", in_walks),
-    Mutant("who resigns may be elected", candidates.close, "if one[STATUS] == REGISTERED:",
-           "if one[STATUS] != REGISTERED:", in_walks),
+    Mutant("jail empties seats", election.elect, "for who, record in _registered(root)",
+           "for who, record in _registered(root) if record[JAILED_UNTIL] <= epoch", in_walks),
+    Mutant("who resigns may be elected", candidates.close, "if record[STATUS] == REGISTERED:",
+           "if record[STATUS] != REGISTERED:", in_walks),
     Mutant("nobody is a set", election.elect, "chosen or seated(root, epoch - 1)", "chosen",
            by(of_actions.test_the_last_to_resign_leaves_the_roll_empty)),
 )  # fmt: skip
@@ -189,9 +192,9 @@ OF_CANDIDATES = (
            by(of_actions.test_a_key_in_its_long_form)),
     Mutant("a key serves two delegates", candidates.enter, "if owner[WORD]:", "if False:",
            by(of_actions.test_a_key_serves_one_delegate_for_ever)),
-    Mutant("another key for a delegate", actions.register, "candidates.public_key(one) != key",
+    Mutant("another key for a delegate", actions.register, "candidates.public_key(record) != key",
            "False", by(of_actions.test_registering_again_changes_the_profile_alone)),
-    Mutant("a delegate without stake", actions.register, "held < genesis.delegate_stake_min",
+    Mutant("a delegate without stake", actions.register, "held < in_force.delegate_stake_min",
            "False", in_walks),
     Mutant("back after leaving", actions.register, "elif status != NONE:", "elif False:",
            by(of_actions.test_resigning_is_for_good)),
@@ -204,10 +207,10 @@ OF_CANDIDATES = (
 
 E1 = of_evidence.PAIRS["E1"]
 OF_EVIDENCE = (
-    Mutant("evidence is replayed", actions.submit_evidence, "one[STATUS] == TOMBSTONED", "False",
+    Mutant("evidence is replayed", actions.submit_evidence, "record[STATUS] == TOMBSTONED", "False",
            in_walks),
     Mutant("evidence of any age", actions.submit_evidence,
-           "context.epoch > offence.epoch + genesis.evidence_epochs", "False", in_walks),
+           "context.epoch > offence.epoch + in_force.evidence_epochs", "False", in_walks),
     Mutant("evidence expires an epoch early", actions.submit_evidence,
            "context.epoch > offence", "context.epoch >= offence", in_walks),
     Mutant("what is on its way out escapes", actions._slash, "(held + leaving)", "held", in_walks),
@@ -235,26 +238,26 @@ OF_PARAMETERS = (
            by(of_parameters.test_who_may_propose_and_vote)),
     Mutant("at once", parameters._pass, "following + context.parameters.parameter_delay_epochs",
            "following", by(of_parameters.test_a_quorum_changes_a_parameter_after_the_delay)),
-    Mutant("proposals never expire", parameters._pass, "one[STATE] = EXPIRED", "pass",
+    Mutant("proposals never expire", parameters._pass, "proposal[STATE] = EXPIRED", "pass",
            by(of_parameters.test_two_of_four_are_no_quorum)),
     Mutant("values are judged once", parameters._start,
            "parameters.amended(context.slot, name, value)",
-           "parameters.model_copy(update={name: value})",
+           "__import__('dataclasses').replace(parameters, **{name: value})",
            by(of_parameters.test_two_that_fit_but_not_together)),
     Mutant("rules that nobody has", parameters.decide_rules, "if all(", "if any((True,)) or all(",
            by(of_parameters.test_a_new_version_of_the_rules_waits_for_readiness)),
     Mutant("rules that the next set has not", parameters.decide_rules, "in running)",
            "in running[:1])", by(of_parameters.test_readiness_of_those_who_will_run_it)),
-    Mutant("rules above an unfinal boundary", parameters.decide_rules, "one[STARTS] <= starts",
-           "one[STARTS] <= starts + 1",
+    Mutant("rules above an unfinal boundary", parameters.decide_rules, "proposal[STARTS] <= starts",
+           "proposal[STARTS] <= starts + 1",
            by(of_parameters.test_who_is_ready_in_time_waits_for_the_delay_alone)),
     Mutant("rules that went down", parameters._start, "value <= parameters.rules", "False",
            by(of_parameters.test_the_lower_of_two_versions_comes_too_late)),
     Mutant("proposals outlive their proposer", parameters.close,
-           "if one[STATE] == OPEN and not _stays(root, proposer, running):", "if False:",
+           "if proposal[STATE] == OPEN and not _stays(root, proposer, running):", "if False:",
            by(of_parameters.test_an_open_proposal_goes_with_its_proposer)),
     Mutant("what has passed goes with its proposer", parameters.close,
-           "one[STATE] == OPEN and not", "not",
+           "proposal[STATE] == OPEN and not", "not",
            by(of_parameters.test_who_left_proposes_nothing_more, candidates.RESIGNED)),
     Mutant("who resigned goes on proposing", parameters._stays, "registered and", "",
            by(of_parameters.test_who_left_proposes_nothing_more, candidates.RESIGNED)),
@@ -262,17 +265,19 @@ OF_PARAMETERS = (
            "in running[1:])", by(of_parameters.test_an_open_proposal_goes_with_its_proposer)),
     Mutant("a proposal goes though its proposer comes back", parameters._stays, "in running)",
            "in running[:1])", by(of_parameters.test_who_comes_back_keeps_his_proposal)),
-    Mutant("a value for ever", Genesis.amended, "if not low <= value <= high:", "if False:",
+    Mutant("a parameter of later rules", Parameters.is_amendable, "and row.rules <= self.rules",
+           "", by(of_rows.test_votes_change_a_parameter_only_under_its_rules)),
+    Mutant("a value for ever", Parameters.amended, "if not low <= value <= high:", "if False:",
            by(of_limits.test_what_is_just_beyond_is_refused, "gas_limit")),
-    Mutant("epochs too short to vote in", Genesis._leaves_a_way_back,
+    Mutant("epochs too short to vote in", Parameters._leaves_a_way_back,
            "min(EPOCH_MS_MIN, before.epoch_ms)", "0",
            by(of_limits.test_epochs_are_long_enough_to_vote_in, {"epoch_slots": 50}, "slot_ms",
               200)),
-    Mutant("a change that takes a year", Genesis._leaves_a_way_back, "self.change_ms <=", "0 <=",
+    Mutant("a change that takes a year", Parameters._leaves_a_way_back, "self.change_ms <=", "0 <=",
            by(of_limits.test_two_that_leave_no_way_back_together)),
-    Mutant("a price that nobody can pay", Genesis._leaves_a_way_back, "self.base_fee_floor <=",
+    Mutant("a price that nobody can pay", Parameters._leaves_a_way_back, "self.base_fee_floor <=",
            "0 <=", by(of_limits.test_a_floor_is_no_wall, 5, 0, 5_000)),
-    Mutant("an early choice binds for ever", Genesis._leaves_a_way_back,
+    Mutant("an early choice binds for ever", Parameters._leaves_a_way_back,
            "min(EPOCH_MS_MIN, before.epoch_ms)", "EPOCH_MS_MIN",
            by(of_limits.test_a_network_that_began_beyond_the_limits_is_governed_too)),
 )  # fmt: skip

@@ -98,7 +98,7 @@ class Drill:
             for one in found
         )
         owners = {to_hex(owner): name for name, owner in self.owner.items()}
-        return {owners[one] for _, _, one in ranked[: self.net.genesis.delegates_active]}
+        return {owners[one] for _, _, one in ranked[: self.net.genesis.parameters.delegates_active]}
 
     def blocks_of(self, node: Node, first: int) -> list[dict[str, Any]]:
         """The final blocks from a height on that a node's delegate made."""

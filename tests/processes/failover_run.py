@@ -122,7 +122,7 @@ def signed_ballots(log: str) -> list[Ballot]:
 
 
 def slot_now(genesis: Genesis) -> int:
-    return slot_at(genesis, time.time_ns() // 1_000_000)
+    return slot_at(genesis.parameters, time.time_ns() // 1_000_000)
 
 
 def one_kill(network: Network, random: Random, slot_ms: int) -> int:

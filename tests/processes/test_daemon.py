@@ -24,6 +24,7 @@ from dipnet.host.config import load
 from dipnet.host.store import Store
 from dipnet.ledger.genesis import Genesis
 from dipnet.node.node import first_puts
+from dipnet.node.work import ClientTxs, ClientVertices
 from dipnet.primitives.errors import Invalid
 from dipnet.sdk.keys import DEV_SECRETS, address_of
 from dipnet.signing import votefile
@@ -240,11 +241,11 @@ def test_while_the_disk_is_behind_nobody_is_answered_and_nothing_grows(
         await ready
         told: list[asyncio.Task[Any]] = []
         while not node._behind:
-            offer = node.submit("vertices", (reading(genesis, len(told)),))
+            offer = node.submit(ClientVertices((reading(genesis, len(told)),)))
             told.append(asyncio.create_task(offer))
             await asyncio.sleep(0.01)
         with pytest.raises(Invalid, match="the disk is behind"):
-            await node.submit("vertices", (reading(genesis, 0),))
+            await node.submit(ClientVertices((reading(genesis, 0),)))
         assert node._net._paused
         assert node.health()["disk"]
         seen = asyncio.create_task(node.settled())
@@ -261,7 +262,7 @@ def test_while_the_disk_is_behind_nobody_is_answered_and_nothing_grows(
         assert not node.health()["disk"]
         node._fail(0, "the test is over")
         with pytest.raises(Invalid, match="stopping"):
-            await node.submit("txs", (b"\1",))
+            await node.submit(ClientTxs((b"\1",)))
         return await running
 
     assert asyncio.run(main()) == 0

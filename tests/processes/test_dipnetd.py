@@ -129,7 +129,11 @@ def test_a_test_network_has_the_pace_and_the_candidates_that_were_asked_for(tmp_
         ("node1", True), ("node2", True), ("candidate1", False), ("candidate2", False),
     ]  # fmt: skip
     genesis = Genesis.decode((out / "candidate1" / networks.GENESIS_NAME).read_bytes())
-    assert (genesis.slot_ms, genesis.epoch_slots, genesis.delegates_active) == (300, 12, 2)
+    assert (
+        genesis.parameters.slot_ms,
+        genesis.parameters.epoch_slots,
+        genesis.parameters.delegates_active,
+    ) == (300, 12, 2)
     assert [checksum(one.address) for one in genesis.delegates] == [
         node["delegate"] for node in net["nodes"][:2]
     ]

@@ -216,7 +216,7 @@ async def test_orphans(network: Network) -> None:
         await peer.greet()
         step = 500
         frames = [
-            ("gossip", m.encode(m.Vertices(step, b"".join(wires[at : at + step]))))
+            ("gossip", m.encode(m.Vertices(b"".join(wires[at : at + step]))))
             for at in range(0, len(wires), step)
         ]
         await peer.pour(frames)
@@ -250,7 +250,7 @@ async def test_who_asks_and_does_not_read(network: Network) -> None:
         key = secrets.token_bytes(32)
         big = [network.vertex(key, seq, size=30_000) for seq in range(1, 201)]
         for at in range(0, len(big), 20):
-            writer.send(m.Vertices(20, b"".join(big[at : at + 20])))
+            writer.send(m.Vertices(b"".join(big[at : at + 20])))
         await peer.greet()
         peer.net.pause()
         ask = m.encode(m.GetVertices(1, 0, 2048))
@@ -285,9 +285,9 @@ def test_vertices_with_bad_signatures_or_payloads(node: Besieged) -> None:
         size = len(wire) // 12
         for n in range(12):
             wire[n * size + size + at] ^= 1
-        spoilt.append(("gossip", m.encode(m.Vertices(12, bytes(wire)))))
+        spoilt.append(("gossip", m.encode(m.Vertices(bytes(wire)))))
     cut = node.network.vertex(key, 1)[:-3]
-    node.withstands(each_alone([*spoilt, ("gossip", m.encode(m.Vertices(1, cut)))] * 2))
+    node.withstands(each_alone([*spoilt, ("gossip", m.encode(m.Vertices(cut)))] * 2))
 
 
 @attack
@@ -300,7 +300,7 @@ async def test_a_wrong_hint_is_corrected(network: Network) -> None:
     async with network.hostile() as peer, network.hostile() as other:
         for one in (peer, other):
             await one.greet()
-        peer.send(m.Vertices(1, bytes(wrong)))
+        peer.send(m.Vertices(bytes(wrong)))
         await other.until(lambda: any(id_ in told.ids for told in other.heard(m.Announce)))
         other.send(m.Fetch(m.Topic.VERTEX, (id_,)))
         await other.until(lambda: other.heard(m.Vertices))

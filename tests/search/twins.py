@@ -29,6 +29,7 @@ from dipnet.consensus.chain.schedule import slot_at, slot_start_ms
 from dipnet.consensus.finality.finality import backoff_step
 from dipnet.ledger.genesis import Genesis
 from dipnet.ledger.tx import sign_tx
+from dipnet.node.work import ClientTxs
 from dipnet.primitives import crypto
 from tests.sim.final import Watch, offences, unanswered_ms
 from tests.sim.load import MAX_FEE, secret
@@ -208,14 +209,14 @@ class Twins:
 
     @property
     def _slot(self) -> int:
-        return slot_at(self.genesis, self.world.now_ms)
+        return slot_at(self.genesis.parameters, self.world.now_ms)
 
     def _run_to(self, slot: int) -> None:
-        self.world.run(slot_start_ms(self.genesis, slot))
+        self.world.run(slot_start_ms(self.genesis.parameters, slot))
 
     def _round(self, phases: Phases) -> None:
         """One slot, from the moment before it begins."""
-        start_ms = slot_start_ms(self.genesis, self._slot + 1)
+        start_ms = slot_start_ms(self.genesis.parameters, self._slot + 1)
         self.world.at(start_ms - PAY_BEFORE_MS, self._pay_twins)
         for offset_ms, groups in phases:
             self.world.at(start_ms - 1 + offset_ms, partial(self._part, groups))
@@ -240,13 +241,13 @@ class Twins:
                 to=crypto.keccak256(b"shop")[12:], value=1,
             )  # fmt: skip
             self._paid[which] += 1
-            self.world.submit(host.index, "txs", (raw,), lambda _: None)
+            self.world.submit(host.index, ClientTxs((raw,)), lambda _: None)
 
     def _bound(self) -> int:
         """The bound in slots: lost messages are requested again, and docs/spec/consensus.md
         "Liveness"."""
         lost_slots = -(-unanswered_ms(self.honest) // SLOT_MS)
-        step = backoff_step(self._slot - self.watch.lowest(), self.genesis.backoff_slots)
+        step = backoff_step(self._slot - self.watch.lowest(), self.genesis.parameters.backoff_slots)
         return lost_slots + 2 * DELEGATES * step
 
     def _resume(self, bound: int) -> int | None:

@@ -86,8 +86,8 @@ class Byzantine:
 
     def _next_slot(self) -> None:
         world = self._world
-        slot = slot_at(world.genesis, world.now_ms) + 1
-        world.at(slot_start_ms(world.genesis, slot), self._on_slot)
+        slot = slot_at(world.genesis.parameters, world.now_ms) + 1
+        world.at(slot_start_ms(world.genesis.parameters, slot), self._on_slot)
 
     def _on_slot(self) -> None:
         self._next_slot()
@@ -166,7 +166,7 @@ class Byzantine:
         """The peer gets the block some slots late, or never."""
         self.lived["hide"] += 1
         if self._rng.randrange(4):
-            late = self._rng.randint(*HELD_SLOTS) * self._world.genesis.slot_ms
+            late = self._rng.randint(*HELD_SLOTS) * self._world.genesis.parameters.slot_ms
             frame = m.encode(m.Items(Topic.BLOCK, (raw,)))
             send = lambda: self._world.transmit(self._host, to, "gossip", frame)  # noqa: E731
             self._world.after((late, late), self._world.in_life(self._host, send))
@@ -205,7 +205,7 @@ class Byzantine:
 
     def _propose_ahead(self) -> None:
         """A block of a slot of ours that is to come."""
-        chain, now = self._chain, slot_at(self._world.genesis, self._world.now_ms)
+        chain, now = self._chain, slot_at(self._world.genesis.parameters, self._world.now_ms)
         parent, index = chain.head, chain.epoch.members.index_of_key(self._key.public_key)
         if index is None:
             return

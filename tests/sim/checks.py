@@ -20,7 +20,7 @@ from dipnet.ledger.state import KEY_ACCOUNT, Journal, supply, trie_root
 from dipnet.node.node import Node
 from dipnet.primitives.codec import Reader
 from dipnet.primitives.crypto import keccak256
-from dipnet.vm.storage_layout import BURNED, Held, StorageSlot
+from dipnet.vm.storage_layout import BURNED, JournalStorage, StorageSlot
 from tests.sim.final import offences
 from tests.sim.load import Ledger
 from tests.sim.voters import Known
@@ -128,7 +128,7 @@ def _expected_supply(genesis: Genesis, node: Node) -> int:
     for height in range(1, node.chain.head.height + 1):
         header = node.chain.need(node.view.block_hash_at(height))
         paid = header.gas_used - _free_gas(node, header.hash)
-        total += genesis.block_reward - paid * header.base_fee
+        total += genesis.parameters.block_reward - paid * header.base_fee
     return total - penalties(node)
 
 
@@ -145,7 +145,7 @@ def _free_gas(node: Node, block_hash: bytes) -> int:
 
 def penalties(node: Node) -> int:
     """Wei of stake that are no more because their owners broke the rules."""
-    return StorageSlot(Held(Journal(node.chain.head_state), DPOS_ADDRESS))[BURNED]
+    return StorageSlot(JournalStorage(Journal(node.chain.head_state), DPOS_ADDRESS))[BURNED]
 
 
 def _payments(world: World, ledger: Ledger, nodes: list[Node]) -> Iterator[str]:
@@ -171,7 +171,7 @@ def _penalties(
         if node.chain.is_tombstoned(signer):
             yield f"the honest key {signer.hex()} is punished"
     members = node.chain.epoch.members
-    due = slot_at(world.genesis, world.now_ms) - PUNISHED_TURNS * len(members)
+    due = slot_at(world.genesis.parameters, world.now_ms) - PUNISHED_TURNS * len(members)
     for signer, one in known.items():
         for index, slot in one.hosts.items():
             host = world.hosts[index]
@@ -190,7 +190,7 @@ def _proven(node: Node) -> dict[bytes, None]:
 
 def _backing_off(genesis: Genesis, node: Node) -> Iterator[str]:
     """So far above its final block a chain grows slowly, and takes no payments in the end."""
-    unit = genesis.backoff_slots
+    unit = genesis.parameters.backoff_slots
     for height in range(1, node.chain.head.height + 1):
         block = node.chain.need_block(node.view.block_hash_at(height))
         slot = block.header.slot
@@ -216,7 +216,7 @@ def _boundaries(node: Node) -> Iterator[str]:
 
 def _liveness(world: World, node: Node, signers: dict[bytes, None], beset: bool) -> Iterator[str]:
     """Delegates that are up and left in peace propose in nearly all of their slots."""
-    last = (world.now_ms - world.genesis.time_ms) // world.genesis.slot_ms
+    last = (world.now_ms - world.genesis.time_ms) // world.genesis.parameters.slot_ms
     slots = range(last - LIVE_SLOTS, last)
     made, due = 0, 0
     header = node.chain.head

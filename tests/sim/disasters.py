@@ -69,7 +69,7 @@ class Disasters:
     def end(self) -> None:
         """Nothing strikes any more, and everything that is down comes back."""
         self._peace = True
-        crawl_ms = max(CRAWL_SLOTS) * self._world.genesis.slot_ms
+        crawl_ms = max(CRAWL_SLOTS) * self._world.genesis.parameters.slot_ms
         self.arrived_ms = min(self.arrived_ms, self._world.now_ms + crawl_ms)
         for host in self._world.hosts:
             host.skew_ms -= self._jumped.get(host.index, 0)
@@ -121,7 +121,7 @@ class Disasters:
     def _slot_of(self, host: Host) -> int:
         """The highest slot for which the host can have signed anything by now."""
         world = self._world
-        return slot_at(world.genesis, world.now_ms + max(0, host.skew_ms) + AHEAD_MS)
+        return slot_at(world.genesis.parameters, world.now_ms + max(0, host.skew_ms) + AHEAD_MS)
 
     def _recover(self, host: Host) -> None:
         """The recovery of docs/operating.md for a delegate whose vote file is lost.
@@ -177,7 +177,7 @@ class Disasters:
         """Every message takes slots, in no order."""
         world, usual = self._world, self._mix.faults
         slots = self._rng.randint(*CRAWL_SLOTS)
-        late_ms = slots * world.genesis.slot_ms
+        late_ms = slots * world.genesis.parameters.slot_ms
         world.faults = replace(usual, delay_ms=(late_ms // 2, late_ms))
         self.arrived_ms = world.now_ms + CRAWL_MS[1] + late_ms
 

@@ -29,7 +29,7 @@ def unanswered_ms(hosts: Iterable[Host]) -> int:
     """How long, at most, a node may have to wait until it asks again for blocks that were lost."""
     waits = [0]
     for node in [host.node for host in hosts if host.node is not None]:
-        peers = node.peers.blocks._peers.values()
+        peers = node.peers._blocks._peers.values()
         owing = [peer for peer in peers if peer.request]
         prompt = [peer for peer in owing if not peer.late(node.steady_ms)]
         if owing and len(owing) == min(len(peers), OWED_MAX):  # all hosts that it may ask
@@ -90,7 +90,9 @@ class Watch:
         if head is last:
             return
         self._heads[host.index] = head
-        ahead_ms = slot_start_ms(self._world.genesis, head.slot) - self._world.now_ms - skew_ms
+        ahead_ms = (
+            slot_start_ms(self._world.genesis.parameters, head.slot) - self._world.now_ms - skew_ms
+        )
         if ahead_ms > AHEAD_MS and head.height:
             self.violations.append(f"node {host.index}: its head is {ahead_ms} ms ahead")
         if last is not None and last.height and not self._above(chain, last, head):
@@ -168,7 +170,7 @@ class Watch:
     def latencies_ms(self, from_ms: int, to_ms: int) -> Iterator[int]:
         """From the start of a slot in this time to when each honest node knew its block final."""
         for one in self.settled.values():
-            start_ms = slot_start_ms(self._world.genesis, one.header.slot)
+            start_ms = slot_start_ms(self._world.genesis.parameters, one.header.slot)
             if from_ms <= start_ms < to_ms:
                 yield from (seen_ms - start_ms for seen_ms in one.seen_ms.values())
 

@@ -94,7 +94,7 @@ class Hostile:
                 return replace(message, raws=tuple(self._forged(raw) for raw in message.raws))
             case m.Vertices():
                 wire = sign_vertex(rng.randbytes(32), self._orphan(rng.choice(((), ids[:1]))))
-                return m.Vertices(2, message.wire + wire)
+                return m.Vertices(message.wire + wire)
             case m.Blocks():
                 raws = [self._forged(raw) for raw in message.raws]
                 return replace(message, raws=tuple(raws[::-1]), more=True)

@@ -9,6 +9,7 @@ from dipnet.dag.vertex import VertexDraft, build_envelope, sign_vertex, topic_of
 from dipnet.ledger.genesis import Genesis
 from dipnet.ledger.tx import sign_tx
 from dipnet.node.node import Node
+from dipnet.node.work import ClientTxs, ClientVertices, ClientWork
 from dipnet.primitives import crypto
 from dipnet.primitives.errors import Invalid
 from tests.sim.wires import Span
@@ -120,7 +121,7 @@ class Device:
             if self.wire == wire:
                 self.wire, self.prev = b"", vertex_id
 
-        run.world.submit(host.index, "vertices", (wire,), replied)
+        run.world.submit(host.index, ClientVertices((wire,)), replied)
 
     def _signed(self, node: Node) -> bytes:
         self.seq += 1
@@ -175,7 +176,7 @@ class Payer:
             if not isinstance(result, Invalid):
                 payments[result[0]] = (host.index, life, sender, nonce)  # type: ignore[index]
 
-        self.run.world.submit(host.index, "txs", (raw,), replied)
+        self.run.world.submit(host.index, ClientTxs((raw,)), replied)
 
 
 def payment(run: Field, key: bytes, nonce: int, **fields: object) -> bytes:
@@ -193,8 +194,8 @@ def payment(run: Field, key: bytes, nonce: int, **fields: object) -> bytes:
     return sign_tx(key, **(usual | fields))  # type: ignore[arg-type]
 
 
-Wrong = tuple[str, bytes, tuple[str, ...]]
-"""Kind, bytes, and the codes of refusal that are right; without codes it must stay pending."""
+Wrong = tuple[type[ClientWork], bytes, tuple[str, ...]]
+"""Work, its bytes, and the codes of refusal that are right; without codes it must stay pending."""
 
 
 class Mischief:
@@ -228,44 +229,44 @@ class Mischief:
             if answer not in expected:
                 run.ledger.violations.append(f"{raw.hex()}: {answer} instead of {expected}")
 
-        if kind == "vertices" and len(raw) > 208:
+        if kind is ClientVertices and len(raw) > 208:
             run.ledger.never[crypto.sha256(raw[:-69])] = None
-        run.world.submit(host.index, kind, (raw,), replied)
+        run.world.submit(host.index, kind((raw,)), replied)
 
     # --- transactions
 
     def garbage(self, _node: Node) -> Wrong:
         raw = self.run.rng.randbytes(self.run.rng.randrange(0, 200))
-        return "txs", raw, ("tx_form", "tx_type", "rlp", "chain_id", "sender")
+        return ClientTxs, raw, ("tx_form", "tx_type", "rlp", "chain_id", "sender")
 
     def other_chain(self, _node: Node) -> Wrong:
-        return "txs", payment(self.run, self.payer, 0, chain_id=1), ("chain_id",)
+        return ClientTxs, payment(self.run, self.payer, 0, chain_id=1), ("chain_id",)
 
     def creation(self, node: Node) -> Wrong:
         return (
-            "txs",
+            ClientTxs,
             payment(self.run, self.payer, self._nonce(node), to=b"", gas=100_000),
             ("no_vm", "nonce_low"),
         )
 
     def blob(self, _node: Node) -> Wrong:
-        return "txs", b"\x03" + payment(self.run, self.payer, 0)[1:], ("tx_type",)
+        return ClientTxs, b"\x03" + payment(self.run, self.payer, 0)[1:], ("tx_type",)
 
     def old_nonce(self, node: Node) -> Wrong:
         if not self._nonce(node):
             return self.garbage(node)
-        return "txs", payment(self.run, self.payer, 0), ("nonce_low",)
+        return ClientTxs, payment(self.run, self.payer, 0), ("nonce_low",)
 
     def poor(self, _node: Node) -> Wrong:
-        return "txs", payment(self.run, self.key, 0), ("funds",)
+        return ClientTxs, payment(self.run, self.key, 0), ("funds",)
 
     def cheap(self, node: Node) -> Wrong:
         raw = payment(self.run, self.payer, self._nonce(node), max_fee=0, max_priority_fee=0)
-        return "txs", raw, ("underpriced", "nonce_low")
+        return ClientTxs, raw, ("underpriced", "nonce_low")
 
     def little_gas(self, node: Node) -> Wrong:
         raw = payment(self.run, self.payer, self._nonce(node), gas=20_999)
-        return "txs", raw, ("intrinsic_gas", "nonce_low")
+        return ClientTxs, raw, ("intrinsic_gas", "nonce_low")
 
     def _nonce(self, node: Node) -> int:
         return node.chain.account(crypto.address(crypto.public_key(self.payer))).nonce
@@ -290,14 +291,14 @@ class Mischief:
 
     def cut_vertex(self, node: Node) -> Wrong:
         wire = sign_vertex(self.key, self._draft(node))
-        return "vertices", wire[: self.run.rng.randrange(200)], ("vertex_form",)
+        return ClientVertices, wire[: self.run.rng.randrange(200)], ("vertex_form",)
 
     def forged_vertex(self, node: Node) -> Wrong:
         wire = sign_vertex(self.key, self._draft(node))
         at = len(wire) - 69 + self.run.rng.randrange(64)
         bit = 1 << self.run.rng.randrange(8)
         return (
-            "vertices",
+            ClientVertices,
             wire[:at] + bytes([wire[at] ^ bit]) + wire[at + 1 :],
             ("vertex_signature",),
         )
@@ -306,20 +307,20 @@ class Mischief:
         draft = replace(self._draft(node), parents=(bytes(32), bytes(32)))
         envelope = build_envelope(draft, crypto.address(crypto.public_key(self.key)))
         wire = envelope + crypto.sign(crypto.sha256(envelope), self.key) + draft.payload
-        return "vertices", wire, ("vertex_parents",)
+        return ClientVertices, wire, ("vertex_parents",)
 
     def foreign_vertex(self, node: Node) -> Wrong:
         draft = replace(self._draft(node), chain_id=1)
-        return "vertices", sign_vertex(self.key, draft), ("vertex_chain",)
+        return ClientVertices, sign_vertex(self.key, draft), ("vertex_chain",)
 
     def swapped_payload(self, node: Node) -> Wrong:
         wire = sign_vertex(self.key, self._draft(node))
-        return "vertices", wire[:-1] + bytes([wire[-1] ^ 1]), ("vertex_payload",)
+        return ClientVertices, wire[:-1] + bytes([wire[-1] ^ 1]), ("vertex_payload",)
 
     def lonely_vertex(self, node: Node) -> Wrong:
         """Its parent never comes."""
         draft = replace(self._draft(node), parents=(self.run.rng.randbytes(32),))
-        return "vertices", sign_vertex(self.key, draft), ()
+        return ClientVertices, sign_vertex(self.key, draft), ()
 
     def young_vertex(self, node: Node) -> Wrong:
         """Its parents are newer than the block that it names."""
@@ -328,4 +329,4 @@ class Mischief:
         if not any(parent is not None and parent.ref_height > 0 for parent in parents):
             return self.garbage(node)
         draft = replace(draft, ref_height=0)
-        return "vertices", sign_vertex(self.key, draft), ("vertex_age",)
+        return ClientVertices, sign_vertex(self.key, draft), ("vertex_age",)

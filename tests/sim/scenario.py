@@ -84,7 +84,7 @@ def network(
             crypto.checksum(crypto.address(crypto.public_key(k))): BALANCE for k in funded
         },
     }
-    return Genesis.model_validate(usual | fields), delegate_keys, account_keys
+    return Genesis.checked(usual | fields), delegate_keys, account_keys
 
 
 @dataclass
@@ -175,7 +175,7 @@ class Run:
         lost_ms, bound = unanswered_ms(self.honest), self._bound_slots()
         self._make_peace()
         self.healed_ms = max(peace_ms + lost_ms, self.disasters.arrived_ms)
-        self._watch_finality(slot_at(self.genesis, peace_ms))
+        self._watch_finality(slot_at(self.genesis.parameters, peace_ms))
         world.run(peace_ms + mix.load_ms)
         self.loaded = False
         self._watch_dags(world.now_ms)
@@ -255,9 +255,9 @@ class Run:
 
     def _bound_slots(self) -> int:
         """How soon finality is to resume: within 2n x step slots."""
-        now = slot_at(self.genesis, self.world.now_ms)
+        now = slot_at(self.genesis.parameters, self.world.now_ms)
         unfinal = now - self.watch.lowest()
-        step = backoff_step(unfinal, self.genesis.backoff_slots)
+        step = backoff_step(unfinal, self.genesis.parameters.backoff_slots)
         return 2 * self.mix.delegates * step
 
     def _watch_finality(self, slot: int) -> None:
@@ -277,10 +277,10 @@ class Run:
 
     def _rest(self, until_ms: int) -> None:
         """Until the network has settled, then so long that its liveness can be seen."""
-        world, slot_ms = self.world, self.genesis.slot_ms
+        world, slot_ms = self.world, self.genesis.parameters.slot_ms
         while world.now_ms < until_ms and None in (self.settled_ms, self.resumed_ms):
             world.run(world.now_ms + LOOK_MS)
-        end_slot = slot_at(self.genesis, world.now_ms) + LIVE_SLOTS + 1
+        end_slot = slot_at(self.genesis.parameters, world.now_ms) + LIVE_SLOTS + 1
         world.run(self.genesis.time_ms + end_slot * slot_ms + SETTLE_MS * slot_ms // 1_000)
 
     # --- the reckoning
@@ -295,7 +295,7 @@ class Run:
                 self.honest,
                 self.signers,
                 self.reporters.known,
-                slot_at(self.genesis, peace_ms),
+                slot_at(self.genesis.parameters, peace_ms),
                 bool(mix.vices),
             )
         )
@@ -303,7 +303,7 @@ class Run:
             broken.append(f"the DAGs were equal only after {self.settled_ms} ms")
         resumed = None
         if self.resumed_ms is not None:
-            resumed = max(0, self.resumed_ms - self.healed_ms) // self.genesis.slot_ms
+            resumed = max(0, self.resumed_ms - self.healed_ms) // self.genesis.parameters.slot_ms
         if resumed is None or resumed > bound:
             broken.append(f"finality resumed after {resumed} slots, {bound} are allowed")
         return Outcome(
@@ -369,10 +369,10 @@ class Run:
                 {*one.addresses}.isdisjoint(sets[0].addresses) for one in sets
             ),
             "blocks in back-off": sum(
-                backoff_step(slots, genesis.backoff_slots) > 1 for slots in behind
+                backoff_step(slots, genesis.parameters.backoff_slots) > 1 for slots in behind
             ),
             "blocks without payments": sum(
-                system_only(slots, genesis.backoff_slots) for slots in behind
+                system_only(slots, genesis.parameters.backoff_slots) for slots in behind
             ),
             "delegates punished": sum(
                 chain.is_tombstoned(one) for one in self.world.ballots.signed

@@ -11,6 +11,7 @@ import pytest
 
 from dipnet.consensus.chain.schedule import slot_start_ms
 from dipnet.dag.vertex import VertexDraft, sign_vertex, topic_of
+from dipnet.node.work import ClientVertices
 from dipnet.p2p.vertexsync import REST_MS, UNEQUAL_MS, VertexSync
 from dipnet.primitives.codec import Puts
 from tests import ROOT
@@ -78,8 +79,7 @@ class Quiet:
     """Four nodes without load; vertices of strangers where a test wants them."""
 
     def __init__(self) -> None:
-        self.genesis, keys, _ = network(4)
-        self.genesis = self.genesis.model_copy(update={"dag_max_parent_age": 10})
+        self.genesis, keys, _ = network(4, dag_max_parent_age=10)
         self.world = World(self.genesis, [(key, key) for key in keys], 1, Faults())
         self.number = 0
         for host in self.world.hosts:
@@ -87,7 +87,7 @@ class Quiet:
         self.pass_slots(3)  # all have met
 
     def pass_slots(self, slots: int) -> None:
-        self.world.run(self.world.now_ms + slots * self.genesis.slot_ms)
+        self.world.run(self.world.now_ms + slots * self.genesis.parameters.slot_ms)
 
     def submit(self, index: int) -> None:
         """A vertex without parents, so that nothing is named by it."""
@@ -105,7 +105,7 @@ class Quiet:
             payload=b"",
         )
         wire = sign_vertex(secret(f"stranger {self.number}"), draft)
-        self.world.submit(index, "vertices", (wire,), lambda _: None)
+        self.world.submit(index, ClientVertices((wire,)), lambda _: None)
 
     def forget_old_tips(self) -> None:
         """A tip that has aged leaves the set when a template meets it."""
@@ -139,7 +139,7 @@ def lonely() -> Quiet:
 
 def test_a_lonely_vertex_lost_long_ago_reaches_all() -> None:
     quiet = lonely()
-    quiet.pass_slots((UNEQUAL_MS + 3 * REST_MS) // quiet.genesis.slot_ms)
+    quiet.pass_slots((UNEQUAL_MS + 3 * REST_MS) // quiet.genesis.parameters.slot_ms)
     assert quiet.counts() == [2, 2, 2, 2]
     assert quiet.sums() == 1
 
@@ -165,7 +165,7 @@ def test_deep_differences_are_found_too() -> None:
         quiet.submit(0)
     quiet.pass_slots(2)
     assert quiet.counts()[2] == 700
-    quiet.pass_slots((UNEQUAL_MS + 5 * REST_MS) // quiet.genesis.slot_ms)
+    quiet.pass_slots((UNEQUAL_MS + 5 * REST_MS) // quiet.genesis.parameters.slot_ms)
     assert quiet.sums() == 1
 
 
@@ -192,7 +192,9 @@ def test_half_the_network_down_is_no_end() -> None:
     node = quiet.world.hosts[0].node
     assert node is not None
     assert node.chain.head.height > 20
-    assert slot_start_ms(quiet.genesis, node.chain.head.slot) > quiet.world.now_ms - 3_000
+    assert (
+        slot_start_ms(quiet.genesis.parameters, node.chain.head.slot) > quiet.world.now_ms - 3_000
+    )
 
 
 # --- its own parts

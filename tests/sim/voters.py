@@ -11,6 +11,7 @@ from dipnet.consensus.chain.schedule import slot_at
 from dipnet.consensus.finality.tally import Offence
 from dipnet.consensus.staking.candidates import registration_digest
 from dipnet.consensus.staking.idpos import DPOS_ADDRESS, METHODS
+from dipnet.node.work import ClientTxs
 from dipnet.primitives import crypto
 from dipnet.primitives.errors import Invalid
 from tests.sim.load import MAX_FEE, Field, payment, secret
@@ -121,14 +122,14 @@ class Reporters:
 
     def report(self, host: Host, offence: Offence) -> None:
         """An honest node knows of it."""
-        slot = slot_at(self._world.genesis, self._world.now_ms)
+        slot = slot_at(self._world.genesis.parameters, self._world.now_ms)
         known = self.known.setdefault(offence.signer, Known(offence.name))
         known.hosts[host.index] = slot
 
 
 def submit(run: Field, host: Host, raw: bytes) -> None:
     """Hands a transaction to a node; the chain shows whether it is executed."""
-    run.world.submit(host.index, "txs", (raw,), _ignore)
+    run.world.submit(host.index, ClientTxs((raw,)), _ignore)
 
 
 def _ignore(results: tuple[object, ...]) -> None:

@@ -15,6 +15,7 @@ from functools import partial
 
 from dipnet.consensus.finality.tally import Offence
 from dipnet.ledger.genesis import Genesis
+from dipnet.node.checks import Outcome
 from dipnet.node.effects import (
     Barrier,
     Dial,
@@ -37,8 +38,8 @@ from dipnet.node.effects import (
 )
 from dipnet.node.node import Node, first_puts
 from dipnet.node.voting import signed_state
+from dipnet.node.work import ClientWork, Work
 from dipnet.primitives import crypto
-from dipnet.primitives.errors import Invalid
 from dipnet.signing.votefile import check_not_older
 from tests.sim.disk import Disk
 from tests.sim.signer import Ballots, Signer
@@ -91,8 +92,8 @@ def _seen(event: Event) -> bytes:
     match event:
         case Received(peer, protocol, data):
             return f"R{peer}{protocol}".encode() + data
-        case Submitted(ticket, kind, items):
-            return f"S{ticket}{kind}".encode() + b"".join(items)
+        case Submitted(ticket, work):
+            return f"S{ticket}{type(work).__name__}".encode() + b"".join(work.raws)
         case Verified(ticket, _):
             return b"V%d" % ticket
         case Signed(ticket, signature, _):
@@ -128,7 +129,7 @@ class World(Wires):
         """Called after each step of a node."""
         self.on_publish: Callable[[Host, str, tuple[object, ...]], None] = lambda *_: None
         self.on_report: Callable[[Host, Offence], None] = lambda *_: None
-        self._checks: OrderedDict[tuple[str, tuple[bytes, ...]], object] = OrderedDict()
+        self._checks: OrderedDict[Work, Outcome] = OrderedDict()
         self._tickets = 0
         self._trace = hashlib.blake2b(digest_size=TRACE_BYTES)
 
@@ -203,14 +204,13 @@ class World(Wires):
     def submit(
         self,
         index: int,
-        kind: str,
-        items: tuple[bytes, ...],
+        work: ClientWork,
         on_reply: Callable[[tuple[object, ...]], None],
     ) -> None:
         """Submits items of a local client to the host's node."""
         self._tickets += 1
         self.on_reply[self._tickets] = on_reply
-        self.deliver(index, Submitted(self._tickets, kind, items))
+        self.deliver(index, Submitted(self._tickets, work))
 
     # --- effects
 
@@ -242,8 +242,8 @@ class World(Wires):
                 self.send(host, self.named[peer], protocol, data)
             case Wake(at_ms):
                 self._wake(host, at_ms - host.skew_ms)
-            case Verify(ticket, kind, items):
-                self._later(host, CHECK_MS, Verified(ticket, self._check(host, kind, items)))
+            case Verify(ticket, work):
+                self._later(host, CHECK_MS, Verified(ticket, self._check(host, work)))
             case Sign():
                 self._sign(host, effect)
             case Dial(address):
@@ -269,18 +269,17 @@ class World(Wires):
             ),
         )
 
-    def _check(self, host: Host, kind: str, items: tuple[bytes, ...]) -> object:
-        """An item that is good on one node is good on every node: ``Node.check`` is computed once.
+    def _check(self, host: Host, work: Work) -> Outcome:
+        """Work without a refusal is good on every node: ``Node.check`` does it once.
 
-        An item that a node refuses may be good on a node that knows a later set of delegates.
+        Work that a node refuses may be good on a node that knows a later set of delegates.
         """
-        key = (kind, items)
-        known = self._checks.get(key)
+        known = self._checks.get(work)
         if known is None:
-            known = host.running.check(kind, items)
-            if isinstance(known, list) and any(isinstance(one, Invalid) for one in known):
+            known = host.running.check(work)
+            if known.refused:
                 return known
-            self._checks[key] = known
+            self._checks[work] = known
             if len(self._checks) > CHECKS_KEPT:
                 self._checks.popitem(last=False)
         return known

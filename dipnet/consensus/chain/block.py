@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from dipnet.consensus.chain.schedule import slot_start_ms
 from dipnet.consensus.finality.header import (
     BLOOM_BYTES,
     HASH_ZERO,
@@ -29,7 +28,8 @@ from dipnet.consensus.finality.votes import (
     decode_certificate,
 )
 from dipnet.consensus.staking import idpos
-from dipnet.ledger.genesis import BLOCK_BYTES_MAX, Genesis
+from dipnet.ledger.genesis import Genesis
+from dipnet.ledger.parameters import BLOCK_BYTES_MAX
 from dipnet.ledger.state import Journal, trie_root
 from dipnet.ledger.tx import TX_BYTES_MAX, Tx, decode_batch, decode_known
 from dipnet.primitives.codec import Bin, Many, Puts, pack, rlp_encode, unpack, unpack_start
@@ -223,7 +223,7 @@ class _Nothing:
 
 def genesis_members(genesis: Genesis) -> Members:
     """The set of epochs 0 and 1: the first ``delegates_active`` delegates of genesis.json."""
-    active = genesis.delegates[: genesis.delegates_active]
+    active = genesis.delegates[: genesis.parameters.delegates_active]
     return Members.of((delegate.address, delegate.public_key) for delegate in active)
 
 
@@ -245,13 +245,13 @@ def genesis_block(genesis: Genesis) -> tuple[Block, Puts]:
         height=0,
         slot=0,
         epoch=0,
-        timestamp_ms=slot_start_ms(genesis, 0),
+        timestamp_ms=genesis.time_ms,
         proposer=ADDRESS_ZERO,
         state_root=state_root,
         tx_root=ordered_root([]),
         receipt_root=ordered_root([]),
         logs_bloom=bytes(BLOOM_BYTES),
-        gas_limit=genesis.gas_limit,
+        gas_limit=genesis.parameters.gas_limit,
         gas_used=0,
         base_fee=genesis.base_fee_initial,
         justify=(HASH_ZERO, 0, 0),

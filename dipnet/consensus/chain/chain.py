@@ -32,6 +32,7 @@ from dipnet.consensus.finality.votes import BallotKind, Certificate, check_certi
 from dipnet.consensus.staking import idpos
 from dipnet.consensus.staking.idpos import BlockContext
 from dipnet.ledger.genesis import Genesis
+from dipnet.ledger.parameters import Parameters
 from dipnet.ledger.state import Journal
 from dipnet.ledger.tx import Tx
 from dipnet.primitives.codec import Puts, Reader
@@ -70,7 +71,7 @@ class Chain(Canonical):
         self.genesis_hash = self._need_at(0)
         if self.need(self.genesis_hash).seed_reveal != keccak256(genesis.encode()):
             raise Invalid("genesis", "the data directory holds the chain of another genesis.json")
-        self.epochs = Epochs(genesis, reader)
+        self.epochs = Epochs(genesis.parameters, reader)
         self.certificates = KnownCertificates(reader)
         self._tree = self._grown(self.need(final))
         self.sets: Mapping[int, Members] = self._sets()
@@ -88,7 +89,7 @@ class Chain(Canonical):
             records.KEY_RECEIPTS + block.hash: records.pack_receipts([], []),
             slot_prefix(0) + block.hash: records.pack_delta(Delta(block.hash, block.hash, {})),
             height_key(0): block.hash,
-            epoch.key: epoch.encode(genesis),
+            epoch.key: epoch.encode(genesis.parameters),
             records.KEY_HEAD: records.pack_head(block.hash, block.hash, block.hash),
         }
 
@@ -102,7 +103,7 @@ class Chain(Canonical):
     # --- reads
 
     @property
-    def parameters(self) -> Genesis:
+    def parameters(self) -> Parameters:
         """The parameters in force for the block after the head."""
         return self.epoch.parameters
 
@@ -377,7 +378,7 @@ class Chain(Canonical):
                 position.epoch, header, mix, elected.members, elected.parameters
             )
             self.epochs.remember(epoch)
-            puts[epoch.key] = epoch.encode(self._genesis)
+            puts[epoch.key] = epoch.encode(self._genesis.parameters)
             boundary = header.hash
         return StoredDelta(header, Delta(boundary, mix, executed.puts)), executed.receipts, puts
 
@@ -442,7 +443,7 @@ class Chain(Canonical):
         fork = branch[0].header.height - 1 if branch else head.height
         # It follows from head and final block alone, and overlays_max <= undo_blocks_max keeps it
         # in the undo window.
-        target = max(self.final.height, head.height - self._genesis.overlays_max)
+        target = max(self.final.height, head.height - self.parameters.overlays_max)
         spine, moves = moved(self._reader, self._spine, fork, branch, target, self.stored_delta)
         puts |= moves
         assert (spine.head.header, spine.base.header.height) == (head, target)
@@ -475,7 +476,7 @@ class Chain(Canonical):
 
         The records of the final block and of all blocks above it stay, wherever the base is.
         """
-        edge = min(spine.base.header.height - self._genesis.undo_blocks_max, self.final.height)
+        edge = min(spine.base.header.height - self.parameters.undo_blocks_max, self.final.height)
         if edge <= self._floor.height:
             return
         floor = self.need(self._canonical_with(puts, edge) or HASH_ZERO)

@@ -6,7 +6,7 @@ of epoch 0. The blocks above a boundary are of its epoch. An ``Epoch`` follows f
 alone: it is made once, stored for ever, and found by the boundary's hash.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from dipnet.consensus.finality.finality import EpochBoundary, end_slot, is_bound
 from dipnet.consensus.finality.header import Header
 from dipnet.consensus.finality.members import MEMBERS_MAX, Members
 from dipnet.ledger.genesis import Genesis
+from dipnet.ledger.parameters import Parameters, rows
 from dipnet.primitives.codec import BIG, TEXT, UINT, Bin, Many, Reader, big, from_big, pack
 from dipnet.primitives.recent import Recent
 
@@ -49,7 +50,7 @@ class Epoch:
     next_seed: bytes
     members: Members
     next_members: Members
-    parameters: Genesis
+    parameters: Parameters
 
     @cached_property
     def order(self) -> tuple[bytes, ...]:
@@ -74,12 +75,12 @@ class Epoch:
         """The set of epoch ``epoch``, which is this epoch or the next."""
         return self.members if epoch == self.number else self.next_members
 
-    def encode(self, genesis: Genesis) -> bytes:
-        """The record of the epoch; of its parameters only those that differ from ``genesis``."""
+    def encode(self, first: Parameters) -> bytes:
+        """The record of the epoch; of its parameters only those that differ from ``first``."""
         return pack((
             _VERSION, self.number, _fields(self.boundary), _fields(self.before), self.seed,
             self.next_seed, self.members.pairs, self.next_members.pairs,
-            [(name.encode(), big(value)) for name, value in _changes(genesis, self.parameters)],
+            [(name.encode(), big(value)) for name, value in _changes(first, self.parameters)],
         ))  # fmt: skip
 
 
@@ -92,14 +93,17 @@ def _fields(boundary: EpochBoundary) -> tuple[int, bytes, int]:
     return boundary.epoch, boundary.block_id, boundary.slot
 
 
-def _changes(genesis: Genesis, parameters: Genesis) -> list[tuple[str, int]]:
+def _changes(first: Parameters, now: Parameters) -> list[tuple[str, int]]:
     """Name and value of each parameter that a vote has changed; all are integers."""
-    fields = [(name, getattr(parameters, name)) for name in sorted(type(genesis).model_fields)]
-    return [(name, value) for name, value in fields if value != getattr(genesis, name)]
+    fields = [(name, getattr(now, name)) for name in sorted(rows(type(first)))]
+    return [(name, value) for name, value in fields if value != getattr(first, name)]
 
 
-def decode(raw: bytes | None, genesis: Genesis) -> Epoch:
-    """The epoch in a record of our disk; ``Corrupt`` where it is missing or damaged."""
+def decode(raw: bytes | None, first: Parameters) -> Epoch:
+    """The epoch in a record of our disk; ``Corrupt`` where it is missing or damaged.
+
+    ``first`` are the parameters of genesis.
+    """
     number, boundary, before, seed, next_seed, members, next_members, changes = read(
         raw, _EPOCH, "the record of an epoch"
     )
@@ -107,7 +111,7 @@ def decode(raw: bytes | None, genesis: Genesis) -> Epoch:
     return Epoch(
         number, EpochBoundary(*boundary), EpochBoundary(*before), seed, next_seed,
         _members(members),
-        _members(next_members), genesis.model_copy(update=update),
+        _members(next_members), replace(first, **update),
     )  # fmt: skip
 
 
@@ -119,11 +123,11 @@ def first(genesis: Genesis, header: Header, members: Members) -> Epoch:
     """Epoch 0, which genesis opens; ``members`` is the set of epochs 0 and 1."""
     boundary = EpochBoundary(0, header.hash, header.slot)
     seed, next_seed = (schedule.seed(header.hash, number) for number in (0, 1))
-    return Epoch(0, boundary, boundary, seed, next_seed, members, members, genesis)
+    return Epoch(0, boundary, boundary, seed, next_seed, members, members, genesis.parameters)
 
 
 def following(
-    epoch: Epoch, header: Header, mix: bytes, elected: Members, parameters: Genesis
+    epoch: Epoch, header: Header, mix: bytes, elected: Members, parameters: Parameters
 ) -> Epoch:
     """The epoch after ``epoch``, which the boundary ``header`` opens.
 
@@ -139,15 +143,16 @@ def following(
         schedule.seed(mix, epoch.number + 2),
         epoch.next_members,
         elected,
-        schedule.rebased(epoch.parameters, parameters, header.slot),
+        parameters,
     )
 
 
 class Epochs:
     """The stored epochs of all branches, by number and boundary."""
 
-    def __init__(self, genesis: Genesis, reader: Reader) -> None:
-        self._genesis = genesis
+    def __init__(self, first: Parameters, reader: Reader) -> None:
+        """``first`` are the parameters of epoch 0, which the records are told against."""
+        self._first = first
         self._reader = reader
         self._known: Recent[Epoch] = Recent(EPOCHS_KEPT)
 
@@ -156,7 +161,7 @@ class Epochs:
         key = key_of(number) + boundary
         epoch = self._known.get(key)
         if epoch is None:
-            epoch = decode(self._reader.get(key), self._genesis)
+            epoch = decode(self._reader.get(key), self._first)
             self.remember(epoch)
         return epoch
 

@@ -52,10 +52,10 @@ class Execution:
         self._journal = Journal(state, state_root)
         self._context = context
         self._system_only = system_only
-        genesis = context.parameters
+        in_force = context.parameters
         self._env = Env(
-            genesis.chain_id, context.height, slot_start_ms(genesis, context.slot) // 1000,
-            context.proposer, base_fee, genesis.gas_limit, context.slot, idpos.DPOS_ADDRESS,
+            in_force.chain_id, context.height, slot_start_ms(in_force, context.slot) // 1000,
+            context.proposer, base_fee, in_force.gas_limit, context.slot, idpos.DPOS_ADDRESS,
         )  # fmt: skip
         self._system = idpos.system(context)
         self._receipts: list[Receipt] = []

@@ -5,20 +5,20 @@ target raises the price of the next block, a block that used less lowers it, eac
 part in ``base_fee_change_denominator``. The floor keeps the price of an idle chain above zero.
 """
 
-from dipnet.ledger.genesis import Genesis
+from dipnet.ledger.parameters import Parameters
 
 
-def next_base_fee(genesis: Genesis, base_fee: int, gas_used: int) -> int:
+def next_base_fee(parameters: Parameters, base_fee: int, gas_used: int) -> int:
     """The base fee of the child of a block with ``base_fee``, which used ``gas_used``.
 
     Fees are wei for a unit of gas.
     """
-    target = genesis.gas_limit // genesis.elasticity
-    denominator = genesis.base_fee_change_denominator
+    target = parameters.gas_limit // parameters.elasticity
+    denominator = parameters.base_fee_change_denominator
     # EIP-1559 divides twice: by the target, then by the denominator.
     if gas_used > target:
         # At least 1 wei, else a low price would never rise.
         base_fee += max(base_fee * (gas_used - target) // target // denominator, 1)
     elif gas_used < target:
         base_fee -= base_fee * (target - gas_used) // target // denominator
-    return max(base_fee, genesis.base_fee_floor)
+    return max(base_fee, parameters.base_fee_floor)

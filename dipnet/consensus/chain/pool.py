@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush, heapreplace
 from typing import Final, TypeAlias
 
-from dipnet.ledger.genesis import Genesis
+from dipnet.ledger.parameters import Parameters
 from dipnet.ledger.tx import Tx
 from dipnet.primitives.crypto import ADDRESS_ZERO
 from dipnet.primitives.errors import Invalid
@@ -31,6 +31,12 @@ QUEUED_ACCOUNT_TXS_MAX: Final = 1_024
 def cost(tx: Tx) -> int:
     """The most (wei) that ``tx`` can take from its sender."""
     return tx.gas * tx.max_fee + tx.value
+
+
+def _env(parameters: Parameters) -> Env:
+    """A block without a base fee: a transaction may wait until the base fee has fallen."""
+    nobody = ADDRESS_ZERO
+    return Env(parameters.chain_id, 0, 0, nobody, 0, parameters.gas_limit, 0, nobody)
 
 
 @dataclass(slots=True)
@@ -121,11 +127,10 @@ class Picks:
 class Pool:
     """The pool of one node. It reads no state: nonces and balances are arguments."""
 
-    def __init__(self, genesis: Genesis) -> None:
-        self._genesis = genesis
-        # Waiting for a lower base fee is allowed: the pool checks against none.
-        nobody = ADDRESS_ZERO
-        self._env = Env(genesis.chain_id, 0, 0, nobody, 0, genesis.gas_limit, 0, nobody)
+    def __init__(self, parameters: Parameters) -> None:
+        """``parameters`` are those in force for the block after the head; see ``on_head``."""
+        self._parameters = parameters
+        self._env = _env(parameters)
         self._txs: dict[bytes, Tx] = {}
         self._accounts: dict[bytes, _Account] = {}
         self._queued: OrderedDict[bytes, Tx] = OrderedDict()  # by time of arrival there
@@ -167,7 +172,7 @@ class Pool:
         """
         if tx.hash in self._txs:
             raise Invalid("known")
-        if tx.max_fee < self._genesis.base_fee_floor:
+        if tx.max_fee < self._parameters.base_fee_floor:
             raise Invalid("underpriced", f"gas fee cap {tx.max_fee} is below any base fee")
         check(tx, self._env, max(nonce, tx.nonce) if tx.nonce >= nonce else nonce, balance)
         account = self._accounts.get(tx.sender) or _Account(nonce, nonce)
@@ -198,6 +203,7 @@ class Pool:
         self,
         nonce_of: Callable[[bytes], int],
         balance_of: Callable[[bytes], int],
+        parameters: Parameters,
         base_fee: int,
         included: Sequence[Tx],
         reverted: Sequence[Tx] = (),
@@ -206,8 +212,10 @@ class Pool:
 
         ``included`` are the transactions of blocks that came onto the canonical chain, ``reverted``
         those of blocks that left it. Reverted transactions come back if they are still valid.
-        ``base_fee`` is that of the block after the head.
+        ``parameters`` and ``base_fee`` are those of the block after the head.
         """
+        if parameters != self._parameters:
+            self._adopt(parameters)
         self._ranked_at, self._ends = -1, []
         touched = dict.fromkeys([tx.sender for tx in (*included, *reverted)])
         for address in touched:
@@ -224,11 +232,18 @@ class Pool:
                 self._trim_funds(self._accounts[address], balance_of(address))
         self._trim_queued()
 
+    def _adopt(self, parameters: Parameters) -> None:
+        """Judge by other parameters, and drop the transactions that no block may hold by them."""
+        self._parameters, self._env = parameters, _env(parameters)
+        floor, gas_limit = parameters.base_fee_floor, parameters.gas_limit
+        for tx in [tx for tx in self._txs.values() if tx.max_fee < floor or tx.gas > gas_limit]:
+            self._remove(self._accounts[tx.sender], tx.nonce)
+
     # --- checks
 
     def _check_replacement(self, old: Tx, new: Tx) -> None:
         """Both fees must rise, by ``pool_replacement_percent`` at least."""
-        rise = 100 + self._genesis.pool_replacement_percent
+        rise = 100 + self._parameters.pool_replacement_percent
         for before, after in (
             (old.max_fee, new.max_fee),
             (old.max_priority_fee, new.max_priority_fee),
@@ -237,7 +252,7 @@ class Pool:
                 raise Invalid("replacement")
 
     def _check_account_room(self, account: _Account, tx: Tx) -> None:
-        if len(account.waiting) >= self._genesis.pool_account_txs_max:
+        if len(account.waiting) >= self._parameters.pool_account_txs_max:
             raise Invalid("account_full", f"{len(account.waiting)} transactions wait")
         if tx.nonce > account.ready and account.queued() >= QUEUED_ACCOUNT_TXS_MAX:
             raise Invalid("account_full", f"nonce {account.ready} is missing")
@@ -245,7 +260,7 @@ class Pool:
     def _make_room(self, account: _Account, tx: Tx, old: _Waiting | None, base_fee: int) -> None:
         """Evict transactions in favour of ``tx``; ``Invalid``, and no eviction, unless each is
         worth less."""
-        excess = len(self._txs) + (old is None) - self._genesis.pool_txs_max
+        excess = len(self._txs) + (old is None) - self._parameters.pool_txs_max
         bytes_excess = self._bytes + len(tx.raw) - POOL_BYTES_MAX
         bytes_excess -= len(old.tx.raw) if old else 0
         if old is None and tx.nonce > account.ready and len(self._queued) >= QUEUED_TXS_MAX:

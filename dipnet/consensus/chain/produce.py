@@ -20,14 +20,14 @@ from dipnet.consensus.chain.block import (
 from dipnet.consensus.chain.chain import Chain
 from dipnet.consensus.chain.execute import Execution
 from dipnet.consensus.chain.pool import Pool
+from dipnet.consensus.chain.rules import BlockPosition
 from dipnet.consensus.finality.header import HEADER_BYTES_MAX, Header
 from dipnet.consensus.finality.tally import Offence
-from dipnet.consensus.finality.votes import Certificate, Voter
+from dipnet.consensus.finality.votes import Certificate
 from dipnet.consensus.staking.evidence import REPORTER
-from dipnet.ledger.tx import Tx
+from dipnet.ledger.tx import TX_GAS, Tx
 from dipnet.primitives.crypto import address
 from dipnet.primitives.errors import Invalid
-from dipnet.vm.transaction import TX_GAS
 
 log = logging.getLogger("dipnet.produce")
 
@@ -56,35 +56,47 @@ class BlockDraft:
         return seal(self.header, self.txs, signature, address(public_key), self.section)
 
 
-def proposer(chain: Chain, slot: int, voter: Voter) -> bytes | None:
-    """The address of ``voter`` if it leads ``slot`` in a block on the head, else None."""
-    if slot <= chain.head.slot:
-        return None
-    position = chain.position(chain.head, slot, chain.section(chain.head))
-    leader = rules.leader(position.epoch, slot, position.links.final[1])
-    index = position.epoch.members.index_of_key(voter.public_key)
-    ours = index is not None and position.epoch.members.addresses[index] == leader
-    return leader if ours else None
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A slot on the head: where its block stands, and the certificates that the block carries.
+
+    ``leader`` is the address of the delegate whose turn it is, None where the back-off leaves the
+    slot empty.
+    """
+
+    position: BlockPosition
+    section: tuple[Certificate, ...]
+    leader: bytes | None
+
+    def is_of(self, public_key: bytes) -> bool:
+        """Whether the leader signs with this key."""
+        members = self.position.epoch.members
+        index = members.index_of_key(public_key)
+        return index is not None and members.addresses[index] == self.leader
+
+
+def turn(chain: Chain, slot: int) -> Turn:
+    """The turn of a slot, which must be later than the head's."""
+    assert slot > chain.head.slot
+    section = chain.section(chain.head)
+    position = chain.position(chain.head, slot, section)
+    return Turn(position, section, rules.leader(position.epoch, slot, position.links.final[1]))
 
 
 def build(
-    chain: Chain,
-    pool: Pool,
-    slot: int,
-    proposer: bytes,
-    seed_key: bytes,
-    offences: Sequence[Offence] = (),
+    chain: Chain, pool: Pool, turn: Turn, seed_key: bytes, offences: Sequence[Offence] = ()
 ) -> BlockDraft:
-    """A block of ``proposer`` (address) for ``slot``, which is later than the head's, on the head.
+    """The block of ``turn``, by its leader, on the head.
 
     The body begins with reports of ``offences``, except those that are punished or too old. Then it
     has transactions of the pool by effective tip, then by arrival, in nonce order of each account,
     until gas, bytes or ``PROPOSAL_TXS_MAX`` are used up. A transaction that proves invalid is left
-    out with the rest of its account; the caller drops it from the pool.
+    out with the rest of its account; the caller drops it from the pool. Nothing may be imported
+    between ``turn`` and this call.
     """
-    assert slot > chain.head.slot
-    section = chain.section(chain.head)
-    position = chain.position(chain.head, slot, section)
+    position, section, proposer = turn.position, turn.section, turn.leader
+    assert proposer is not None
+    assert position.parent.header.hash == chain.head.hash
     execution = chain.execution(position, proposer)
     bytes_max = position.epoch.parameters.block_bytes_max
     room = bytes_max - BODY_BYTES_MIN - sum(len(certificate.raw) for certificate in section)
@@ -96,7 +108,7 @@ def build(
     reveal = schedule.NO_SECRET
     if committed != reveal:
         reveal = schedule.seed_secret(seed_key, committed_slot)
-    commitment = schedule.commitment(schedule.seed_secret(seed_key, slot))
+    commitment = schedule.commitment(schedule.seed_secret(seed_key, position.slot))
     executed = execution.finish(position.missed, commitment, position.boundary)
     header = Header(
         **constant_fields(chain.genesis),

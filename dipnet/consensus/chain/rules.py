@@ -14,7 +14,7 @@ from dipnet.consensus.chain.overlays import StoredDelta
 from dipnet.consensus.finality import finality
 from dipnet.consensus.finality.finality import HeaderLinks
 from dipnet.consensus.finality.header import HASH_ZERO, Header
-from dipnet.ledger.genesis import RULES_KNOWN
+from dipnet.ledger.rules import RULES, RULES_KNOWN
 from dipnet.primitives.errors import Invalid
 
 CLOCK_SKEW_MS: Final = 500
@@ -64,15 +64,15 @@ def system_only(epoch: Epoch, slot: int, final_slot: int) -> bool:
 def chained_fields(parent: Header, epoch: Epoch, slot: int, links: HeaderLinks) -> dict[str, Any]:
     """The header's fields, by name, that follow from parent, epoch, slot and links of a block."""
     boundary = epoch.ends_with(slot, links.final[1])
-    genesis, next_epoch = epoch.parameters, epoch.number + 1
+    in_force, next_epoch = epoch.parameters, epoch.number + 1
     return {
         "parent": parent.hash,
         "height": parent.height + 1,
         "slot": slot,
         "epoch": epoch.number,
-        "timestamp_ms": schedule.slot_start_ms(genesis, slot),
-        "gas_limit": genesis.gas_limit,
-        "base_fee": next_base_fee(genesis, parent.base_fee, parent.gas_used),
+        "timestamp_ms": schedule.slot_start_ms(in_force, slot),
+        "gas_limit": in_force.gas_limit,
+        "base_fee": next_base_fee(in_force, parent.base_fee, parent.gas_used),
         "justify": links.justify,
         "final": links.final,
         "next_set_hash": epoch.next_members.digest(next_epoch) if boundary else HASH_ZERO,
@@ -110,8 +110,8 @@ class BlockPosition:
 
 
 def check_known(epoch: Epoch) -> None:
-    """Raise ``Invalid("rules_unknown")`` where an epoch's rules are newer than this program."""
-    if epoch.parameters.rules > RULES_KNOWN:
+    """Raise ``Invalid("rules_unknown")`` where an epoch has rules unknown to this program."""
+    if epoch.parameters.rules not in RULES:
         raise Invalid(
             "rules_unknown",
             f"epoch {epoch.number} has rules {epoch.parameters.rules}, here are {RULES_KNOWN}",

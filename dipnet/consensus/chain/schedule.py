@@ -1,38 +1,29 @@
 """Slots, the order of their leaders, and seeds (docs/spec/consensus.md "Seeds and leaders").
 
-Slot s begins at ``time_ms + s * slot_ms`` of the parameters in force. The members of an epoch lead
-in an order that a seed shuffles. A seed is the mix of secrets to which proposers have committed
-before: each header reveals the secret of its proposer's last commitment and commits to a new
-secret. So a proposer that withholds a block chooses between two seeds, and nobody chooses among
+Slot s begins at ``slot_zero_ms + s * slot_ms`` of the parameters in force. The members of an
+epoch lead in an order that a seed shuffles. A seed is the mix of secrets to which proposers have
+committed before: each header reveals the secret of its proposer's last commitment and commits to a
+new secret. So a proposer that withholds a block chooses between two seeds, and nobody chooses among
 more.
 """
 
 from typing import Final
 
-from dipnet.ledger.genesis import Genesis
+from dipnet.ledger.parameters import Parameters
 from dipnet.primitives.crypto import keccak256
 
 NO_SECRET: Final = bytes(32)
 _WORD_BITS: Final = 64
 
 
-def slot_start_ms(genesis: Genesis, slot: int) -> int:
+def slot_start_ms(parameters: Parameters, slot: int) -> int:
     """Unix time (ms) at which ``slot`` begins; also the timestamp of its block."""
-    return genesis.time_ms + slot * genesis.slot_ms
+    return parameters.slot_zero_ms + slot * parameters.slot_ms
 
 
-def slot_at(genesis: Genesis, now_ms: int) -> int:
+def slot_at(parameters: Parameters, now_ms: int) -> int:
     """The slot at Unix time ``now_ms``; before the time of genesis its slot, 0."""
-    return max(now_ms - genesis.time_ms, 0) // genesis.slot_ms
-
-
-def rebased(genesis: Genesis, changed: Genesis, boundary_slot: int) -> Genesis:
-    """``changed`` with the ``time_ms`` for which ``boundary_slot`` begins as under ``genesis``.
-
-    Slots may so change their length at a boundary.
-    """
-    time_ms = slot_start_ms(genesis, boundary_slot) - boundary_slot * changed.slot_ms
-    return changed.model_copy(update={"time_ms": time_ms})
+    return max(now_ms - parameters.slot_zero_ms, 0) // parameters.slot_ms
 
 
 # --- order

@@ -1,4 +1,4 @@
-"""What a transaction may do to IDpos. Each function judges all of its arguments before it writes.
+"""The methods of IDpos that change it. Each checks all of its arguments before it writes.
 
 A refusal is ``Invalid`` with a code of the group ``dpos_``; the caller sees it as the reason of the
 revert. Events are declared here and in ``contracts/IDpos.sol``.
@@ -20,7 +20,7 @@ from dipnet.consensus.staking.candidates import (
 )
 from dipnet.consensus.staking.election import SETS_AHEAD
 from dipnet.consensus.staking.stakes import FREE, RELEASE, REWARDS, STAKE, UNBONDING
-from dipnet.ledger.genesis import BPS_ALL
+from dipnet.ledger.parameters import BPS_ALL
 from dipnet.primitives.errors import Invalid
 from dipnet.vm.abi import Event
 from dipnet.vm.storage_layout import BURNED, StorageSlot
@@ -82,38 +82,38 @@ def register(
     organisation: bytes,
     signature: bytes,
 ) -> tuple[()]:
-    """Makes the caller a candidate, or changes what one says of itself; the key stays.
+    """Makes the caller a candidate, or changes the profile of a candidate; the key stays.
 
-    A higher commission acts when the votes do that are cast on hearing of it: at once, it could
-    be raised for each of the delegate's own blocks and shown as nothing in between (ADR 96).
+    A higher commission acts together with the votes that are cast in answer to it. If it acted at
+    once, a delegate could raise it for its own blocks and lower it in between (ADR 96).
     """
-    root, who, genesis = frame.root, frame.who, frame.context.parameters
+    root, who, in_force = frame.root, frame.who, frame.context.parameters
     profile = Profile(name, url, commission_bps, organisation)
-    profile.check(genesis)
-    candidates.check_key(genesis.chain_id, who, key, signature)
-    one = candidates.place(root, who)
-    status = one[STATUS]
+    profile.check(in_force)
+    candidates.check_key(in_force.chain_id, who, key, signature)
+    record = candidates.record_of(root, who)
+    status = record[STATUS]
     if status == REGISTERED:
-        if candidates.public_key(one) != key:
+        if candidates.public_key(record) != key:
             raise Invalid("dpos_key", "a delegate keeps the key that it registered with")
-        candidates.describe(one, profile)
+        candidates.describe(record, profile)
         epoch = frame.context.epoch
-        candidates.charge(one, commission_bps, epoch, epoch + SETS_AHEAD)
+        candidates.charge(record, commission_bps, epoch, epoch + SETS_AHEAD)
     elif status != NONE:
         raise Invalid("dpos_registered", "this account has been a delegate; use another")
     else:
-        held = stakes.place(root, who)[STAKE]
-        if held < genesis.delegate_stake_min:
+        held = stakes.record_of(root, who)[STAKE]
+        if held < in_force.delegate_stake_min:
             raise Invalid(
-                "dpos_stake", f"{held} staked, a delegate needs {genesis.delegate_stake_min}"
+                "dpos_stake", f"{held} staked, a delegate needs {in_force.delegate_stake_min}"
             )
-        candidates.enter(root, who, profile, key, commitment, genesis.candidates_max)
+        candidates.enter(root, who, profile, key, commitment, in_force.candidates_max)
     frame.emit(REGISTERED_EVENT, (who,), key, name)
     return ()
 
 
 def resign(frame: Frame) -> tuple[()]:
-    """Takes the caller off the roll for good; he leads slots until his sets are over."""
+    """Takes the caller off the roll for good; it leads slots until the end of its last set."""
     if not candidates.is_open(frame.root, frame.who):
         raise Invalid("dpos_unknown", "you are not registered")
     candidates.close(frame.root, frame.who, RESIGNED)
@@ -135,33 +135,33 @@ def stake(frame: Frame) -> tuple[()]:
 
 
 def unstake(frame: Frame, amount: int) -> tuple[()]:
-    """Begins to release a part of the caller's stake; one at a time.
+    """Begins to release a part of the caller's stake. One release runs at a time.
 
-    Of who is or was a delegate it takes longer by the epochs in whose sets he may still be, so
-    that it outlasts evidence against him.
+    The stake of a present or former delegate waits longer by the epochs in whose sets it may
+    still be, so that evidence against it comes before the release.
     """
     root, who, context = frame.root, frame.who, frame.context
-    one, status = stakes.place(root, who), candidates.place(root, who)[STATUS]
-    held = one[STAKE]
+    record, status = stakes.record_of(root, who), candidates.record_of(root, who)[STATUS]
+    held = record[STAKE]
     if not 0 < amount <= held:
         raise Invalid("dpos_stake", f"unstake {amount} of {held}")
     least = context.parameters.delegate_stake_min
     if status == REGISTERED and held - amount < least:
         raise Invalid("dpos_stake", f"a delegate keeps {least}; resign first")
-    if one[UNBONDING]:
-        raise Invalid("dpos_unbonding", f"{one[UNBONDING]} until epoch {one[RELEASE]}")
+    if record[UNBONDING]:
+        raise Invalid("dpos_unbonding", f"{record[UNBONDING]} until epoch {record[RELEASE]}")
     stakes.change_stake(root, who, -amount, context.epoch)
     release = context.epoch + context.parameters.unbonding_epochs + (SETS_AHEAD if status else 0)
-    one[UNBONDING], one[RELEASE] = amount, release
+    record[UNBONDING], record[RELEASE] = amount, release
     frame.emit(UNSTAKED, (who,), amount, release)
     return ()
 
 
 def vote(frame: Frame, delegates: tuple[bytes, ...]) -> tuple[()]:
-    """Gives the caller's stake to these delegates, in equal parts, in place of any before.
+    """Gives the caller's stake to these delegates in equal parts, in place of earlier votes.
 
-    Once an epoch: who could follow the leaders from slot to slot with his votes would earn of
-    every block, at the cost of all who do not (ADR 73). Taking votes back is always possible.
+    Once an epoch: a voter whose votes followed the leaders from slot to slot would earn from
+    every block, at the cost of the other voters (ADR 73). Votes can be taken back at any time.
     """
     context = frame.context
     most = context.parameters.votes_per_account_max
@@ -169,27 +169,27 @@ def vote(frame: Frame, delegates: tuple[bytes, ...]) -> tuple[()]:
         raise Invalid("dpos_votes", f"{len(delegates)} delegates, at most {most}")
     if len({*delegates}) != len(delegates):
         raise Invalid("dpos_votes", "a delegate is named twice")
-    one = stakes.place(frame.root, frame.who)
-    if delegates and one[FREE] > context.epoch:
+    record = stakes.record_of(frame.root, frame.who)
+    if delegates and record[FREE] > context.epoch:
         raise Invalid("dpos_voted", f"epoch {context.epoch}")
     expires = context.epoch + context.parameters.vote_expiry_epochs
     stakes.cast(frame.root, frame.who, delegates, context.epoch, expires)
     if delegates:
-        one[FREE] = context.epoch + 1
+        record[FREE] = context.epoch + 1
     frame.emit(VOTED, (frame.who,), delegates, expires if delegates else 0)
     return ()
 
 
 def claim(frame: Frame) -> tuple[int]:
-    """Pays the caller what he has earned and what is past its unbonding; the sum."""
+    """Pays the caller its rewards and the stake whose release is due; returns the sum in wei."""
     root, who, epoch = frame.root, frame.who, frame.context.epoch
-    one = stakes.settle(root, who, epoch)
-    rewards, released = one[REWARDS], stakes.matured(one, epoch)
+    record = stakes.settle(root, who, epoch)
+    rewards, released = record[REWARDS], stakes.matured(record, epoch)
     if not rewards + released:
         raise Invalid("dpos_claim")
-    one[REWARDS] = 0
+    record[REWARDS] = 0
     if released:
-        one[UNBONDING] = one[RELEASE] = 0
+        record[UNBONDING] = record[RELEASE] = 0
     frame.call.transfer(who, rewards + released)
     frame.emit(CLAIMED, (who,), rewards, released)
     return (rewards + released,)
@@ -199,23 +199,23 @@ def claim(frame: Frame) -> tuple[int]:
 
 
 def submit_evidence(frame: Frame, first: bytes, second: bytes) -> tuple[int]:
-    """Punishes the delegate whose key signed both records; the reporter's reward in wei.
+    """Punishes the delegate whose key signed both records; returns the reporter's reward in wei.
 
-    What is reported for no fee is reported by the block's proposer.
+    The reporter of a report without a fee is the block's proposer (ADR 83).
     """
     root, context = frame.root, frame.context
-    genesis = context.parameters
-    offence = evidence.prove(genesis.chain_id, first, second)
+    in_force = context.parameters
+    offence = evidence.prove(in_force.chain_id, first, second)
     delegate = candidates.owner_of(root, offence.signer)
-    one = candidates.place(root, delegate)
-    if one[STATUS] == NONE:
+    record = candidates.record_of(root, delegate)
+    if record[STATUS] == NONE:
         raise Invalid("dpos_unknown", "the signatures are by no delegate's key")
-    if one[STATUS] == TOMBSTONED:
+    if record[STATUS] == TOMBSTONED:
         raise Invalid("dpos_tombstoned", f"0x{delegate.hex()}")
-    if context.epoch > offence.epoch + genesis.evidence_epochs:
+    if context.epoch > offence.epoch + in_force.evidence_epochs:
         raise Invalid("dpos_old", f"epoch {offence.epoch}, now {context.epoch}")
-    lost = _slash(root, delegate, context.epoch, genesis.slash_bps)
-    reward = lost * genesis.reporter_bps // BPS_ALL
+    lost = _slash(root, delegate, context.epoch, in_force.slash_bps)
+    reward = lost * in_force.reporter_bps // BPS_ALL
     candidates.close(root, delegate, TOMBSTONED)
     root[BURNED] += lost - reward
     frame.call.burn(lost - reward)
@@ -226,13 +226,13 @@ def submit_evidence(frame: Frame, first: bytes, second: bytes) -> tuple[int]:
 
 
 def _slash(root: StorageSlot, delegate: bytes, epoch: int, bps: int) -> int:
-    """Takes the part of all that a delegate has at stake, what is unbonding included; wei."""
-    one = stakes.place(root, delegate)
-    held, leaving = one[STAKE], one[UNBONDING]
+    """Takes ``bps`` of a delegate's stake and of its unbonding stake; returns the wei taken."""
+    record = stakes.record_of(root, delegate)
+    held, leaving = record[STAKE], record[UNBONDING]
     lost = (held + leaving) * bps // BPS_ALL
     from_stake = min(lost, held)
     stakes.change_stake(root, delegate, -from_stake, epoch)
-    one[UNBONDING] = leaving - (lost - from_stake)
+    record[UNBONDING] = leaving - (lost - from_stake)
     return lost
 
 
@@ -240,7 +240,7 @@ def _slash(root: StorageSlot, delegate: bytes, epoch: int, bps: int) -> int:
 
 
 def propose_parameters(frame: Frame, name: bytes, value: int) -> tuple[int]:
-    """Opens a proposal by a member of the current set, who votes for it; its number."""
+    """Opens a proposal of a member of the current set with its vote; returns the number."""
     number = parameters.propose(frame.root, frame.context, frame.who, name, value)
     frame.emit(PROPOSED, (number, frame.who), name, value)
     return (number,)
@@ -254,11 +254,11 @@ def vote_parameters(frame: Frame, number: int) -> tuple[()]:
 
 
 def signal_ready(frame: Frame, rules: int) -> tuple[()]:
-    """A delegate says up to which version of the rules his node goes."""
+    """Records the newest version of the rules that the caller's node follows."""
     if not candidates.is_open(frame.root, frame.who):
         raise Invalid("dpos_unknown", "you are not registered")
     if not 0 < rules <= VERSION_MAX:
         raise Invalid("dpos_parameter", f"rules: 1 to {VERSION_MAX}")
-    candidates.place(frame.root, frame.who)[READY] = rules
+    candidates.record_of(frame.root, frame.who)[READY] = rules
     frame.emit(READY_EVENT, (frame.who,), rules)
     return ()

@@ -1,10 +1,10 @@
-"""What the contract is told of the chain around it, and what it tells the chain."""
+"""The values that the chain passes to IDpos for a block, and the decision of a boundary."""
 
 from dataclasses import dataclass
 from typing import Final
 
 from dipnet.consensus.finality.members import Members
-from dipnet.ledger.genesis import Genesis
+from dipnet.ledger.parameters import Parameters
 
 DPOS_ADDRESS: Final = bytes(18) + b"\x0d\x02"
 
@@ -17,7 +17,7 @@ class BlockContext:
     address.
     """
 
-    parameters: Genesis
+    parameters: Parameters
     epoch: int
     slot: int
     height: int
@@ -27,7 +27,7 @@ class BlockContext:
 
 @dataclass(frozen=True, slots=True)
 class Elected:
-    """What a boundary decides: Set(epoch + 2), and the parameters in force after it."""
+    """The decision of a boundary: Set(epoch + 2), and the parameters in force above it."""
 
     members: Members
-    parameters: Genesis
+    parameters: Parameters

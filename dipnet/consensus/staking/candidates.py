@@ -1,8 +1,8 @@
-"""Candidates: who may be elected, by which key, and what became of the slots they led.
+"""Candidates: the accounts that may be elected, their signing keys, and a count of their slots.
 
-An account is a candidate once: it registers, may change what it says of itself, and resigns or is
-tombstoned for good. So every vote for it stays what it was when it was cast, and a key never has
-to be handed over (ADR 71). The *roll* lists the registered ones, in no order that means anything.
+An account is a candidate once: it registers, may change its profile, and resigns or is tombstoned
+for good. So a vote keeps the meaning that it had when it was cast, and no key is handed over
+(ADR 71). The *roll* lists the registered candidates; its order has no meaning.
 """
 
 import re
@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from dipnet.ledger.genesis import BPS_ALL, NAME_FORM, Genesis
+from dipnet.ledger.genesis import NAME_FORM
+from dipnet.ledger.parameters import BPS_ALL, Parameters
 from dipnet.primitives.codec import pack
 from dipnet.primitives.crypto import address, keccak256, recover
 from dipnet.primitives.errors import Invalid
@@ -30,28 +31,28 @@ RESIGNED: Final = 2
 TOMBSTONED: Final = 3
 
 (
-    STATUS,  # uint8: one of the above
-    COMMISSION,  # uint16: basis points, till another is in force
+    STATUS,  # uint8: NONE, REGISTERED, RESIGNED or TOMBSTONED
+    COMMISSION,  # uint16: basis points, until ANNOUNCED is in force
     KEY_PARITY,  # uint8: first byte of the compressed key, 2 or 3
     ROLL_AT,  # uint32: index in the roll
-    JAILED_UNTIL,  # uint64: the first epoch for whose set it is no longer jailed
+    JAILED_UNTIL,  # uint64: the first epoch whose set it may join again
     READY,  # uint32: newest version of the rules that the delegate's node follows
     PROPOSED,  # uint32: the number of its open proposal of a parameter
     COMMITTED_AT,  # uint64: the slot of the block that made COMMITMENT
-    COUNTED,  # uint64: the epoch of the next two
+    COUNTED,  # uint64: the epoch of PRODUCED and MISSED
     PRODUCED,  # uint32
     MISSED,  # uint32
     PRODUCED_EVER,  # uint64
     MISSED_EVER,  # uint64
     VOTES,  # uint256: wei of stake that votes for it
-    ACCRUED,  # uint256: what one wei of it has earned since ever, times 10^18
+    ACCRUED,  # uint256: the earnings of a wei of VOTES since genesis, times 10^18
     KEY_X,  # bytes32
     ORGANISATION,  # bytes32
     COMMITMENT,  # bytes32: to the seed
     NAME,  # string
     URL,  # string
-    ANNOUNCED,  # uint16: the commission that replaces it
-    ANNOUNCED_FROM,  # uint64: the first epoch in which it does; 0 for none
+    ANNOUNCED,  # uint16: the commission that replaces COMMISSION
+    ANNOUNCED_FROM,  # uint64: the first epoch of ANNOUNCED; 0 for none
 ) = struct(8, 16, 8, 32, 64, 32, 32, 64, 64, 32, 32, 64, 64, *[256] * 7, 16, 64)
 
 KEY_BYTES: Final = 33
@@ -63,9 +64,9 @@ _UINT32_MAX: Final = 2**32 - 1
 
 @dataclass(frozen=True, slots=True)
 class Commission:
-    """What a delegate keeps of rewards, basis points: ``announced`` from epoch ``starts`` on.
+    """The part of rewards that a delegate keeps, in basis points.
 
-    ``starts`` is 0 where nothing was announced.
+    ``announced`` replaces ``bps`` from epoch ``starts`` on; ``starts`` is 0 for no announcement.
     """
 
     bps: int
@@ -73,22 +74,22 @@ class Commission:
     starts: int = 0
 
     def at(self, epoch: int, most: int) -> int:
-        """In an epoch in which ``most`` are allowed, whatever they were when it registered."""
+        """The commission in an epoch whose ``commission_bps_max`` is ``most``."""
         return min(self.announced if 0 < self.starts <= epoch else self.bps, most)
 
     def changed(self, bps: int, epoch: int, starts: int) -> "Commission":
-        """Another one, of ``epoch``: lower at once, higher from epoch ``starts`` on (ADR 96)."""
+        """After a change in ``epoch``: lower at once, higher from epoch ``starts`` on (ADR 96)."""
         now = self.at(epoch, BPS_ALL)
         if bps <= now:
             return Commission(bps)
         if self.starts > epoch and bps == self.announced:
-            return self  # said again, it comes neither sooner nor later
+            return self  # a repeated announcement keeps its epoch
         return Commission(now, bps, starts)
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What the contract knows of a candidate. Votes in wei of stake."""
+    """The contract's record of a candidate. ``votes`` in wei of stake."""
 
     address: bytes
     status: int
@@ -106,14 +107,14 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What a candidate says of itself; the organisation (32 bytes) is zero for none."""
+    """A candidate's description of itself; ``organisation`` (32 bytes) is zero for none."""
 
     name: str
     url: str
     commission_bps: int
     organisation: bytes
 
-    def check(self, parameters: Genesis) -> None:
+    def check(self, parameters: Parameters) -> None:
         """Raises ``Invalid("dpos_profile")``."""
         if not NAME_FORM.fullmatch(self.name):
             raise Invalid("dpos_profile", "name: 1 to 32 letters, digits and . _ - or space")
@@ -129,34 +130,35 @@ class Profile:
 # --- reads
 
 
-def place(root: StorageSlot, candidate: bytes) -> StorageSlot:
+def record_of(root: StorageSlot, candidate: bytes) -> StorageSlot:
     """The struct of a candidate (address)."""
     return root.under(CANDIDATES, candidate)
 
 
-def public_key(one: StorageSlot) -> bytes:
+def public_key(record: StorageSlot) -> bytes:
     """The compressed key of a candidate, 33 bytes."""
-    return bytes((one[KEY_PARITY],)) + one[KEY_X].to_bytes(32, "big")
+    return bytes((record[KEY_PARITY],)) + record[KEY_X].to_bytes(32, "big")
 
 
-def commission(one: StorageSlot) -> Commission:
-    """What a candidate keeps, and what it will."""
-    return Commission(one[COMMISSION], one[ANNOUNCED], one[ANNOUNCED_FROM])
+def commission(record: StorageSlot) -> Commission:
+    """The commission of a candidate, with its announcement."""
+    return Commission(record[COMMISSION], record[ANNOUNCED], record[ANNOUNCED_FROM])
 
 
 def read(root: StorageSlot, candidate: bytes) -> Candidate:
-    """All of it; ``status`` is ``NONE`` of a stranger."""
-    one = place(root, candidate)
+    """The record of a candidate; ``status`` is ``NONE`` for any other account."""
+    record = record_of(root, candidate)
     return Candidate(
-        candidate, one[STATUS], one.text(NAME).decode(), one.text(URL).decode(), commission(one),
-        public_key(one), one[ORGANISATION].to_bytes(32, "big"), one[VOTES], one[PRODUCED_EVER],
-        one[MISSED_EVER], one[JAILED_UNTIL], one[READY],
+        candidate, record[STATUS], record.text(NAME).decode(), record.text(URL).decode(),
+        commission(record), public_key(record), record[ORGANISATION].to_bytes(32, "big"),
+        record[VOTES], record[PRODUCED_EVER], record[MISSED_EVER], record[JAILED_UNTIL],
+        record[READY],
     )  # fmt: skip
 
 
 def is_open(root: StorageSlot, candidate: bytes) -> bool:
     """Whether it is registered, so that it may be voted for."""
-    return place(root, candidate)[STATUS] == REGISTERED
+    return record_of(root, candidate)[STATUS] == REGISTERED
 
 
 def roll(root: StorageSlot) -> tuple[bytes, ...]:
@@ -165,7 +167,7 @@ def roll(root: StorageSlot) -> tuple[bytes, ...]:
 
 
 def owner_of(root: StorageSlot, signer: bytes) -> bytes:
-    """The delegate that signs with the key of this address; zeros where there is none."""
+    """The delegate whose signing key has the address ``signer``; zeros for no delegate."""
     return to_address(root.under(KEY_OWNERS, signer)[WORD])
 
 
@@ -173,8 +175,8 @@ def owner_of(root: StorageSlot, signer: bytes) -> bytes:
 
 
 def registration_digest(chain_id: int, candidate: bytes) -> bytes:
-    """What the signing key of a candidate signs, to show that it is his (docs/spec/bytes.md
-    "Digests")."""
+    """The digest that the signing key signs to show that it serves the candidate
+    (docs/spec/bytes.md "Digests")."""
     return keccak256(b"DIPNET/register" + pack([REGISTER_VERSION, chain_id, candidate]))
 
 
@@ -203,63 +205,67 @@ def enter(
     if owner[WORD]:
         raise Invalid("dpos_key", "the public key serves another delegate")
     owner[WORD] = int.from_bytes(candidate, "big")
-    one = place(root, candidate)
-    one[STATUS] = REGISTERED
-    one[KEY_PARITY], one[KEY_X] = key[0], int.from_bytes(key[1:], "big")
-    one[COMMITMENT] = int.from_bytes(commitment, "big")
-    describe(one, profile)
-    one[COMMISSION] = profile.commission_bps
-    one[ROLL_AT] = at
+    record = record_of(root, candidate)
+    record[STATUS] = REGISTERED
+    record[KEY_PARITY], record[KEY_X] = key[0], int.from_bytes(key[1:], "big")
+    record[COMMITMENT] = int.from_bytes(commitment, "big")
+    describe(record, profile)
+    record[COMMISSION] = profile.commission_bps
+    record[ROLL_AT] = at
     root.element(ROLL, at)[WORD] = int.from_bytes(candidate, "big")
     root[ROLL] = at + 1
 
 
-def describe(one: StorageSlot, profile: Profile) -> None:
-    """Replaces what a candidate says of itself, but for its commission."""
-    one[ORGANISATION] = int.from_bytes(profile.organisation, "big")
-    one.set_text(NAME, profile.name.encode())
-    one.set_text(URL, profile.url.encode())
+def describe(record: StorageSlot, profile: Profile) -> None:
+    """Replaces the profile of a candidate except its commission."""
+    record[ORGANISATION] = int.from_bytes(profile.organisation, "big")
+    record.set_text(NAME, profile.name.encode())
+    record.set_text(URL, profile.url.encode())
 
 
-def charge(one: StorageSlot, bps: int, epoch: int, starts: int) -> None:
+def charge(record: StorageSlot, bps: int, epoch: int, starts: int) -> None:
     """Changes the commission of a candidate as ``Commission.changed`` says."""
-    new = commission(one).changed(bps, epoch, starts)
-    one[COMMISSION], one[ANNOUNCED], one[ANNOUNCED_FROM] = new.bps, new.announced, new.starts
+    new = commission(record).changed(bps, epoch, starts)
+    record[COMMISSION], record[ANNOUNCED], record[ANNOUNCED_FROM] = (
+        new.bps,
+        new.announced,
+        new.starts,
+    )
 
 
 def close(root: StorageSlot, candidate: bytes, status: int) -> None:
     """Takes a candidate out for good, ``RESIGNED`` or ``TOMBSTONED``, and its votes with it."""
-    one = place(root, candidate)
-    if one[STATUS] == REGISTERED:
+    record = record_of(root, candidate)
+    if record[STATUS] == REGISTERED:
         last = root[ROLL] - 1
         moved = root.element(ROLL, last)
-        root.element(ROLL, one[ROLL_AT])[WORD] = moved[WORD]
-        place(root, to_address(moved[WORD]))[ROLL_AT] = one[ROLL_AT]
+        root.element(ROLL, record[ROLL_AT])[WORD] = moved[WORD]
+        record_of(root, to_address(moved[WORD]))[ROLL_AT] = record[ROLL_AT]
         moved[WORD] = 0
         root[ROLL] = last
-    one[STATUS] = status
-    one[ROLL_AT] = one[VOTES] = 0
+    record[STATUS] = status
+    record[ROLL_AT] = record[VOTES] = 0
 
 
 def count(root: StorageSlot, epoch: int, producer: bytes, missed: Sequence[bytes]) -> None:
-    """Counts the slots that a block ends: one produced, the others passed without a block."""
+    """Counts a block's slot as produced, and the empty slots before it as missed."""
     tally: dict[bytes, int] = {}
     for delegate in missed:
         tally[delegate] = tally.get(delegate, 0) + 1
-    _tally(place(root, producer), epoch, 1, 0)
+    _tally(record_of(root, producer), epoch, 1, 0)
     for delegate, times in tally.items():
-        _tally(place(root, delegate), epoch, 0, times)
+        _tally(record_of(root, delegate), epoch, 0, times)
 
 
-def _tally(one: StorageSlot, epoch: int, produced: int, missed: int) -> None:
-    if one[COUNTED] != epoch:
-        one[COUNTED], one[PRODUCED], one[MISSED] = epoch, 0, 0
-    one[PRODUCED] = min(one[PRODUCED] + produced, _UINT32_MAX)
-    one[MISSED] = min(one[MISSED] + missed, _UINT32_MAX)
-    one[PRODUCED_EVER] += produced
-    one[MISSED_EVER] += missed
+def _tally(record: StorageSlot, epoch: int, produced: int, missed: int) -> None:
+    if record[COUNTED] != epoch:
+        record[COUNTED], record[PRODUCED], record[MISSED] = epoch, 0, 0
+    record[PRODUCED] = min(record[PRODUCED] + produced, _UINT32_MAX)
+    record[MISSED] = min(record[MISSED] + missed, _UINT32_MAX)
+    record[PRODUCED_EVER] += produced
+    record[MISSED_EVER] += missed
 
 
-def is_absent(one: StorageSlot, epoch: int) -> bool:
-    """Whether the candidate missed at least half of the slots that were his in ``epoch``."""
-    return one[COUNTED] == epoch and one[MISSED] > 0 and one[MISSED] >= one[PRODUCED]
+def is_absent(record: StorageSlot, epoch: int) -> bool:
+    """Whether the candidate missed at least half of its slots in ``epoch``."""
+    return record[COUNTED] == epoch and record[MISSED] > 0 and record[MISSED] >= record[PRODUCED]

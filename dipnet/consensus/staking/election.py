@@ -1,12 +1,13 @@
-"""Elections: who leads the epoch after the next, decided at a boundary (docs/spec/consensus.md
+"""Elections: a boundary decides the set of the epoch after the next (docs/spec/consensus.md
 "Election").
 
-The votes of every candidate are summed already, so a boundary looks at candidates and never at
-voters. Most votes first, ties by address; no organisation has more than its seats.
+Each candidate holds the sum of its votes, so that a boundary looks at candidates and never at
+voters. Candidates are ranked by votes, ties by address. ``seats_per_organisation_max`` bounds the
+seats of an organisation.
 
-Who is jailed comes after all who are not: he loses his seat to the first of them who waits for one,
-and keeps it where nobody does. So jail never makes a set smaller, whoever was cut off from whom
-(ADR 72). Where nobody is registered at all the newest set goes on.
+Jailed candidates rank behind all others. A jailed delegate loses its seat to a waiting candidate,
+and keeps it where none waits. So jail never makes a set smaller, whichever side of a partition was
+jailed (ADR 72). Where no candidate is registered the newest set goes on.
 """
 
 from collections.abc import Sequence
@@ -15,16 +16,16 @@ from typing import Final
 from dipnet.consensus.finality.members import Members
 from dipnet.consensus.staking import candidates, stakes
 from dipnet.consensus.staking.candidates import JAILED_UNTIL, ORGANISATION, VOTES
-from dipnet.ledger.genesis import Genesis
+from dipnet.ledger.parameters import Parameters
 from dipnet.vm.storage_layout import SETS, StorageSlot, struct
 
-SETS_KEPT: Final = 3  # of this epoch, of the next, and the one that a boundary elects
+SETS_KEPT: Final = 3  # of this epoch, of the next, and of the one after that, once elected
 SETS_AHEAD: Final = 2
 
 (
     SET_EPOCH,  # uint64
     MEMBERS,  # address[]: ascending
-    STANDBY,  # address[]: who comes next, most votes first
+    STANDBY,  # address[]: the candidates behind the last seat, most votes first
 ) = struct(64, 256, 256)
 
 
@@ -34,46 +35,47 @@ def _place(root: StorageSlot, epoch: int) -> StorageSlot:
 
 def seated(root: StorageSlot, epoch: int) -> tuple[bytes, ...]:
     """The delegates of an epoch's set, ascending; empty where it is not known (any more)."""
-    one = _place(root, epoch)
-    return one.addresses(MEMBERS) if one[SET_EPOCH] == epoch else ()
+    record = _place(root, epoch)
+    return record.addresses(MEMBERS) if record[SET_EPOCH] == epoch else ()
 
 
 def standby(root: StorageSlot, epoch: int) -> tuple[bytes, ...]:
-    """Who would have been next in the election of that set."""
-    one = _place(root, epoch)
-    return one.addresses(STANDBY) if one[SET_EPOCH] == epoch else ()
+    """The standby of an epoch's set, most votes first; empty where it is not known (any more)."""
+    record = _place(root, epoch)
+    return record.addresses(STANDBY) if record[SET_EPOCH] == epoch else ()
 
 
 def members(root: StorageSlot, epoch: int) -> Members:
-    """The set of an epoch that is known: at a boundary, that of the next one."""
+    """The set of an epoch that is kept: at a boundary, the set of the next epoch."""
     return members_of(root, seated(root, epoch))
 
 
 def members_of(root: StorageSlot, delegates: Sequence[bytes]) -> Members:
     """The set of these candidates with their keys."""
     return Members.of(
-        (one, candidates.public_key(candidates.place(root, one))) for one in delegates
+        (delegate, candidates.public_key(candidates.record_of(root, delegate)))
+        for delegate in delegates
     )
 
 
 def keep(root: StorageSlot, epoch: int, chosen: Sequence[bytes], waiting: Sequence[bytes]) -> None:
     """Writes the set of an epoch in place of the oldest."""
-    one = _place(root, epoch)
-    one[SET_EPOCH] = epoch
-    one.set_addresses(MEMBERS, sorted(chosen))
-    one.set_addresses(STANDBY, waiting)
+    record = _place(root, epoch)
+    record[SET_EPOCH] = epoch
+    record.set_addresses(MEMBERS, sorted(chosen))
+    record.set_addresses(STANDBY, waiting)
 
 
-def _places(root: StorageSlot) -> list[tuple[bytes, StorageSlot]]:
+def _registered(root: StorageSlot) -> list[tuple[bytes, StorageSlot]]:
     """The registered candidates."""
-    return [(who, candidates.place(root, who)) for who in candidates.roll(root)]
+    return [(who, candidates.record_of(root, who)) for who in candidates.roll(root)]
 
 
-def jail_absent(root: StorageSlot, epoch: int, parameters: Genesis) -> None:
-    """At the boundary of ``epoch``: who missed half of his slots has no claim to the next sets."""
-    for _, one in _places(root):
-        if candidates.is_absent(one, epoch):
-            one[JAILED_UNTIL] = epoch + SETS_AHEAD + parameters.jail_epochs
+def jail_absent(root: StorageSlot, epoch: int, parameters: Parameters) -> None:
+    """At the boundary of ``epoch``: jails the candidates that missed half of their slots in it."""
+    for _, record in _registered(root):
+        if candidates.is_absent(record, epoch):
+            record[JAILED_UNTIL] = epoch + SETS_AHEAD + parameters.jail_epochs
 
 
 def expire_votes(root: StorageSlot, epoch: int) -> None:
@@ -82,9 +84,11 @@ def expire_votes(root: StorageSlot, epoch: int) -> None:
         stakes.expire(root, candidate, epoch)
 
 
-def elect(root: StorageSlot, epoch: int, parameters: Genesis) -> Members:
-    """Decides and keeps the set of ``epoch``, two after the one whose boundary this is."""
-    ranked = sorted((one[JAILED_UNTIL] > epoch, -one[VOTES], who) for who, one in _places(root))
+def elect(root: StorageSlot, epoch: int, parameters: Parameters) -> Members:
+    """Decides and writes the set of ``epoch``, at the boundary two epochs before."""
+    ranked = sorted(
+        (record[JAILED_UNTIL] > epoch, -record[VOTES], who) for who, record in _registered(root)
+    )
     seats, cap = parameters.delegates_active, parameters.seats_per_organisation_max
     chosen = _fill(root, [who for _, _, who in ranked], seats + parameters.delegates_standby, cap)
     chosen = chosen or seated(root, epoch - 1)
@@ -93,16 +97,16 @@ def elect(root: StorageSlot, epoch: int, parameters: Genesis) -> Members:
 
 
 def _fill(root: StorageSlot, ranked: Sequence[bytes], most: int, cap: int) -> Sequence[bytes]:
-    """The first ``most`` of them of whom no organisation has more than ``cap``."""
+    """The first ``most`` candidates with at most ``cap`` of each organisation."""
     chosen: list[bytes] = []
     held: dict[int, int] = {}
-    for one in ranked:
+    for candidate in ranked:
         if len(chosen) == most:
             break
-        organisation = candidates.place(root, one)[ORGANISATION]
+        organisation = candidates.record_of(root, candidate)[ORGANISATION]
         if organisation:
             if held.get(organisation, 0) == cap:
                 continue
             held[organisation] = held.get(organisation, 0) + 1
-        chosen.append(one)
+        chosen.append(candidate)
     return chosen

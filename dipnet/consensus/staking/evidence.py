@@ -1,9 +1,9 @@
-"""Evidence: two short statements of one key that no honest delegate signs (docs/spec/consensus.md
-"The protocol").
+"""Evidence: two records under one key that an honest delegate does not sign
+(docs/spec/consensus.md "The protocol").
 
 A *record* is a ballot with the signature of its author: ``[1, kind, epoch, slot, block_id,
-justify_slot, signature]``. Two of them prove an offence with no other data at all: the signatures
-say whose key it was, ``votes.offence`` that its owner may not have signed both. Anyone may report.
+justify_slot, signature]``. Two records prove an offence without any other data: the signatures give
+the key, and ``votes.offence`` says that its owner may not sign both. Any account may report.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from dipnet.primitives.crypto import address, keccak256, public_key, recover
 from dipnet.primitives.errors import Invalid
 
 REPORTER_SECRET: Final = keccak256(b"DIPNET/reporter")
-"""Known to everybody: in the name of its account proposers report for no fee (``reports.py``)."""
+"""A published secret: proposers report without a fee from its account (``reports.py``)."""
 REPORTER: Final = address(public_key(REPORTER_SECRET))
 
 RECORD_VERSION: Final = 1
@@ -29,7 +29,7 @@ _RECORD: Final = (
 
 @dataclass(frozen=True, slots=True)
 class ProvenOffence:
-    """What two records prove: ``E0`` to ``E3``, the address of the key, the later epoch."""
+    """The offence that two records prove: ``E0`` to ``E3``, the key's address, the later epoch."""
 
     name: str
     signer: bytes
@@ -53,7 +53,7 @@ def statement(raw: bytes) -> tuple[Ballot, bytes]:
     except Invalid as refused:
         raise Invalid("dpos_offence", str(refused)) from None
     if justify_slot and kind != BallotKind.PREVOTE:
-        raise Invalid("dpos_offence", "only a prevote says what it is justified by")
+        raise Invalid("dpos_offence", "only a prevote has a justify slot")
     return Ballot(BallotKind(kind), epoch, slot, block_id, justify_slot), signature
 
 

@@ -1,8 +1,8 @@
-"""IDpos at 0x...0d02: the table of its methods, and what the chain asks of it at a block's end.
+"""IDpos at 0x...0d02: the table of its methods, and its part in the end of a block.
 
 The rules are in the files of the nouns: ``candidates``, ``stakes``, ``rewards``, ``election``,
-``evidence``, ``parameters``. Its account has a code of one byte that nobody runs, so that it may
-have storage; the storage is laid out as Solidity would (``storage_layout``).
+``evidence``, ``parameters``. Its account has a code of one byte, which never runs, because only an
+account with code may have storage. The storage has Solidity's layout (``vm/storage_layout.py``).
 """
 
 from functools import partial
@@ -13,9 +13,9 @@ from dipnet.consensus.staking import (
     candidates,
     election,
     parameters,
+    queries,
     rewards,
     stakes,
-    views,
 )
 from dipnet.consensus.staking.actions import Frame
 from dipnet.consensus.staking.block_context import DPOS_ADDRESS, BlockContext, Elected
@@ -32,7 +32,7 @@ from dipnet.ledger.genesis import Genesis
 from dipnet.ledger.state import Journal
 from dipnet.primitives.errors import Invalid
 from dipnet.vm.abi import INPUT_BYTES_MAX, SELECTOR_BYTES, Method
-from dipnet.vm.storage_layout import Held, StorageSlot
+from dipnet.vm.storage_layout import JournalStorage, StorageSlot
 from dipnet.vm.system import Call, Revert, System, error_data
 
 __all__ = [
@@ -43,7 +43,7 @@ __all__ = [
 CODE: Final = b"\xfe"
 """INVALID: an account needs code to have storage (EIP-161); the contract itself is in Python."""
 
-# The fields of genesis.json that price a method.
+# The parameters that price a method.
 _CALL: Final = "dpos_gas_call"  # any call, before its method is found
 _PLAIN: Final = "dpos_gas_plain"
 _TEXTS: Final = "dpos_gas_text"
@@ -72,39 +72,39 @@ _TABLE: Final = (
     ),
     Method("voteParameters", "uint256 id", "", _PLAIN, actions.vote_parameters),
     Method("signalReady", "uint256 rules", "", _PLAIN, actions.signal_ready),
-    Method("stakeOf", "address account", "uint256 amount", _PLAIN, views.stake_of, view=True),
+    Method("stakeOf", "address account", "uint256 amount", _PLAIN, queries.stake_of, view=True),
     Method(
         "votesOf", "address account", "address[] delegates, uint64 expiresEpoch", _ARRAY,
-        views.votes_of, view=True,
+        queries.votes_of, view=True,
     ),
-    Method("rewardsOf", "address account", "uint256 amount", _PLAIN, views.rewards_of, view=True),
+    Method("rewardsOf", "address account", "uint256 amount", _PLAIN, queries.rewards_of, view=True),
     Method(
         "unbondingOf", "address account", "uint256 amount, uint64 releaseEpoch", _PLAIN,
-        views.unbonding_of, view=True,
+        queries.unbonding_of, view=True,
     ),
     Method(
         "delegate", "address account",
         "string name, string url, uint16 commissionBps, bytes publicKey, bytes32 organisation, "
         "uint256 votes, uint64 produced, uint64 missed, uint64 jailedUntil, bool tombstoned, "
         "bool registered",
-        _TEXTS, views.delegate, view=True,
+        _TEXTS, queries.delegate, view=True,
     ),
     Method(
         "delegates", "uint256 offset, uint256 count", "address[] delegates, uint256[] votes",
-        _ARRAY, views.delegates, view=True,
+        _ARRAY, queries.delegates, view=True,
     ),
     Method(
         "activeSet", "uint256 epoch", "address[] members, address[] standby", _ARRAY,
-        views.active_set, view=True,
+        queries.active_set, view=True,
     ),
     Method(
         "proposal", "uint256 id",
         "bytes32 name, uint256 value, address proposer, uint8 state, uint64 expiresEpoch, "
         "uint64 startsEpoch, uint256 voters",
-        _PLAIN, views.proposal, view=True,
+        _PLAIN, queries.proposal, view=True,
     ),
-    Method("parameters", "bytes32 name", "uint256 value", _PLAIN, views.parameter, view=True),
-    Method("burned", "", "uint256 amount", _PLAIN, views.burned, view=True),
+    Method("parameters", "bytes32 name", "uint256 value", _PLAIN, queries.parameter, view=True),
+    Method("burned", "", "uint256 amount", _PLAIN, queries.burned, view=True),
 )  # fmt: skip
 
 METHODS: Final = {method.name: method for method in _TABLE}
@@ -117,7 +117,7 @@ def system(context: BlockContext) -> System:
 
 
 def _run(context: BlockContext, call: Call) -> bytes:
-    """One call: finds the method, is paid, runs it; the reason of a revert begins with a code."""
+    """Charges for a call and runs its method; the reason of a revert begins with a code."""
     prices = context.parameters
     call.charge(getattr(prices, _CALL))
     try:
@@ -134,35 +134,35 @@ def _run(context: BlockContext, call: Call) -> bytes:
 
 
 def _root(journal: Journal) -> StorageSlot:
-    return StorageSlot(Held(journal, DPOS_ADDRESS))
+    return StorageSlot(JournalStorage(journal, DPOS_ADDRESS))
 
 
 def commitment_of(journal: Journal, delegate: bytes) -> tuple[bytes, int]:
     """The seed commitment (32 bytes) that the delegate's next reveal must open; zeros for none.
 
-    With the slot of the block that made it, 0 for his registration.
+    With the slot of the block that made it, 0 for the registration.
     """
-    one = candidates.place(_root(journal), delegate)
-    return one[COMMITMENT].to_bytes(32, "big"), one[COMMITTED_AT]
+    record = candidates.record_of(_root(journal), delegate)
+    return record[COMMITMENT].to_bytes(32, "big"), record[COMMITTED_AT]
 
 
 def is_tombstoned(journal: Journal, signer: bytes) -> bool:
     """Whether the delegate whose key has the address ``signer`` was slashed."""
     root = _root(journal)
-    return candidates.place(root, candidates.owner_of(root, signer))[STATUS] == TOMBSTONED
+    return candidates.record_of(root, candidates.owner_of(root, signer))[STATUS] == TOMBSTONED
 
 
 def candidates_of(journal: Journal) -> list[Candidate]:
     """All registered candidates, most votes first, ties by address."""
     root = _root(journal)
-    found = [candidates.read(root, one) for one in candidates.roll(root)]
-    return sorted(found, key=lambda one: (-one.votes, one.address))
+    found = [candidates.read(root, address) for address in candidates.roll(root)]
+    return sorted(found, key=lambda found: (-found.votes, found.address))
 
 
 def end_block(
     journal: Journal, context: BlockContext, tips: int, missed: tuple[bytes, ...], commitment: bytes
 ) -> None:
-    """Pays the proposer's pot, counts who produced and who missed, keeps the new commitment.
+    """Shares out the block's rewards, counts produced and missed slots, keeps the new commitment.
 
     The tips (wei) are on the contract's balance already; the block reward is minted here.
     ``missed`` names the leader of each slot since the parent in which there is no block.
@@ -170,14 +170,14 @@ def end_block(
     root, delegate = _root(journal), context.proposer
     reward = context.parameters.block_reward
     journal.add_balance(DPOS_ADDRESS, reward)
-    stakes.place(root, delegate)[REWARDS] += rewards.share_out(root, context, reward + tips)
+    stakes.record_of(root, delegate)[REWARDS] += rewards.share_out(root, context, reward + tips)
     candidates.count(root, context.epoch, delegate, missed)
-    one = candidates.place(root, delegate)
-    one[COMMITMENT], one[COMMITTED_AT] = int.from_bytes(commitment, "big"), context.slot
+    record = candidates.record_of(root, delegate)
+    record[COMMITMENT], record[COMMITTED_AT] = int.from_bytes(commitment, "big"), context.slot
 
 
 def at_boundary(journal: Journal, context: BlockContext) -> Elected:
-    """After ``end_block`` of the boundary block of ``around.epoch``: evictions and the election."""
+    """Ends ``context.epoch``, after ``end_block`` of its boundary: jail, parameters, election."""
     root, epoch = _root(journal), context.epoch
     election.jail_absent(root, epoch, context.parameters)
     election.expire_votes(root, epoch + 1)
@@ -192,18 +192,18 @@ def at_boundary(journal: Journal, context: BlockContext) -> Elected:
 def genesis_state(journal: Journal, genesis: Genesis) -> None:
     """Writes the contract's account before the first block: code, stakes, Sets 0 and 1.
 
-    Each delegate of genesis is registered under his own key and votes for himself.
+    Each delegate of genesis is registered under its own key and votes for itself.
     """
     journal.set_code(DPOS_ADDRESS, CODE)
-    root = _root(journal)
-    for one in genesis.delegates:
-        profile = Profile(one.name, "", 0, bytes(32))
-        most = genesis.candidates_max
-        candidates.enter(root, one.address, profile, one.public_key, bytes(32), most)
-        journal.add_balance(DPOS_ADDRESS, one.stake)
-        stakes.change_stake(root, one.address, one.stake, 0)
-        stakes.cast(root, one.address, (one.address,), 0, genesis.vote_expiry_epochs)
-    seats, standby = genesis.delegates_active, genesis.delegates_standby
-    ranked = [one.address for one in genesis.delegates][: seats + standby]
+    root, first = _root(journal), genesis.parameters
+    for delegate in genesis.delegates:
+        profile = Profile(delegate.name, "", 0, bytes(32))
+        most = first.candidates_max
+        candidates.enter(root, delegate.address, profile, delegate.public_key, bytes(32), most)
+        journal.add_balance(DPOS_ADDRESS, delegate.stake)
+        stakes.change_stake(root, delegate.address, delegate.stake, 0)
+        stakes.cast(root, delegate.address, (delegate.address,), 0, first.vote_expiry_epochs)
+    seats, standby = first.delegates_active, first.delegates_standby
+    ranked = [delegate.address for delegate in genesis.delegates][: seats + standby]
     for epoch in range(election.SETS_AHEAD):
         election.keep(root, epoch, ranked[:seats], ranked[seats:])

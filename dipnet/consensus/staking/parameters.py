@@ -1,17 +1,17 @@
 """Changes of the protocol's parameters by vote of the delegates (docs/spec/consensus.md
 "Election").
 
-A member of the current set proposes one value of one field of genesis.json. At each boundary the
-proposals for which a quorum of that epoch's set has voted pass; ``parameter_delay_epochs`` later,
-at a boundary again, they take effect. What is not passed in ``PROPOSAL_EPOCHS`` expires, and sooner
-where its proposer leaves the sets. Every value is judged by the rules of genesis.json and by those
-that leave a way back, when it is proposed and again when it takes effect (ADR 76).
+A member of the current set proposes a value of one parameter. At each boundary a proposal passes
+when a quorum of that epoch's set has voted for it. It takes effect at another boundary,
+``parameter_delay_epochs`` later. A proposal that has not passed after ``PROPOSAL_EPOCHS`` expires,
+and sooner when its proposer leaves the sets. ``Parameters.amended`` judges the value when it is
+proposed and again when it takes effect (ADR 76).
 
-A new version of the rules needs besides that, at a boundary, a quorum of the set of the next epoch
-and of the one after it have signalled readiness. Then it is *decided*, and in force after the next
-boundary. There is none before this one is final: so a new rule starts only at a final boundary at
-which a quorum was ready, and everybody knows an epoch ahead. What nobody is ready for in
-``PROPOSAL_EPOCHS`` after its delay expires.
+A new version of the rules also needs signals of readiness: at a boundary, of a quorum of the set of
+the next epoch and of a quorum of the set after that. Then it is *decided*, and in force above the
+next boundary. The next boundary comes only after this one is final: so a new version starts at a
+final boundary at which a quorum was ready, and every node knows an epoch ahead. A version without
+readiness expires ``PROPOSAL_EPOCHS`` after its delay.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from dipnet.consensus.finality.members import Members
 from dipnet.consensus.staking import candidates
 from dipnet.consensus.staking.block_context import BlockContext
 from dipnet.consensus.staking.candidates import PROPOSED, READY, REGISTERED, STATUS
-from dipnet.ledger.genesis import AMENDABLE, DELEGATES_MAX, Genesis
+from dipnet.ledger.parameters import DELEGATES_MAX, Parameters
 from dipnet.primitives.errors import Invalid
 from dipnet.vm.storage_layout import (
     PARAMETERS,
@@ -35,7 +35,7 @@ from dipnet.vm.storage_layout import (
 )
 
 PROPOSAL_EPOCHS: Final = 336
-PROPOSALS_OPEN_MAX: Final = 2 * DELEGATES_MAX  # one a member of this set and of the next
+PROPOSALS_OPEN_MAX: Final = 2 * DELEGATES_MAX  # one for each member of two sets
 
 OPEN: Final = 1
 PASSED: Final = 2
@@ -50,7 +50,7 @@ RULES: Final = "rules"
     FIELD,  # bytes32: the name, ASCII with zeros after it
     VALUE,  # uint256
     PROPOSER,  # address
-    STATE,  # uint8: one of the above
+    STATE,  # uint8: OPEN to DECIDED
     EXPIRES,  # uint64: epoch
     STARTS,  # uint64: the first epoch in which it is in force, 0 unless it has passed
     VOTERS,  # mapping(address => bool)
@@ -59,7 +59,7 @@ RULES: Final = "rules"
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """One proposal; ``starts`` is 0 unless it has passed, ``voters`` count if of the set."""
+    """A proposal. ``starts`` is 0 unless it has passed; ``voters`` are those of the current set."""
 
     name: str
     value: int
@@ -79,35 +79,40 @@ def _name(word: int) -> str:
 
 
 def read(root: StorageSlot, number: int, members: Members) -> Proposal:
-    """A proposal; ``Invalid("dpos_proposal")`` where there is none."""
-    one = _place(root, number)
-    if not one[STATE]:
+    """The proposal of a number; ``Invalid("dpos_proposal")`` where there is none."""
+    proposal = _place(root, number)
+    if not proposal[STATE]:
         raise Invalid("dpos_proposal", f"there is no proposal {number}")
     return Proposal(
-        _name(one[FIELD]), one[VALUE], to_address(one[PROPOSER]), one[STATE], one[EXPIRES],
-        one[STARTS], _support(one, members),
+        _name(proposal[FIELD]), proposal[VALUE], to_address(proposal[PROPOSER]), proposal[STATE],
+        proposal[EXPIRES], proposal[STARTS], _support(proposal, members),
     )  # fmt: skip
 
 
-def _support(one: StorageSlot, members: Members) -> int:
-    return sum(one.under(VOTERS, member)[WORD] for member in members.addresses)
+def _support(proposal: StorageSlot, members: Members) -> int:
+    return sum(proposal.under(VOTERS, member)[WORD] for member in members.addresses)
 
 
 def _quorum_ready(root: StorageSlot, members: Members, version: int) -> bool:
-    ready = [one for one in members.addresses if candidates.place(root, one)[READY] >= version]
+    ready = [
+        member
+        for member in members.addresses
+        if candidates.record_of(root, member)[READY] >= version
+    ]
     return len(ready) >= members.quorum
 
 
-def value_of(parameters: Genesis, name: bytes) -> int:
+def value_of(parameters: Parameters, name: bytes) -> int:
     """The parameter in force under a name (32 bytes); ``Invalid("dpos_parameter")``."""
-    return int(getattr(parameters, _amendable(name)))
+    return int(getattr(parameters, _amendable(parameters, name)))
 
 
-def _amendable(name: bytes) -> str:
-    for known in AMENDABLE:
-        if known.encode().ljust(32, b"\0") == name:
-            return known
-    raise Invalid("dpos_parameter", "no parameter of this name is up for votes")
+def _amendable(parameters: Parameters, name: bytes) -> str:
+    """The parameter of a name: ASCII with zeros after it, as Solidity casts a text to bytes32."""
+    text = name.rstrip(b"\0").decode("ascii", "replace")
+    if not parameters.is_amendable(text):
+        raise Invalid("dpos_parameter", "no parameter of this name is up for votes")
+    return text
 
 
 def _need_member(context: BlockContext, who: bytes) -> None:
@@ -116,17 +121,17 @@ def _need_member(context: BlockContext, who: bytes) -> None:
 
 
 def propose(root: StorageSlot, context: BlockContext, who: bytes, name: bytes, value: int) -> int:
-    """Opens a proposal, with its proposer's vote; its number.
+    """Opens a proposal with its proposer's vote; returns the number.
 
     Raises ``Invalid``: ``dpos_member``, ``dpos_parameter`` (unknown, out of range),
-    ``dpos_proposal`` (the proposer has one open, or there are too many).
+    ``dpos_proposal`` (the proposer has an open proposal, or too many are open).
     """
     _need_member(context, who)
-    known = _amendable(name)
+    known = _amendable(context.parameters, name)
     if known == RULES and value <= context.parameters.rules:
         raise Invalid("dpos_parameter", f"rules: version {context.parameters.rules} is in force")
     _amended(context.parameters, context.slot, known, value)
-    candidate = candidates.place(root, who)
+    candidate = candidates.record_of(root, who)
     if candidate[PROPOSED]:
         raise Invalid("dpos_proposal", f"your proposal {candidate[PROPOSED]} is still open")
     count = root[PROPOSALS_OPEN]
@@ -134,17 +139,17 @@ def propose(root: StorageSlot, context: BlockContext, who: bytes, name: bytes, v
         raise Invalid("dpos_proposal", f"{count} are open")
     number = root[PROPOSALS_MADE] + 1
     candidate[PROPOSED] = root[PROPOSALS_MADE] = number
-    one = _place(root, number)
-    one[FIELD], one[VALUE] = int.from_bytes(name, "big"), value
-    one[PROPOSER], one[STATE] = int.from_bytes(who, "big"), OPEN
-    one[EXPIRES] = context.epoch + PROPOSAL_EPOCHS
-    one.under(VOTERS, who)[WORD] = 1
+    proposal = _place(root, number)
+    proposal[FIELD], proposal[VALUE] = int.from_bytes(name, "big"), value
+    proposal[PROPOSER], proposal[STATE] = int.from_bytes(who, "big"), OPEN
+    proposal[EXPIRES] = context.epoch + PROPOSAL_EPOCHS
+    proposal.under(VOTERS, who)[WORD] = 1
     root.element(PROPOSALS_OPEN, count)[WORD] = number
     root[PROPOSALS_OPEN] = count + 1
     return number
 
 
-def _amended(parameters: Genesis, slot: int, name: str, value: int) -> Genesis:
+def _amended(parameters: Parameters, slot: int, name: str, value: int) -> Parameters:
     try:
         return parameters.amended(slot, name, value)
     except Invalid as refused:
@@ -152,12 +157,15 @@ def _amended(parameters: Genesis, slot: int, name: str, value: int) -> Genesis:
 
 
 def vote(root: StorageSlot, context: BlockContext, who: bytes, number: int) -> None:
-    """``Invalid``: ``dpos_member``, ``dpos_proposal`` (none, not open, voted already)."""
+    """A member votes for a proposal.
+
+    Raises ``Invalid``: ``dpos_member``, ``dpos_proposal`` (unknown, not open, voted already).
+    """
     _need_member(context, who)
-    one = _place(root, number)
-    if one[STATE] != OPEN:
+    proposal = _place(root, number)
+    if proposal[STATE] != OPEN:
         raise Invalid("dpos_proposal", f"proposal {number} is not open")
-    voter = one.under(VOTERS, who)
+    voter = proposal.under(VOTERS, who)
     if voter[WORD]:
         raise Invalid("dpos_proposal", f"you voted for proposal {number} already")
     voter[WORD] = 1
@@ -167,87 +175,94 @@ def _open(root: StorageSlot) -> list[int]:
     return [root.element(PROPOSALS_OPEN, at)[WORD] for at in range(root[PROPOSALS_OPEN])]
 
 
-def at_boundary(root: StorageSlot, context: BlockContext) -> Genesis:
+def at_boundary(root: StorageSlot, context: BlockContext) -> Parameters:
     """The parameters after the boundary of ``context.epoch``, before its election.
 
-    What becomes effective does so in the order in which it was proposed.
+    Proposals that are due take effect in the order in which they were made.
     """
     parameters = context.parameters
     for number in _open(root):
-        one = _place(root, number)
-        _pass(one, context)
-        parameters = _start(root, one, context, parameters)
+        proposal = _place(root, number)
+        _pass(proposal, context)
+        parameters = _start(root, proposal, context, parameters)
     return parameters
 
 
 def close(root: StorageSlot, running: tuple[Members, ...]) -> None:
-    """At a boundary, after its election: takes what is no longer pending off the list.
+    """At a boundary, after its election: takes proposals that are no longer pending off the list.
 
-    An open proposal goes with its proposer, where he is of none of the ``running`` sets (those of
-    the next epoch and of the one after it) or no candidate any more: else one seat that changes
-    hands would leave one each time, and fill the list.
+    ``running`` are the sets of the next two epochs. An open proposal expires when its proposer has
+    no seat in them or is no candidate any more. Otherwise a seat that changes hands would leave an
+    open proposal each time, and fill the list.
     """
     numbers = _open(root)
     still = []
     for number in numbers:
-        one = _place(root, number)
-        proposer = to_address(one[PROPOSER])
-        if one[STATE] == OPEN and not _stays(root, proposer, running):
-            one[STATE] = EXPIRED
-        if one[STATE] in _PENDING:
+        proposal = _place(root, number)
+        proposer = to_address(proposal[PROPOSER])
+        if proposal[STATE] == OPEN and not _stays(root, proposer, running):
+            proposal[STATE] = EXPIRED
+        if proposal[STATE] in _PENDING:
             still.append(number)
         else:
-            candidates.place(root, proposer)[PROPOSED] = 0
+            candidates.record_of(root, proposer)[PROPOSED] = 0
     for at in range(len(numbers)):
         root.element(PROPOSALS_OPEN, at)[WORD] = still[at] if at < len(still) else 0
     root[PROPOSALS_OPEN] = len(still)
 
 
 def _stays(root: StorageSlot, who: bytes, running: tuple[Members, ...]) -> bool:
-    registered = candidates.place(root, who)[STATUS] == REGISTERED
+    registered = candidates.record_of(root, who)[STATUS] == REGISTERED
     return registered and any(members.index(who) is not None for members in running)
 
 
-def _pass(one: StorageSlot, context: BlockContext) -> None:
+def _pass(proposal: StorageSlot, context: BlockContext) -> None:
     following = context.epoch + 1
-    if one[STATE] == OPEN and _support(one, context.members) >= context.members.quorum:
-        one[STATE] = PASSED
-        one[STARTS] = following + context.parameters.parameter_delay_epochs
-        one[EXPIRES] = one[STARTS] + PROPOSAL_EPOCHS
-    if one[STATE] != DECIDED and one[EXPIRES] <= following:
-        one[STATE] = EXPIRED
+    if proposal[STATE] == OPEN and _support(proposal, context.members) >= context.members.quorum:
+        proposal[STATE] = PASSED
+        proposal[STARTS] = following + context.parameters.parameter_delay_epochs
+        proposal[EXPIRES] = proposal[STARTS] + PROPOSAL_EPOCHS
+    if proposal[STATE] != DECIDED and proposal[EXPIRES] <= following:
+        proposal[STATE] = EXPIRED
 
 
 def _start(
-    root: StorageSlot, one: StorageSlot, context: BlockContext, parameters: Genesis
-) -> Genesis:
+    root: StorageSlot, proposal: StorageSlot, context: BlockContext, parameters: Parameters
+) -> Parameters:
     """The parameters with a proposal that takes effect at this boundary, or as they are."""
-    name, value = _name(one[FIELD]), one[VALUE]
-    if one[STATE] != (DECIDED if name == RULES else PASSED) or one[STARTS] > context.epoch + 1:
+    name, value = _name(proposal[FIELD]), proposal[VALUE]
+    if (
+        proposal[STATE] != (DECIDED if name == RULES else PASSED)
+        or proposal[STARTS] > context.epoch + 1
+    ):
         return parameters
     if name == RULES and value <= parameters.rules:
-        one[STATE] = REFUSED
+        proposal[STATE] = REFUSED
         return parameters
     try:
         amended = parameters.amended(context.slot, name, value)
     except Invalid:
-        one[STATE] = REFUSED
+        proposal[STATE] = REFUSED
         return parameters
-    one[STATE], one[STARTS] = EFFECTIVE, context.epoch + 1
-    root.under(PARAMETERS, one[FIELD].to_bytes(32, "big"))[WORD] = value
+    proposal[STATE], proposal[STARTS] = EFFECTIVE, context.epoch + 1
+    root.under(PARAMETERS, proposal[FIELD].to_bytes(32, "big"))[WORD] = value
     return amended
 
 
 def decide_rules(root: StorageSlot, context: BlockContext, running: tuple[Members, ...]) -> None:
-    """At a boundary, after its election: new rules whose delay is over and for which all are ready.
+    """At a boundary, after its election: decides new rules that are due and have a quorum ready.
 
-    ``running`` are the sets of the next epoch, which makes the last blocks by the old rules, and
-    of the one after it, which makes the first by the new ones.
+    ``running`` are the sets of the next two epochs: the first makes the last blocks by the old
+    rules, the second the first blocks by the new rules.
     """
     starts = context.epoch + 2
     for number in _open(root):
-        one = _place(root, number)
-        if one[STATE] == PASSED and _name(one[FIELD]) == RULES and one[STARTS] <= starts:
-            version = one[VALUE]
+        proposal = _place(root, number)
+        if (
+            proposal[STATE] == PASSED
+            and _name(proposal[FIELD]) == RULES
+            and proposal[STARTS] <= starts
+        ):
+            version = proposal[VALUE]
             if all(_quorum_ready(root, members, version) for members in running):
-                one[STATE], one[STARTS] = DECIDED, starts
+                proposal[STATE], proposal[STARTS] = DECIDED, starts

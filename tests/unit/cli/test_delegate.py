@@ -16,7 +16,8 @@ from dipnet.cli.sending import explained
 from dipnet.consensus.chain.schedule import commitment, seed_key, seed_secret
 from dipnet.consensus.finality.tally import Statement
 from dipnet.consensus.finality.votes import Ballot, BallotKind
-from dipnet.ledger.genesis import AMENDABLE
+from dipnet.ledger.parameters import AMENDABLE
+from dipnet.ledger.rules import RULES_KNOWN
 from dipnet.primitives.crypto import checksum, sign
 from dipnet.primitives.errors import Invalid
 from dipnet.sdk import keys
@@ -113,7 +114,7 @@ def test_a_delegate_s_life(shell: Shell, running: Running) -> None:
     (voted,) = shell.sent(USERS[0], "vote", "--nobody")
     assert voted["delegates"] == []
     (ready,) = shell.sent(USERS[0], "ready")
-    assert ready == {"event": "ReadySignalled", "delegate": ALICE, "rules": 1}
+    assert ready == {"event": "ReadySignalled", "delegate": ALICE, "rules": RULES_KNOWN}
     line = shell.refused("unstake", "150ether", *shell.signed(USERS[0]))
     assert "resign first" in line
     assert shell.run("resign", *shell.signed(USERS[0]), stdin="n\n").exit_code == 1

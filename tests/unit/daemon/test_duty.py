@@ -1,4 +1,4 @@
-"""A delegate's duty in a node: signing, failures that end it, reports, the operator's switch."""
+"""The delegate of a running node: signing, failures, reports, the operator's switch."""
 
 import asyncio
 import threading

@@ -1,5 +1,6 @@
 """Settings: precedence, where each came from, and every way to get one wrong."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from dipnet.host.config import (
     FILE_BYTES_MAX,
     FILE_NAME,
     LISTS,
+    OTHER_ENV,
     PATHS,
     Config,
     load,
@@ -19,6 +21,7 @@ from dipnet.host.config import (
     to_toml,
 )
 from dipnet.primitives.errors import Invalid
+from tests import ROOT
 
 
 def refusal(flags: dict[str, object], environ: dict[str, str], file: Path | None = None) -> str:
@@ -78,14 +81,15 @@ def test_lists(tmp_path: Path) -> None:
 def test_every_list_is_set_by_flag_variable_and_file(name: str, tmp_path: Path) -> None:
     file = tmp_path / FILE_NAME
     file.write_text(f"{name} = ['/a', '/b']\n")
-    variable = {f"DIPNET_{name.upper()}": "/c,/d"}
-    cases: tuple[tuple[dict[str, list[str]], dict[str, str], tuple[str, ...], str], ...] = (
-        ({name: ["/e", "/f"]}, variable, ("/e", "/f"), "--" + name.replace("_", "-")),
-        ({}, variable, ("/c", "/d"), next(iter(variable))),
+    variable = f"DIPNET_{name.upper()}"
+    environ = {variable: "/c,/d"}
+    cases: tuple[tuple[dict[str, object], dict[str, str], tuple[str, str], str], ...] = (
+        ({name: ["/e", "/f"]}, environ, ("/e", "/f"), "--" + name.replace("_", "-")),
+        ({}, environ, ("/c", "/d"), variable),
         ({}, {}, ("/a", "/b"), str(file)),
     )
-    for flags, environ, expected, origin in cases:
-        loaded = load(flags, environ, file)
+    for flags, variables, expected, origin in cases:
+        loaded = load(flags, variables, file)
         assert (getattr(loaded.config, name), loaded.origins[name]) == (expected, origin)
 
 
@@ -94,6 +98,15 @@ def test_the_kinds_of_settings_are_those_of_the_model() -> None:
     assert {
         name for name, field in Config.model_fields.items() if "Path" in str(field.annotation)
     } == PATHS
+
+
+def test_every_variable_of_the_client_is_known_to_the_node() -> None:
+    """They are exported for both programs, and ``dipnetd`` refuses names that it does not know."""
+    sources = "".join(path.read_text() for path in (ROOT / "dipnet").rglob("*.py"))
+    found = set(re.findall(r'envvar="DIPNET_(\w+)"', sources))
+    assert found <= {*OTHER_ENV, *(name.upper() for name in Config.model_fields)}
+    assert len(found) > 5
+    load({}, {f"DIPNET_{name}": "x" for name in found if name in OTHER_ENV})
 
 
 def test_an_unknown_name_is_an_error_with_a_suggestion(tmp_path: Path) -> None:

@@ -8,11 +8,12 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import plyvel
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dipnet.host.store import Store
+from dipnet.host.store import FORMAT, META_FORMAT, Store
 from dipnet.primitives.errors import Corrupt, Invalid
 from tests.fixtures.memory import Memory
 
@@ -49,6 +50,36 @@ def test_reads_equal_a_plain_mapping(
                     assert got == list(memory.scan(b"x", begin, reverse))
     finally:
         store.close()
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        ({META_FORMAT: b"dipnet 1"}, "was written by an earlier dipnetd"),
+        ({META_FORMAT: b"dipnet 1", b"b": b"1"}, "move the directory away"),
+        ({META_FORMAT: b"dipnet 3"}, "was written by a later dipnetd"),
+        ({META_FORMAT: b"another program"}, "a database that is not dipnetd's"),
+        ({b"key": b"value"}, "a database that is not dipnetd's"),
+    ],
+)
+def test_records_of_other_programs_are_refused_and_left_alone(
+    tmp_path: Path, found: dict[bytes, bytes], told: str
+) -> None:
+    made = plyvel.DB(str(tmp_path / "db"), create_if_missing=True)
+    for key, value in found.items():
+        made.put(key, value)
+    made.close()
+    for _ in range(2):
+        with pytest.raises(Invalid, match=told) as caught:
+            Store(tmp_path / "db")
+        assert caught.value.code == "config"
+    left = plyvel.DB(str(tmp_path / "db"))
+    assert dict(left) == found
+    left.close()
+
+
+def test_a_new_store_says_its_format(store: Store) -> None:
+    assert store.get(META_FORMAT) == FORMAT == b"dipnet 2"
 
 
 def test_reopens_with_all_that_was_committed_and_nothing_staged(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Statements that a delegate should not have signed, as the node hears them from a peer.
 
-Each has its code, leaves the node as it was, is relayed to no peer, and is charged to its sender.
+Each case has its code, leaves the node as it was, is relayed to no peer, and is charged to its own.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +17,8 @@ from dipnet.consensus.finality import finality
 from dipnet.consensus.finality.header import Header
 from dipnet.consensus.finality.votes import Ballot, BallotKind, Certificate, Vote, certificate_of
 from dipnet.node.effects import Drop, Effect, Send, Woke
-from dipnet.node.peering import OFFENCE_OF, Incoming
+from dipnet.node.offences import OFFENCE_OF
+from dipnet.node.work import Incoming
 from dipnet.p2p import messages as m
 from dipnet.p2p.messages import Topic
 from dipnet.p2p.scores import OFFENCES, SCORE_MIN
@@ -31,12 +32,12 @@ from tests.sim.world import peer_id
 
 OTHER = peer_id(crypto.public_key(secret("another peer")))
 HEAD_SLOT = 13
-"""Of the node's head, in epoch 1, whose boundary is final; it has no votes yet."""
+"""The slot of the node's head, in epoch 1, whose boundary is final; it has no vote yet."""
 
 
 @cache
 def built() -> tuple[Memory, m.Items]:
-    """The disk of a node that has the chain, and its blocks."""
+    """The disk of a node that has the chain, and the blocks."""
     bench = Bench(delegates=4)
     net = Net(bench.genesis, bench.secrets)
     chain, memory = net.chain()
@@ -54,7 +55,7 @@ class Told(Bench):
         self.memory = Memory(built()[0])
         self.theirs = Chain(self.genesis, self.memory)
         self.node.voting.paused = True
-        self.now_ms = slot_start_ms(self.genesis, HEAD_SLOT + 1)
+        self.now_ms = slot_start_ms(self.genesis.parameters, HEAD_SLOT + 1)
         self.start()
         for peer in (PEER, OTHER):
             self.greet(peer=peer)
@@ -83,7 +84,7 @@ class Told(Bench):
         return effects + self.answered(self.step(Woke(), self.now_ms + 50))
 
     def score(self) -> int:
-        return self.node.peers.scores.score(self.node.steady_ms, PEER)
+        return self.node.peers._scores.score(self.node.steady_ms, PEER)
 
     def ballot(self, kind: BallotKind = BallotKind.PREVOTE, **changes: Any) -> Ballot:
         """What may be voted on the head, with fields changed."""
@@ -173,7 +174,7 @@ CERTIFICATES: list[Case] = [
 ]
 
 UNVOTABLE: list[Case] = [
-    # A quorum has signed a forbidden vote: another epoch, slot or justify than the block's.
+    # A quorum has signed what the rules forbid: another epoch, slot or justify than the block's.
     ("certificate_block", lambda told: told.certificate(epoch=0)),
     ("certificate_block", lambda told: told.certificate(slot=HEAD_SLOT + 50)),
     ("certificate_block", lambda told: told.certificate(justify_slot=BOUNDARY_SLOT - 1)),
@@ -240,14 +241,14 @@ def message(one: Vote | Certificate | Block) -> m.Message:
     return m.Certificates((one.raw,)) if isinstance(one, Certificate) else blocks(one)
 
 
-def blocks(*ones: Block) -> m.Items:
-    return m.Items(Topic.BLOCK, tuple(one.raw for one in ones))
+def blocks(*pushed: Block) -> m.Items:
+    return m.Items(Topic.BLOCK, tuple(block.raw for block in pushed))
 
 
 def refused(told: Told, one: Vote | Certificate | Block, code: str) -> None:
     """It is, with this code and no effect but the sender's score.
 
-    A delegate that repeats its last vote may be late with it: that costs its allowance only.
+    A peer that repeats old votes may be late with them: that costs its allowance only.
     """
     before = standing(told.node)
     counted = told.node.voting.results[""]
@@ -282,7 +283,7 @@ def test_bad_input_has_its_code_and_its_price(
 def test_a_block_with_a_bad_certificate_is_a_bad_block(
     code: str, make: Callable[[Told], list[Certificate]]
 ) -> None:
-    """Whatever the header says of it, as far as anybody could want it to be true."""
+    """Whatever links the header claims that the certificate could give."""
     told = Told()
     section = make(told)
     links = {"justify": (told.head.hash, HEAD_SLOT, 1)}

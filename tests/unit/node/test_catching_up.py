@@ -17,7 +17,7 @@ from dipnet.node.effects import (
     Woke,
     Write,
 )
-from dipnet.node.peering import UNJUDGED
+from dipnet.node.queues import LIMITS, Queue
 from dipnet.p2p import messages as m
 from dipnet.p2p.blocksync import BELIEF_MS
 from dipnet.p2p.clock import SAMPLES_MAX
@@ -34,9 +34,10 @@ def test_unjudged_frames_of_one_peer_are_bounded() -> None:
     bench.start()
     bench.greet()
     frame = m.Items(Topic.TX, (bench.payment(),))
-    asked = [effect for _ in range(UNJUDGED.frames_max + 20) for effect in bench.receive(frame)]
+    frames_max = LIMITS[Queue.OTHERS].frames_max
+    asked = [effect for _ in range(frames_max + 20) for effect in bench.receive(frame)]
     verifies = of(asked, Verify)
-    assert len(verifies) == UNJUDGED.frames_max
+    assert len(verifies) == frames_max
     other = peer_id(crypto.public_key(secret("other")))
     bench.greet(peer=other)
     assert of(bench.receive(frame, other), Verify)
@@ -50,7 +51,7 @@ def test_a_verdict_after_its_peer_left_is_harmless() -> None:
     bench.start()
     bench.greet()
     effects = bench.receive(m.Items(Topic.TX, (bench.payment(), b"\xff")))
-    effects += bench.receive(m.Vertices(1, bench.vertex(bench.key)))
+    effects += bench.receive(m.Vertices(bench.vertex(bench.key)))
     bench.step(Disconnected(PEER, "gone"))
     done = bench.answered(of(effects, Verify))
     assert len(bench.node.pool) == 1
@@ -111,9 +112,9 @@ def test_a_dial_that_crossed_is_no_failure() -> None:
     bench.step(Disconnected(PEER, "reset"))
     book = bench.node.peers._book
     book.learn("", "127.0.0.1", [ADDRESS])
-    assert book.to_dial(bench.now_ms + 1, bench.node.peers.connections, 1) == [ADDRESS]
+    assert book.to_dial(bench.now_ms + 1, bench.node.peers._connections, 1) == [ADDRESS]
     bench.step(DialFailed(ADDRESS, "refused"))
-    assert book.to_dial(bench.now_ms + 1, bench.node.peers.connections, 1) == []
+    assert book.to_dial(bench.now_ms + 1, bench.node.peers._connections, 1) == []
 
 
 @pytest.mark.parametrize(

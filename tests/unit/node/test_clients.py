@@ -8,6 +8,7 @@ from dipnet.node.effects import (
     Verify,
     Write,
 )
+from dipnet.node.work import ClientTxs, ClientVertices
 from dipnet.primitives.errors import Invalid
 from tests.fixtures.node_bench import Bench, kinds, of
 
@@ -15,7 +16,7 @@ from tests.fixtures.node_bench import Bench, kinds, of
 def test_a_vertex_is_written_before_it_is_acknowledged() -> None:
     bench = Bench()
     bench.start()
-    effects = bench.answered(bench.step(Submitted(9, "vertices", (bench.vertex(bench.key),))))
+    effects = bench.answered(bench.step(Submitted(9, ClientVertices((bench.vertex(bench.key),)))))
     seen = [kind for kind in kinds(effects) if kind in (Verify, Write, Publish, Reply)]
     assert seen == [Verify, Write, Publish, Reply]
     (reply,) = of(effects, Reply)
@@ -35,7 +36,7 @@ def test_wrong_items_are_refused_in_order_and_spoil_no_other() -> None:
         b"", good, bench.payment(chain_id=1), b"\x03" + good[1:], good,
         bench.payment(nonce=1, value=10**30), bench.payment(nonce=1), b"\xff" * 9,
     )  # fmt: skip
-    (reply,) = of(bench.answered(bench.step(Submitted(1, "txs", items))), Reply)
+    (reply,) = of(bench.answered(bench.step(Submitted(1, ClientTxs(items)))), Reply)
     assert isinstance(reply, Reply)
     codes = [r.code if isinstance(r, Invalid) else r[1] for r in reply.results]
     expected = ["tx_form", "accepted", "chain_id", "tx_type", "known", "funds", "accepted", "rlp"]
@@ -51,7 +52,7 @@ def test_wrong_vertices_are_refused_in_order_and_spoil_no_other() -> None:
         good[:-5] + bytes([good[-5] ^ 1]) + good[-4:], good[:-30] + bytes(26) + good[-4:],
         bench.vertex(bench.key, parents=(bytes(32),)), bench.vertex(bench.key, seq=2),
     )  # fmt: skip
-    (reply,) = of(bench.answered(bench.step(Submitted(1, "vertices", items))), Reply)
+    (reply,) = of(bench.answered(bench.step(Submitted(1, ClientVertices(items)))), Reply)
     assert isinstance(reply, Reply)
     codes = [r.code if isinstance(r, Invalid) else r[1] for r in reply.results]
     assert codes == [
@@ -65,7 +66,7 @@ def test_wrong_vertices_are_refused_in_order_and_spoil_no_other() -> None:
 def test_a_payment_is_in_the_next_block_and_leaves_the_pool() -> None:
     bench = Bench()
     bench.start()
-    effects = bench.answered(bench.step(Submitted(1, "txs", (bench.payment(),))))
+    effects = bench.answered(bench.step(Submitted(1, ClientTxs((bench.payment(),)))))
     assert kinds(of(effects, Publish)) == [Publish]
     assert len(bench.node.pool) == 1
     bench.propose(1)

@@ -71,7 +71,7 @@ class Delegate(Bench):
 
     def leap(self, slot: int) -> None:
         """The clock is set forward to this slot, and shows it at the next wake-up."""
-        self.ahead_ms += (slot - self.node.slot) * self.genesis.slot_ms
+        self.ahead_ms += (slot - self.node.slot) * self.genesis.parameters.slot_ms
         self.do(self.at_slot(slot, leap=True))
 
     def leader(self, slot: int) -> bytes | None:
@@ -82,7 +82,7 @@ class Delegate(Bench):
         return rules.leader(position.epoch, slot, position.links.final[1])
 
     def turn(self, slot: int, ours: bool) -> int:
-        """The first slot from there on that we lead, or another delegate leads."""
+        """The first slot from there on that is ours, or another delegate's."""
         return next(
             one
             for one in count(slot)
@@ -138,7 +138,7 @@ def test_one_who_has_leapt_as_far_vouches_for_nothing(first: int) -> None:
 
 @pytest.mark.parametrize("told", [0, 3])
 def test_a_block_that_is_timely_by_our_clock_only_is_not_prevoted_but_committed(told: int) -> None:
-    """Its leader has leapt as far; a node that has seen a certificate is not alone."""
+    """Its leader has leapt as far as we; a certificate shows that a quorum has."""
     bench = Delegate()
     slot = bench.turn(PAST + 86, ours=False)
     bench.leap(slot)
@@ -154,7 +154,7 @@ def test_a_leap_is_seen_whatever_comes_first() -> None:
     """Peers speak before the wake-up does."""
     bench = Delegate()
     slot = bench.turn(PAST + 86, ours=False)
-    bench.now_ms += (slot - PAST) * bench.genesis.slot_ms
+    bench.now_ms += (slot - PAST) * bench.genesis.parameters.slot_ms
     bench.see(bench.block(slot))
     assert not bench.asked
 
@@ -162,7 +162,7 @@ def test_a_leap_is_seen_whatever_comes_first() -> None:
 def test_a_block_waits_for_the_time_of_the_peers() -> None:
     """Ours is a slot ahead of theirs, which is no leap: the prevote comes when it is its time."""
     bench = Delegate()
-    bench.ahead_ms = bench.genesis.slot_ms
+    bench.ahead_ms = bench.genesis.parameters.slot_ms
     bench.do(bench.at_slot(PAST + 1))
     for _ in range(8):  # as many as are looked at
         bench.tell(*PEERS)
@@ -170,9 +170,9 @@ def test_a_block_waits_for_the_time_of_the_peers() -> None:
     slot = bench.turn(bench.node.slot + 1, ours=False)
     bench.do(bench.at_slot(slot))
     bench.see(bench.block(slot))
-    bench.do(bench.at_slot(slot, bench.genesis.slot_ms // 2 - 1))
+    bench.do(bench.at_slot(slot, bench.genesis.parameters.slot_ms // 2 - 1))
     assert not bench.prevoted()
-    bench.do(bench.at_slot(slot, bench.genesis.slot_ms // 2))
+    bench.do(bench.at_slot(slot, bench.genesis.parameters.slot_ms // 2))
     assert bench.prevoted() == [slot]
 
 
@@ -206,6 +206,6 @@ def test_a_wake_up_that_is_a_little_late_is_no_leap() -> None:
     bench = Delegate()
     bench.do(bench.at_slot(bench.node.slot + 1, leap=True))  # a whole slot without a step
     assert bench.node.peers.clock_offset_ms() == 0
-    late = bench.now_ms + bench.genesis.slot_ms + 1
+    late = bench.now_ms + bench.genesis.parameters.slot_ms + 1
     bench.step(Woke(), late)
     assert bench.node.peers.clock_offset_ms() is None

@@ -17,6 +17,7 @@ from dipnet.node.effects import (
     Wake,
     Write,
 )
+from dipnet.node.work import ClientTxs
 
 WRITE = Write({b"k": b"v"})
 SEEN: tuple[Effect, ...] = (
@@ -25,7 +26,7 @@ SEEN: tuple[Effect, ...] = (
       for kind in (BallotKind.PROPOSAL, BallotKind.COMMIT)),
 )  # fmt: skip
 FREE: tuple[Effect, ...] = (
-    Wake(1), Verify(1, "txs", ()), Dial("a"), Send("p", "votes", b"vote"),
+    Wake(1), Verify(1, ClientTxs(())), Dial("a"), Send("p", "votes", b"vote"),
     Sign(2, Ballot(BallotKind.PREVOTE, 1, 2, bytes(32), 1)),
 )  # fmt: skip
 

@@ -5,24 +5,31 @@ import pytest
 from dipnet.consensus.chain.records import KEY_BLOCK
 from dipnet.consensus.chain.schedule import slot_start_ms
 from dipnet.consensus.finality.votes import BallotKind, VoteState
+from dipnet.node.checks import CheckedVotes
 from dipnet.node.effects import (
     Publish,
+    Reply,
     Send,
     Sign,
     Signed,
     Submitted,
+    Verified,
+    Verify,
     Wake,
     Woke,
     Write,
 )
+from dipnet.node.work import ClientTxs
 from dipnet.p2p import messages as m
 from dipnet.p2p.messages import Topic
+from dipnet.primitives.errors import Invalid
+from tests.fixtures.elections import Elections
 from tests.fixtures.node_bench import Bench, kinds, of, proposals
 
 
 def test_start_asks_to_be_woken_at_the_next_slot() -> None:
     bench = Bench()
-    assert bench.start() == [Wake(slot_start_ms(bench.genesis, 1))]
+    assert bench.start() == [Wake(slot_start_ms(bench.genesis.parameters, 1))]
 
 
 def test_a_proposal_waits_for_its_signature() -> None:
@@ -79,7 +86,7 @@ def test_a_restart_signs_no_slot_again() -> None:
     (sign,) = proposals(first.at_slot(slot))
     first.signed(sign)  # the signature is lost with the process, the state is not
     again = Bench(disk=first.disk, state=first.state)
-    again.now_ms = slot_start_ms(first.genesis, slot - 1)  # and the clock is behind
+    again.now_ms = slot_start_ms(first.genesis.parameters, slot - 1)  # and the clock is behind
     again.start()
     assert not proposals(again.at_slot(slot))
     assert proposals(again.at_slot(slot + 1))
@@ -122,10 +129,10 @@ def test_a_clock_set_back_stops_no_gossip_and_no_slot() -> None:
     bench.start()
     bench.greet()
     bench.at_slot(3_600)
-    back = slot_start_ms(bench.genesis, 10)
+    back = slot_start_ms(bench.genesis.parameters, 10)
     effects = bench.step(Woke(), back)
     assert any(isinstance(e, Send) and e.protocol == "hello" for e in effects)  # a slot began
-    bench.answered(bench.step(Submitted(1, "txs", (bench.payment(),))))
+    bench.answered(bench.step(Submitted(1, ClientTxs((bench.payment(),)))))
     sent = [e for ms in (30, 60) for e in bench.step(Woke(), back + ms)]
     assert any(isinstance(e, Send) and e.protocol == "gossip" for e in sent)
     wakes = [effect.at_ms for effect in [*effects, *sent] if isinstance(effect, Wake)]
@@ -137,7 +144,7 @@ def test_two_nodes_with_one_key_agree_on_a_head() -> None:
     one, other = Bench(delegates=4), Bench(delegates=4)
     slot = next(one.own_slots())
     other.start()
-    other.answered(other.step(Submitted(1, "txs", (other.payment(),))))
+    other.answered(other.step(Submitted(1, ClientTxs((other.payment(),)))))
     for bench in (one, other):
         bench.start()
         bench.greet()
@@ -158,6 +165,42 @@ def block_hash(bench: Bench) -> bytes:
     return min(h for h in hashes if h != bench.node.chain.genesis_hash)
 
 
-def test_an_unknown_check_is_a_bug() -> None:
+def test_an_outcome_that_its_work_cannot_have_is_a_bug() -> None:
+    bench = Bench()
+    (asked,) = of(bench.step(Submitted(1, ClientTxs((bench.payment(),)))), Verify)
+    assert isinstance(asked, Verify)
     with pytest.raises(AssertionError):
-        Bench().node.check("nonsense", ())
+        bench.step(Verified(asked.ticket, CheckedVotes(())))
+
+
+@pytest.mark.parametrize("raised", [True, False])
+def test_the_pool_follows_the_parameters_over_a_boundary(
+    monkeypatch: pytest.MonkeyPatch, raised: bool
+) -> None:
+    """A vote moves the floor of the base fee; the pool asks for it from the boundary's child on."""
+    floor, low = 10**6, 10**5
+    moved = {"base_fee_floor": 10**8} if raised else {"base_fee_floor": low}
+    Elections(changes=lambda epoch: moved if epoch == 1 else {}).put(monkeypatch)
+    bench = Bench()
+    bench.start()
+    pool, chain = bench.node.pool, bench.node.chain
+    price = floor if raised else low
+    waits = bench.payment(max_fee=price, nonce=1, max_priority_fee=0)  # for the nonce before it
+    assert len(offered(bench, waits)) == raised
+    while chain.epoch.number == 0:
+        assert len(pool) == raised
+        bench.propose(next(bench.own_slots()))
+    assert chain.parameters.base_fee_floor == moved["base_fee_floor"]
+    assert len(pool) == 0, "no block above the boundary may hold it"
+    assert len(offered(bench, waits)) == (not raised)
+    again = Bench(disk=bench.disk, state=bench.state)
+    again.now_ms = bench.now_ms
+    again.start()
+    assert len(offered(again, waits)) == (not raised), "also after a restart"
+
+
+def offered(bench: Bench, raw: bytes) -> list[tuple[bytes, str]]:
+    """What the pool answers about a client's transaction, unless it refuses it."""
+    out = bench.answered(bench.step(Submitted(1, ClientTxs((raw,)))))
+    results = [one for effect in out if isinstance(effect, Reply) for one in effect.results]
+    return [one for one in results if not isinstance(one, Invalid)]

@@ -1,4 +1,4 @@
-"""A node's peers: their clocks, other chains, dialling again, peers that are ahead."""
+"""``Peers``: which clocks count, peers of another chain, calling again, peers that are ahead."""
 
 from dataclasses import replace
 from typing import Any
@@ -6,12 +6,11 @@ from typing import Any
 import pytest
 
 from dipnet.node.effects import Dial, Drop
-from dipnet.node.peers import WORK_BYTES
 from dipnet.p2p import messages as m
 from dipnet.p2p.blocksync import GRACE_MS
 from dipnet.p2p.book import REDIAL_LOST_MS, STOOD_MS
 from dipnet.p2p.clock import SAMPLES_MAX
-from dipnet.p2p.scores import BURST_BYTES, OFFENCES
+from dipnet.p2p.scores import BURST_BYTES, LOOKUP_BYTES, OFFENCES
 from tests.fixtures.peer_ids import address, peer_id
 from tests.fixtures.peers_bench import GENESIS, NOW, Bench, sent
 
@@ -182,7 +181,7 @@ def test_looking_for_a_shared_block_is_charged_as_fetching_is() -> None:
     bench = Bench()
     honest, other = bench.up(1), bench.up(2)
     strange = tuple(bytes([n]) * 32 for n in range(1, m.LOCATOR_MAX))
-    for _ in range(BURST_BYTES // WORK_BYTES[m.Topic.BLOCK] // 2):
+    for _ in range(BURST_BYTES // LOOKUP_BYTES[m.Topic.BLOCK] // 2):
         bench.hear(honest, m.GetBlocks(1, (GENESIS, *strange), 1))  # found at once
     bench.hear(other, m.GetBlocks(1, (*strange, GENESIS), 1))
     assert bench.score(honest) == bench.score(other) == 0

@@ -8,8 +8,10 @@ import pytest
 
 from dipnet.consensus.finality.votes import CERTIFIED_BYTES, BallotKind
 from dipnet.node.effects import Send
-from dipnet.node.peering import OFFENCE_OF, UNJUDGED_PUSHED
+from dipnet.node.offences import OFFENCE_OF
 from dipnet.node.peers import FLUSH_MS
+from dipnet.node.queues import LIMITS, Queue
+from dipnet.node.work import GossipVotes, Incoming
 from dipnet.p2p import messages as m
 from dipnet.p2p.gossip import FETCH_MS_MAX, MENTION_MS
 from dipnet.p2p.scores import LENIENT, SCORE_MIN, VERIFY_BURST_BYTES, VERIFY_BYTES_PER_S
@@ -26,13 +28,13 @@ def test_votes_are_the_first_thing_sent_and_wait_for_no_batch() -> None:
     peers = [bench.up(number) for number in (1, 2)]
     bench.pass_ms(FLUSH_MS)
     bench.drain()
-    links, one, proof = bench.peers, vote(5), certificate(5)
-    links.gossip.announce(m.Topic.TX, [bytes(32)])
-    links.push(m.Topic.BLOCK, BLOCK, b"block")
-    links.on_slot(bench.now_ms, [bytes(32)], [])  # statuses
-    links.push(m.Topic.CERTIFICATE, proof.id, proof.raw)
-    links.push(m.Topic.VOTE, one.id, one.raw)
-    assert links.next_ms(bench.now_ms) == bench.now_ms
+    ours, one, proof = bench.peers, vote(5), certificate(5)
+    ours.announce(m.Topic.TX, [bytes(32)])
+    ours.push(m.Topic.BLOCK, BLOCK, b"block")
+    ours.on_slot(bench.now_ms, [bytes(32)], [])  # statuses
+    ours.push(m.Topic.CERTIFICATE, proof.id, proof.raw)
+    ours.push(m.Topic.VOTE, one.id, one.raw)
+    assert ours.next_ms(bench.now_ms) == bench.now_ms
     messages = sent(bench.drain())
     assert messages[:4] == [
         *[(peer, m.Votes((one.raw,))) for peer in peers],
@@ -89,7 +91,7 @@ def test_copies_that_arrive_during_judgement_are_not_judged() -> None:
     assert [bench.score(peer) < 0 for peer in peers] == [True, False, False]
 
 
-# --- in: the charges
+# --- in: the cost of bad votes
 
 
 def test_bad_signatures_get_a_peer_banned() -> None:
@@ -102,7 +104,7 @@ def test_bad_signatures_get_a_peer_banned() -> None:
     assert bench.dropped(peer)
     assert bench.hear(peer, m.Votes((vote(9).raw,))) is None
     bench.peers.on_connected(bench.now_ms, peer, f"/ip4/20.0.1.1/tcp/1/p2p/{peer}", False)
-    assert not bench.peers.hellos.greeted(peer)
+    assert not bench.peers._hellos.greeted(peer)
     assert bench.tell(other, m.Votes((vote(9).raw,))) == [vote(9)]
 
 
@@ -173,6 +175,11 @@ def votes_of(count: int, size: int = 120) -> list[m.Message]:
     return [m.Votes(tuple(raws[at : at + most])) for at in range(0, count, most)]
 
 
+def votes(incoming: Incoming) -> GossipVotes:
+    assert isinstance(incoming.work, GossipVotes)
+    return incoming.work
+
+
 def test_a_flood_of_votes_is_bounded_work() -> None:
     """100,000 votes in ten seconds: what is judged is what the allowance lets through."""
     bench = Bench()
@@ -184,25 +191,26 @@ def test_a_flood_of_votes_is_bounded_work() -> None:
         if incoming is not None:
             waiting.append(incoming)
             bench.peers.on_judged(bench.now_ms, incoming, [])  # as if all were of later epochs
-    judged = sum(incoming.size for incoming in waiting)
+    judged = sum(incoming.work.size for incoming in waiting)
     seconds = 25 * len(frames) // 1_000
     assert judged <= VERIFY_BURST_BYTES + seconds * VERIFY_BYTES_PER_S + m.VOTES_MAX * 160
     assert judged >= VERIFY_BURST_BYTES
     assert bench.dropped(peer)  # every frame beyond it cost a point
-    assert not bench.peers.gossip.vote_push._judging
+    assert not bench.peers._vote_push._judging
 
 
 def test_votes_under_judgement_are_bounded_and_others_have_room() -> None:
     bench = Bench()
     peer, other = bench.up(1), bench.up(2)
     waiting = [bench.hear(peer, message) for message in votes_of(20_000)]
-    held = [incoming for incoming in waiting if incoming is not None]
-    assert sum(incoming.size for incoming in held) <= UNJUDGED_PUSHED.bytes_max + 160 * m.VOTES_MAX
-    assert len(bench.peers.gossip.vote_push._judging) == sum(len(one.items) for one in held)
+    held = [votes(incoming) for incoming in waiting if incoming is not None]
+    most = LIMITS[Queue.VOTES].bytes_max + 160 * m.VOTES_MAX
+    assert sum(work.size for work in held) <= most
+    assert len(bench.peers._vote_push._judging) == sum(len(work.raws) for work in held)
     assert bench.hear(other, m.Votes((vote(5).raw,))) is not None
-    # nor does a flood of other gossip take the room of votes
+    # nor does a flood of other gossip fill the queue of votes
     for number in range(100):
-        bench.hear(other, m.Vertices(1, bytes([number]) * 100))
+        bench.hear(other, m.Vertices(bytes([number]) * 100))
     assert bench.hear(other, m.Votes((vote(6).raw,))) is not None
 
 
@@ -247,7 +255,7 @@ def test_a_block_that_votes_name_is_fetched_if_it_does_not_come() -> None:
     assert fetches(bench) == [(peers[1], m.Fetch(m.Topic.BLOCK, (BLOCK,)))]
     bench.pass_ms(FETCH_MS_MAX)
     assert fetches(bench) == []
-    assert bench.peers.gossip.wanted() == 0
+    assert bench.peers._gossip.wanted() == 0
     bench.peers.offered(bench.now_ms, peers[1], m.Topic.BLOCK, [BLOCK])  # surely there: at once
     assert fetches(bench) == [(peers[1], m.Fetch(m.Topic.BLOCK, (BLOCK,)))]
     assert all(bench.score(peer) == 0 for peer in peers)
@@ -261,7 +269,7 @@ def test_what_is_not_here_is_said() -> None:
     bench.now_ms += FLUSH_MS
     answers = [said for _, said in sent(bench.drain()) if isinstance(said, m.Absent | m.Items)]
     assert answers == [m.Absent(m.Topic.BLOCK, (bytes(32),)), m.Items(m.Topic.BLOCK, (b"block",))]
-    bench.hear(peer, m.Absent(m.Topic.VERTEX, (BLOCK,) * m.IDS_MAX))  # no node asked: no harm
+    bench.hear(peer, m.Absent(m.Topic.VERTEX, (BLOCK,) * m.IDS_MAX))  # not asked for: no harm
     assert bench.score(peer) == 0
     for _ in range(20):
         bench.hear(peer, m.Absent(m.Topic.BLOCK, (BLOCK,) * 17))

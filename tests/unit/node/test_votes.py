@@ -25,6 +25,7 @@ from dipnet.node.effects import (
     Write,
 )
 from dipnet.node.peers import FLUSH_MS
+from dipnet.node.work import ClientVertices
 from dipnet.p2p import messages as m
 from dipnet.p2p.blocksync import PAUSE_MS, TRIES_MAX
 from dipnet.p2p.gossip import MENTION_MS
@@ -46,7 +47,7 @@ def votes_asked(effects: Sequence[Effect]) -> list[Sign]:
 
 
 def grown(slots: range) -> Bench:
-    """The only delegate of a network, and the blocks that it has made final."""
+    """The only delegate of a network, after it has made blocks final."""
     bench = Bench()
     bench.start()
     for slot in slots:
@@ -87,7 +88,7 @@ def test_a_signature_that_comes_epochs_later_is_of_no_use_and_no_harm() -> None:
 
 
 def test_a_commit_waits_until_its_certificate_is_on_disk_and_a_prevote_does_not() -> None:
-    """Else a power cut of all nodes could leave them locked on a block that none has any more."""
+    """Else a power cut could leave all delegates locked on a certificate that no disk has."""
     bench, barrier = Bench(4), Barrier()
     everybody, chain = network_of(bench), bench.node.chain
     bench.start()
@@ -96,14 +97,14 @@ def test_a_commit_waits_until_its_certificate_is_on_disk_and_a_prevote_does_not(
     block = everybody.child(chain, chain.head.hash, 1)
     taken = bench.receive(m.Items(m.Topic.BLOCK, (block.raw,)))
     (check,) = [one for one in taken if isinstance(one, Verify)]
-    verdict = Verified(check.ticket, bench.node.check(check.kind, check.items))
+    verdict = Verified(check.ticket, bench.node.check(check.work))
     out = list(barrier.admit(bench.step(verdict)))
     assert [one.ballot.kind for one in out if isinstance(one, Sign)] == [BallotKind.PREVOTE]
     proof = everybody.certificate(chain, block.header, BallotKind.PREVOTE)
     (check,) = [
         one for one in bench.receive(m.Certificates((proof.raw,))) if isinstance(one, Verify)
     ]
-    verdict = Verified(check.ticket, bench.node.check(check.kind, check.items))
+    verdict = Verified(check.ticket, bench.node.check(check.work))
     out = list(barrier.admit(bench.step(verdict)))
     assert proof.raw in [raw for one in out if isinstance(one, Write) for raw in one.puts.values()]
     assert not [one for one in out if isinstance(one, Sign)]
@@ -116,27 +117,27 @@ def test_a_node_ends_before_rules_that_it_has_not_also_when_it_is_started_again(
     (proposal,) = [one for one in bench.at_slot(3) if isinstance(one, Sign)]
     voted = bench.step(bench.signed(proposal))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rules, "RULES_KNOWN", 0)
+        patch.setattr(rules, "RULES", {})
         (halt,) = [one for one in bench.answered(voted) if isinstance(one, Halt)]
         assert halt.reason.startswith("rules unknown")
         again = Bench(disk=bench.disk, state=bench.state)
-        again.now_ms = slot_start_ms(bench.genesis, 4)
+        again.now_ms = slot_start_ms(bench.genesis.parameters, 4)
         assert halt in again.start()
     assert halt not in Bench(disk=bench.disk, state=bench.state).start()
 
 
-# --- peers that delay us
+# --- peers that keep us from it
 
 
 class Liar:
-    """A peer that claims blocks that no node has and answers late, each time with a new block."""
+    """A peer that claims heads that do not exist and answers late, each time with a new block."""
 
     def __init__(self, node: Bench) -> None:
         self.node = node
         self.request = 0
 
     def claim(self) -> list[Effect]:
-        """Its heads have another hash each slot; the highest certificate is always its own."""
+        """Its heads have another name each slot, and always the highest certificate."""
         named = self.node.now_ms.to_bytes(32, "big")
         genesis = self.node.node.chain.genesis_hash
         status = m.Status(1 << 40, named, 0, genesis, 1 << 40, 1 << 40, 0, 0, self.node.now_ms)
@@ -148,7 +149,7 @@ class Liar:
         return effects
 
     def deliver(self, block: Block) -> list[Effect]:
-        """As the answer that it owes, then unasked."""
+        """As the answer that it owes, then pushed, as any peer would."""
         told: list[m.Message] = [m.Items(m.Topic.BLOCK, (block.raw,))]
         if self.request:
             told.insert(0, m.Blocks(self.request, (block.raw,), False))
@@ -157,7 +158,7 @@ class Liar:
 
 
 def test_a_peer_with_every_new_block_before_all_others_stops_no_delegate() -> None:
-    """It is believed once, at the start; afterwards only if it extends an old head."""
+    """It is believed once, at the start; later only a peer that moves an old head would be."""
     bench = Bench(4)
     others = network_of(bench)
     bench.start()
@@ -218,7 +219,7 @@ def asked_at_once(bench: Bench, head: bytes) -> list[m.GetBlocks]:
 def test_who_gives_only_surplus_blocks_of_a_slot_is_left_alone(
     promised: bool, more: bool, early: bool
 ) -> None:
-    """A leader signs blocks of its slot without end, and a peer gives a block in each answer."""
+    """A leader signs blocks of its slot without end; each answer of its peer has one of them."""
     bench = Bench(4)
     forks = forks_of_slot_1(bench, 40)
     bench.greet()
@@ -238,12 +239,12 @@ def test_who_gives_only_surplus_blocks_of_a_slot_is_left_alone(
     (peer,) = bench.node.peers.described(bench.node.steady_ms)
     blamed = not (
         promised or early or more
-    )  # a peer that keeps its word is left alone, not charged
+    )  # a peer that delivers as promised is not asked again, but not charged
     assert (peer["score"] <= OFFENCES["useless"] * TRIES_MAX) == blamed
 
 
 def test_a_surplus_block_on_which_an_honest_leader_builds_is_taken() -> None:
-    """Else a leader that gives each node other blocks of its slot parts the honest for good."""
+    """Else a leader that gives each node another block of its slot parts them for good."""
     bench = Bench(4)
     *full, surplus = forks_of_slot_1(bench, rules.SLOT_BLOCKS_MAX + 1)
     other = Bench(4)
@@ -273,7 +274,7 @@ def sent_to(peer: str, effects: Sequence[Effect]) -> list[Any]:
 
 
 def test_certificates_of_what_is_settled_are_not_judged_and_go_no_further() -> None:
-    """Any peer can keep old certificates: sent again, they would run through the network."""
+    """A peer can keep those of two epochs: sent again, they would run through the network."""
     bench = Bench(4)
     everybody, chain = network_of(bench), bench.node.chain
     bench.start()
@@ -296,12 +297,12 @@ def test_certificates_of_what_is_settled_are_not_judged_and_go_no_further() -> N
         for sent in (one, spoilt):
             out = bench.answered(bench.receive(m.Certificates((sent.raw,))))
             assert not [said for said in sent_to(OTHER, out) if isinstance(said, m.Certificates)]
-    assert bench.node.peers.scores.score(bench.now_ms, PEER) > -10
+    assert bench.node.peers._scores.score(bench.now_ms, PEER) > -10
 
 
 @pytest.mark.parametrize("certified", [True, False])
 def test_a_certified_block_that_does_not_come_is_fetched(certified: bool) -> None:
-    """Not at once: votes are faster than their block. Nor for a vote alone: nobody may have it."""
+    """Not at once: votes are faster than their block. Nor for a vote alone: no peer may have it."""
     there, bench = Bench(4), Bench(4)
     for one in (there, bench):
         one.start()
@@ -335,7 +336,7 @@ def test_a_flood_of_readings_holds_no_vote_up() -> None:
     bench.answered(bench.receive(m.Items(m.Topic.BLOCK, (block.raw,))))
     for number in range(50):
         reading = bench.vertex(secret(f"device {number}"))
-        flood = bench.answered(bench.step(Submitted(number, "vertices", (reading,))))
+        flood = bench.answered(bench.step(Submitted(number, ClientVertices((reading,)))))
         flood += bench.at_slot(1, 15 * number)
         assert not [one for one in barrier.admit(flood) if isinstance(one, Send | Reply)]
     vote = everybody.votes(chain, block.header, BallotKind.PREVOTE)[1]

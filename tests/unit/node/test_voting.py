@@ -149,11 +149,11 @@ def test_with_a_wrong_clock_nothing_is_proposed_and_it_says_by_how_much(
     bench = bench_of_four()
     slots = bench.own_slots()
     slot = next(slots)
-    monkeypatch.setattr(bench.node.peers, "clock_offset_ms", lambda: off_ms)
+    monkeypatch.setattr(bench.node.peers._clock, "offset_ms", lambda _: off_ms)
     assert bool(proposals(bench.answered(bench.at_slot(slot)))) == (told is None)
     assert bench.node.voting.idle == told
     assert (f"proposes nothing: {told}" in caplog.text) == (told is not None)
-    monkeypatch.setattr(bench.node.peers, "clock_offset_ms", lambda: 0)
+    monkeypatch.setattr(bench.node.peers._clock, "offset_ms", lambda _: 0)
     assert proposals(bench.at_slot(next(one for one in slots if one > slot)))
 
 

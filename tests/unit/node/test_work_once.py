@@ -1,4 +1,4 @@
-"""Costly work that a node does once for what a peer sends, counted on its way."""
+"""Costly work that a node does once: calls are counted, not timed."""
 
 from itertools import count
 from typing import Any
@@ -8,15 +8,17 @@ import pytest
 
 from dipnet.consensus.chain import block as block_module
 from dipnet.consensus.chain import rules
+from dipnet.consensus.chain.chain import Chain
 from dipnet.consensus.finality import votes as votes_module
 from dipnet.consensus.finality.votes import BallotKind
 from dipnet.ledger import tx as tx_module
 from dipnet.node.effects import Verify
 from dipnet.p2p import messages as m
 from dipnet.p2p.messages import Topic
+from dipnet.p2p.votepush import VotePush
 from dipnet.primitives import crypto
 from tests.fixtures.chain_builder import Net
-from tests.fixtures.node_bench import Bench, of
+from tests.fixtures.node_bench import Bench, of, proposals
 from tests.sim.scenario import network
 
 DELEGATES = 4
@@ -75,7 +77,7 @@ def test_a_pushed_block_is_decoded_once_and_its_signature_recovered_once(
     assert [one for calls in recovered for one in calls if digest in one] == [digest]
     stated = [*bench.node.voting.tally._slots[block.header.slot].stated]
     assert (block.signer, BallotKind.PROPOSAL, 0) in stated, "and yet the proposal is counted"
-    assert not of(bench.receive(push), Verify), "another neighbour pushes it as well"
+    assert not of(bench.receive(push), Verify), "another peer pushes it too"
     assert headers == [block.header.raw]
 
 
@@ -98,3 +100,26 @@ def test_a_vote_that_was_pushed_is_not_encoded(monkeypatch: pytest.MonkeyPatch) 
     assert hashes.count(foreign[0].raw[:-65]) == 2, "by gossip before it is decoded, and after"
     kept = bench.node.voting.tally._slots[block.header.slot].votes[foreign[0].ballot]
     assert kept[foreign[0].index].raw == foreign[0].raw
+
+
+def test_votes_are_flushed_once_in_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, net = started()
+    block = of_another(bench, net)
+    bench.answered(bench.receive(m.Items(Topic.BLOCK, (block.raw,))))
+    flushes = counted(monkeypatch, VotePush, "flush")
+    for steps, kind in enumerate((BallotKind.PREVOTE, BallotKind.COMMIT), 1):
+        vote = net.votes(bench.node.chain, block.header, kind)[1]
+        bench.receive(m.Votes((vote.raw,)))
+        assert len(flushes) == steps
+
+
+def test_a_leader_looks_once_for_its_position_and_its_certificates(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench, _ = started()
+    slot = next(slot for slot in bench.own_slots() if slot > 1)
+    bench.at_slot(slot - 1)
+    positions = counted(monkeypatch, Chain, "position")
+    sections = counted(monkeypatch, Chain, "section")
+    assert proposals(bench.at_slot(slot))
+    assert len(positions) == len(sections) == 1

@@ -1,4 +1,4 @@
-"""The address book: peers to dial, addresses that survive a flood of lies or a restart."""
+"""The address book: which address to dial, floods of false addresses, restarts."""
 
 import pytest
 

@@ -59,11 +59,7 @@ LEAP = 86_400_000
         (3, (0,), None),
         (3, (-LEAP,), None),
         (3, (0, 0), 0),
-        (
-            3,
-            (0, -LEAP),
-            -LEAP,
-        ),  # a peer that has leapt as we have, or lies, and a peer that has not
+        (3, (0, -LEAP), -LEAP),  # a peer that leapt as we did, or lies, and a peer that did not
         (3, (0, -LEAP, -LEAP), -LEAP),
         (3, (0, 0, -LEAP), 0),
         (4, (0,), None),
@@ -83,7 +79,7 @@ def test_after_a_leap_of_our_clock_nothing_is_known_before_half_have_told(
         clock.on_time(f"p{number}", NOW + offset, NOW)
     assert clock.offset_ms([]) == expected
     own = [f"p{number}" for number in range(peers)]
-    for number in range(30):  # callers do not help a node that has dialled enough peers
+    for number in range(30):  # inbound peers do not count beside enough outbound ones
         clock.on_time(f"c{number}", NOW, NOW)
     assert clock.offset_ms(own) == (expected if peers >= OWN_MIN else 0)
 
@@ -93,7 +89,7 @@ def test_after_a_leap_of_our_clock_nothing_is_known_before_half_have_told(
     [
         ((900,), 900),
         ((-900,), -900),
-        ((900, 2), 2),  # neither is the majority of two
+        ((900, 2), 2),  # of two peers none is the majority
         ((900, -900), 0),
         ((900, 800), 800),
         ((-900, -800), -800),

@@ -13,7 +13,7 @@ from random import Random
 import pytest
 
 from dipnet.p2p import messages as wire
-from dipnet.p2p.blocksync import BlockSync
+from dipnet.p2p.blocksync import BlockSync, Delivery
 from dipnet.p2p.gossip import Gossip
 from dipnet.p2p.messages import Outgoing, Topic
 from dipnet.p2p.serve import serve_blocks, serve_located, serve_vertices
@@ -145,7 +145,7 @@ class Node:
                 self.gossip.answer(peer, Topic.VERTEX, wanted)
             case wire.Items(Topic.BLOCK, raws):
                 self.take_blocks(now_ms, peer, raws)
-            case wire.Vertices(_, raws):
+            case wire.Vertices(raws):
                 found = [raws[at : at + ID] for at in range(0, len(raws), VERTEX_BYTES)]
                 self.gossip.on_items(now_ms, peer, Topic.VERTEX, found)
                 self.insert(now_ms, peer, raws)
@@ -162,8 +162,8 @@ class Node:
                     fresh = self.take_blocks(now_ms, peer, raws)
                     last = (int.from_bytes(raws[-1][5:], "big"), raws[-1]) if raws else (0, b"")
                     ours = self.status()
-                    have, led = self.has_block, fresh > 0
-                    self.blocks.on_imported(now_ms, peer, ours, fresh, last, have, led)
+                    delivery = Delivery(fresh, 0, last, led=fresh > 0, early=False)
+                    self.blocks.on_imported(now_ms, peer, ours, delivery, self.has_block)
             case wire.LocateVertices():
                 self.out.append((peer, "sync", serve_located(message, self.ordinals.get)))
             case wire.Located():

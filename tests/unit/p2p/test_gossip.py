@@ -112,7 +112,7 @@ def test_answers_are_cut_and_bounded() -> None:
     gossip = joined("a")
     half = b"v" * (BATCH_BYTES_MAX // 2)
     assert gossip.answer("a", Topic.VERTEX, [half, half, b"w"]) > BATCH_BYTES_MAX
-    assert flushed(gossip) == [("a", Vertices(2, half * 2)), ("a", Vertices(1, b"w"))]
+    assert flushed(gossip) == [("a", Vertices(half * 2)), ("a", Vertices(b"w"))]
     assert gossip.answer("a", Topic.TX, [b"t"]) > 0
     assert flushed(gossip) == [("a", Items(Topic.TX, (b"t",)))]
     assert gossip.answer("stranger", Topic.TX, [b"t"]) == 0
@@ -171,7 +171,7 @@ def test_what_is_mentioned_is_fetched_when_it_does_not_come() -> None:
     assert flushed(gossip) == [("a", Fetch(Topic.BLOCK, ids_of(1)))]
     gossip.on_refused(MENTION_MS, "a", Topic.BLOCK, ids_of(1))
     assert flushed(gossip) == [("b", Fetch(Topic.BLOCK, ids_of(1)))]
-    # a peer that only mentioned it may lack it
+    # a peer that only named it may lack it
     gossip.push(Topic.BLOCK, id_of(1), b"block")
     assert flushed(gossip) == [(peer, Items(Topic.BLOCK, (b"block",))) for peer in "ab"]
 
@@ -215,7 +215,7 @@ def test_in_flight_is_bounded_and_refills() -> None:
     ((_, first),) = flushed(gossip)
     assert isinstance(first, Fetch)
     assert list(first.ids) == many[:IN_FLIGHT_MAX]
-    # another peer takes over the items that the first has no room for
+    # a free peer is asked for what the busy peer cannot be asked for
     gossip.on_announce(1, "b", Topic.VERTEX, many[-5:], nothing)
     assert flushed(gossip) == [("b", Fetch(Topic.VERTEX, tuple(many[-5:])))]
     gossip.on_items(2, "a", Topic.VERTEX, many[:3])
@@ -365,7 +365,7 @@ def test_books_balance(calls: list[tuple[Any, ...]]) -> None:
 
 
 def test_what_was_mentioned_is_not_asked_for_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A peer that had its hands full is asked as soon as it has room, and then not once more."""
+    """A busy peer is asked as soon as it is free, and then not once more."""
     monkeypatch.setattr("dipnet.p2p.gossip.IN_FLIGHT_MAX", 1)
     gossip = joined("a")
     gossip.on_mention(0, "a", Topic.BLOCK, ids_of(1), nothing)

@@ -72,7 +72,7 @@ MESSAGES: list[Message] = [
     Announce(Topic.VERTEX, (HASH, bytes(32))),
     Fetch(Topic.BLOCK, (HASH,)),
     Items(Topic.TX, (b"a", b"bc")),
-    Vertices(2, b"two"),
+    Vertices(b"two"),
     Tips((HASH,)),
     GetBlocks(1, (HASH,), 128),
     Blocks(1, (b"block",), True),
@@ -117,7 +117,7 @@ messages = st.one_of(
     st.builds(Announce, st.sampled_from(FETCHED), ids),
     st.builds(Fetch, st.sampled_from(FETCHED), ids),
     st.builds(Items, st.sampled_from([Topic.BLOCK, Topic.TX]), raws),
-    st.builds(Vertices, uints, st.binary(max_size=99)),
+    st.builds(Vertices, st.binary(max_size=99)),
     st.builds(Tips, ids),
     st.builds(GetBlocks, uints, ids, uints),
     st.builds(Blocks, uints, raws, st.booleans()),
@@ -237,7 +237,7 @@ def test_limits_themselves_are_accepted() -> None:
 
 
 def test_limits_are_those_of_votes_and_certificates() -> None:
-    """Written twice, because this room is blind to them."""
+    """Written twice, because p2p does not know consensus."""
     assert VOTE_BYTES_MAX == votes.VOTE_BYTES_MAX
     assert CERTIFICATE_BYTES_MAX == votes.CERTIFICATE_BYTES_MAX
 

@@ -71,7 +71,7 @@ def test_what_may_be_our_own_fault_bans_nobody_alone(offence: str, lowest: int) 
     table.offend(0, "b", "9.9.9.9", "invalid_block")
     table.offend(0, "b", "9.9.9.9", "bad_signature")
     assert not table.offend(0, "b", "9.9.9.9", offence)
-    assert table.score(0, "b") == -70, "and takes nothing from who has less"
+    assert table.score(0, "b") == -70, "and takes nothing from a lower score"
 
 
 def test_points_heal() -> None:
@@ -227,7 +227,7 @@ def test_few_from_one_network() -> None:
 
 
 def test_calling_again_too_soon() -> None:
-    """A peer that lost its connection comes back at once, but not for ever."""
+    """A peer that lost its connection comes back at once, but not again and again."""
     slots = Connections(local=False)
     for _ in range(CALLS_BURST):
         slots.admit(0, "a", address(1, HOST))
@@ -271,7 +271,7 @@ def test_addresses_come_when_asked_and_go_rarely() -> None:
     assert exchange.to_ask(4 + ASK_MS) == []
     exchange.on_peers("a")
     for peer in ("a", "b"):
-        with pytest.raises(Invalid, match="nobody asked"):
+        with pytest.raises(Invalid, match="not asked for"):
             exchange.on_peers(peer)
     assert exchange.to_ask(5 + ASK_MS) == ["a"]
     exchange.on_get_peers(0, "a")

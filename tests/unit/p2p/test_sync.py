@@ -19,6 +19,7 @@ from dipnet.p2p.blocksync import (
     STALE_ANSWERS_MAX,
     TRIES_MAX,
     BlockSync,
+    Delivery,
     locator,
 )
 from dipnet.p2p.messages import (
@@ -61,7 +62,8 @@ class Sync(BlockSync):
     def imported(
         self, now_ms: int, peer: str, ours: int, fresh: int, last: tuple[int, bytes]
     ) -> list[str]:
-        return self.on_imported(now_ms, peer, status(ours), fresh, last, has(ours), fresh > 0)
+        delivery = Delivery(fresh, 0, last, led=fresh > 0, early=False)
+        return self.on_imported(now_ms, peer, status(ours), delivery, has(ours))
 
 
 def asked(
@@ -274,7 +276,7 @@ def test_liar_is_left_alone_after_bounded_tries() -> None:
 
 
 def test_surplus_blocks_do_not_shorten_a_pause_and_fresh_ones_end_the_count() -> None:
-    """Blocks of a leader that signs too many: taken, but no delivery."""
+    """Blocks of a leader that signs too many: stored, but no delivery."""
     for fresh, claim, offences in [(1, 5, []), (0, 5, []), (0, 10**9, ["useless", "lying"])]:
         sync, ours, now, said = Sync(), status(10), 0, list[str]()
         for _ in range(TRIES_MAX):
@@ -282,8 +284,8 @@ def test_surplus_blocks_do_not_shorten_a_pause_and_fresh_ones_end_the_count() ->
             sync.on_unknown_parent("a")
             request = asked(sync, now, 10)["a"].request
             sync.on_blocks(now, "a", Blocks(request, (b"x",), False))
-            last = (1, b"x")
-            said = sync.on_imported(now, "a", ours, fresh, last, has(10), False, surplus=1)
+            delivery = Delivery(fresh, 1, (1, b"x"), led=False, early=False)
+            said = sync.on_imported(now, "a", ours, delivery, has(10))
             now += REST_MS
         assert said == offences
         sync.on_unknown_parent("a")
@@ -404,7 +406,7 @@ def test_answers_out_of_turn() -> None:
     sync.claims(0, "a", status(50))
     sync.claims(0, "b", status(50))
     for number in (0, 1):
-        with pytest.raises(Invalid, match="nobody asked"):
+        with pytest.raises(Invalid, match="not asked for"):
             sync.on_blocks(0, "a", Blocks(number, (), False))
     request = asked(sync, 0, 10)["a"]
     assert sync.on_blocks(0, "b", Blocks(request.request, (b"x",), False)) is None

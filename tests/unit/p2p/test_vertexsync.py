@@ -106,7 +106,7 @@ def test_insertion_holds_the_walk_back() -> None:
     assert ask(sync, 9)[1] == GetVertices(INSERTS_MAX + 1, INSERTS_MAX, VERTICES_MAX)
     sync.on_range(9, "a", VertexRange(INSERTS_MAX + 1, 99, False, b"v"))
     assert sync.requests(10, lambda: []) == []
-    assert sync.on_tick(9 + INSERT_MS_MAX) == []  # our own delay is no peer's offence
+    assert sync.on_tick(9 + INSERT_MS_MAX) == []  # our own delay is no offence of a peer
     assert ask(sync, 9 + INSERT_MS_MAX)[0] == "a"
 
 
@@ -140,7 +140,7 @@ def test_ranges_must_lead_on(start: int, end: bool, ok: bool) -> None:
 
 def test_vertex_answers_out_of_turn() -> None:
     sync = VertexSync()
-    with pytest.raises(Invalid, match="nobody asked"):
+    with pytest.raises(Invalid, match="not asked for"):
         sync.on_range(0, "a", VertexRange(1, 1, False, b""))
     sync.want("a")
     ask(sync, 0)

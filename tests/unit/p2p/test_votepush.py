@@ -1,4 +1,4 @@
-"""The fast lanes: sent once to each, judged once, repeated when asked, bounded."""
+"""Votes and certificates: sent once to each peer, judged once, repeated when asked, bounded."""
 
 from itertools import pairwise
 
@@ -67,15 +67,16 @@ def test_each_peer_gets_a_vote_once_and_not_back() -> None:
 
 
 def test_votes_leave_before_certificates_and_both_before_all_else() -> None:
-    gossip = Gossip()
+    """The order of ``Peers.drain``, which ``test_peers_votes`` looks at."""
+    vote_push, gossip = joined("a", "b"), Gossip()
     for peer in "ab":
         gossip.join(peer)
     gossip.push(Topic.BLOCK, bytes(32), b"block")
     gossip.announce(Topic.TX, [bytes(32)])
-    gossip.push(Topic.CERTIFICATE, bytes(32), b"certificate")
-    gossip.push(Topic.VOTE, bytes(32), b"vote")
-    assert gossip.vote_push.waiting
-    out = gossip.flush()
+    vote_push.push(Topic.CERTIFICATE, bytes(32), b"certificate")
+    vote_push.push(Topic.VOTE, bytes(32), b"vote")
+    assert vote_push.waiting
+    out = vote_push.flush() + gossip.flush()
     assert [(peer, protocol) for peer, protocol, _ in out] == [
         *[("a", "votes"), ("b", "votes")] * 2,
         *[("a", "gossip"), ("b", "gossip")] * 2,
@@ -132,7 +133,7 @@ def test_what_is_being_judged_is_judged_once_at_a_time() -> None:
     assert vote_push.sift("b", Topic.VOTE, [raw_of(1)], id_of) == ()
     # a forged copy under judgement does not keep the true one from it
     assert vote_push.sift("b", Topic.VOTE, [raw_of(1, copy=1)], id_of) == (raw_of(1, copy=1),)
-    # nor do its bytes in another lane
+    # nor do its bytes in another topic
     assert vote_push.sift("b", Topic.CERTIFICATE, [raw_of(1)], id_of) == (raw_of(1),)
     vote_push.on_judged(Topic.VOTE, [raw_of(1)])  # refused: its epoch was unknown, say
     assert vote_push.sift("b", Topic.VOTE, [raw_of(1)], id_of) == (raw_of(1),)
@@ -164,7 +165,7 @@ ACTS = st.lists(
 
 @given(ACTS)
 def test_each_gets_all_but_what_it_has(acts: list[tuple[str, str, int]]) -> None:
-    """In any order of calls: no vote goes to a peer that has it, none is forgotten."""
+    """In any order of calls: no vote twice to a peer that has it, no vote forgotten."""
     vote_push, has = VotePush(), dict[str, set[bytes]]()
     known: set[bytes] = set()
 

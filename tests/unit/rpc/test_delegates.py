@@ -6,7 +6,8 @@ import pytest
 
 from dipnet.consensus.staking.candidates import registration_digest
 from dipnet.consensus.staking.idpos import DPOS_ADDRESS, METHODS
-from dipnet.ledger.genesis import AMENDABLE
+from dipnet.ledger.parameters import AMENDABLE
+from dipnet.ledger.rules import RULES_KNOWN
 from dipnet.primitives.codec import to_hex
 from dipnet.primitives.crypto import checksum, public_key, sign
 from tests.fixtures.chain_builder import CHAIN_ID, ETHER, STAKE, USERS, address_of, secret, transfer
@@ -106,13 +107,13 @@ def test_a_candidate_comes_and_is_voted_for(node: Node) -> None:
     account = ask(node, "dpos_account", to_hex(BOB))
     assert account["votes"] == [checksum(ALICE), checksum(FIRST)]
     assert (account["stake"], account["unbonding"]) == (hex(3 * ETHER), "0x0")
-    assert account["expires"] == node.genesis.vote_expiry_epochs
+    assert account["expires"] == node.genesis.parameters.vote_expiry_epochs
     assert account["release"] is None
     assert ask(node, "dpos_account", to_hex(BOB), "earliest")["stake"] == "0x0"
     bob("unstake", ETHER)
     account = ask(node, "dpos_account", to_hex(BOB))
     assert (account["stake"], account["unbonding"]) == (hex(2 * ETHER), hex(ETHER))
-    assert account["release"] == node.genesis.unbonding_epochs
+    assert account["release"] == node.genesis.parameters.unbonding_epochs
 
 
 def test_a_raised_commission_is_told_before_it_acts(node: Node) -> None:
@@ -130,7 +131,7 @@ def test_rewards_can_be_claimed(node: Node) -> None:
     (one,) = [d for d in ask(node, "dpos_delegates") if d["produced"]]
     account = ask(node, "dpos_account", one["address"])
     assert account["rewards"] == account["claimable"]
-    reward = node.genesis.block_reward
+    reward = node.genesis.parameters.block_reward
     assert reward - 10**4 <= int(account["rewards"], 16) <= reward
 
 
@@ -138,8 +139,8 @@ def test_parameters_and_proposals(node: Node) -> None:
     found = ask(node, "dpos_parameters")
     assert (found["epoch"], list(found["inForce"])) == (0, list(AMENDABLE))
     assert found["inForce"]["slot_ms"] == 1000
-    assert found["inForce"]["block_reward"] == hex(node.genesis.block_reward)
-    assert (found["proposals"], found["rulesKnown"]) == ([], 1)
+    assert found["inForce"]["block_reward"] == hex(node.genesis.parameters.block_reward)
+    assert (found["proposals"], found["rulesKnown"]) == ([], RULES_KNOWN)
     fund(node, FIRST)
     delegate = Sender(node, "delegate 0")
     delegate("proposeParameters", b"block_reward".ljust(32, b"\0"), ETHER)
@@ -155,7 +156,7 @@ def test_parameters_and_proposals(node: Node) -> None:
         node.produce(slots=10)
     (proposal,) = ask(node, "dpos_parameters")["proposals"]
     assert (proposal["state"], proposal["votes"]) == ("passed", 3)
-    assert proposal["starts"] == 1 + node.genesis.parameter_delay_epochs
+    assert proposal["starts"] == 1 + node.genesis.parameters.parameter_delay_epochs
 
 
 def test_who_keeps_a_seat_is_shown_without_being_a_candidate(node: Node) -> None:

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from dipnet.node.work import ClientTxs, ClientVertices, ClientWork
 from dipnet.primitives.errors import Invalid
 from dipnet.rpc import jsonrpc
 from dipnet.rpc.backend import Backend
@@ -19,17 +20,17 @@ class Fake:
     """Counts what is submitted; refuses the items that are all zeros."""
 
     def __init__(self) -> None:
-        self.submits: list[tuple[str, list[bytes]]] = []
+        self.submits: list[ClientWork] = []
         self.bugs: list[Exception] = []
         self.refusal: Exception | None = None
         self.settlings: list[int] = []
         self.unsettled: Invalid | None = None
 
-    async def submit(self, kind: str, items: Sequence[bytes]) -> list[Any]:
-        self.submits.append((kind, list(items)))
+    async def submit(self, work: ClientWork) -> list[Any]:
+        self.submits.append(work)
         if self.refusal is not None:
             raise self.refusal
-        return [(item, "accepted") if any(item) else Invalid("known") for item in items]
+        return [(raw, "accepted") if any(raw) else Invalid("known") for raw in work.raws]
 
     def failed(self, error: Exception) -> None:
         self.bugs.append(error)
@@ -169,7 +170,7 @@ def test_notifications_alone_get_no_answer() -> None:
     send = {"jsonrpc": "2.0", "method": "send", "params": ["0x01"]}
     assert ask(send, fake) is None
     assert ask([send, {"jsonrpc": "2.0", "method": "nope"}, send], fake) is None
-    assert [items for _, items in fake.submits] == [[b"\1"], [b"\1"], [b"\1"]]
+    assert [work.raws for work in fake.submits] == [(b"\1",), (b"\1",), (b"\1",)]
 
 
 def test_neighbouring_submissions_are_made_together() -> None:
@@ -185,7 +186,8 @@ def test_neighbouring_submissions_are_made_together() -> None:
     ]
     answers = ask(batch, fake)
     assert fake.submits == [
-        ("txs", [b"\1", b"\0", b"\2"]), ("vertices", [b"\3", b"\0", b"\4"]), ("txs", [b"\5"]),
+        ClientTxs((b"\1", b"\0", b"\2")), ClientVertices((b"\3", b"\0", b"\4")),
+        ClientTxs((b"\5",)),
     ]  # fmt: skip
     assert [answer["id"] for answer in answers] == list(range(7))
     assert answers[1]["error"]["message"] == "already known"
@@ -197,7 +199,7 @@ def test_a_bad_one_between_submissions_spoils_only_itself() -> None:
     fake = Fake()
     answers = ask([call("send", ["0x01"]), call("send", ["zz"]), call("send", ["0x02"])], fake)
     assert [("error" in answer) for answer in answers] == [False, True, False]
-    assert [items for _, items in fake.submits] == [[b"\1"], [b"\2"]]
+    assert [work.raws for work in fake.submits] == [(b"\1",), (b"\2",)]
 
 
 def test_a_node_that_takes_nothing_says_so_to_each() -> None:

@@ -11,6 +11,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from dipnet.node.work import ClientTxs
 from dipnet.primitives.codec import to_hex
 from dipnet.primitives.errors import Invalid
 from dipnet.rpc import feed, listen, websocket
@@ -220,7 +221,7 @@ def test_heads_transactions_and_vertices_arrive() -> None:
             txs = (await call(client, "eth_subscribe", "newPendingTransactions"))["result"]
             assert heads != txs
             tx = transfer(USERS[0], 0)
-            await node.submit("txs", [tx.raw])
+            await node.submit(ClientTxs((tx.raw,)))
             noted = json.loads(await client.recv())
             assert noted["method"] == "eth_subscription"
             assert noted["params"] == {"subscription": txs, "result": to_hex(tx.hash)}

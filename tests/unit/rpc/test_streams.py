@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
+from dipnet.node.work import ClientTxs
 from dipnet.primitives.codec import to_hex
 from dipnet.rpc.listen import Listener
 from tests.fixtures import fake_contract
@@ -41,7 +42,7 @@ def test_logs_arrive_by_their_filter(monkeypatch: pytest.MonkeyPatch) -> None:
             other = {"address": "0x" + "11" * 20}
             assert (await call(client, "eth_subscribe", "logs", other))["result"]
             ours = (await call(client, "eth_subscribe", "logs", {"address": DPOS}))["result"]
-            await node.submit("txs", [sent(USERS[0], n, b"Ltext").raw for n in range(2)])
+            await node.submit(ClientTxs(tuple(sent(USERS[0], n, b"Ltext").raw for n in range(2))))
             node.produce()
             for index in ("0x0", "0x1"):
                 told = await noted(client)

@@ -8,6 +8,7 @@ from web3 import Web3
 from web3.exceptions import TransactionNotFound, Web3RPCError
 from web3.types import RPCEndpoint, TxParams
 
+from dipnet.node.work import ClientTxs
 from tests.fixtures.chain_builder import ETHER, USERS, address_of, secret
 from tests.fixtures.rpc_running import Running
 
@@ -77,7 +78,7 @@ def test_web3_batches(running: Running) -> None:
     )
     assert isinstance(sent, list)
     assert all("result" in answer for answer in sent)
-    assert running.node.submitted == [("txs", 5)]
+    assert running.node.submitted == [(ClientTxs, 5)]
     running.produce()
     web3 = Web3(provider)
     with web3.batch_requests() as batch:

@@ -145,7 +145,7 @@ def test_parameters_and_rules(web3: Web3, running: Running) -> None:
         paid = web3.eth.send_raw_transaction(rich.signer.sign_transaction(payment).raw_transaction)
         web3.eth.wait_for_transaction_receipt(paid, timeout=5, poll_latency=0.02)
     name = b"block_reward".ljust(32, b"\0")
-    assert rich.reads("parameters", name) == running.node.genesis.block_reward
+    assert rich.reads("parameters", name) == running.node.genesis.parameters.block_reward
     proposed = delegate.sends("proposeParameters", name, ETHER)["ParameterProposed"]
     found = rich.reads("proposal", proposed["id"])
     assert found[:3] == [name, ETHER, delegate.address]

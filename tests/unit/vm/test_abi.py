@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dipnet.consensus.staking.actions import EVENTS
 from dipnet.consensus.staking.idpos import METHODS
-from dipnet.ledger.genesis import VOTES_MAX
+from dipnet.ledger.parameters import VOTES_MAX
 from dipnet.primitives.errors import Invalid
 from dipnet.vm.abi import INPUT_BYTES_MAX, SELECTOR_BYTES, WORD_BYTES, Method
 from tests.fixtures.staking import World, address_of, network

@@ -10,7 +10,7 @@ from dipnet.consensus.staking import candidates, election, parameters, stakes
 from dipnet.ledger.state import Journal
 from dipnet.primitives.crypto import keccak256
 from dipnet.vm import storage_layout as layout
-from dipnet.vm.storage_layout import Field, Held, StorageSlot, struct
+from dipnet.vm.storage_layout import Field, JournalStorage, StorageSlot, struct
 from tests import ROOT
 from tests.fixtures.memory import Memory
 
@@ -20,7 +20,7 @@ ACCOUNT = b"\x0d" * 20
 
 def place() -> tuple[Journal, StorageSlot]:
     journal = Journal(Memory())
-    return journal, StorageSlot(Held(journal, ACCOUNT))
+    return journal, StorageSlot(JournalStorage(journal, ACCOUNT))
 
 
 def word(number: int) -> bytes:

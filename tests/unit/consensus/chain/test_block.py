@@ -24,7 +24,7 @@ from dipnet.consensus.chain.block import (
 )
 from dipnet.consensus.finality.header import HASH_ZERO, HEADER_BYTES_MAX, Header, decode_header
 from dipnet.consensus.finality.votes import BallotKind, Certificate
-from dipnet.ledger.genesis import BLOCK_BYTES_MAX
+from dipnet.ledger.parameters import BLOCK_BYTES_MAX
 from dipnet.ledger.state import EMPTY_ROOT, trie_root
 from dipnet.ledger.tx import TX_BYTES_MAX
 from dipnet.primitives.codec import pack, rlp_encode

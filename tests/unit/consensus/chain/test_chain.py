@@ -57,10 +57,15 @@ def test_a_payment() -> None:
     )
     # The contract's balance has tips and reward, and its books give them to the proposer.
     assert chain.account(block.header.proposer).balance == 0
-    assert chain.account(DPOS_ADDRESS).balance == STAKE + net.genesis.block_reward + 21_000 * 3
+    assert (
+        chain.account(DPOS_ADDRESS).balance
+        == STAKE + net.genesis.parameters.block_reward + 21_000 * 3
+    )
     # supply = genesis + minted - burned
     net.certify(chain, memory, block.header)
-    assert supply(memory) == net.genesis.supply() + net.genesis.block_reward - 21_000 * 875
+    assert (
+        supply(memory) == net.genesis.supply() + net.genesis.parameters.block_reward - 21_000 * 875
+    )
     assert chain.transaction(paid.hash) == (block.hash, 0)
     receipts = chain.receipts(block.hash)
     assert receipts is not None

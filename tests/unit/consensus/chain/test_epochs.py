@@ -1,11 +1,12 @@
 """A chain at a boundary: which set votes on which blocks, and the effect of its votes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
 from dipnet.consensus.chain.block import Block, cert_root
 from dipnet.consensus.chain.chain import Chain
+from dipnet.consensus.chain.epochs import decode
 from dipnet.consensus.finality.header import HASH_ZERO
 from dipnet.consensus.finality.members import Members
 from dipnet.consensus.finality.votes import BallotKind, Certificate
@@ -20,6 +21,7 @@ from tests.fixtures.chain_builder import (
     with_fields,
 )
 from tests.fixtures.elections import Elections
+from tests.fixtures.later_rules import NEXT, LaterGenesis, LaterParameters
 from tests.fixtures.memory import Memory
 
 EPOCH_SLOTS = 3
@@ -170,3 +172,15 @@ def test_an_epoch_goes_on_while_the_boundary_below_it_is_unfinal(at: Boundary) -
     (boundary,) = grow(net, chain, memory, [7 + 2 * EPOCH_SLOTS])
     assert boundary.header.next_set_hash == at.new.digest(3)
     assert chain.epoch.number == 3
+
+
+def test_a_record_outlives_a_program_that_knows_more_parameters(at: Boundary) -> None:
+    today, epoch = at.net.genesis, at.chain.epoch
+    later = LaterGenesis.decode(today.encode()).parameters
+    raw = epoch.encode(today.parameters)
+    again = decode(raw, later)
+    assert again.encode(later) == raw
+    assert (again.parameters, again.order) == (replace(later, elasticity=4), epoch.order)
+    assert isinstance(again.parameters, LaterParameters)
+    more = replace(again, parameters=replace(again.parameters, rules=NEXT, meters_max=9))
+    assert decode(more.encode(later), later) == more

@@ -5,7 +5,7 @@ from typing import Any
 from dipnet.consensus.chain.schedule import commitment, seed_key, seed_secret
 from dipnet.consensus.staking import candidates
 from dipnet.consensus.staking.idpos import DPOS_ADDRESS, METHODS, candidates_of
-from dipnet.ledger.genesis import RULES_KNOWN
+from dipnet.ledger.rules import RULES_KNOWN
 from dipnet.ledger.state import Journal, supply
 from dipnet.primitives.crypto import public_key, sign
 from tests.fixtures.chain_builder import (
@@ -97,7 +97,7 @@ def test_a_candidate_that_is_voted_in_leads_from_the_epoch_after_the_next() -> N
     journal = Journal(town.chain.head_state)
     (found,) = [one for one in candidates_of(journal) if one.address == newcomer]
     assert (found.produced, found.missed) == (2, 0)  # one of four slots, in two epochs
-    assert town.chain.parameters == town.net.genesis
+    assert town.chain.parameters == town.net.genesis.parameters
 
 
 def test_a_vote_of_the_delegates_changes_the_length_of_slots_and_stops_old_programs() -> None:
@@ -138,5 +138,5 @@ def test_a_chain_that_forgets_nothing_mints_what_it_says() -> None:
     for height in range(1, town.chain.head.height + 1):
         block = town.chain.need_block(town.chain.hash_at(height) or b"")
         burned += block.header.gas_used * block.header.base_fee
-    minted = town.chain.head.height * town.net.genesis.block_reward
+    minted = town.chain.head.height * town.net.genesis.parameters.block_reward
     assert supply(reader) == town.net.genesis.supply() + minted - burned

@@ -31,7 +31,7 @@ def tx(who: int, nonce: int, tip: int = 10**9, fee: int = FEE, value: int = 0, s
 
 def made(**parameters: Any) -> Pool:
     parameters.setdefault("pool_account_txs_max", parameters.get("pool_txs_max", 16_384))
-    return Pool(Net.of(**parameters).genesis)
+    return Pool(Net.of(**parameters).genesis.parameters)
 
 
 def refusal(pool: Pool, one: Tx, nonce: int = 0, balance: int = RICH, base_fee: int = 0) -> Invalid:
@@ -96,7 +96,7 @@ def test_refusals_have_the_texts_of_ethereum() -> None:
     assert str(poor).startswith("insufficient funds for gas * price + value: balance ")
     assert refusal(pool, replace(tx(2, 0), gas=20_999)).code == "intrinsic_gas"
     assert refusal(pool, replace(tx(2, 0), to=b"", gas=60_000)).code == "no_vm"
-    floor = Net.of().genesis.base_fee_floor
+    floor = Net.of().genesis.parameters.base_fee_floor
     assert refusal(pool, tx(2, 0, tip=0, fee=floor - 1)).code == "underpriced"
     assert refusal(pool, replace(tx(2, 0), gas=2**24 + 1)).code == "gas_cap"
 
@@ -276,9 +276,11 @@ def test_a_ranking_follows_replacements_and_additions(monkeypatch: pytest.Monkey
 
 
 def follow(pool: Pool, nonces: dict[int, int], included: list[Tx], reverted: tuple[Tx, ...] = (),
-           balance: int = RICH) -> None:  # fmt: skip
+           balance: int = RICH, **changes: Any) -> None:  # fmt: skip
+    """A new head, after which the parameters are those of ``made()`` with ``changes``."""
     by_sender = {SENDERS[who]: nonce for who, nonce in nonces.items()}
-    pool.on_head(by_sender.__getitem__, lambda _: balance, 0, included, reverted)
+    in_force = replace(pool._parameters, **changes)
+    pool.on_head(by_sender.__getitem__, lambda _: balance, in_force, 0, included, reverted)
     check_bookkeeping(pool)
 
 
@@ -367,7 +369,9 @@ def test_random_lives(steps: list[tuple[str, int, int, int]], most: int) -> None
         else:
             nonces[who] = nonce
             base_fee = 10**7 + amount
-            pool.on_head(lambda s: nonces[s[0]], lambda _: RICH, base_fee, [one])
+            in_force = replace(pool._parameters, base_fee_floor=10**7 + 5 * amount)
+            pool.on_head(lambda s: nonces[s[0]], lambda _: RICH, in_force, base_fee, [one])
+            assert all(held.max_fee >= in_force.base_fee_floor for held in pool._txs.values())
         check_bookkeeping(pool)
         assert len(pool) <= most
         order = picked(pool, base_fee)

@@ -6,11 +6,11 @@ from itertools import count
 
 import pytest
 
-from dipnet.consensus.chain import produce, rules
+from dipnet.consensus.chain import produce
 from dipnet.consensus.chain.block import Block
 from dipnet.consensus.chain.chain import Chain
 from dipnet.consensus.chain.pool import Pool
-from dipnet.consensus.chain.produce import BlockDraft, build
+from dipnet.consensus.chain.produce import BlockDraft, Turn, build, turn
 from dipnet.consensus.chain.schedule import seed_key
 from dipnet.ledger.state import Journal
 from dipnet.ledger.tx import Tx
@@ -22,7 +22,7 @@ from tests.fixtures.processes import environment
 
 
 def filled(chain: Chain, *txs: Tx) -> Pool:
-    pool = Pool(chain.genesis)
+    pool = Pool(chain.genesis.parameters)
     for tx in txs:
         account = chain.account(tx.sender)
         pool.add(tx, account.nonce, account.balance, chain.next_base_fee)
@@ -31,7 +31,7 @@ def filled(chain: Chain, *txs: Tx) -> Pool:
 
 def drafted(net: Net, chain: Chain, pool: Pool, slot: int) -> BlockDraft:
     """A draft by the leader of ``slot``, which a copy of the chain has accepted."""
-    draft = build(chain, pool, slot, *leads(net, chain, slot))
+    draft = build(chain, pool, *leads(net, chain, slot))
     disk = chain._reader
     assert isinstance(disk, Memory)
     copy = Chain(net.genesis, disk)
@@ -40,12 +40,11 @@ def drafted(net: Net, chain: Chain, pool: Pool, slot: int) -> BlockDraft:
     return draft
 
 
-def leads(net: Net, chain: Chain, slot: int) -> tuple[bytes, bytes]:
-    """The leader of ``slot`` on the head, and its seed key."""
-    position = chain.position(chain.head, slot, chain.section(chain.head))
-    leader = rules.leader(position.epoch, slot, position.links.final[1])
-    assert leader is not None
-    return leader, seed_key(net.secrets[leader])
+def leads(net: Net, chain: Chain, slot: int) -> tuple[Turn, bytes]:
+    """The turn of ``slot`` on the head, and the seed key of its leader."""
+    next_turn = turn(chain, slot)
+    assert next_turn.leader is not None
+    return next_turn, seed_key(net.secrets[next_turn.leader])
 
 
 def sealed(net: Net, draft: BlockDraft) -> Block:
@@ -67,7 +66,7 @@ def test_best_first_and_the_chain_agrees() -> None:
     draft = drafted(net, chain, filled(chain, *txs), 1)
     assert draft.txs == (txs[2], txs[0], txs[1])
     assert draft.refused == ()
-    empty = drafted(net, chain, Pool(net.genesis), 4)
+    empty = drafted(net, chain, Pool(net.genesis.parameters), 4)
     assert empty.txs == ()
     assert empty.header.gas_used == 0
 
@@ -135,7 +134,7 @@ def test_a_poisoned_transaction_never_stops_production() -> None:
     chain, memory = net.chain()
     used = transfer("user 0", 0)
     add(chain, memory, net.child(chain, chain.head.hash, 1, [used]))
-    pool = Pool(net.genesis)
+    pool = Pool(net.genesis.parameters)
     stale = transfer("user 0", 0, value=5, tip=10**9 + 7)
     behind = transfer("user 0", 1)
     poor = transfer("nobody", 0, value=ETHER)
@@ -165,7 +164,7 @@ def test_a_chain_lives_with_its_pool() -> None:
     """Produce, import and follow for a while: everything sent is paid once, in order."""
     net = Net.of(4, gas_limit=21_000 * 4, elasticity=2, base_fee_initial=10**6)
     chain, memory = net.chain()
-    pool = Pool(net.genesis)
+    pool = Pool(net.genesis.parameters)
     shop = address_of("shop")
     sent = 0
     for nonce in range(10):
@@ -181,11 +180,12 @@ def test_a_chain_lives_with_its_pool() -> None:
         pool.on_head(
             lambda who: chain.account(who).nonce,
             lambda who: chain.account(who).balance,
+            chain.parameters,
             chain.next_base_fee,
             included,
             imported.reverted,
         )
-        assert draft.header.gas_used <= net.genesis.gas_limit
+        assert draft.header.gas_used <= net.genesis.parameters.gas_limit
         if not len(pool):
             break
     assert Journal(chain.head_state).balance(shop) == 10 * sent

@@ -10,13 +10,13 @@ from dipnet.consensus.chain.block import ordered_root
 from dipnet.consensus.chain.chain import Chain
 from dipnet.consensus.chain.execute import Execution
 from dipnet.consensus.chain.pool import Pool
-from dipnet.consensus.chain.produce import BlockDraft, build
+from dipnet.consensus.chain.produce import BlockDraft, build, turn
 from dipnet.consensus.chain.schedule import seed_key
 from dipnet.consensus.finality.tally import Offence, Statement
 from dipnet.consensus.finality.votes import Ballot, BallotKind, Vote
 from dipnet.consensus.staking.evidence import REPORTER, REPORTER_SECRET
 from dipnet.consensus.staking.idpos import DPOS_ADDRESS, METHODS
-from dipnet.ledger.genesis import VOTES_MAX
+from dipnet.ledger.parameters import VOTES_MAX
 from dipnet.ledger.tx import Tx, decode, sign_tx
 from dipnet.node.effects import Effect, Report, Write
 from dipnet.p2p import messages as m
@@ -51,9 +51,9 @@ def offence_by(name: str, epoch: int = 0) -> Offence:
 def drafted(
     net: Net, chain: Chain, slot: int, offences: Sequence[Offence], pool: Pool
 ) -> BlockDraft:
-    leader = rules.leader(chain.epoch, slot, chain.head.final[1])
-    assert leader is not None
-    return build(chain, pool, slot, leader, seed_key(net.secrets[leader]), offences)
+    next_turn = turn(chain, slot)
+    assert next_turn.leader is not None
+    return build(chain, pool, next_turn, seed_key(net.secrets[next_turn.leader]), offences)
 
 
 def grown(**parameters: Any) -> tuple[Net, Chain, Memory]:
@@ -69,7 +69,7 @@ def wei(chain: Chain, who: bytes) -> int:
 
 def test_a_proposer_without_money_reports_first_and_is_rewarded() -> None:
     net, chain, memory = grown()
-    pool, payment = Pool(net.genesis), transfer("user 0", 0)
+    pool, payment = Pool(net.genesis.parameters), transfer("user 0", 0)
     pool.add(payment, 0, wei(chain, payment.sender), chain.next_base_fee)
     draft = drafted(net, chain, 3, [offence_by(OFFENDER)], pool)
     report, other = draft.txs
@@ -82,7 +82,13 @@ def test_a_proposer_without_money_reports_first_and_is_rewarded() -> None:
     assert chain.head == draft.header
     assert chain.is_tombstoned(address_of(OFFENDER))
     stake = net.genesis.delegates[1].stake
-    reward = stake * net.genesis.slash_bps // 10_000 * net.genesis.reporter_bps // 10_000
+    reward = (
+        stake
+        * net.genesis.parameters.slash_bps
+        // 10_000
+        * net.genesis.parameters.reporter_bps
+        // 10_000
+    )
     assert wei(chain, proposer) == reward > 0
     assert wei(chain, REPORTER) == 0
     assert chain.account(REPORTER).nonce == 1
@@ -91,11 +97,11 @@ def test_a_proposer_without_money_reports_first_and_is_rewarded() -> None:
 def test_what_is_punished_or_too_old_is_left_out() -> None:
     net, chain, memory = grown()
     known = [offence_by(OFFENDER), offence_by("nobody"), offence_by("delegate 2")]
-    draft = drafted(net, chain, 3, known, Pool(net.genesis))
+    draft = drafted(net, chain, 3, known, Pool(net.genesis.parameters))
     assert [tx.nonce for tx in draft.txs] == [0, 1]
     add(chain, memory, net.decoded(net.signed(draft.header, draft.txs, draft.section)))
     assert chain.is_tombstoned(address_of("delegate 2"))
-    again = drafted(net, chain, 4, [*known, offence_by("delegate 3")], Pool(net.genesis))
+    again = drafted(net, chain, 4, [*known, offence_by("delegate 3")], Pool(net.genesis.parameters))
     (tx,) = again.txs
     assert tx.nonce == 2
 
@@ -104,7 +110,7 @@ def test_reports_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reports, "REPORTS_MAX", 2)
     net, chain, _ = grown()
     known = [offence_by(f"delegate {n}") for n in range(4)]
-    assert len(drafted(net, chain, 3, known, Pool(net.genesis)).txs) == 2
+    assert len(drafted(net, chain, 3, known, Pool(net.genesis.parameters)).txs) == 2
 
 
 DEAREST = 200_000  # of any method, by the rules of genesis.json
@@ -144,7 +150,7 @@ def test_a_report_that_finds_no_gas_is_told(caplog: pytest.LogCaptureFixture) ->
     net, chain, _ = grown(gas_limit=100_000)
     known = [offence_by("nobody"), offence_by(OFFENDER)]
     with caplog.at_level("WARNING"):
-        draft = drafted(net, chain, 3, known, Pool(net.genesis))
+        draft = drafted(net, chain, 3, known, Pool(net.genesis.parameters))
     assert draft.txs == ()
     (told,) = caplog.messages  # of the other there is nothing to report
     who = address_of(OFFENDER).hex()
@@ -215,7 +221,7 @@ def test_a_block_with_a_report_that_punishes_nobody_is_refused() -> None:
 
 def test_a_pool_takes_no_report() -> None:
     net, chain, _ = grown()
-    pool = Pool(net.genesis)
+    pool = Pool(net.genesis.parameters)
     with pytest.raises(Invalid) as caught:
         pool.add(free(PROOF), 0, 0, chain.next_base_fee)
     assert caught.value.code == "underpriced"

@@ -12,12 +12,12 @@ from dipnet.consensus.chain.block import Block, ordered_root
 from dipnet.consensus.chain.chain import Chain
 from dipnet.consensus.chain.execute import SYSTEM_PREFIX
 from dipnet.consensus.chain.pool import Pool
-from dipnet.consensus.chain.produce import build
+from dipnet.consensus.chain.produce import build, turn
 from dipnet.consensus.chain.schedule import slot_start_ms
 from dipnet.consensus.finality.header import HASH_ZERO
 from dipnet.consensus.finality.votes import BallotKind
 from dipnet.consensus.staking.idpos import DPOS_ADDRESS
-from dipnet.ledger.genesis import RULES_KNOWN
+from dipnet.ledger.rules import RULES, RULES_KNOWN
 from dipnet.ledger.state import Journal
 from dipnet.ledger.tx import Tx
 from dipnet.primitives.crypto import sha256, sign
@@ -107,7 +107,7 @@ def test_slots_go_up() -> None:
 
 
 def test_a_slot_begins_before_its_block_comes() -> None:
-    start_ms = slot_start_ms(NET.genesis, VALID.header.slot)
+    start_ms = slot_start_ms(NET.genesis.parameters, VALID.header.slot)
     assert refusal(RULED, VALID, start_ms - rules.CLOCK_SKEW_MS - 1) == "block_future"
     far = NET.forged(VALID, slot=2**64 - 1)
     assert refusal(RULED, far) == "block_future"
@@ -238,11 +238,13 @@ def test_far_from_finality_only_system_transactions_pass() -> None:
         bad = net.signed(with_fields(empty.header, tx_root=root), [tx])
         assert refusal(chain, bad) == "block_tx"
     # The producer leaves them out and in the pool: they may wait.
-    pool = Pool(net.genesis)
+    pool = Pool(net.genesis.parameters)
     for tx in (user, other):
         pool.add(tx, 0, 1_000 * ETHER, 0)
     key = net.secrets[good.header.proposer]
-    draft = build(chain, pool, 8, good.header.proposer, sha256(b""))
+    next_turn = turn(chain, 8)
+    assert next_turn.leader == good.header.proposer
+    draft = build(chain, pool, next_turn, sha256(b""))
     assert draft.txs == (other,)
     assert draft.refused == ()
     signature = sign(draft.header.proposal_digest, key)
@@ -263,7 +265,7 @@ def test_unknown_rules_stop_us() -> None:
         assert (chain.epoch.number, chain.parameters.rules) == (2, RULES_KNOWN + 1)
         block = net.child(chain, chain.head.hash, 7)
         assert refusal(chain, block) == "rules_unknown"
-        patch.setattr(rules, "RULES_KNOWN", RULES_KNOWN + 1)
+        patch.setattr(rules, "RULES", {**RULES, RULES_KNOWN + 1: RULES[RULES_KNOWN]})
         assert chain.on_block(block, LATE_MS).applied
 
 

@@ -16,7 +16,6 @@ from dipnet.consensus.chain.schedule import (
     commitment,
     mixed,
     opens,
-    rebased,
     seed,
     seed_key,
     seed_secret,
@@ -35,26 +34,26 @@ HASHES = st.binary(min_size=32, max_size=32)
 
 
 def test_slots_tile_time() -> None:
-    genesis = NET.genesis
-    assert slot_start_ms(genesis, 0) == TIME_MS
-    assert slot_start_ms(genesis, 4) == TIME_MS + 12_000
-    assert slot_at(genesis, TIME_MS + 12_000) == 4
-    assert slot_at(genesis, TIME_MS + 11_999) == 3
-    assert slot_at(genesis, TIME_MS - 1) == 0
-    assert slot_at(genesis, 0) == 0
+    parameters = NET.genesis.parameters
+    assert slot_start_ms(parameters, 0) == TIME_MS
+    assert slot_start_ms(parameters, 4) == TIME_MS + 12_000
+    assert slot_at(parameters, TIME_MS + 12_000) == 4
+    assert slot_at(parameters, TIME_MS + 11_999) == 3
+    assert slot_at(parameters, TIME_MS - 1) == 0
+    assert slot_at(parameters, 0) == 0
 
 
 @given(st.integers(0, 10**7), st.integers(100, 60_000))
 def test_a_boundary_begins_when_it_did(boundary_slot: int, slot_ms: int) -> None:
-    genesis = NET.genesis
-    changed = rebased(genesis, genesis.model_copy(update={"slot_ms": slot_ms}), boundary_slot)
-    assert slot_start_ms(changed, boundary_slot) == slot_start_ms(genesis, boundary_slot)
+    parameters = NET.genesis.parameters
+    changed = parameters.with_slot_ms(boundary_slot, slot_ms)
+    assert slot_start_ms(changed, boundary_slot) == slot_start_ms(parameters, boundary_slot)
     assert (
         slot_start_ms(changed, boundary_slot + 1) - slot_start_ms(changed, boundary_slot) == slot_ms
     )
-    assert rebased(genesis, genesis, boundary_slot) == genesis
-    back = rebased(changed, genesis, boundary_slot)
-    assert back == genesis, "there and back at one slot"
+    assert parameters.with_slot_ms(boundary_slot, parameters.slot_ms) == parameters
+    back = changed.with_slot_ms(boundary_slot, parameters.slot_ms)
+    assert back == parameters, "there and back at one slot"
 
 
 @given(HASHES, st.integers(1, 101))

@@ -6,9 +6,9 @@ import pytest
 
 from dipnet.consensus.staking import election, idpos
 from dipnet.consensus.staking.idpos import DPOS_ADDRESS
-from dipnet.ledger.genesis import DELEGATES_MAX
+from dipnet.ledger.parameters import DELEGATES_MAX
 from dipnet.ledger.state import Journal
-from dipnet.vm.storage_layout import Held, StorageSlot
+from dipnet.vm.storage_layout import JournalStorage, StorageSlot
 from tests.fixtures.memory import Memory
 from tests.fixtures.staking import STAKE, World, address_of, network
 
@@ -35,7 +35,7 @@ def test_a_vote_acts_from_the_epoch_after_the_next(world: World) -> None:
     elected = world.boundary()
     assert who in elected.members.addresses
     assert elected.members == world.sets[2]
-    assert elected.parameters == world.genesis
+    assert elected.parameters == world.genesis.parameters
 
 
 def test_most_votes_first_ties_by_address(world: World) -> None:
@@ -181,7 +181,7 @@ def test_the_longest_set_is_kept_and_read() -> None:
 
 
 def test_no_set_is_made_of_nothing() -> None:
-    empty = StorageSlot(Held(Journal(Memory()), DPOS_ADDRESS))
+    empty = StorageSlot(JournalStorage(Journal(Memory()), DPOS_ADDRESS))
     assert election.seated(empty, 5) == ()
     assert election.standby(empty, 5) == ()
 

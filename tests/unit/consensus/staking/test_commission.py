@@ -1,11 +1,13 @@
 """A commission is lowered at once, and raised when votes act that are cast on hearing of it."""
 
+from dataclasses import replace
+
 import pytest
 
 from dipnet.consensus.staking.actions import REGISTERED_EVENT
-from dipnet.consensus.staking.candidates import ANNOUNCED, ANNOUNCED_FROM, place
+from dipnet.consensus.staking.candidates import ANNOUNCED, ANNOUNCED_FROM, record_of
 from dipnet.consensus.staking.idpos import METHODS
-from dipnet.ledger.genesis import BPS_ALL
+from dipnet.ledger.parameters import BPS_ALL
 from tests.fixtures.staking import ETHER, STAKE, World, address_of, network
 
 D0, U1 = address_of("d0"), address_of("u1")
@@ -77,7 +79,7 @@ def test_the_first_one_acts_at_once(world: World) -> None:
     world.send("u3", "vote", [who])
     world.block(who)
     assert world.view("rewardsOf", who) == REWARD // 2
-    assert place(world.root, who)[ANNOUNCED_FROM] == 0
+    assert record_of(world.root, who)[ANNOUNCED_FROM] == 0
 
 
 def test_the_same_raise_again_changes_nothing(world: World) -> None:
@@ -108,7 +110,7 @@ def test_a_raise_upon_a_raise(world: World) -> None:
 def test_what_is_in_force_said_again_takes_back_a_raise(world: World) -> None:
     register(world, 5_000)
     register(world, 0)
-    one = place(world.root, D0)
+    one = record_of(world.root, D0)
     assert (one[ANNOUNCED], one[ANNOUNCED_FROM]) == (0, 0)
     assert ahead(world, 3) == [0, 0, 0, 0]
 
@@ -123,7 +125,7 @@ def test_leaving_brings_no_raise_forward(world: World) -> None:
 def test_a_limit_that_was_lowered_binds_all(world: World) -> None:
     register(world, 5_000)
     world.boundaries(2)
-    world.parameters = world.parameters.model_copy(update={"commission_bps_max": 300})
+    world.parameters = replace(world.parameters, commission_bps_max=300)
     assert kept(world) == 300
 
 
@@ -131,5 +133,5 @@ def test_what_is_announced_is_in_the_call_and_in_storage(world: World) -> None:
     data = METHODS["register"].call_data(*world.register("d0", commission=5_000))
     (log,) = world.run(D0, data).logs
     assert log.topics == REGISTERED_EVENT.topics(D0)
-    one = place(world.root, D0)
+    one = record_of(world.root, D0)
     assert (one[ANNOUNCED], one[ANNOUNCED_FROM]) == (5_000, 2)

@@ -19,7 +19,7 @@ LIVE = 4  # epochs that a proposal stays open, in place of 336
 STATES = {"open": 1, "passed": 2, "effective": 3, "expired": 4, "refused": 5, "decided": 6}
 VALUES = {
     "gas_limit": (10**8, 10**9), "parameter_delay_epochs": (1, 2, 3), "slash_bps": (0, 500),
-    "delegates_active": (4, 5, 6), "rules": (2, 3, 4),
+    "delegates_active": (4, 5, 6), "rules": (3, 4, 5),
 }  # fmt: skip
 EPOCHS, STEPS = 30, 8
 
@@ -89,7 +89,9 @@ class Session:
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
         self.world = World(network(4, 3, delegates_active=4))
-        self.council = Council({name: getattr(self.world.genesis, name) for name in VALUES})
+        self.council = Council(
+            {name: getattr(self.world.genesis.parameters, name) for name in VALUES}
+        )
         self.registered = NAMES[:4]
         self.name_of = {address_of(one): one for one in NAMES}
 

@@ -14,7 +14,7 @@ from dipnet.consensus.staking import evidence, idpos
 from dipnet.consensus.staking.actions import SLASHED
 from dipnet.consensus.staking.candidates import TOMBSTONED
 from dipnet.consensus.staking.idpos import METHODS
-from dipnet.ledger.genesis import BPS_ALL
+from dipnet.ledger.parameters import BPS_ALL
 from dipnet.primitives.crypto import sign
 from dipnet.primitives.errors import Invalid
 from tests.fixtures.staking import CHAIN_ID, STAKE, World, address_of, network, secret

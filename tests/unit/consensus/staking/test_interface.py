@@ -12,7 +12,7 @@ from dipnet.consensus.finality.votes import Ballot, BallotKind
 from dipnet.consensus.staking import evidence
 from dipnet.consensus.staking.actions import EVENTS
 from dipnet.consensus.staking.idpos import METHODS
-from dipnet.ledger.genesis import AMENDABLE
+from dipnet.ledger.parameters import AMENDABLE
 from dipnet.primitives.crypto import keccak256, sign
 from dipnet.primitives.errors import Invalid
 from dipnet.vm.abi import INPUT_BYTES_MAX

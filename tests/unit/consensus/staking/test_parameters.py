@@ -5,7 +5,7 @@ import pytest
 from dipnet.consensus.staking import candidates, parameters
 from dipnet.consensus.staking.candidates import RESIGNED, TOMBSTONED
 from dipnet.consensus.staking.parameters import DECIDED, EFFECTIVE, EXPIRED, OPEN, PASSED, REFUSED
-from dipnet.ledger.genesis import AMENDABLE, Genesis
+from dipnet.ledger.parameters import AMENDABLE, Parameters
 from dipnet.vm.storage_layout import PARAMETERS, PROPOSALS_OPEN, WORD
 from tests.fixtures.staking import STAKE, World, address_of, network
 
@@ -41,13 +41,13 @@ def test_a_quorum_changes_a_parameter_after_the_delay(world: World) -> None:
     )  # fmt: skip
     agree(world, number, "d1", "d2")
     assert world.view("proposal", number)[6] == 3
-    assert world.boundary().parameters == world.genesis  # passes here, in epoch 0
+    assert world.boundary().parameters == world.genesis.parameters  # passes here, in epoch 0
     assert world.view("proposal", number)[3:6] == (PASSED, 3 + OPEN_FOR, 3)
-    assert world.boundary().parameters.gas_limit == world.genesis.gas_limit
+    assert world.boundary().parameters.gas_limit == world.genesis.parameters.gas_limit
     assert world.boundary().parameters.gas_limit == 10**8
     assert (world.epoch, world.view("proposal", number)[3:6:2]) == (3, (EFFECTIVE, 3))
     assert world.view("parameters", named("gas_limit")) == 10**8
-    assert world.view("parameters", named("slot_ms")) == world.genesis.slot_ms
+    assert world.view("parameters", named("slot_ms")) == world.genesis.parameters.slot_ms
     assert world.root.under(PARAMETERS, named("gas_limit"))[WORD] == 10**8
     assert propose(world, "gas_limit", 10**9) == 2  # it may propose again
 
@@ -57,7 +57,7 @@ def test_two_of_four_are_no_quorum(world: World) -> None:
     agree(world, number, "d1")
     world.boundaries(OPEN_FOR)
     assert world.view("proposal", number)[3] == EXPIRED
-    assert world.parameters == world.genesis
+    assert world.parameters == world.genesis.parameters
     assert world.refused("d2", "voteParameters", number).startswith("dpos_proposal")
 
 
@@ -106,9 +106,12 @@ def test_who_may_propose_and_vote(world: World) -> None:
         ("block_reward", 2**96),
         ("rules", 0),
         ("rules", 1),
+        ("rules", 2),
         ("rules", 2**32),
         ("chain_id", 5),
         ("time_ms", 5),
+        ("slot_zero_ms", 5),
+        ("slot_ms\xe9", 5_000),
         ("balances", 5),
         ("encode", 5),
         ("", 5),
@@ -122,8 +125,8 @@ def test_values_that_genesis_would_refuse(world: World, name: str, value: int) -
 
 def test_every_parameter_that_is_up_for_votes_is_a_number(world: World) -> None:
     for name in AMENDABLE:
-        assert type(getattr(world.genesis, name)) is int
-        assert world.view("parameters", named(name)) == getattr(world.genesis, name)
+        assert type(getattr(world.genesis.parameters, name)) is int
+        assert world.view("parameters", named(name)) == getattr(world.genesis.parameters, name)
 
 
 def test_two_that_fit_but_not_together(world: World) -> None:
@@ -138,73 +141,73 @@ def test_two_that_fit_but_not_together(world: World) -> None:
 
 
 def test_what_genesis_says_of_its_own_does_not_bind_later(world: World) -> None:
-    higher = world.genesis.amended(1, "delegate_stake_min", 5 * STAKE)
+    higher = world.genesis.parameters.amended(1, "delegate_stake_min", 5 * STAKE)
     assert higher.delegate_stake_min == 5 * STAKE
-    assert higher.balances == world.genesis.balances
-    assert world.genesis.amended(1, "base_fee_floor", 10**12).base_fee_floor == 10**12
-    assert world.genesis.amended(1, "candidates_max", 1).candidates_max == 1
+    assert all(one.stake < higher.delegate_stake_min for one in world.genesis.delegates)
+    assert world.genesis.parameters.amended(1, "base_fee_floor", 10**12).base_fee_floor == 10**12
+    assert world.genesis.parameters.amended(1, "candidates_max", 1).candidates_max == 1
 
 
 def test_another_length_of_slots_moves_no_slot_that_has_begun(world: World) -> None:
-    def begins(genesis: Genesis, slot: int) -> int:
-        return genesis.time_ms + slot * genesis.slot_ms
+    def begins(parameters: Parameters, slot: int) -> int:
+        return parameters.slot_zero_ms + slot * parameters.slot_ms
 
-    changed = world.genesis.amended(1_000, "slot_ms", 5_000)
-    assert begins(changed, 1_000) == begins(world.genesis, 1_000)
-    assert begins(changed, 1_001) == begins(world.genesis, 1_000) + 5_000
+    changed = world.genesis.parameters.amended(1_000, "slot_ms", 5_000)
+    assert begins(changed, 1_000) == begins(world.genesis.parameters, 1_000)
+    assert begins(changed, 1_001) == begins(world.genesis.parameters, 1_000) + 5_000
 
 
 def test_a_new_version_of_the_rules_waits_for_readiness(world: World) -> None:
-    number = propose(world, "rules", 2)
+    number = propose(world, "rules", 3)
     agree(world, number, "d1", "d2")
     world.boundaries(4)
     assert world.view("proposal", number)[3] == PASSED
     for name in ("d0", "d1"):
-        world.send(name, "signalReady", 3)
-    world.send("d2", "signalReady", 1)
+        world.send(name, "signalReady", 4)
+    world.send("d2", "signalReady", 2)
     world.boundary()
     assert world.view("proposal", number)[3] == PASSED
-    world.send("d3", "signalReady", 2)
-    assert world.boundary().parameters.rules == 1
+    world.send("d3", "signalReady", 3)
+    assert world.boundary().parameters.rules == 2
     starts = world.epoch + 1  # above the next boundary: until then this one is final
     assert world.view("proposal", number)[3:6:2] == (DECIDED, starts)
     for name in ("d0", "d1", "d3"):
-        world.send(name, "signalReady", 1)  # too late
-    assert world.boundary().parameters.rules == 2
+        world.send(name, "signalReady", 2)  # too late
+    assert world.boundary().parameters.rules == 3
     assert (world.epoch, world.view("proposal", number)[3:6:2]) == (starts, (EFFECTIVE, starts))
-    assert propose(world, "rules", 3) == 2
+    assert propose(world, "rules", 4) == 2
 
 
 def test_who_is_ready_in_time_waits_for_the_delay_alone(world: World) -> None:
-    number = propose(world, "rules", 2)
+    number = propose(world, "rules", 3)
     agree(world, number, "d1", "d2")
     for n in range(3):
-        world.send(f"d{n}", "signalReady", 2)
+        world.send(f"d{n}", "signalReady", 3)
     states = []
     for _ in range(3):
         rules = world.boundary().parameters.rules
         states.append((rules, *world.view("proposal", number)[3:6:2]))
-    assert states == [(1, PASSED, 3), (1, DECIDED, 3), (2, EFFECTIVE, 3)]
+    assert states == [(2, PASSED, 3), (2, DECIDED, 3), (3, EFFECTIVE, 3)]
 
 
 def test_what_is_decided_does_not_expire(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parameters, "PROPOSAL_EPOCHS", 1)
-    number = propose(world, "rules", 2)
+    number = propose(world, "rules", 3)
     agree(world, number, "d1", "d2")
     world.boundaries(2)
     for n in range(3):
-        world.send(f"d{n}", "signalReady", 2)
+        world.send(f"d{n}", "signalReady", 3)
     world.boundary()  # the last before it would expire
     assert world.view("proposal", number)[3:6] == (DECIDED, 4, 4)
-    assert world.boundary().parameters.rules == 2
+    assert world.boundary().parameters.rules == 3
 
 
 def test_readiness_of_those_who_will_run_it(world: World) -> None:
-    """The set that decides is ready; no member of the next set, which differs, is."""
-    number = propose(world, "rules", 2)
+    """The set that decides is ready; of the next one, which is another, nobody is."""
+    number = propose(world, "rules", 3)
     agree(world, number, "d1", "d2")
     for n in range(4):
-        world.send(f"d{n}", "signalReady", 2)
+        world.send(f"d{n}", "signalReady", 3)
     world.boundary()
     for n in range(4):
         who = world.candidate(f"u{n}", stake=9 * STAKE)
@@ -213,31 +216,31 @@ def test_readiness_of_those_who_will_run_it(world: World) -> None:
     assert world.sets[3].index(address_of("u0")) is not None
     assert world.view("proposal", number)[3] == PASSED
     for n in range(2):
-        world.send(f"u{n}", "signalReady", 2)
+        world.send(f"u{n}", "signalReady", 3)
     world.boundary()
     assert world.view("proposal", number)[3] == PASSED
-    world.send("u2", "signalReady", 2)
+    world.send("u2", "signalReady", 3)
     world.boundary()
     assert world.view("proposal", number)[3] == DECIDED
-    assert world.boundary().parameters.rules == 2
+    assert world.boundary().parameters.rules == 3
 
 
 def test_a_version_that_nobody_is_ready_for_expires(world: World) -> None:
-    number = propose(world, "rules", 2)
+    number = propose(world, "rules", 3)
     agree(world, number, "d1", "d2")
     world.boundaries(3 + OPEN_FOR)
     assert world.view("proposal", number)[3] == EXPIRED
-    assert world.parameters.rules == 1
+    assert world.parameters.rules == 2
 
 
 def test_the_lower_of_two_versions_comes_too_late(world: World) -> None:
-    numbers = [propose(world, "rules", 3), propose(world, "rules", 2, by="d1")]
+    numbers = [propose(world, "rules", 4), propose(world, "rules", 3, by="d1")]
     for number, names in zip(numbers, (("d1", "d2"), ("d0", "d2")), strict=True):
         agree(world, number, *names)
     for n in range(4):
-        world.send(f"d{n}", "signalReady", 3)
+        world.send(f"d{n}", "signalReady", 4)
     world.boundaries(3)
-    assert world.parameters.rules == 3
+    assert world.parameters.rules == 4
     assert [world.view("proposal", number)[3] for number in numbers] == [EFFECTIVE, REFUSED]
 
 

@@ -32,7 +32,9 @@ NOT_IMPORTED: Final = {
     "eth_account",  # sdk/mnemonic.py reads its word list
     "httptools",  # uvicorn imports it for rpc/listen.py
 }
-LINE: Final = "error: dipnetd needs {}, which is not installed; run: pip install 'dipnet[node]'\n"
+LINE: Final = (
+    "error: dipnetd needs the node's packages ({} is missing): pip install 'dipnet[node]'\n"
+)
 
 WITHOUT: Final = """
 import sys
