@@ -2,9 +2,9 @@
 pragma solidity >=0.8.0;
 
 /// Stakes, votes, delegates, evidence and parameters of a DIPNET chain: docs/staking.md.
-/// The contract is at 0x0000000000000000000000000000000000000d02 on every network. A refused call
-/// reverts with Error(string); the reason begins with a code ("dpos_unknown: ...").
-/// Amounts are wei, commissions basis points.
+/// The contract is at 0x0000000000000000000000000000000000000d02 on every network. A call that it
+/// refuses reverts with Error(string); the reason begins with a code ("dpos_unknown: ...").
+/// Amounts are wei. Commissions are basis points.
 interface IDpos {
     event Registered(address indexed delegate, bytes publicKey, string name);
     event Resigned(address indexed delegate);
@@ -23,11 +23,10 @@ interface IDpos {
     event ParameterVoted(uint256 indexed id, address indexed delegate);
     event ReadySignalled(address indexed delegate, uint256 rules);
 
-    /// Makes the sender a candidate if it has staked enough, or replaces a candidate's registration.
-    /// publicKey: 33 bytes. signature: 65 bytes, by that key over
-    /// keccak256("DIPNET/register" || msgpack [1, chain id, sender]). organisation: zero for none.
-    /// A candidate's lower commission acts at once, its higher commission from the epoch after the
-    /// next on.
+    /// Makes a sender that has staked enough a candidate, or changes a candidate's profile.
+    /// publicKey: 33 bytes; signature: its 65 bytes over keccak256("DIPNET/register" || record),
+    /// record = msgpack [1, chain id, sender]. organisation: zero for none. A candidate's
+    /// lower commission acts at once, a higher one from the epoch after the next on.
     function register(
         string calldata name,
         string calldata url,
@@ -38,37 +37,34 @@ interface IDpos {
         bytes calldata signature
     ) external;
 
-    /// Ends the sender's registration for ever.
+    /// Takes the sender off the roll for good.
     function resign() external;
 
     /// Adds the value to the sender's stake.
     function stake() external payable;
 
-    /// Begins to release a part of the stake; claim() pays it from releaseEpoch on.
+    /// Begins to release a part of the stake; claim() pays it when its epoch has come.
     function unstake(uint256 amount) external;
 
-    /// Gives the sender's stake to these delegates in equal parts, and replaces its earlier votes.
-    /// Allowed once an epoch; an empty list withdraws the votes at any time.
+    /// Gives the sender's stake to these delegates in equal parts, in place of any vote before.
+    /// Once an epoch; an empty list takes the votes back at any time.
     function vote(address[] calldata delegates) external;
 
     /// Pays rewards and released stake.
     function claim() external returns (uint256 paid);
 
-    /// Punishes an offence, proven by two records msgpack
-    /// [1, kind, epoch, slot, block id, justify slot, signature]. The reward goes to the sender, or
-    /// to the proposer of the block if it reports for no fee.
+    /// Two records [1, kind, epoch, slot, block id, justify slot, signature] that prove an offence.
+    /// The reward goes to the sender, for a report without a fee to the block's proposer.
     function submitEvidence(bytes calldata first, bytes calldata second)
         external
         returns (uint256 reward);
 
-    /// Opens a proposal to change a parameter, with the sender's vote for it. The sender must be in
-    /// the current set.
+    /// Opens a proposal to change a parameter; the sender is of the current set and votes for it.
     function proposeParameters(bytes32 name, uint256 newValue) external returns (uint256 id);
 
-    /// Votes for a proposal. The sender must be in the current set.
     function voteParameters(uint256 id) external;
 
-    /// Tells the highest rules number that the sender's node can follow.
+    /// Says up to which version of the rules the sender's node goes.
     function signalReady(uint256 rules) external;
 
     function stakeOf(address account) external view returns (uint256 amount);
@@ -86,7 +82,7 @@ interface IDpos {
         view
         returns (uint256 amount, uint64 releaseEpoch);
 
-    /// commissionBps is in force; an announced commission is in storage (IDposStorage.sol).
+    /// commissionBps: the one in force; one that is announced is in storage (IDposStorage.sol).
     function delegate(address account)
         external
         view
@@ -104,20 +100,20 @@ interface IDpos {
             bool registered
         );
 
-    /// A page of the registered candidates, at most 256, in no order.
+    /// A page of the registered delegates, at most 256.
     function delegates(uint256 offset, uint256 count)
         external
         view
         returns (address[] memory delegates, uint256[] memory votes);
 
-    /// The set of an epoch; the last, the current and the next epoch are known.
+    /// The set of an epoch; the contract keeps those of this epoch, the last and the next.
     function activeSet(uint256 epoch)
         external
         view
         returns (address[] memory members, address[] memory standby);
 
-    /// state: 1 open, 2 passed, 3 effective, 4 expired, 5 refused, 6 decided (new rules for which a
-    /// quorum is ready; they are in force from startsEpoch on).
+    /// state: 1 open, 2 passed, 3 effective, 4 expired, 5 refused, 6 decided: new rules that will
+    /// be in force from startsEpoch on, since a quorum is ready.
     function proposal(uint256 id)
         external
         view

@@ -20,6 +20,7 @@ DELEGATES_MAX: Final = 101  # docs/spec/consensus.md "The protocol"
 CANDIDATES_MAX: Final = 1_000  # a boundary looks at each of them
 VOTES_MAX: Final = 32  # delegates that one account votes for
 EPOCHS_MAX: Final = 1_000_000
+TIME_MS_MAX: Final = 2**53 - 1
 BPS_ALL: Final = 10_000  # basis points: all of it
 SUPPLY_MAX: Final = 2**128
 BLOCK_BYTES_MAX: Final = 8 * 1024 * 1024
@@ -131,7 +132,7 @@ class Parameters:
     chain_id: int = field(metadata={_ROW: ParameterRow(None, 1, 2**32 - 1)})
     # Slot s begins at slot_zero_ms + s * slot_ms (Unix time). genesis.json says when slot 0 does;
     # after a change of slot_ms it is the time at which slot 0 would have begun.
-    slot_zero_ms: int = field(metadata={_ROW: ParameterRow(None, 0, 2**53 - 1, key="time_ms")})
+    slot_zero_ms: int = field(metadata={_ROW: ParameterRow(None, 0, TIME_MS_MAX, key="time_ms")})
     rules: int = parameter(RULES_FIRST, RULES_FIRST, 2**32 - 1, True)
     base_fee_initial: int = parameter(1_000_000_000, 0, UINT_MAX, wei=True)
     # A genesis.json is read before anything depends on it. A vote may be a typing error, and with
@@ -242,6 +243,8 @@ class Parameters:
              "dag_admission_age: above dag_max_age; lower it"),
             (self.evidence_epochs <= self.unbonding_epochs,
              "unbonding_epochs: below evidence_epochs, stake would flee its penalty; raise it"),
+            (0 <= self.slot_zero_ms <= TIME_MS_MAX,
+             "slot_ms: slot 0 would begin before 1970 or too late; choose a smaller change"),
         ))  # fmt: skip
         for name, row in rows(type(self)).items():
             # Else genesis.json could not tell two networks apart: it leaves these out.

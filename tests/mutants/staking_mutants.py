@@ -267,6 +267,8 @@ OF_PARAMETERS = (
            "in running[:1])", by(of_parameters.test_who_comes_back_keeps_his_proposal)),
     Mutant("a parameter of later rules", Parameters.is_amendable, "and row.rules <= self.rules",
            "", by(of_rows.test_votes_change_a_parameter_only_under_its_rules)),
+    Mutant("a time before 1970", Parameters._agree, "0 <= self.slot_zero_ms <= TIME_MS_MAX",
+           "True", by(of_rows.test_slot_zero_stays_a_time)),
     Mutant("a value for ever", Parameters.amended, "if not low <= value <= high:", "if False:",
            by(of_limits.test_what_is_just_beyond_is_refused, "gas_limit")),
     Mutant("epochs too short to vote in", Parameters._leaves_a_way_back,

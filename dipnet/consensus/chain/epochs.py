@@ -18,6 +18,7 @@ from dipnet.consensus.finality.members import MEMBERS_MAX, Members
 from dipnet.ledger.genesis import Genesis
 from dipnet.ledger.parameters import Parameters, rows
 from dipnet.primitives.codec import BIG, TEXT, UINT, Bin, Many, Reader, big, from_big, pack
+from dipnet.primitives.errors import Corrupt
 from dipnet.primitives.recent import Recent
 
 KEY_EPOCH = b"e"
@@ -108,6 +109,9 @@ def decode(raw: bytes | None, first: Parameters) -> Epoch:
         raw, _EPOCH, "the record of an epoch"
     )
     update: dict[str, Any] = {name.decode(): from_big(value) for name, value in changes}
+    for name in update:
+        if name not in rows(type(first)):
+            raise Corrupt(f"an epoch has a parameter {name}: run the newer dipnetd that wrote it")
     return Epoch(
         number, EpochBoundary(*boundary), EpochBoundary(*before), seed, next_seed,
         _members(members),

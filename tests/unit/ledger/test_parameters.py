@@ -83,6 +83,18 @@ def test_slots_of_another_length_leave_those_before_alone() -> None:
     assert slot_start_ms(changed, 151) == slot_start_ms(changed, 150) + 500
 
 
+def test_slot_zero_stays_a_time() -> None:
+    """Records hold it without a sign: a vote that moved it before 1970 would stop every node."""
+    last = TODAY.slot_zero_ms // (60_000 - TODAY.slot_ms)
+    assert TODAY.amended(last, "slot_ms", 60_000).slot_zero_ms >= 0
+    for slot in (last + 1, 10**9):
+        with pytest.raises(Invalid, match="slot_ms: slot 0 would begin"):
+            TODAY.amended(slot, "slot_ms", 60_000)
+    late = replace(TODAY, slot_ms=60_000)
+    with pytest.raises(Invalid, match="slot_ms: slot 0 would begin"):
+        late.amended(2**53 // 59_000, "slot_ms", 1_000)
+
+
 # --- earlier and later rules
 
 

@@ -10,6 +10,7 @@ from dipnet.consensus.chain.epochs import decode
 from dipnet.consensus.finality.header import HASH_ZERO
 from dipnet.consensus.finality.members import Members
 from dipnet.consensus.finality.votes import BallotKind, Certificate
+from dipnet.primitives.errors import Corrupt
 from tests.fixtures.chain_builder import (
     Net,
     add,
@@ -184,3 +185,5 @@ def test_a_record_outlives_a_program_that_knows_more_parameters(at: Boundary) ->
     assert isinstance(again.parameters, LaterParameters)
     more = replace(again, parameters=replace(again.parameters, rules=NEXT, meters_max=9))
     assert decode(more.encode(later), later) == more
+    with pytest.raises(Corrupt, match="parameter meters_max: run the newer dipnetd"):
+        decode(more.encode(later), today.parameters)
