@@ -6,12 +6,14 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.harness import FULL, LIMITS_APART, QUARTILES_APART, Figure, Sample, amount, percent
 
 BAR_CELLS: Final = 40
+LIBRARIES: Final = ("coincurve", "plyvel", "libp2p")
 ROOT: Final = Path(__file__).resolve().parent.parent
 RESULTS: Final = ROOT / "benchmarks" / "RESULTS.md"
 
@@ -39,6 +41,7 @@ def circumstances() -> dict[str, Any]:
         "load": [round(value, 2) for value in os.getloadavg()],
         "kernel": platform.release(),
         "python": platform.python_version(),
+        "libraries": ", ".join(f"{name} {version(name)}" for name in LIBRARIES),
         "commit": _git("describe", "--always", "--dirty", "--abbrev=12"),
         "command": " ".join(["python -m benchmarks", *sys.argv[1:]]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

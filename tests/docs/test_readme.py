@@ -80,7 +80,7 @@ def test_what_it_points_to_is_there(path: str) -> None:
 
 
 def test_every_document_is_listed() -> None:
-    """A page of docs/ that README does not name is found by nobody."""
+    """No reader finds a page of docs/ that README does not name."""
     pages = {
         path.relative_to(ROOT).as_posix()
         for pattern in ("docs/*.md", "docs/spec/*.md", "tests/README.md")

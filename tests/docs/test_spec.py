@@ -76,7 +76,7 @@ def test_names_of_digests() -> None:
     } | {"proposal", "prevote", "commit"}
     told = set(re.findall(r"^\| `(\w+)` \|", BYTES["Digests"], re.MULTILINE))
     told |= set(re.findall(r'"DIPNET/([\w-]+)"', BYTES["Digests"]))
-    assert used - {"reporter"} == told  # ADR 83: a key that everybody knows, and no digest
+    assert used - {"reporter"} == told  # ADR 83: a public key, and no digest
 
 
 def test_defaults_of_parameters() -> None:

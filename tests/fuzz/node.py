@@ -47,7 +47,7 @@ class Fuzz:
 
     def __init__(self, seed: int) -> None:
         rng = self.rng = random.Random(seed)
-        # Where everybody is banned at once, nothing is tried: some runs are almost honest, and in
+        # A run in which all peers are banned at once tries nothing: some are almost honest, in
         # some what is said is false, but well-formed.
         malice, noise = (1.0, 0.3, 0.05)[seed % 3], (1.0, 0.05)[seed // 3 % 2]
         self.noise = malice * noise

@@ -1,8 +1,8 @@
-"""The other delegates of the node's network: what they vote and propose, and what they forge.
+"""The other delegates of the node's network: their votes and proposals, true and forged.
 
-They know each other's keys, and ours, which they hardly use: a node that hears that somebody else
-signs with its key signs no more. They share one chain, which follows all that they hear of, so
-that they can build and vote on anything; it may end on another branch than the node's.
+They know each other's keys and ours. They hardly use ours, for a node that hears a foreign ballot
+of its key signs no more. They share one chain, which imports all blocks and certificates that they
+hear of, so that they can build and vote on any block; it may end on another branch than the node's.
 """
 
 from collections.abc import Sequence

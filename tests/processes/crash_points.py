@@ -1,10 +1,10 @@
-"""Kills around persist, sign and send, and what the key has signed in all its lives.
+"""Kills around persist, sign and send, and the ballots that the key has signed in all its lives.
 
-One *history* is a key that lives through many kills on one disk. Whoever asks is hostile: blocks of
-two names for every slot, justified by anything, epochs that jump. A signature counts as sent from
-the moment that the signer hands it over. No two of a history may be an offence
+A *history* is a key that lives through many kills on one disk. Its clients are hostile: they ask
+for two blocks in every slot, with any justify, and for epochs that jump. A signature counts as sent
+from the moment that the signer hands it over. No two ballots of a history may be an offence
 (docs/spec/consensus.md "Vote state"), and after every kill the file can be read: it holds the old
-state or the new one.
+state or the new state.
 """
 
 from collections import Counter

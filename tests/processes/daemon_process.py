@@ -203,7 +203,7 @@ class Devices:
 
 
 def pay(ask: Client, payer: int, nonce: int) -> str:
-    """Sends a wei to nobody; the hash."""
+    """Sends a wei to an unused address; the transaction's hash."""
     raw = sign_tx(
         DEV_SECRETS[payer],
         type=2,

@@ -1,10 +1,10 @@
 """The promises of a network that was left in peace: every sentence here is checked.
 
-All honest nodes have one final chain, one state and one DAG; a restart changes nothing of it; no
-money is made or lost but by reward, base fee and penalty; nothing that a client was told is
-accepted is lost; nothing that must be refused was kept; no honest key has signed a pair of ballots
-that is an offence; the indices and the pool say what the chain says; the chain goes on at the rate
-of its live delegates. Promises for every moment are in ``final.py``.
+All honest nodes have one final chain, one state and one DAG, before and after a restart. Only
+reward, base fee and penalty make or burn money. No item that a client was told is accepted is lost,
+and no item that must be refused is kept. No honest key has signed a pair of ballots that is an
+offence. Indices and pool agree with the chain. The chain goes on at the rate of its live delegates.
+Promises for every moment are in ``final.py``.
 """
 
 from collections.abc import Iterator
@@ -30,8 +30,12 @@ STEP_MAX, PAYMENTS_END = 64, 4  # of the back-off; in units of ``backoff_slots``
 SYSTEM = DPOS_ADDRESS[:19]  # the first bytes of every system contract's address
 LIVE_SLOTS = 10  # the last blocks, looked at for liveness
 LIVE_PERCENT = 70  # of the slots whose leader is up and honest
-PUNISHED_TURNS = 2  # of every leader, in peace: one of those who know has made a block by then
-BESET_PERCENT = 40  # of them when others break the rules: a hidden block may outdo the next one
+PUNISHED_TURNS = (
+    2  # of every leader, in peace: by then a delegate that knows the proof has made a block
+)
+BESET_PERCENT = (
+    40  # of them when other delegates break the rules: a hidden block may outdo the next
+)
 
 
 def violations(

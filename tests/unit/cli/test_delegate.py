@@ -58,7 +58,7 @@ class Shell:
         return CliRunner().invoke(app, words, input=stdin, env=environment)
 
     def signed(self, who: str) -> tuple[object, ...]:
-        """The options of whoever signs."""
+        """The options of commands that sign."""
         return "--from", self.wallet / who, "--password-file", self.wallet / "password"
 
     def told(self, *arguments: object) -> Any:

@@ -359,7 +359,7 @@ def test_a_node_that_hides_the_way(place: Place) -> None:
 
 
 def test_a_fork_is_told(place: Place) -> None:
-    """Only a third of the delegates can make one; nobody is to hide it."""
+    """Only a third of the delegates can make a fork; the client must show it."""
     chain = generated(place)
     proof = show(place, chain)
     place.told()

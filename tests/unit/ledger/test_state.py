@@ -163,7 +163,7 @@ def test_account_that_empties_is_deleted_with_its_storage() -> None:
     journal.add_balance(A, 5)
     journal.set_slot(A, SLOT, 7)
     journal.add_balance(B, 1)
-    journal.set_slot(C, SLOT, 7)  # nobody's: it does not last
+    journal.set_slot(C, SLOT, 7)  # of an account that is empty: it does not last
     root, puts = journal.commit()
     disk.apply(puts)
     assert Journal(disk).slot(A, SLOT) == 7

@@ -309,7 +309,7 @@ def test_batches_release_the_gil(call: str) -> None:
 
     batch: Callable[[int], object] = getattr(rows, call)
     other, interval = threading.Thread(target=count), sys.getswitchinterval()
-    sys.setswitchinterval(1000)  # nobody is made to give the GIL away: only who releases it does
+    sys.setswitchinterval(1000)  # no thread is made to give the GIL away: it must release it
     try:
         other.start()
         before = steps[0]

@@ -1,4 +1,4 @@
-"""What delegates sign and should not have, as the node hears it from a peer.
+"""Statements that a delegate should not have signed, as the node hears them from a peer.
 
 Each case has its code, leaves the node as it was, is relayed to no peer, and is charged to its own.
 """

@@ -79,7 +79,7 @@ def test_status_of_the_nodes_own_delegate(node: Node) -> None:
     node.voting.idle = None
     node.voting.voter = replace(node.voting.voter, public_key=b"\2" * 33)
     own = ask(node, "dpos_status")["delegate"]
-    assert (own["address"], own["index"]) == (None, None)  # nobody registered this key
+    assert (own["address"], own["index"]) == (None, None)  # no delegate registered this key
     assert own["silent"] == "not in the set of this epoch"
     node.voting.voter = None
     assert ask(node, "dpos_status")["delegate"] is None
@@ -127,7 +127,7 @@ def test_schedule_of_this_epoch_and_the_next(node: Node) -> None:
 
 
 def twice(node: Node) -> bytes:
-    """A delegate prevotes two blocks of one slot; the address of his key."""
+    """A delegate prevotes two blocks of a slot; the address of its key."""
     node.produce()
     name = node.chain.epoch.members.addresses[2]
     for block_id in (b"\1" * 32, b"\2" * 32):

@@ -94,7 +94,7 @@ def test_a_client_follows_a_real_chain(delegates: int) -> None:
 
 
 def test_a_client_follows_elections() -> None:
-    """Who never proposes loses his seat to a standby, two boundaries later."""
+    """A delegate that never proposes loses its seat to a standby, two boundaries later."""
     node = node_of(6, delegates_active=4, delegates_standby=2)
     absent = node.chain.epoch.members.addresses[0]
     run(node, 4, without=absent)

@@ -233,7 +233,7 @@ def test_heads_transactions_and_vertices_arrive() -> None:
             assert refused["message"].endswith("subscription not found")
             node.produce()
             assert (await call(client, "eth_blockNumber"))["result"] == "0x2"
-        while node.feeds.listeners("newPendingTransactions"):  # who leaves is forgotten
+        while node.feeds.listeners("newPendingTransactions"):  # a client that leaves is forgotten
             await answer_to(listener, WHOLE)
 
     with_node(run)

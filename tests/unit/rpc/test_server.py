@@ -1,4 +1,4 @@
-"""The HTTP door: who may come in, with what, and what it says of the node."""
+"""The HTTP door: hosts and origins that may call, limits, answers about the node."""
 
 import asyncio
 from typing import Any

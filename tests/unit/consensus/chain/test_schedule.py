@@ -182,7 +182,7 @@ def test_a_promise_holds_on_its_own_branch() -> None:
     assert refusal(chain, wrong) == "block_seed"
 
 
-# --- the script that anybody can run
+# --- the public script
 
 
 def script(chain: Chain) -> list[tuple[bytes, ...]]:

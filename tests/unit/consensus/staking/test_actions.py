@@ -117,7 +117,7 @@ def test_a_delegate_keeps_his_least_stake(world: World) -> None:
     world.send("d0", "unstake", 7)
     world.send("d1", "resign")
     world.send("d1", "unstake", STAKE)
-    # He is in the sets of two epochs yet, so it takes so much longer.
+    # d1 is in the sets of two more epochs, so it takes so much longer.
     assert world.view("unbondingOf", D1) == (STAKE, 2 + 3)
     assert world.view("unbondingOf", D0) == (7, 2 + 3)
 
@@ -164,13 +164,13 @@ def test_a_vote_without_stake(world: World) -> None:
 
 
 def test_votes_follow_no_leader(world: World) -> None:
-    """Who could change them from slot to slot would earn of every block."""
+    """A voter that could change its votes from slot to slot would earn from every block."""
     world.send("u1", "stake", value=10)
     world.send("u1", "vote", [D0])
     told = world.refused("u1", "vote", [D1])
     assert told == "dpos_voted: voted in this epoch already: epoch 0"
     assert world.refused("u1", "vote", [D0]).startswith("dpos_voted")
-    world.send("u1", "vote", [])  # at any time, and it sets nobody free
+    world.send("u1", "vote", [])  # at any time, and it frees no vote
     assert world.refused("u1", "vote", [D1]).startswith("dpos_voted")
     world.boundary()
     world.send("u1", "vote", [])
@@ -342,7 +342,7 @@ def test_resigning_is_for_good(world: World) -> None:
     again = world.refused("d0", "register", *world.register("d0"))
     assert again.startswith("dpos_registered: no delegate any more")
     world.boundary()
-    world.send("u1", "vote", [D1])  # his votes are free again
+    world.send("u1", "vote", [D1])  # u1's votes are free again
     assert world.view("delegate", D1)[5] == STAKE + 9
     elected = world.boundary()
     assert D0 not in elected.members.addresses
@@ -353,7 +353,7 @@ def test_the_last_to_resign_leaves_the_roll_empty(world: World) -> None:
         world.send(f"d{n}", "resign")
     assert world.view("delegates", 0, 9) == ((), ())
     elected = world.boundary()
-    assert set(elected.members.addresses) == {D0, D1, D2, D3}  # somebody has to go on
+    assert set(elected.members.addresses) == {D0, D1, D2, D3}  # the chain must go on
 
 
 # --- calls

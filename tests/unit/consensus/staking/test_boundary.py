@@ -1,4 +1,4 @@
-"""Boundaries: who is elected, who is jailed, what lapses, and that voters cost nothing there."""
+"""Boundaries: elections, jail, lapsing votes; the number of voters costs nothing there."""
 
 from typing import Any
 
@@ -41,7 +41,7 @@ def test_a_vote_acts_from_the_epoch_after_the_next(world: World) -> None:
 def test_most_votes_first_ties_by_address(world: World) -> None:
     lowest = sorted([D0, D1, D2, D3])
     world.candidate("u1")
-    assert world.boundary().members.addresses == tuple(lowest)  # no votes: nobody gives way
+    assert world.boundary().members.addresses == tuple(lowest)  # no votes: no delegate gives way
     back(world, "u2", 4, lowest[3])
     back(world, "u3", 4, lowest[2], U1)
     back(world, "u4", STAKE, U1)
@@ -79,9 +79,11 @@ def test_who_misses_half_of_his_slots_gives_way_to_the_standby(world: World) -> 
     elected = world.boundary().members
     assert D1 not in elected.addresses or D2 not in elected.addresses
     assert (world.view("delegate", D1)[8], world.view("delegate", D2)[8]) == (4, 4)
-    assert world.view("delegate", D3)[8] == 0  # he had no slot
+    assert world.view("delegate", D3)[8] == 0  # it had no slot
     assert who in elected.addresses
-    assert len(elected) == 4  # of two who are jailed one keeps the seat that nobody waits for
+    assert (
+        len(elected) == 4
+    )  # of two jailed delegates one keeps the seat, for no candidate waits for it
     assert world.view("delegate", D1)[6:8] == (2, 2)
     world.boundary()
     assert who in world.sets[3].addresses

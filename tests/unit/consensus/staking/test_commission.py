@@ -16,7 +16,7 @@ REWARD = 2 * ETHER
 
 @pytest.fixture
 def world() -> World:
-    """A delegate at 0 % for whom another account votes alone."""
+    """A delegate at 0 % that another account alone votes for."""
     found = World(network(vote_expiry_epochs=50))
     found.send("d0", "vote", [])
     found.send("u1", "stake", value=STAKE)
@@ -30,7 +30,7 @@ def register(world: World, bps: int) -> None:
 
 
 def kept(world: World) -> int:
-    """Basis points that he keeps of a block; the same are shown."""
+    """Basis points that the delegate keeps of a block; the same are shown."""
     before = world.view("rewardsOf", D0)
     world.block(D0)
     found = (world.view("rewardsOf", D0) - before) * BPS_ALL // REWARD
@@ -39,7 +39,7 @@ def kept(world: World) -> int:
 
 
 def ahead(world: World, epochs: int) -> list[int]:
-    """What he keeps in this epoch and in those after it."""
+    """The commission in this epoch and in the epochs after it."""
     found = [kept(world)]
     for _ in range(epochs):
         world.boundary()
@@ -48,7 +48,7 @@ def ahead(world: World, epochs: int) -> list[int]:
 
 
 def test_a_commission_is_not_raised_for_ones_own_blocks(world: World) -> None:
-    """The highest in his own block, nothing as soon as the next begins."""
+    """The highest in the delegate's own block, nothing as soon as the next begins."""
     world.boundary()
     for _ in range(3):
         register(world, 5_000)
@@ -93,7 +93,7 @@ def test_the_same_raise_again_changes_nothing(world: World) -> None:
 
 @pytest.mark.parametrize("bps", [4_000, 5_000])
 def test_another_raise_has_a_date_of_its_own(world: World, bps: int) -> None:
-    """A lower one, too: whoever looked in between must hear of it in time."""
+    """A lower commission too: voters that looked in between must hear of it in time."""
     register(world, 4_500)
     world.boundary()
     register(world, bps)

@@ -1,4 +1,4 @@
-"""Elections against an oracle that keeps nothing: who voted for whom, counted anew each time.
+"""Elections against an oracle that keeps no sums: all votes are counted anew each time.
 
 The oracle remembers every ballot that was cast and works from the rules as they are written
 (docs/staking.md): it knows no sums, no shares kept, no lapses, no roll.
@@ -22,7 +22,7 @@ ORGANISATIONS = [bytes(32), b"\1" * 32, b"\2" * 32, b"\3" * 32]
 
 @dataclass(frozen=True)
 class Cast:
-    """One ballot: who, of which stake, for whom, in which epoch."""
+    """A ballot: the voter, its stake, the delegates, the epoch."""
 
     stake: int
     delegates: tuple[bytes, ...]
@@ -48,7 +48,7 @@ class Oracle:
         return found
 
     def jailed(self, delegate: bytes, epoch: int) -> bool:
-        """Whether at the boundary of ``epoch`` he is kept out of the set that is elected."""
+        """Whether at the boundary of ``epoch`` the delegate is kept out of the elected set."""
         for past in range(max(0, epoch - JAIL + 1), epoch + 1):
             his = [missed for at, who, missed in self.slots if (at, who) == (past, delegate)]
             if any(his) and 2 * sum(his) >= len(his):

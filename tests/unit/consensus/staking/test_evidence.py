@@ -83,7 +83,7 @@ def test_what_is_being_released_is_at_stake_too(world: World) -> None:
 
 
 def test_it_outlives_evidence() -> None:
-    """An offence in the last set that a delegate is in is punishable as long as he waits."""
+    """An offence in a delegate's last set is punishable while its stake waits for release."""
     world = World(network())
     world.send("d0", "resign")
     world.send("d0", "unstake", STAKE)
@@ -111,7 +111,7 @@ def test_his_votes_are_free_again(world: World) -> None:
     world.block(D0)
     world.send("u1", "submitEvidence", *[signed(one) for one in PAIRS["E1"]])
     assert world.view("rewardsOf", address_of("u2")) == world.parameters.block_reward // 2
-    world.block(D0)  # he leads slots until his sets are over, but nobody votes for him
+    world.block(D0)  # it leads slots until its sets are over, but has no votes
     assert world.view("rewardsOf", address_of("u2")) == world.parameters.block_reward // 2
     world.boundary()
     world.send("u2", "vote", [address_of("d1")])

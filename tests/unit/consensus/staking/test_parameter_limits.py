@@ -64,7 +64,7 @@ def transact(world: World, name: str, method: str, *arguments: bytes | int) -> N
 
 
 def agree_on(world: World, name: str, value: int, by: int = 0) -> int:
-    """One of the four proposes, the two after him agree: a quorum."""
+    """One of the four delegates proposes, the two after it agree: a quorum."""
     first, *others = [f"d{(by + n) % 4}" for n in range(3)]
     number = world.root[PROPOSALS_MADE] + 1
     transact(world, first, "proposeParameters", named(name), value)

@@ -1,4 +1,4 @@
-"""Changes of parameters by vote: who may, what passes, when it takes effect."""
+"""Changes of parameters by vote: the voters, the quorum, the epoch of effect."""
 
 import pytest
 
@@ -49,7 +49,7 @@ def test_a_quorum_changes_a_parameter_after_the_delay(world: World) -> None:
     assert world.view("parameters", named("gas_limit")) == 10**8
     assert world.view("parameters", named("slot_ms")) == world.genesis.parameters.slot_ms
     assert world.root.under(PARAMETERS, named("gas_limit"))[WORD] == 10**8
-    assert propose(world, "gas_limit", 10**9) == 2  # he may propose again
+    assert propose(world, "gas_limit", 10**9) == 2  # it may propose again
 
 
 def test_two_of_four_are_no_quorum(world: World) -> None:
@@ -263,7 +263,7 @@ def test_open_proposals_are_bounded(world: World, monkeypatch: pytest.MonkeyPatc
 
 
 def test_an_open_proposal_goes_with_its_proposer(world: World) -> None:
-    """He is outvoted at the first boundary: of the set after the next, then of none."""
+    """Outvoted at the first boundary, the delegate leaves the set after the next, then all."""
     number = propose(world, "gas_limit", 10**8)
     for n in range(4):
         who = world.candidate(f"u{n}", stake=9 * STAKE)
@@ -319,7 +319,7 @@ def test_a_seat_that_changes_hands_does_not_fill_the_list(
     for n in range(12):
         world.journal.add_balance(address_of(f"a{n}"), STAKE)
         world.send("u0", "vote", [world.candidate(f"a{n}")])
-        if n > 1:  # his vote of two epochs ago
+        if n > 1:  # its vote of two epochs ago
             propose(world, "jail_epochs", 7, by=f"a{n - 2}")
             assert world.root[PROPOSALS_OPEN] <= 2
         world.boundary()
