@@ -25,7 +25,7 @@ DELEGATES = 4
 
 
 def started() -> tuple[Bench, Net]:
-    """A node and, to make the blocks and votes of the others, all keys of its network."""
+    """A node, and all keys of its network to make the blocks and votes of the other delegates."""
     bench = Bench(delegates=DELEGATES)
     bench.start()
     bench.greet()
@@ -35,7 +35,7 @@ def started() -> tuple[Bench, Net]:
 
 
 def of_another(bench: Bench, net: Net) -> block_module.Block:
-    """The block of a slot that another delegate leads, whose slot has begun."""
+    """A block by another delegate than the node's, of a slot that has begun."""
     chain = bench.node.chain
     for slot in count(chain.head.slot + 1):
         position = chain.position(chain.head, slot, chain.section(chain.head))
@@ -47,7 +47,7 @@ def of_another(bench: Bench, net: Net) -> block_module.Block:
 
 
 def counted(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> list[Any]:
-    """The first argument of each call of a function that ``module`` knows by ``name``."""
+    """A list that gets the first argument of each call of the function ``module.name``."""
     calls: list[Any] = []
     call = getattr(module, name)
 
