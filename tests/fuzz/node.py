@@ -94,7 +94,7 @@ class Fuzz:
                     self.sent(peer, protocol, data)
                 case Reply(_, results):
                     self.replies += 1
-                    self.accepted += sum(not isinstance(one, Invalid) for one in results)
+                    self.accepted += sum(not isinstance(result, Invalid) for result in results)
                 case Wake(at_ms):
                     assert at_ms <= max(world.now_ms, TIME_MS) + 2 * SLOT_MS
                 case _:
@@ -103,7 +103,7 @@ class Fuzz:
     def judged(self, asked: Verify) -> Verified:
         """What a worker thread answers; it may look at the chain as it is later."""
         outcome = self.world.node.check(asked.work)
-        self.refused.update(one.code for one in outcome.refused)
+        self.refused.update(refusal.code for refusal in outcome.refused)
         return Verified(asked.ticket, outcome)
 
     def dial(self, at: str) -> None:

@@ -104,19 +104,19 @@ class Delegates:
     def _cast(self, ballot: Ballot) -> list[Vote]:
         members = self.chain.sets.get(ballot.epoch)
         cast = []
-        for index, one in enumerate(members.addresses if members is not None else ()):
-            state = self._states.get(one, VoteState())
-            if one != address_of(US) and not state.refuse(ballot):
-                self._states[one] = state.after(ballot)
-                cast.append(self._signed(ballot, index, one))
+        for index, address in enumerate(members.addresses if members is not None else ()):
+            state = self._states.get(address, VoteState())
+            if address != address_of(US) and not state.refuse(ballot):
+                self._states[address] = state.after(ballot)
+                cast.append(self._signed(ballot, index, address))
         for vote in cast:
             self.hear(vote)
             self._last[vote.index, vote.ballot.kind] = vote
         return cast
 
-    def _signed(self, ballot: Ballot, index: int, who: bytes) -> Vote:
+    def _signed(self, ballot: Ballot, index: int, address: bytes) -> Vote:
         digest = ballot.digest(self.net.genesis.chain_id)
-        return Vote(ballot, index, crypto.sign(digest, self.net.secrets[who]))
+        return Vote(ballot, index, crypto.sign(digest, self.net.secrets[address]))
 
     def ballot(self) -> Ballot:
         """A ballot that the rules allow for some block, or nearly."""
@@ -142,8 +142,8 @@ class Delegates:
 
     def _header(self) -> Header:
         """A block that they know and that may still be voted."""
-        headers = [self.chain.head, *(one.header for one in self.blocks[-4:])]
-        alive = [one for one in headers if one.height and one.hash in self.chain._tree]
+        headers = [self.chain.head, *(block.header for block in self.blocks[-4:])]
+        alive = [header for header in headers if header.height and header.hash in self.chain._tree]
         return self.rng.choice(alive) if alive else self.chain.head
 
     def _members(self, ballot: Ballot) -> Members:
@@ -153,7 +153,7 @@ class Delegates:
         """The members with whose keys they sign."""
         if self.world.bad(0.01):
             return list(range(len(members)))
-        others = [at for at, one in enumerate(members.addresses) if one != address_of(US)]
+        others = [at for at, address in enumerate(members.addresses) if address != address_of(US)]
         return others or [0]
 
     def vote(self) -> bytes:
@@ -198,24 +198,25 @@ class Delegates:
             self.know(certificate)
         return certificate
 
-    def _spoilt(self, one: Certificate) -> Certificate:
-        rng, bits = self.rng, int.from_bytes(one.bitmap, "little")
-        flipped = bytearray(one.signatures)
+    def _spoilt(self, certificate: Certificate) -> Certificate:
+        rng, bits = self.rng, int.from_bytes(certificate.bitmap, "little")
+        flipped = bytearray(certificate.signatures)
         flipped[rng.randrange(len(flipped))] ^= 1 << rng.randrange(8)
-        first, second = one.signatures[:64], one.signatures[64:128]
+        signatures, ballot = certificate.signatures, certificate.ballot
+        first, second = signatures[:64], signatures[64:128]
         forged: list[dict[str, Any]] = [
-            {"bitmap": one.bitmap + b"\0"}, {"bitmap": b""},
-            {"bitmap": (bits << 1).to_bytes(len(one.bitmap) + 1, "little")},
-            {"bitmap": (bits | 1 << 7).to_bytes(len(one.bitmap), "little")},
-            {"signatures": one.signatures + first}, {"signatures": one.signatures[64:]},
-            {"signatures": bytes(flipped)}, {"signatures": high_s(first) + one.signatures[64:]},
-            {"signatures": second + first + one.signatures[128:]},
-            {"signatures": first + first + one.signatures[128:]},
-            {"ballot": replace(one.ballot, epoch=one.ballot.epoch ^ 1)},
-            {"ballot": replace(one.ballot, slot=one.ballot.slot ^ 1)},
-            {"ballot": replace(one.ballot, justify_slot=one.ballot.justify_slot ^ 1)},
+            {"bitmap": certificate.bitmap + b"\0"}, {"bitmap": b""},
+            {"bitmap": (bits << 1).to_bytes(len(certificate.bitmap) + 1, "little")},
+            {"bitmap": (bits | 1 << 7).to_bytes(len(certificate.bitmap), "little")},
+            {"signatures": signatures + first}, {"signatures": signatures[64:]},
+            {"signatures": bytes(flipped)}, {"signatures": high_s(first) + signatures[64:]},
+            {"signatures": second + first + signatures[128:]},
+            {"signatures": first + first + signatures[128:]},
+            {"ballot": replace(ballot, epoch=ballot.epoch ^ 1)},
+            {"ballot": replace(ballot, slot=ballot.slot ^ 1)},
+            {"ballot": replace(ballot, justify_slot=ballot.justify_slot ^ 1)},
         ]  # fmt: skip
-        return replace(one, **rng.choice(forged))
+        return replace(certificate, **rng.choice(forged))
 
     # --- what they propose
 
@@ -245,7 +246,7 @@ class Delegates:
         """What a child of it should carry, less, or something else."""
         if self.world.bad(0.3) and self.certificates:
             chosen = self.rng.sample(self.certificates, min(len(self.certificates), 2))
-            return sorted(chosen, key=lambda one: one.ballot.kind)
+            return sorted(chosen, key=lambda certificate: certificate.ballot.kind)
         return () if self.world.bad(0.2) else self.chain.section(parent)
 
     def _child(self, parent: Header, section: Sequence[Certificate]) -> Block:

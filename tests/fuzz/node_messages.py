@@ -191,7 +191,7 @@ class Messages:
     def block_items(self) -> m.Items:
         known = self.delegates.blocks
         raws = [self.delegates.block() for _ in range(self.rng.randrange(3))]
-        raws += [one.raw for one in self.rng.sample(known, min(len(known), 2))]
+        raws += [item.raw for item in self.rng.sample(known, min(len(known), 2))]
         return m.Items(m.Topic.BLOCK, tuple(raws))
 
     def honest(self) -> m.Votes:
@@ -219,7 +219,7 @@ class Messages:
         made: m.Message
         if kind is m.GetBlocks:
             known = self.delegates.blocks[-rng.randrange(1, 20) :]
-            raws = [one.raw for one in known] or [self.delegates.block()]
+            raws = [item.raw for item in known] or [self.delegates.block()]
             made = m.Blocks(request, tuple(raws), rng.random() < 0.5)
         elif kind is m.LocateVertices:
             made = m.Located(request, number())

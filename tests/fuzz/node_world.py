@@ -107,9 +107,9 @@ class World:
 
     def check_signed(self) -> None:
         """No two signatures of ours are an offence."""
-        for at, one in enumerate(self.signed):
-            for other in self.signed[:at]:
-                assert not offence(one, other)
+        for at, ballot in enumerate(self.signed):
+            for later in self.signed[:at]:
+                assert not offence(ballot, later)
 
 
 def standing(node: Node) -> tuple[Any, ...]:

@@ -8,7 +8,7 @@ import pytest
 from dipnet.primitives.errors import Invalid
 from tests.fuzz.decoders import Target, fuzz, targets
 
-TARGETS = {one.name: one for one in targets()}
+TARGETS = {target.name: target for target in targets()}
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -122,9 +122,9 @@ class Alone:
         """Signs what waits for it, and what follows; how many proposals."""
         proposals = 0
         while asked := self.take(Sign):
-            for one in asked:
-                proposals += one.ballot.kind is BallotKind.PROPOSAL
-                self.step(self.signed(one))
+            for effect in asked:
+                proposals += effect.ballot.kind is BallotKind.PROPOSAL
+                self.step(self.signed(effect))
         return proposals
 
     def signed(self, asked: Sign) -> Signed:
@@ -137,8 +137,8 @@ class Alone:
     def judge(self) -> int:
         """Judges what waits for it; how many frames."""
         asked = self.take(Verify)
-        for one in asked:
-            self.step(Verified(one.ticket, self.node.check(one.work)))
+        for effect in asked:
+            self.step(Verified(effect.ticket, self.node.check(effect.work)))
         return len(asked)
 
     def meet(self, number: int, height: int = 0) -> str:
@@ -181,8 +181,8 @@ def test_a_clock_set_back_stops_no_deadline_and_signs_no_slot_again() -> None:
     head = alone.node.chain.head
     peer, other = alone.meet(1), alone.meet(2)
     wanted = b"\7" * 32
-    for one in (peer, other):
-        alone.receive(one, m.Announce(m.Topic.VERTEX, (wanted,)))
+    for sender in (peer, other):
+        alone.receive(sender, m.Announce(m.Topic.VERTEX, (wanted,)))
     alone.now_ms -= HOUR_MS // 60
     alone.take(Send)
     asked: list[str] = []

@@ -27,7 +27,7 @@ DAY_MS = 86_400_000
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, ["verify-header", *(str(one) for one in arguments)])
+    return CliRunner().invoke(app, ["verify-header", *(str(argument) for argument in arguments)])
 
 
 class Place:

@@ -133,8 +133,8 @@ def test_balances_are_in_the_order_of_addresses_and_cannot_be_changed() -> None:
 
 
 def test_bytes_are_as_good_as_text_in_python() -> None:
-    one = Delegate(name="d1", address=address(key(1)), public_key=key(1), stake=STAKE)
-    assert one == Delegate.model_validate(delegate(1))
+    made = Delegate(name="d1", address=address(key(1)), public_key=key(1), stake=STAKE)
+    assert made == Delegate.model_validate(delegate(1))
 
 
 # --- refused values

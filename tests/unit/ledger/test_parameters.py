@@ -57,9 +57,9 @@ def test_a_row_that_cannot_be() -> None:
 
 
 def test_each_number_of_the_rules_has_one_row() -> None:
-    assert [one.number for one in RULES.values()] == list(RULES) == sorted(RULES)
+    assert [rules.number for rules in RULES.values()] == list(RULES) == sorted(RULES)
     assert (min(RULES), max(RULES)) == (RULES_FIRST, RULES_KNOWN)
-    assert all(one.changes for one in RULES.values())
+    assert all(rules.changes for rules in RULES.values())
     assert TODAY.rules_in_force == RULES[RULES_KNOWN]
 
 

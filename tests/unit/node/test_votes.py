@@ -202,8 +202,8 @@ def test_an_answer_of_many_blocks_for_one_slot_ends_with_the_first() -> None:
     forks = [everybody.child(chain, chain.genesis_hash, 1, [payment]) for payment in payments]
     raws = tuple(fork.raw for fork in forks)
     effects = bench.answered(bench.receive(m.Blocks(ask.request, raws, False)))
-    assert [chain.header(one.hash) is not None for one in forks] == [True] + 8 * [False]
-    assert [one.peer for one in effects if isinstance(one, Drop)] == [PEER]
+    assert [chain.header(fork.hash) is not None for fork in forks] == [True] + 8 * [False]
+    assert [effect.peer for effect in effects if isinstance(effect, Drop)] == [PEER]
 
 
 def forks_of_slot_1(bench: Bench, count: int) -> list[Block]:
@@ -267,7 +267,7 @@ def test_a_surplus_block_on_which_an_honest_leader_builds_is_taken() -> None:
     for block in [*full, surplus]:
         bench.answered(bench.receive(m.Items(m.Topic.BLOCK, (block.raw,))))
     chain = bench.node.chain
-    assert [chain.header(one.hash) is None for one in [*full, surplus]] == [False] * 4 + [True]
+    assert [chain.header(block.hash) is None for block in [*full, surplus]] == [False] * 4 + [True]
     (ask,) = asked_at_once(bench, child.hash)
     bench.answered(bench.receive(m.Blocks(ask.request, (surplus.raw, child.raw), False)))
     assert chain.head.hash == child.hash

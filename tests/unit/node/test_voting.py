@@ -155,7 +155,7 @@ def test_with_a_wrong_clock_nothing_is_proposed_and_it_says_by_how_much(
     assert bench.node.voting.idle == told
     assert (f"proposes nothing: {told}" in caplog.text) == (told is not None)
     monkeypatch.setattr(bench.node.peers._clock, "offset_ms", lambda _: 0)
-    assert proposals(bench.at_slot(next(one for one in slots if one > slot)))
+    assert proposals(bench.at_slot(next(number for number in slots if number > slot)))
 
 
 def test_a_delegate_alone_proposes_nothing_unless_it_is_a_quorum() -> None:

@@ -74,7 +74,7 @@ def test_a_pushed_block_is_decoded_once_and_its_signature_recovered_once(
     bench.answered(bench.receive(push))
     assert bench.node.chain.head.hash == block.hash
     assert headers == [block.header.raw]
-    assert [one for calls in recovered for one in calls if digest in one] == [digest]
+    assert [argument for calls in recovered for argument in calls if digest in argument] == [digest]
     stated = [*bench.node.voting.tally._slots[block.header.slot].stated]
     assert (block.signer, BallotKind.PROPOSAL, 0) in stated, "and yet the proposal is counted"
     assert not of(bench.receive(push), Verify), "another peer pushes it too"

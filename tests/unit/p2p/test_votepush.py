@@ -172,8 +172,8 @@ def test_each_gets_all_but_what_it_has(acts: list[tuple[str, str, int]]) -> None
     def deliver() -> None:
         for peer, message in flushed(vote_push):
             assert isinstance(message, Votes)
-            for one, other in pairwise(message.raws):
-                assert one != other
+            for first, second in pairwise(message.raws):
+                assert first != second
             has[peer] |= set(message.raws)
 
     for act, peer, number in acts:

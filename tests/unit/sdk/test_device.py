@@ -164,14 +164,17 @@ def test_a_killed_process_loses_nothing_that_was_put_or_signed(tmp_path: Path) -
 
 def test_two_outboxes_of_one_key(tmp_path: Path) -> None:
     node = DagNode()
-    with device(node, tmp_path / "one") as one, device(node, tmp_path / "two") as two:
-        for made in (one, two):
+    with (
+        device(node, tmp_path / "one") as first_device,
+        device(node, tmp_path / "two") as second_device,
+    ):
+        for made in (first_device, second_device):
             made.put(numbered(1))
             made.flush()
-        one.put(numbered(2))
-        first = refused(one)
+        first_device.put(numbered(2))
+        first = refused(first_device)
         assert first.code == "syncing"  # while it runs it cannot tell this from a node behind
-        assert "another outbox signs with the same key" in str(refused(one))
+        assert "another outbox signs with the same key" in str(refused(first_device))
 
 
 def test_another_chain(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_it_skips_boundaries_at_which_the_set_stays() -> None:
     chain = LightChain(rotating(12, 4, 5))
     for _ in range(11):
         chain.boundary()
-    changed = [one for one in chain.boundaries if one.opens in (6, 11)]
+    changed = [boundary for boundary in chain.boundaries if boundary.opens in (6, 11)]
     state = chain.start
     for boundary in changed:
         state = advance(state, boundary)

@@ -141,22 +141,22 @@ def ask() -> Iterator[Ask]:
         return made[-1]
 
     yield at
-    for one in made:
-        one.close()
+    for signer in made:
+        signer.close()
 
 
 def test_two_nodes_on_one_signer(tmp_path: Path, ask: Ask) -> None:
     with signer_process(tmp_path) as child:
-        one, other = ask(tmp_path), ask(tmp_path)
-        assert one.public_key == crypto.public_key(SECRET)
-        assert one.seed_key == seed_key(SECRET)
+        first, second = ask(tmp_path), ask(tmp_path)
+        assert first.public_key == crypto.public_key(SECRET)
+        assert first.seed_key == seed_key(SECRET)
         ballot = prevote(5)
-        signed = one.sign(ballot)
+        signed = first.sign(ballot)
         assert crypto.recover(ballot.digest(CHAIN_ID), signed.signature) == ACCOUNT
-        refused = other.sign(prevote(5, b"B"))
+        refused = second.sign(prevote(5, b"B"))
         assert refused == Answer(b"", VoteState(0, 0, 5, 0), "prevoted in slot 5 already")
-        assert other.state == VoteState(0, 0, 5, 0)
-        assert other.complaint is None
+        assert second.state == VoteState(0, 0, 5, 0)
+        assert second.complaint is None
         child.send_signal(signal.SIGTERM)
         assert child.wait(WAIT_S) == EXIT_OK
         assert not (tmp_path / SOCKET).exists()
@@ -345,14 +345,16 @@ def test_a_signer_that_does_not_answer_is_not_waited_for(tmp_path: Path, ask: As
 
 
 def test_another_key_or_chain_is_not_taken(tmp_path: Path, ask: Ask) -> None:
-    other = SignerHello(
+    foreign_hello = SignerHello(
         CHAIN_ID, crypto.public_key(OTHER_SECRET), seed_key(OTHER_SECRET), VoteState()
     )
-    hellos = iter([HELLO, encode_hello(other), encode_hello(other)])
+    hellos = iter([HELLO, encode_hello(foreign_hello), encode_hello(foreign_hello)])
     with impostor(tmp_path / SOCKET, lambda raw: frame(next(hellos)) if len(raw) == 3 else b""):
         node = ask(tmp_path)
         assert "another key" in node.sign(prevote(1)).refusal
-    foreign = encode_hello(SignerHello(1, other.public_key, other.seed_key, VoteState()))
+    foreign = encode_hello(
+        SignerHello(1, foreign_hello.public_key, foreign_hello.seed_key, VoteState())
+    )
     with (
         impostor(tmp_path / SOCKET, lambda raw: frame(foreign)),
         pytest.raises(Invalid) as caught,

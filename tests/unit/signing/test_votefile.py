@@ -206,7 +206,7 @@ def test_a_recovered_key_contradicts_nothing(
     for ballot in after:
         if not state.refuse(ballot):
             state = state.after(ballot)
-            assert not any(offence(one, ballot) for one in sent)
+            assert not any(offence(earlier, ballot) for earlier in sent)
             sent.append(ballot)
 
 

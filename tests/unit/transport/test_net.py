@@ -117,12 +117,12 @@ async def test_a_dial_that_fails_says_why() -> None:
         free = socket.create_server(("127.0.0.1", 0))
         refused = f"/ip4/127.0.0.1/tcp/{free.getsockname()[1]}/p2p/{peer_id(KEYS[5])}"
         free.close()
-        other = b.address.replace(b.id, peer_id(KEYS[7]))
+        mismatched = b.address.replace(b.id, peer_id(KEYS[7]))
         long = f"/dns4/{'a' * 63}.invalid/tcp/1/p2p/{peer_id(KEYS[6])}"
         reasons = {
             refused: "connect",
             silent: "no answer in time",
-            other: "identity does not match",
+            mismatched: "identity does not match",
             a.address: "our own",
             b.address.rpartition("/p2p/")[0]: "names no peer",
             "rubbish": "is not /ip4/",

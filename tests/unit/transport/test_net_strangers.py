@@ -164,7 +164,7 @@ async def test_writing_past_the_window_ends_the_connection() -> None:
 
         async def ended() -> bool:
             waiting = [
-                one for queue in list(a.net._inbox._plain.values()) for one, _, _ in list(queue)
+                event for queue in list(a.net._inbox._plain.values()) for event, _, _ in list(queue)
             ]
             return any(isinstance(event, Disconnected) for event in waiting)
 

@@ -62,7 +62,7 @@ def assembled(block: Block, **parts: Any) -> bytes:
         "header": block.header.raw,
         "signature": block.signature,
         "txs": [tx.raw for tx in block.txs],
-        "certificates": [one.raw for one in block.certificates],
+        "certificates": [certificate.raw for certificate in block.certificates],
         "frontier": [],
     } | parts
     return pack(tuple(chosen.values()))
@@ -213,7 +213,7 @@ def test_the_key_that_signs_is_not_the_proposers_address() -> None:
 
 def carrying(*certificates: Certificate) -> bytes:
     """The block with a section that its header claims."""
-    raws = [one.raw for one in certificates]
+    raws = [certificate.raw for certificate in certificates]
     header = with_fields(CERTIFYING.header, cert_root=cert_root(raws))
     signature = sign(header.proposal_digest, NET.secrets[header.proposer])
     return assembled(CERTIFYING, header=header.raw, signature=signature, certificates=raws)

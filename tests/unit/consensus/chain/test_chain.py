@@ -70,7 +70,7 @@ def test_a_payment() -> None:
     receipts = chain.receipts(block.hash)
     assert receipts is not None
     assert chain.receipts(block.hash) is receipts  # decoded once, however many ask
-    assert [(one.status, one.gas_used) for one in receipts] == [(1, 21_000)]
+    assert [(receipt.status, receipt.gas_used) for receipt in receipts] == [(1, 21_000)]
     assert chain.block(block.hash) == block
     assert chain.raw(block.hash) == block.raw
     assert Chain(net.genesis, memory).block(block.hash) == replace(block, signer=b"")
@@ -81,8 +81,10 @@ def test_what_is_certified_is_final_and_on_disk() -> None:
     chain, memory = net.chain()
     blocks = sustain(net, chain, memory, range(1, 6))
     assert chain.head == chain.base == chain.final == chain.safe == blocks[-1].header
-    assert [one.header.final[0] for one in blocks[1:]] == [one.hash for one in blocks[:-1]]
-    assert [one.header.justify[0] for one in blocks[1:]] == [one.hash for one in blocks[:-1]]
+    assert [block.header.final[0] for block in blocks[1:]] == [block.hash for block in blocks[:-1]]
+    assert [block.header.justify[0] for block in blocks[1:]] == [
+        block.hash for block in blocks[:-1]
+    ]
     assert state_records(memory) == state_records(chain.head_state)
 
 
@@ -245,7 +247,7 @@ def test_a_certificate_makes_a_shorter_branch_the_head() -> None:
     assert chain.head == short.header
     imported = chain.on_certificate(net.certificate(chain, last.header, BallotKind.COMMIT))
     memory.apply(imported.puts)
-    assert [one.hash for one in imported.applied] == [one.hash for one in (*long, last)]
+    assert [block.hash for block in imported.applied] == [block.hash for block in (*long, last)]
     assert imported.finalized == range(1, 6)
     assert chain.head == chain.final == chain.safe == last.header
     assert view(Chain(net.genesis, memory), memory) == view(chain, memory)
@@ -313,11 +315,11 @@ def test_a_restart_at_any_point_changes_nothing(seed: int) -> None:
             memory.apply(puts)
             assert stands(again) == stands(live)
 
-        for one in grown.log:
-            if isinstance(one, Block):
-                both(lambda chain, block=one: chain.on_block(block, LATE_MS))
+        for item in grown.log:
+            if isinstance(item, Block):
+                both(lambda chain, block=item: chain.on_block(block, LATE_MS))
             else:
-                both(lambda chain, certificate=one: chain.on_certificate(certificate))
+                both(lambda chain, certificate=item: chain.on_certificate(certificate))
         assert view(Chain(grown.net.genesis, memory), memory) == view(live, memory)
         assert live.sets == Chain(grown.net.genesis, memory).sets
 

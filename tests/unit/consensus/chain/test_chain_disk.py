@@ -42,7 +42,7 @@ def test_a_deep_unfinal_chain_is_kept_whole() -> None:
     side = spend(net, chain, memory, chain.genesis_hash, [1, 2, 3], "user 0")
     trunk = spend(net, chain, memory, chain.genesis_hash, list(range(4, 44)), "user 1")
     assert (chain.head.height, chain.base.height, chain.final.height) == (40, 35, 0)
-    every = {one.hash for one in (*side, *trunk)} | {chain.genesis_hash}
+    every = {block.hash for block in (*side, *trunk)} | {chain.genesis_hash}
     assert kept(memory, records.KEY_DELTA) == every
     assert len(kept(memory, records.KEY_UNDO)) == 35
     assert view(Chain(net.genesis, memory), memory) == view(chain, memory)
@@ -71,11 +71,11 @@ def test_a_shallow_final_block_and_a_restart_there() -> None:
     side = grow(net, chain, memory, range(31, 34), trunk[-1].hash)
     again = Chain(net.genesis, Memory(memory))
     assert (again.head.height, again.base.height, again.final.height) == (23, 20, 3)
-    for one in (chain, again):
+    for either in (chain, again):
         disk = Memory(memory)
-        one._reader = disk
-        net.certify(one, disk, side[-1].header, BallotKind.PREVOTE)
-        assert (one.head, one.safe, one.final) == (
+        either._reader = disk
+        net.certify(either, disk, side[-1].header, BallotKind.PREVOTE)
+        assert (either.head, either.safe, either.final) == (
             side[-1].header, side[-1].header, trunk[-1].header,
         )  # fmt: skip
 
@@ -122,9 +122,9 @@ def test_below_the_window_only_the_canonical_chain_stays() -> None:
         assert chain.receipts(block.hash) is None
         assert chain.state(block.hash) is None
     assert chain.header(dead[2].hash) == dead[2].header, "its slot is not behind the window's yet"
-    for one in (chain, Chain(net.genesis, memory)):
-        assert one.state(dead[2].hash) is None, "a branch of which a part is gone"
-        assert refusal(one, net.forged(later, height=one.head.height + 1)) == "block_old"
+    for either in (chain, Chain(net.genesis, memory)):
+        assert either.state(dead[2].hash) is None, "a branch of which a part is gone"
+        assert refusal(either, net.forged(later, height=either.head.height + 1)) == "block_old"
     assert chain.block(blocks[0].hash) == blocks[0], "canonical ones stay"
     assert chain.state(blocks[0].hash) is None
     floor = chain.final.height - 3
@@ -167,13 +167,13 @@ def test_a_dead_boundary_takes_its_epoch_along() -> None:
     }  # fmt: skip
     net.certify(chain, memory, alive[0].header)
     sustain(net, chain, memory, range(8, 20))
-    for one in (chain, Chain(net.genesis, memory)):
-        assert [epoch.boundary.block_id for epoch in one.epochs.numbered(1)] == [alive[0].hash]
-        low = one.need(one.hash_at(alive[0].header.height + 1) or b"")
-        assert one.state(low.hash) is None
-        assert one.epoch_at(low).boundary.block_id == alive[0].hash
-        assert one.epoch_at(one.need(alive[0].hash)) == one.epoch_at(low)
-        assert one.epoch_at(one.need(trunk[0].hash)).number == 0
+    for either in (chain, Chain(net.genesis, memory)):
+        assert [epoch.boundary.block_id for epoch in either.epochs.numbered(1)] == [alive[0].hash]
+        low = either.need(either.hash_at(alive[0].header.height + 1) or b"")
+        assert either.state(low.hash) is None
+        assert either.epoch_at(low).boundary.block_id == alive[0].hash
+        assert either.epoch_at(either.need(alive[0].hash)) == either.epoch_at(low)
+        assert either.epoch_at(either.need(trunk[0].hash)).number == 0
     assert kept(memory, epochs.KEY_EPOCH) <= kept(memory, records.KEY_BLOCK)
 
 
@@ -189,9 +189,9 @@ def test_the_floor_of_the_window_never_sinks() -> None:
     side = grow(net, chain, memory, [20], trunk[-1].hash)
     net.certify(chain, memory, side[0].header, BallotKind.PREVOTE)
     assert chain.base == trunk[-1].header, "down again"
-    for one in (chain, Chain(net.genesis, memory)):
-        assert one.state(floor.hash) is not None
-        assert one.state(floor.parent) is None
+    for either in (chain, Chain(net.genesis, memory)):
+        assert either.state(floor.hash) is not None
+        assert either.state(floor.parent) is None
     assert view(Chain(net.genesis, memory), memory) == view(chain, memory)
 
 

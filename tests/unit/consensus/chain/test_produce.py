@@ -176,10 +176,10 @@ def test_a_chain_lives_with_its_pool() -> None:
         draft = drafted(net, chain, pool, slot)
         imported = chain.on_block(sealed(net, draft), LATE_MS)
         memory.apply(imported.puts)
-        included = [tx for one in imported.applied for tx in one.txs]
+        included = [tx for block in imported.applied for tx in block.txs]
         pool.on_head(
-            lambda who: chain.account(who).nonce,
-            lambda who: chain.account(who).balance,
+            lambda sender: chain.account(sender).nonce,
+            lambda sender: chain.account(sender).balance,
             chain.parameters,
             chain.next_base_fee,
             included,

@@ -56,7 +56,7 @@ MUTANTS: list[tuple[str, Any, str]] = [
     ("epoch", 0, "block_epoch"),
     ("epoch", 2, "block_epoch"),
     ("timestamp_ms", VALID.header.timestamp_ms + 1, "block_form"),
-    *[("proposer", who, "block_leader") for who in OTHERS],
+    *[("proposer", address, "block_leader") for address in OTHERS],
     ("state_root", HASH_ZERO, "block_root"),
     ("receipt_root", HASH_ZERO, "block_root"),
     ("logs_bloom", b"\x01" * 256, "block_root"),
@@ -225,12 +225,12 @@ def test_a_header_counts_its_own_final_block() -> None:
 def test_far_from_finality_only_system_transactions_pass() -> None:
     net = Net.of(1, backoff_slots=2, epoch_slots=1_000)
     chain, memory = net.chain()
-    user, other = transfer("user 0", 0), transfer("user 1", 0, DPOS_ADDRESS, gas=100_000)
+    user, calling = transfer("user 0", 0), transfer("user 1", 0, DPOS_ADDRESS, gas=100_000)
     creation = transfer("user 2", 0, SYSTEM_PREFIX[:18] + b"\x0c\xff")
     last = transfer("user 3", 0, SYSTEM_PREFIX + b"\xff")
     before = net.child(chain, chain.genesis_hash, 6, [user])
     assert Chain(net.genesis, Memory(memory)).on_block(before, LATE_MS).applied
-    good = net.child(chain, chain.genesis_hash, 8, [other, last])
+    good = net.child(chain, chain.genesis_hash, 8, [calling, last])
     assert Chain(net.genesis, Memory(memory)).on_block(good, LATE_MS).applied
     empty = net.child(chain, chain.genesis_hash, 8)
     for tx in (user, creation):
@@ -239,13 +239,13 @@ def test_far_from_finality_only_system_transactions_pass() -> None:
         assert refusal(chain, bad) == "block_tx"
     # The producer leaves them out and in the pool: they may wait.
     pool = Pool(net.genesis.parameters)
-    for tx in (user, other):
+    for tx in (user, calling):
         pool.add(tx, 0, 1_000 * ETHER, 0)
     key = net.secrets[good.header.proposer]
     next_turn = turn(chain, 8)
     assert next_turn.leader == good.header.proposer
     draft = build(chain, pool, next_turn, sha256(b""))
-    assert draft.txs == (other,)
+    assert draft.txs == (calling,)
     assert draft.refused == ()
     signature = sign(draft.header.proposal_digest, key)
     assert chain.on_block(draft.sealed(signature, net.genesis.delegates[0].public_key), LATE_MS)
@@ -383,8 +383,8 @@ def test_equivocating_blocks_are_branches() -> None:
     paid = net.child(chain, chain.genesis_hash, 1, [transfer("user 0", 0)])
     add(chain, memory, plain, paid)
     assert chain.head.hash == min(plain.hash, paid.hash)
-    other = paid if chain.head == plain.header else plain
-    net.certify(chain, memory, other.header, BallotKind.PREVOTE)
-    assert chain.head == chain.safe == other.header
-    net.certify(chain, memory, other.header, BallotKind.COMMIT)
-    assert chain.final == other.header
+    rival = paid if chain.head == plain.header else plain
+    net.certify(chain, memory, rival.header, BallotKind.PREVOTE)
+    assert chain.head == chain.safe == rival.header
+    net.certify(chain, memory, rival.header, BallotKind.COMMIT)
+    assert chain.final == rival.header

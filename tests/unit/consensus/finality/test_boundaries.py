@@ -85,10 +85,10 @@ def test_any_bytes(raw: bytes, decode: Callable[[bytes], Any]) -> None:
 
 def boundary_of(path: int = 0, pairs: list[tuple[bytes, bytes]] | None = None) -> bytes:
     """A boundary's record, which need not prove anything."""
-    one = BOUNDARIES[0]
-    members = list(one.members.pairs) if pairs is None else pairs
-    raws = [one.header.raw] * path
-    return pack((1, one.header.raw, raws, one.certificate.raw, members))
+    boundary = BOUNDARIES[0]
+    members = list(boundary.members.pairs) if pairs is None else pairs
+    raws = [boundary.header.raw] * path
+    return pack((1, boundary.header.raw, raws, boundary.certificate.raw, members))
 
 
 def test_bounds() -> None:

@@ -29,7 +29,9 @@ NET = Net.of(4)
 
 def carrying(net: Net, block: Block, *section: Certificate) -> Block:
     """``block`` with these certificates and unchanged links."""
-    header = with_fields(block.header, cert_root=cert_root([one.raw for one in section]))
+    header = with_fields(
+        block.header, cert_root=cert_root([certificate.raw for certificate in section])
+    )
     return net.signed(header, block.txs, section)
 
 
@@ -40,8 +42,8 @@ def certificate(
     members = voters(chain, header)
     digest = ballot.digest(net.genesis.chain_id)
     votes = [
-        Vote(ballot, index, sign(digest, net.secrets[one]))
-        for index, one in enumerate(members.addresses)
+        Vote(ballot, index, sign(digest, net.secrets[address]))
+        for index, address in enumerate(members.addresses)
     ]
     return certificate_of(votes[: members.quorum if signers is None else signers], members)
 
@@ -141,6 +143,6 @@ def test_what_is_certified_outlives_a_restart() -> None:
     assert chain.head == long[-1]
     learn(chain, memory, NET.certificate(chain, short.header, BallotKind.PREVOTE))
     again = Chain(NET.genesis, Memory(memory))
-    for one in (chain, again):
-        assert one.head == one.safe == short.header
-        assert [each.ballot.slot for each in one.section(short.header)] == [1]
+    for either in (chain, again):
+        assert either.head == either.safe == short.header
+        assert [each.ballot.slot for each in either.section(short.header)] == [1]

@@ -67,7 +67,9 @@ def test_its_state_is_kept_by_the_account(world: World) -> None:
     memory = Memory()
     memory.apply(world.journal.commit()[1])
     again = Journal(memory)
-    assert [one.address for one in idpos.candidates_of(again)] == sorted([D0, D1, D2, D3])
+    assert [candidate.address for candidate in idpos.candidates_of(again)] == sorted(
+        [D0, D1, D2, D3]
+    )
     assert idpos.commitment_of(again, D0) == (bytes(32), 0)
 
 

@@ -65,7 +65,7 @@ def test_an_organisation_has_so_many_seats() -> None:
         who = world.candidate(f"u{n}", stake=STAKE * 9, organisation=b"\7" * 32)
         world.send(f"u{n}", "vote", [who])
     elected = world.boundary().members.addresses
-    ours = [one for one in elected if one not in (D0, D1)]
+    ours = [address for address in elected if address not in (D0, D1)]
     assert (len(elected), len(ours)) == (4, 2)
     assert sorted(ours) == sorted(address_of(f"u{n}") for n in range(1, 5))[:2]
 
@@ -188,6 +188,6 @@ def test_no_set_is_made_of_nothing() -> None:
 
 def test_the_end_of_a_block_is_for_the_proposer(world: World) -> None:
     world.block(D2, [D1, D1, D3])
-    looks: list[Any] = [world.view("delegate", one)[6:8] for one in (D0, D1, D2, D3)]
+    looks: list[Any] = [world.view("delegate", delegate)[6:8] for delegate in (D0, D1, D2, D3)]
     assert looks == [(0, 0), (0, 2), (1, 0), (0, 1)]
     assert idpos.commitment_of(world.journal, D2) == (bytes([7]) * 32, 1)

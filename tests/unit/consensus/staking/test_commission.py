@@ -110,8 +110,8 @@ def test_a_raise_upon_a_raise(world: World) -> None:
 def test_what_is_in_force_said_again_takes_back_a_raise(world: World) -> None:
     register(world, 5_000)
     register(world, 0)
-    one = record_of(world.root, D0)
-    assert (one[ANNOUNCED], one[ANNOUNCED_FROM]) == (0, 0)
+    record = record_of(world.root, D0)
+    assert (record[ANNOUNCED], record[ANNOUNCED_FROM]) == (0, 0)
     assert ahead(world, 3) == [0, 0, 0, 0]
 
 
@@ -133,5 +133,5 @@ def test_what_is_announced_is_in_the_call_and_in_storage(world: World) -> None:
     data = METHODS["register"].call_data(*world.register("d0", commission=5_000))
     (log,) = world.run(D0, data).logs
     assert log.topics == REGISTERED_EVENT.topics(D0)
-    one = record_of(world.root, D0)
-    assert (one[ANNOUNCED], one[ANNOUNCED_FROM]) == (5_000, 2)
+    record = record_of(world.root, D0)
+    assert (record[ANNOUNCED], record[ANNOUNCED_FROM]) == (5_000, 2)

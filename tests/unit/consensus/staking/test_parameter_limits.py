@@ -68,8 +68,8 @@ def agree_on(world: World, name: str, value: int, by: int = 0) -> int:
     first, *others = [f"d{(by + n) % 4}" for n in range(3)]
     number = world.root[PROPOSALS_MADE] + 1
     transact(world, first, "proposeParameters", named(name), value)
-    for one in others:
-        transact(world, one, "voteParameters", number)
+    for delegate in others:
+        transact(world, delegate, "voteParameters", number)
     return number
 
 

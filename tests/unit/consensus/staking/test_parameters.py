@@ -66,10 +66,10 @@ def test_votes_of_those_who_left_the_set_do_not_count(world: World) -> None:
     agree(world, number, "d1")
     for n in range(2):
         world.send(f"d{n}", "resign")
-        who = world.candidate(f"u{n}", stake=9 * STAKE)
-        world.send(f"u{n}", "vote", [who])
+        newcomer = world.candidate(f"u{n}", stake=9 * STAKE)
+        world.send(f"u{n}", "vote", [newcomer])
     world.boundaries(2)
-    assert set(world.members.addresses) == {address_of(one) for one in ("d2", "d3", "u0", "u1")}
+    assert set(world.members.addresses) == {address_of(name) for name in ("d2", "d3", "u0", "u1")}
     agree(world, number, "d3")
     assert world.refused("d1", "voteParameters", number).startswith("dpos_member")
     assert world.view("proposal", number)[6] == 2
@@ -131,19 +131,22 @@ def test_every_parameter_that_is_up_for_votes_is_a_number(world: World) -> None:
 
 def test_two_that_fit_but_not_together(world: World) -> None:
     """Each is judged when it takes effect as well: the second finds the first in force."""
-    one = propose(world, "delegates_active", 96)
-    other = propose(world, "delegates_standby", 90, by="d1")
-    for number, names in ((one, ("d1", "d2")), (other, ("d0", "d2"))):
+    active = propose(world, "delegates_active", 96)
+    standby = propose(world, "delegates_standby", 90, by="d1")
+    for number, names in ((active, ("d1", "d2")), (standby, ("d0", "d2"))):
         agree(world, number, *names)
     world.boundaries(3)
     assert (world.parameters.delegates_active, world.parameters.delegates_standby) == (96, 2)
-    assert [world.view("proposal", number)[3] for number in (one, other)] == [EFFECTIVE, REFUSED]
+    assert [world.view("proposal", number)[3] for number in (active, standby)] == [
+        EFFECTIVE,
+        REFUSED,
+    ]
 
 
 def test_what_genesis_says_of_its_own_does_not_bind_later(world: World) -> None:
     higher = world.genesis.parameters.amended(1, "delegate_stake_min", 5 * STAKE)
     assert higher.delegate_stake_min == 5 * STAKE
-    assert all(one.stake < higher.delegate_stake_min for one in world.genesis.delegates)
+    assert all(delegate.stake < higher.delegate_stake_min for delegate in world.genesis.delegates)
     assert world.genesis.parameters.amended(1, "base_fee_floor", 10**12).base_fee_floor == 10**12
     assert world.genesis.parameters.amended(1, "candidates_max", 1).candidates_max == 1
 
@@ -210,8 +213,8 @@ def test_readiness_of_those_who_will_run_it(world: World) -> None:
         world.send(f"d{n}", "signalReady", 3)
     world.boundary()
     for n in range(4):
-        who = world.candidate(f"u{n}", stake=9 * STAKE)
-        world.send(f"u{n}", "vote", [who])
+        newcomer = world.candidate(f"u{n}", stake=9 * STAKE)
+        world.send(f"u{n}", "vote", [newcomer])
     world.boundary()  # elects the newcomers for epoch 3
     assert world.sets[3].index(address_of("u0")) is not None
     assert world.view("proposal", number)[3] == PASSED
@@ -266,8 +269,8 @@ def test_an_open_proposal_goes_with_its_proposer(world: World) -> None:
     """Outvoted at the first boundary, the delegate leaves the set after the next, then all."""
     number = propose(world, "gas_limit", 10**8)
     for n in range(4):
-        who = world.candidate(f"u{n}", stake=9 * STAKE)
-        world.send(f"u{n}", "vote", [who])
+        newcomer = world.candidate(f"u{n}", stake=9 * STAKE)
+        world.send(f"u{n}", "vote", [newcomer])
     world.boundary()
     assert [world.sets[epoch].index(D0) is None for epoch in (1, 2)] == [False, True]
     assert world.view("proposal", number)[3] == OPEN
@@ -280,8 +283,8 @@ def test_an_open_proposal_goes_with_its_proposer(world: World) -> None:
 
 def test_who_comes_back_keeps_his_proposal(world: World) -> None:
     for n in range(4):
-        who = world.candidate(f"u{n}", stake=9 * STAKE)
-        world.send(f"u{n}", "vote", [who])
+        newcomer = world.candidate(f"u{n}", stake=9 * STAKE)
+        world.send(f"u{n}", "vote", [newcomer])
     world.boundary()
     number = propose(world, "gas_limit", 10**8)
     world.send("u4", "stake", value=20 * STAKE)
@@ -301,8 +304,8 @@ def test_who_left_proposes_nothing_more(world: World, status: int) -> None:
     leaves = [propose(world, "gas_limit", 10**8), propose(world, "slash_bps", 5, by="d1")]
     stays = propose(world, "jail_epochs", 5, by="d2")
     agree(world, leaves[1], "d2", "d3")
-    for who in ("d0", "d1"):
-        candidates.close(world.root, address_of(who), status)
+    for name in ("d0", "d1"):
+        candidates.close(world.root, address_of(name), status)
     world.boundary()
     assert world.members.index(D0) is not None
     states = [world.view("proposal", number)[3] for number in (*leaves, stays)]
@@ -327,5 +330,5 @@ def test_a_seat_that_changes_hands_does_not_fill_the_list(
         world,
         "jail_epochs",
         5,
-        by=next(one for one in NAMES if address_of(one) in world.members.addresses),
+        by=next(name for name in NAMES if address_of(name) in world.members.addresses),
     )
