@@ -1,8 +1,7 @@
-"""Every decoder of foreign bytes, fed with almost right bytes, as fast as Python does it.
-
-Run as a program (``make fuzz``), each target has its seconds. A decoder gives a value whose only
-encoding is the input, or refuses with a code that it declares; any other outcome is a bug, and is
-printed with the bytes. Accepted inputs are mutated further.
+"""A fuzzer of every decoder of foreign bytes: it mutates valid bytes. Run as a program (``make
+fuzz``), each target gets a number of seconds. A decoder gives a value whose only encoding is the
+input, or refuses with a code that it declares; any other outcome is a bug, and is printed with the
+bytes. Accepted inputs are mutated further.
 """
 
 import argparse
@@ -88,7 +87,8 @@ RECORDS = (1, UINT, BIG, Text(9), Bin(0, 300), Many((UINT, Many(Bin(1, 40), 3)),
 
 
 def records() -> Iterator[Target]:
-    """The decoder below all others: ``pack`` encodes every value of it in the same bytes."""
+    """The decoder of records, which the others use: ``pack`` encodes its values in the same
+    bytes."""
     small: list[Any] = [1, 7, big(10), b"text", b"", []]
     large: list[Any] = [1, 2**40, big(2**250), b"", bytes(299), [[300, [b"x" * 33]]] * 17]
     yield Target(
@@ -233,7 +233,7 @@ def judge(target: Target, raw: bytes) -> bool:
 
 
 def fuzz(target: Target, rng: random.Random, goes_on: Callable[[int], bool]) -> tuple[int, int]:
-    """How many inputs were tried, and how many of them accepted."""
+    """(inputs tried, inputs accepted)."""
     pool, tried, accepted = list(target.samples), 0, 0
     for sample in pool:
         assert judge(target, sample), f"{target.name}: a sample is refused"

@@ -1,4 +1,4 @@
-"""A moment of the fuzzer of decoders (``make fuzz`` takes its time), and that it finds things."""
+"""A short run of the fuzzer of decoders (``make fuzz`` runs longer), and that it finds bugs."""
 
 import random
 from dataclasses import replace

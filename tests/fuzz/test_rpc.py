@@ -70,7 +70,7 @@ ANY = st.recursive(
 
 
 def answer(raw: bytes) -> Any:
-    """What the node says, after seeing to it that no bug was met."""
+    """The node's answer; fails if the call met a bug."""
     found = RUNNER.run(Rpc(NODE, METHODS).answer(raw))
     assert not NODE.bugs, NODE.bugs
     return json.loads(found) if found else None

@@ -38,7 +38,7 @@ def test_a_benchmark_runs(name: str) -> None:
 
 
 def limits(*values: Raw) -> Callable[[], Raw]:
-    """A limit that measures these values one after another."""
+    """A limit that measures these values in sequence."""
     return iter(values).__next__
 
 
@@ -47,7 +47,7 @@ def quiet(value: float, scaling: float | None = 2.0) -> Raw:
 
 
 def measured(*values: Raw, attempts: int = 1, pairs: int = 1) -> Figure:
-    """The figure of a subject that always does 50, with these slices of the limit."""
+    """The figure of a subject that always measures 50, with these slices of the limit."""
     row = Row("r", "per s", again(lambda: Run(50.0, 4.0)), limits(*values), "the limit")
     (figure,) = measure([row], Scale("test", pairs, attempts, 1), lambda _: None)
     return figure

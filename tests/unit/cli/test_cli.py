@@ -1,4 +1,4 @@
-"""``dipnet``, the client: its commands against a real node, and what it says when they fail."""
+"""``dipnet``, the client: its commands against a real node, and their messages when they fail."""
 
 import json
 import subprocess
@@ -34,7 +34,7 @@ def told(*arguments: object, stdin: str = "") -> Any:
 
 
 def refused(*arguments: object, stdin: str = "") -> str:
-    """The one line that a command says on stderr when it cannot do it."""
+    """The line that a failing command prints on stderr."""
     result = run(*arguments, stdin=stdin)
     assert result.exit_code == 2, (result.output, result.exception)
     assert not result.stdout

@@ -1,4 +1,4 @@
-"""``dipnet delegate`` against a node that listens: what it sends, tells and refuses."""
+"""``dipnet delegate`` against a node that listens: its transactions, output and refusals."""
 
 import json
 import re
@@ -166,7 +166,7 @@ def test_parameters_are_proposed_and_approved(shell: Shell) -> None:
 
 
 def pay(shell: Shell, to: bytes) -> None:
-    """Gives a delegate something to pay gas with."""
+    """Gives a delegate wei to pay for gas."""
     told = CliRunner().invoke(
         app,
         ["send", "--to", checksum(to), "--value", "1ether", "--url", shell.url,

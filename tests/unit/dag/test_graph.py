@@ -28,7 +28,7 @@ class Rules:
 
 
 class Node:
-    """A DAG and the disk under it."""
+    """A DAG and its disk."""
 
     def __init__(self, disk: Memory | None = None) -> None:
         self.disk = Memory() if disk is None else disk
@@ -45,7 +45,7 @@ class Node:
 
 
 def random_dag(rng: random.Random, count: int) -> list[bytes]:
-    """Wires in an order that may be inserted as it is; some break the rule of ages."""
+    """Wire bytes with parents before children; some vertices break the rule of ages."""
     words: list[str] = []
     refs: list[int] = []
     for i in range(count):

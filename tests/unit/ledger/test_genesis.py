@@ -1,4 +1,4 @@
-"""genesis.json: what is accepted, what is refused with which words, and its one spelling."""
+"""genesis.json: accepted files, the messages of refusals, and its single spelling."""
 
 import json
 from dataclasses import FrozenInstanceError
@@ -153,7 +153,7 @@ def test_bytes_are_as_good_as_text_in_python() -> None:
         ({"slot_ms": 60_001}, "slot_ms: should be less than or equal to 60000"),
         ({"epoch_slots": 0}, "epoch_slots"),
         ({"gas_limit": 20_999}, "gas_limit"),
-        ({"block_bytes_max": (8 << 20) + 1}, "block_bytes_max"),  # a frame holds no more
+        ({"block_bytes_max": (8 << 20) + 1}, "block_bytes_max"),  # a frame holds no larger block
         ({"gas_limit": 21_000}, "elasticity: gas_limit / elasticity does not hold one payment"),
         ({"registration": "ajar"}, "registration: should be 'open' or 'closed'"),
         ({"base_fee_initial": 1}, "base_fee_initial: below base_fee_floor; raise it"),

@@ -124,7 +124,7 @@ def test_a_dial_that_crossed_is_no_failure() -> None:
         (-501, "the clock is 501 ms ahead of peers"), (9_000, "the clock is 9000 ms behind peers"),
     ],
 )  # fmt: skip
-def test_who_is_off_by_half_a_slot_proposes_nothing_and_says_why(
+def test_a_node_that_is_off_by_half_a_slot_proposes_nothing_and_says_why(
     ahead_ms: int, told: str | None
 ) -> None:
     bench = Bench()

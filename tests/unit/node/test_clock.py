@@ -199,7 +199,7 @@ def test_a_node_that_stood_still_goes_on_after_the_next_status_of_most_peers(
     assert bench.node.voting.idle == (None if goes_on else LEAPT)
 
 
-def test_who_is_a_quorum_asks_nobody() -> None:
+def test_a_delegate_that_is_a_quorum_asks_no_peer() -> None:
     bench = Delegate(delegates=1)
     slot = PAST + 5
     bench.leap(slot)

@@ -67,7 +67,7 @@ def test_inbound_peers_do_not_outvote_outbound_peers() -> None:
 # --- other final blocks
 
 
-def test_who_has_another_final_block_is_dropped() -> None:
+def test_a_peer_with_another_final_block_is_dropped() -> None:
     bench = Bench()
     bench.view.chain = [GENESIS, b"1" * 32, b"2" * 32]
     bench.view.standing = replace(
@@ -116,7 +116,7 @@ def test_a_broken_connection_is_dialled_again_within_a_slot() -> None:
     assert waits == [1, 2, 4, 8]
 
 
-def test_who_was_dropped_is_not_dialled_at_once() -> None:
+def test_a_dropped_peer_is_not_dialled_at_once() -> None:
     bench = Bench(bootstrap=[address(1, "20.0.1.1")])
     bench.peers.on_slot(bench.now_ms, [], [])
     assert dials(bench)

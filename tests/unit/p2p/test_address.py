@@ -1,4 +1,4 @@
-"""Addresses have one spelling; networks are counted as their owners could hold them."""
+"""Addresses have one spelling; networks are counted by the ranges that an owner could hold."""
 
 import pytest
 from hypothesis import given

@@ -159,7 +159,7 @@ def test_parameters_and_proposals(node: Node) -> None:
     assert proposal["starts"] == 1 + node.genesis.parameters.parameter_delay_epochs
 
 
-def test_who_keeps_a_seat_is_shown_without_being_a_candidate(node: Node) -> None:
+def test_a_delegate_that_keeps_a_seat_is_shown_without_being_a_candidate(node: Node) -> None:
     fund(node, FIRST)
     Sender(node, "delegate 0")("resign")
     gone = named(node, "delegate 0")

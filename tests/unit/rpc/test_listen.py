@@ -255,7 +255,7 @@ def test_subscriptions_are_bounded_and_known_by_name() -> None:
     with_node(run)
 
 
-def test_who_was_cut_may_go_on_talking(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_was_cut_may_go_on_talking(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed, "WAITING_ITEMS_MAX", 1)
 
     async def run(node: Node, listener: Listener) -> None:

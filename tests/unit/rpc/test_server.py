@@ -150,7 +150,7 @@ def test_no_cors_unless_configured() -> None:
     assert "access-control-allow-origin" not in other.headers
 
 
-def test_who_answers() -> None:
+def test_a_get_request_describes_the_node() -> None:
     about = ask("GET").json()
     assert about["chainId"] == 2018
     assert about["client"].startswith("dipnet/")

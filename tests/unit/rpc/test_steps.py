@@ -104,7 +104,7 @@ def code(answer: Any) -> str:
     return str(answer["error"]["data"]["code"])
 
 
-def test_nobody_reads_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_read_lasts_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jsonrpc, "STEPS_MS_MAX", 5)
     assert [code(answer) for answer in answers("endless", "endless", "endless")] == ["limit"] * 3
 

@@ -28,7 +28,7 @@ def numbered(*numbers: int) -> list[Unsigned]:
 
 
 def recorded(node: DagNode, issuer: bytes = ISSUER) -> list[int]:
-    """The numbers in the DAG, after checking that they hang together."""
+    """The numbers in the DAG, after a check that its vertices form a chain."""
     prev, seq = ID_ZERO, 0
     numbers = []
     for vertex in node.chain(issuer):
@@ -147,7 +147,7 @@ def test_a_killed_process_loses_nothing_that_was_put_or_signed(tmp_path: Path) -
     made.put(numbered(0, 1))
     assert refused(made).code == "unreachable"
     made.put(numbered(2))
-    # No close: what a kill leaves is the files as they are now.
+    # Not closed: a kill leaves the files as they are now.
     for name in ("box", "box-wal"):
         (tmp_path / "copy" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "copy" / name).write_bytes((tmp_path / name).read_bytes())
@@ -173,7 +173,8 @@ def test_two_outboxes_of_one_key(tmp_path: Path) -> None:
             made.flush()
         first_device.put(numbered(2))
         first = refused(first_device)
-        assert first.code == "syncing"  # while it runs it cannot tell this from a node behind
+        # a running device cannot tell this from a node that is behind
+        assert first.code == "syncing"
         assert "another outbox signs with the same key" in str(refused(first_device))
 
 
@@ -293,7 +294,7 @@ def test_patience_ends_only_for_what_does_not_pass() -> None:
 
     patiently(work, said.append, slept.append)
     assert slept == [0.5, 1.0, 2.0]
-    assert len(said) == 3  # each reason once, and that it is over
+    assert len(said) == 3  # each reason is logged once, and its end
     failures = [Invalid("vertex_signature")]
     with pytest.raises(Invalid):
         patiently(work, said.append, slept.append)

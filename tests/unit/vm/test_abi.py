@@ -19,7 +19,7 @@ from tests.fixtures.staking import World, address_of, network
 
 Values = tuple[Any, ...] | None
 CALLS_PER_WORD_MAX = 12
-REFUSED = {"dpos_call": None}  # with no other code
+REFUSED = {"dpos_call": None}  # every refusal has this code
 
 VALUES = {
     "uint8": st.integers(0, 2**8 - 1),
@@ -76,7 +76,7 @@ def same(types: Sequence[str], data: bytes) -> Values:
 
 @st.composite
 def edits(draw: st.DrawFn) -> Callable[[bytes], bytes]:
-    """One damage to call data: to a byte, to a word, to the order or the number of words."""
+    """Damages to call data: to a byte, to a word, to the order or the number of words."""
     what, at, to = draw(st.integers(0, 6)), draw(st.integers(0, 2**12)), draw(st.integers(0, 2**12))
     byte, word = draw(st.binary(min_size=1, max_size=1)), draw(st.integers(0, 2**256 - 1))
     few = draw(st.sampled_from([0, 1, 31, 32, 33, 64, 96, 128, 2**255, 2**256 - 32, word]))
@@ -98,7 +98,7 @@ def edits(draw: st.DrawFn) -> Callable[[bytes], bytes]:
 
 
 @given(st.data(), TYPES)
-def test_what_is_encoded_is_read(data: st.DataObject, types: tuple[str, ...]) -> None:
+def test_encoded_values_are_read_again(data: st.DataObject, types: tuple[str, ...]) -> None:
     values = [data.draw(VALUES[kind]) for kind in types]
     assert same(types, encode(types, values)) is not None
 
@@ -146,7 +146,8 @@ def test_every_byte_counts(types: tuple[str, ...], values: tuple[Any, ...]) -> N
 
 
 def calls(run: Callable[[], object]) -> int:
-    """How many functions it calls, of Python and of C: time that no machine changes."""
+    """The number of calls of Python and C functions, a measure of time that is the same
+    everywhere."""
     count = 0
 
     def note(_frame: Any, event: str, _arg: Any) -> None:
@@ -172,7 +173,8 @@ def longest(kind: str) -> Any:
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=lambda method: method.name)
 def test_reading_a_word_is_cheap(method: Method) -> None:
-    """Refused afterwards, it has paid the price of the method and of its bytes alone."""
+    """A refused call has paid the price of the method and of its bytes, so reading must be
+    cheap."""
     data = method.call_data(*(longest(kind) for kind in method.inputs))[SELECTOR_BYTES:]
     assert calls(lambda: method.arguments(data)) <= CALLS_PER_WORD_MAX * (2 + len(data) / 32)
 

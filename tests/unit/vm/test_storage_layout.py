@@ -1,4 +1,4 @@
-"""Storage as Solidity lays it out: slots, packing, texts and arrays."""
+"""Solidity's layout of storage: slots, packing, texts and arrays."""
 
 import re
 
@@ -129,8 +129,8 @@ STRUCTS = {
 
 
 @pytest.mark.parametrize("name", STRUCTS)
-def test_the_layout_is_the_published_one(name: str) -> None:
-    """solc 0.8 prints the same slots and offsets for these structs; here they are only widths."""
+def test_the_layout_is_as_published(name: str) -> None:
+    """solc 0.8 printed these slots and offsets for structs with fields of these widths."""
     text = (ROOT / "dipnet/contracts/IDposStorage.sol").read_text()
     if name == "IDposStorage":
         body = re.findall(r"^    (mapping\(.*\)|\w+\[?\]?) \w+;", text, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""The door to system contracts: what they see, what they pay, what a failure leaves."""
+"""Calls of system contracts: their view, their gas, and that a failure leaves no trace."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -100,7 +100,7 @@ def test_gas_is_charged_before_the_work() -> None:
         call.charge(call.gas - system.COLD_GAS)
         call.sload(SLOT)
         seen.append(call.gas)
-        call.sload(SLOT)  # warm, but nothing is left
+        call.sload(SLOT)  # warm, but no gas is left
         seen.append(-1)
         return b""
 

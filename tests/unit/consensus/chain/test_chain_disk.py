@@ -28,7 +28,7 @@ from tests.fixtures.memory import Memory
 
 
 def kept(memory: Memory, prefix: bytes) -> set[bytes]:
-    """The hashes at the end of all keys with this prefix."""
+    """The last 32 bytes of all keys with this prefix, which are block hashes."""
     return {key[-32:] for key, _ in memory.scan(prefix)}
 
 
@@ -36,7 +36,8 @@ def kept(memory: Memory, prefix: bytes) -> set[bytes]:
 
 
 def test_a_deep_unfinal_chain_is_kept_whole() -> None:
-    """Far beyond both windows: every branch above the final block can still become the head."""
+    """The chain is longer than both windows; every branch above the final block can become the
+    head."""
     net = Net.of(4, overlays_max=5, undo_blocks_max=6, epoch_slots=1_000, backoff_slots=1_000)
     chain, memory = net.chain()
     side = spend(net, chain, memory, chain.genesis_hash, [1, 2, 3], "user 0")
@@ -84,7 +85,7 @@ def test_a_shallow_final_block_and_a_restart_there() -> None:
 
 
 def test_nothing_goes_from_the_final_block_upwards() -> None:
-    """However long the chain above the final block is; below, only the window stays."""
+    """The chain above the final block is kept whole; below it only the window is."""
     net = Net.of(4, overlays_max=1, undo_blocks_max=1, epoch_slots=40, backoff_slots=1_000)
     chain, memory = net.chain()
     first = sustain(net, chain, memory, [1, 2])
@@ -138,7 +139,8 @@ def test_below_the_window_only_the_canonical_chain_stays() -> None:
 
 
 def test_a_dead_branch_that_was_longer() -> None:
-    """Its blocks are higher than the head, so there is no canonical block at their height."""
+    """The dead branch is higher than the head: no canonical block is at the height of its
+    blocks."""
     net = Net.of(4, overlays_max=1, undo_blocks_max=1, backoff_slots=1_000)
     chain, memory = net.chain()
     dead = grow(net, chain, memory, range(1, 12))
@@ -178,7 +180,7 @@ def test_a_dead_boundary_takes_its_epoch_along() -> None:
 
 
 def test_the_floor_of_the_window_never_sinks() -> None:
-    """A reorg takes the base down, but what was pruned stays out of reach, after a restart too."""
+    """A reorg takes the base down, but pruned blocks stay out of reach, also after a restart."""
     net = Net.of(4, overlays_max=2, undo_blocks_max=2, backoff_slots=1_000)
     chain, memory = net.chain()
     trunk = sustain(net, chain, memory, range(1, 9))
@@ -254,7 +256,7 @@ def test_a_damaged_disk_is_corrupt(
     if how == "other":
         damaged[key] = memory[records.KEY_BLOCK + chain.head.hash]
     if what == "certificate" and how == "gone":
-        return  # nothing shows that there was a certificate
+        return  # no other record shows that there was a certificate
     with pytest.raises(Corrupt, match="synchronise again"):
         Chain(genesis, damaged)
 
@@ -271,7 +273,7 @@ def test_damaged_state_is_corrupt_and_not_a_verdict(unfinal: tuple[Genesis, Memo
             Chain(genesis, damaged).on_block(block, LATE_MS)
 
 
-def test_what_is_asked_at_every_step_is_read_once() -> None:
+def test_the_epoch_of_the_heads_children_is_read_once() -> None:
     """The epoch of the head's children is in the head's delta, which may be megabytes long."""
     net = Net.of(1)
     chain, memory = net.chain()

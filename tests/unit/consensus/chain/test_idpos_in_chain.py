@@ -1,4 +1,4 @@
-"""IDpos in a real chain: transactions in blocks, and the boundaries that follow from them."""
+"""IDpos in a real chain: transactions in blocks, and the boundaries that they decide."""
 
 from typing import Any
 
@@ -39,7 +39,8 @@ class Town:
         return self.nonces[user]
 
     def block(self, *calls: tuple[Any, ...]) -> None:
-        """One block in the next slot: of ``(who, method, *arguments)``, or ``stake`` and wei."""
+        """Makes a block in the next slot of calls ``(user, method, *arguments)``; ``stake`` takes
+        wei."""
         self.slot += 1
         txs = []
         for user, method, *rest in calls:
@@ -54,7 +55,7 @@ class Town:
         self.net.certify(self.chain, self.memory, self.chain.head)
 
     def pay(self, *names: str) -> None:
-        """Something to send with."""
+        """Gives each account wei to pay for gas."""
         self.slot += 1
         txs = [
             transfer("user 7", self._nonce("user 7"), address_of(name), 9 * ETHER) for name in names
@@ -64,7 +65,7 @@ class Town:
         self.net.certify(self.chain, self.memory, self.chain.head)
 
     def rest(self, epoch: int) -> None:
-        """Empty blocks until the head's children are of ``epoch``."""
+        """Makes empty blocks until the head's children are of ``epoch``."""
         while self.chain.epoch.number < epoch:
             self.slot += 1
             sustain(self.net, self.chain, self.memory, [self.slot])
@@ -96,7 +97,7 @@ def test_a_candidate_that_is_voted_in_leads_from_the_epoch_after_the_next() -> N
     town.rest(4)
     journal = Journal(town.chain.head_state)
     (found,) = [candidate for candidate in candidates_of(journal) if candidate.address == newcomer]
-    assert (found.produced, found.missed) == (2, 0)  # one of four slots, in two epochs
+    assert (found.produced, found.missed) == (2, 0)  # a fourth of the slots of two epochs
     assert town.chain.parameters == town.net.genesis.parameters
 
 

@@ -1,4 +1,4 @@
-"""The pool: Ethereum's texts, bounds, order, and a slow model that it must agree with."""
+"""The pool: Ethereum's error texts, bounds, order, and a slow model that it must agree with."""
 
 from dataclasses import replace
 from typing import Any
@@ -37,7 +37,7 @@ def made(**parameters: Any) -> Pool:
 
 
 def refusal(pool: Pool, tx: Tx, nonce: int = 0, balance: int = RICH, base_fee: int = 0) -> Invalid:
-    """The refusal of ``one``, which must not change the pool."""
+    """The refusal of ``tx``, which must not change the pool."""
     before = held(pool)
     with pytest.raises(Invalid) as caught:
         pool.add(tx, nonce, balance, base_fee)
@@ -233,7 +233,7 @@ def test_a_low_cap_in_front_counts_like_a_low_tip() -> None:
     assert tx(1, 1, tip=9).hash not in pool
 
 
-def test_what_no_block_takes_now_is_worth_least() -> None:
+def test_a_transaction_that_no_block_takes_now_is_worth_least() -> None:
     """A high tip with a fee cap below the base fee is worth nothing."""
     pool = made(pool_txs_max=2)
     put(pool, tx(1, 0, tip=10**7, fee=10**7), tx(2, 0, tip=1), base_fee=10**8)
@@ -264,7 +264,7 @@ def test_bytes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_ranking_follows_replacements_and_additions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ranked entries that became stale evict nothing, and nothing twice."""
+    """Stale entries of the ranking evict nothing, and no transaction is evicted twice."""
     pool = made(pool_txs_max=2)
     put(pool, tx(1, 0, tip=1), tx(2, 0, tip=5))
     assert refusal(pool, tx(3, 0, tip=1)).code == "underpriced"
@@ -283,14 +283,14 @@ def test_a_ranking_follows_replacements_and_additions(monkeypatch: pytest.Monkey
 
 def follow(pool: Pool, nonces: dict[int, int], included: list[Tx], reverted: tuple[Tx, ...] = (),
            balance: int = RICH, **changes: Any) -> None:  # fmt: skip
-    """A new head, after which the parameters are those of ``made()`` with ``changes``."""
+    """Gives the pool a new head, with the parameters of ``made()`` and ``changes``."""
     by_sender = {SENDERS[sender]: nonce for sender, nonce in nonces.items()}
     in_force = replace(pool._parameters, **changes)
     pool.on_head(by_sender.__getitem__, lambda _: balance, in_force, 0, included, reverted)
     check_bookkeeping(pool)
 
 
-def test_included_ones_leave() -> None:
+def test_included_transactions_leave() -> None:
     pool = made()
     put(pool, tx(1, 0), tx(1, 1), tx(1, 2), tx(2, 0))
     follow(pool, {1: 2}, [tx(1, 0), tx(1, 1)])
@@ -311,7 +311,7 @@ def test_a_gap_closed_by_the_chain() -> None:
     assert picked(pool) == [tx(1, 2), tx(1, 3), tx(2, 2), tx(2, 3)], "a newer state nonce counts"
 
 
-def test_reverted_ones_come_back() -> None:
+def test_reverted_transactions_come_back() -> None:
     pool = made()
     pool.add(tx(1, 2), 2, RICH, 0)
     follow(pool, {1: 0, 2: 1}, [tx(2, 0)], (tx(1, 0), tx(1, 1), tx(2, 0)))
@@ -356,7 +356,7 @@ STEPS = st.lists(
 @settings(max_examples=150)
 @given(STEPS, st.integers(3, 9))
 def test_random_lives(steps: list[tuple[str, int, int, int]], most: int) -> None:
-    """Bounds and counters hold, picks are the sorted merge, and a refusal changes nothing."""
+    """For random steps bounds and counters hold, picks are ordered, a refusal changes nothing."""
     pool = made(pool_txs_max=most, pool_account_txs_max=min(4, most))
     nonces = dict.fromkeys(range(1, 6), 0)
     base_fee = 0
@@ -386,7 +386,7 @@ def test_random_lives(steps: list[tuple[str, int, int, int]], most: int) -> None
 
 
 def model_order(pool: Pool, base_fee: int) -> list[Tx]:
-    """The oracle: each time the best of the first transactions of all accounts."""
+    """The oracle of the order: in each step the best of the first transactions of all accounts."""
     lines = []
     for account in pool._accounts.values():
         pending = [account.waiting[nonce] for nonce in range(account.nonce, account.ready)]
@@ -417,7 +417,7 @@ ADDS = st.lists(
 def test_evictions_are_those_of_a_model(
     adds: list[tuple[int, int, int, int]], most: int, bytes_most: int, turn: int
 ) -> None:
-    """Only additions at the ends of accounts; the model looks at everything each time."""
+    """Transactions are added at the ends of accounts; the model looks at all of them each time."""
     pool = made(pool_txs_max=most)
     lines: dict[int, list[Tx]] = {sender: [] for sender in range(1, 7)}
     arrivals: list[bytes] = []
@@ -444,7 +444,7 @@ def model_add(
     lines: dict[int, list[Tx]], arrivals: list[bytes], new: Tx, sender: int, base_fee: int,
     most: int, bytes_most: int,
 ) -> dict[int, list[Tx]] | None:  # fmt: skip
-    """The accounts after ``new``, or None where it is refused."""
+    """The transactions of the accounts with ``new`` added, None where it is refused."""
 
     def worth(line: list[Tx]) -> int:
         return min(tx.effective_tip(base_fee) for tx in line)
@@ -464,8 +464,8 @@ def model_add(
         victim.pop()
 
 
-def test_of_a_crowd_the_best_stay() -> None:
-    """Ten times as many transactions as the pool holds: the rest is that of a full sort."""
+def test_the_best_of_many_transactions_stay() -> None:
+    """Of ten times as many transactions as fit, the pool keeps the first of a full sort."""
     pool = made(pool_txs_max=20)
     every = [tx(sender, 0, tip=(sender * 7919) % 1_009) for sender in range(1, 201)]
     refused = 0

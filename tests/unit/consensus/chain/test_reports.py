@@ -1,4 +1,4 @@
-"""Reports: a proposer puts the proof of an offence on the chain for no fee, and nothing else."""
+"""Reports: a proposer can put proofs of offences, and nothing else, on the chain for no fee."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -113,11 +113,11 @@ def test_reports_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(drafted(net, chain, 3, known, Pool(net.genesis.parameters)).txs) == 2
 
 
-DEAREST = 200_000  # of any method, by the rules of genesis.json
+DEAREST = 200_000  # the highest gas price of a method that genesis.json may set
 
 
-def test_who_votes_for_many_at_the_highest_prices_is_reported() -> None:
-    """The report that takes most gas: every vote is taken back, with rewards still to pay."""
+def test_a_delegate_with_many_votes_at_the_highest_prices_is_reported() -> None:
+    """The costliest report: it withdraws the most votes possible, with rewards still to pay."""
     with pytest.raises(Invalid, match="dpos_gas_judge"):
         staking.network(dpos_gas_judge=DEAREST + 1)
     with pytest.raises(Invalid, match="votes_per_account_max"):
@@ -152,7 +152,7 @@ def test_a_report_that_finds_no_gas_is_told(caplog: pytest.LogCaptureFixture) ->
     with caplog.at_level("WARNING"):
         draft = drafted(net, chain, 3, known, Pool(net.genesis.parameters))
     assert draft.txs == ()
-    (told,) = caplog.messages  # of the other there is nothing to report
+    (told,) = caplog.messages  # "nobody" is no delegate: its offence is not reported
     offender = address_of(OFFENDER).hex()
     assert told == f"E2 by the key of 0x{offender} is not reported: report runs out of gas"
 
@@ -194,7 +194,7 @@ def test_nothing_else_is_free(tx: Tx, code: str) -> None:
         execution.add(tx)
     assert caught.value.code == code
     assert execution.gas_used == 0
-    execution.add(free(PROOF))  # as if the other had never been tried
+    execution.add(free(PROOF))  # the refused transaction left no trace
 
 
 def test_a_stranger_is_not_free() -> None:
@@ -215,7 +215,7 @@ def test_a_block_with_a_report_that_punishes_nobody_is_refused() -> None:
     again = reports.transaction(offence_by(OFFENDER), CHAIN_ID, 1, GAS)
     empty = net.child(chain, chain.head.hash, 4)
     header = with_fields(empty.header, tx_root=ordered_root([again.raw]))
-    forged = net.signed(header, [again], empty.certificates)  # what no producer would make
+    forged = net.signed(header, [again], empty.certificates)  # no honest producer makes this block
     assert refusal(chain, forged) == "block_tx"
 
 

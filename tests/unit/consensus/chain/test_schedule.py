@@ -1,4 +1,4 @@
-"""Slots, the order of leaders, and the seeds that make it."""
+"""Slots, the order of leaders, and the seeds of the order."""
 
 import hashlib
 from collections import Counter
@@ -78,7 +78,7 @@ def test_shuffle_is_a_permutation_that_its_text_reproduces(start: bytes, size: i
 
 
 def test_a_word_past_the_last_multiple_is_thrown_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    """2^64 - 1 is a multiple of three: for three choices only that word is dropped."""
+    """2^64 - 1 is a multiple of 3, so only the word 2^64 - 1 is rejected for 3 choices."""
     blocks = [b"\xff" * 8 + (5).to_bytes(8, "big") + bytes(16)]
     monkeypatch.setattr(schedule, "keccak256", lambda _: blocks.pop())
     assert shuffle(MEMBERS[:3], bytes(32)) == (MEMBERS[1], MEMBERS[0], MEMBERS[2])

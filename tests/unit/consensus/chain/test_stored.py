@@ -1,4 +1,4 @@
-"""Blocks of our disk were judged before they were written, and are not judged again."""
+"""Blocks on the node's disk were judged before they were written and are not judged again."""
 
 from typing import Any
 

@@ -38,7 +38,7 @@ def carrying(net: Net, block: Block, *section: Certificate) -> Block:
 def certificate(
     net: Net, chain: Chain, header: Header, ballot: Ballot, signers: int | None = None
 ) -> Certificate:
-    """A certificate of ``ballot`` by so many members of the set that votes on a block."""
+    """A certificate of ``ballot`` by the first members of the set that votes on a block."""
     members = voters(chain, header)
     digest = ballot.digest(net.genesis.chain_id)
     votes = [
@@ -49,7 +49,7 @@ def certificate(
 
 
 def broken(good: Certificate) -> Certificate:
-    """The certificate with a signature of another member."""
+    """The certificate with one signature replaced by that of another member."""
     size = len(good.signatures) // 2
     return Certificate(good.ballot, good.bitmap, good.signatures[size:] + good.signatures[:size])
 
@@ -101,7 +101,7 @@ def test_a_quorum_has_signed_what_a_block_carries() -> None:
     for certificate_, code in cases:
         bad = NET.child(chain, block.hash, 2, section=[certificate_])
         assert refusal(chain, bad) == code
-    # Also where a certificate of the same ballot is known: a block is valid for all nodes or none.
+    # The block is refused even where a valid certificate of the ballot is known: all nodes agree.
     learn(chain, memory, good)
     for certificate_, code in cases:
         bad = NET.child(chain, block.hash, 2, section=[certificate_])

@@ -1,4 +1,4 @@
-"""The rules of finality, each by itself. ``test_exhaustive.py`` has their joint effects."""
+"""The rules of finality, each alone; ``test_exhaustive.py`` tests them together."""
 
 from dataclasses import dataclass
 
@@ -39,7 +39,7 @@ def name(number: int) -> bytes:
 
 @dataclass(frozen=True)
 class Block:
-    """A block of slot ``slot`` whose id is made of its slot."""
+    """A block of ``slot``, whose id is made of its slot."""
 
     slot: int
     epoch: int
@@ -219,11 +219,12 @@ def test_a_certificate_has_a_ballot_that_the_rules_allow() -> None:
     handover = Block(64, 2, (name(59), 59, 1), (name(58), 58))
     check_certified(prevote_certified(64, 1, BOUNDARY, 59), handover)
     wrong = (
-        (prevote_certified(64, 1, BOUNDARY, 63), block),  # the old set, the boundary being final
+        # the old set votes although the boundary is final
+        (prevote_certified(64, 1, BOUNDARY, 63), block),
         (
             prevote_certified(64, 2, BOUNDARY, 59),
             handover,
-        ),  # the new set, the boundary not being final
+        ),  # the new set votes although the boundary is not final
         (commit_certified(64, 2, BOUNDARY), handover),
         (prevote_certified(64, 2, BOUNDARY, 62), block),  # a justify that the block does not have
         (prevote_certified(64, 2, BOUNDARY, 64), block),

@@ -1,4 +1,4 @@
-"""Which block is the head, rule by rule, and what stays beside it."""
+"""The choice of the head, rule by rule, and the branches that are kept."""
 
 from dipnet.consensus.chain.chain import Chain
 from dipnet.consensus.finality.forkchoice import Tree

@@ -296,7 +296,7 @@ def test_the_tally_finds_an_offender_as_comparing_all_pairs_does(ballots: list[B
 
 
 @given(st.lists(BALLOTS, max_size=20))
-def test_who_obeys_is_not_in_it(asked: list[Ballot]) -> None:
+def test_an_obedient_delegate_is_in_no_offence(asked: list[Ballot]) -> None:
     tally, state = fresh(), VoteState()
     for ballot in asked:
         if not state.refuse(ballot):
@@ -316,7 +316,7 @@ def test_offenders_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- participation
 
 
-def test_who_took_part_is_counted_when_a_slot_is_past() -> None:
+def test_voters_are_counted_when_a_slot_is_past() -> None:
     tally = fresh()
     for slot in (10, 11, 12):
         for index in range(4):

@@ -1,4 +1,4 @@
-"""Rules V1, V2 and that of proposals on ``VoteState`` alone; offences; sets of members.
+"""Rules V1, V2 and the rule of proposals on ``VoteState`` alone; offences; sets of members.
 
 ``test_exhaustive.py`` shows that these rules make finality safe.
 """
@@ -42,16 +42,16 @@ BALLOTS = st.builds(
         (proposes(9), False),
         (proposes(8), False),
         (prevotes(8, justify=5), True),
-        (prevotes(8, justify=4), False),  # V1, the lock
-        (prevotes(7, justify=6), False),  # V1, once in a slot
+        (prevotes(8, justify=4), False),  # V1: the lock
+        (prevotes(7, justify=6), False),  # V1: one prevote in a slot
         (prevotes(6, justify=5), False),
         (commits(7), True),
         (commits(8), True),
-        (commits(6), False),  # V2, below the last prevote
+        (commits(6), False),  # V2: below the last prevote
         (commits(5), False),
         (prevotes(1, justify=0, epoch=4), True),  # a new epoch
         (commits(1, epoch=4), True),
-        (prevotes(100, justify=99, epoch=2), False),  # never again in an old one
+        (prevotes(100, justify=99, epoch=2), False),  # never again in an old epoch
         (commits(100, epoch=2), False),
     ],
 )
@@ -75,7 +75,7 @@ def test_what_is_kept() -> None:
 
 @settings(max_examples=400)
 @given(st.lists(BALLOTS, max_size=12))
-def test_who_obeys_is_never_an_offender(asked: list[Ballot]) -> None:
+def test_an_obedient_delegate_is_never_an_offender(asked: list[Ballot]) -> None:
     state, signed = VoteState(), list[Ballot]()
     for ballot in asked:
         if not state.refuse(ballot):

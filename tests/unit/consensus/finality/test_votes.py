@@ -190,7 +190,7 @@ def judged(raw: bytes) -> None:
     codes = {"oversized", "record", "vote_form", "certificate_form"}
     for decode in (decode_vote, decode_certificate):
         try:
-            found = replace(decode(raw)).raw  # encoded anew
+            found = replace(decode(raw)).raw  # encoded again from its fields
         except Invalid as refused:
             found = raw if refused.code in codes else b""
         assert found == raw
@@ -217,7 +217,7 @@ def test_mutated_votes_and_certificates(drawn: Vote | Certificate, data: st.Data
 
 
 def alone(checked: Vote, members: Members) -> bool:
-    """The oracle: coincurve on one signature, and a comparison of s with half the order."""
+    """The oracle: coincurve on a single signature, and a comparison of s with half the order."""
     if (
         checked.index >= len(members)
         or int.from_bytes(checked.signature[32:64], "big") > ORDER // 2
@@ -366,7 +366,7 @@ def test_order_chain_ballot_and_low_s_are_judged() -> None:
 
 
 def each(checked: Certificate, members: Members) -> bool:
-    """The oracle: one coincurve verify for each signature."""
+    """The oracle: coincurve verifies each signature alone."""
     digest = checked.ballot.digest(CHAIN_ID)
     for at, index in enumerate(checked.indices()):
         raw = checked.signatures[64 * at : 64 * at + 64]

@@ -1,8 +1,8 @@
 """Decisions of the delegates against a naive model, over random proposals, votes and sets.
 
-The model is the text of docs/staking.md in Python: it keeps what was said and when, and works out
-at each boundary what follows. What a genesis.json may not say it asks of no model: the values here
-are valid alone, and in the pairs that can meet.
+The model is the text of docs/staking.md in Python: it keeps proposals, votes and their epochs, and
+derives the state of each proposal at each boundary. The values here are valid alone and in the
+pairs that can meet, so the model needs no rules of genesis.json.
 """
 
 import random
@@ -26,7 +26,7 @@ EPOCHS, STEPS = 30, 8
 
 @dataclass
 class Motion:
-    """One proposal. ``starts`` is the epoch in which it is to be in force, once that is known."""
+    """A proposal. ``starts`` is the epoch in which it comes into force, once that is known."""
 
     name: str
     value: int
@@ -43,7 +43,7 @@ class Motion:
 
 @dataclass
 class Council:
-    """All that the delegates said."""
+    """The model: all proposals, votes and signals of the delegates."""
 
     force: dict[str, int]
     motions: list[Motion] = field(default_factory=list)
@@ -57,7 +57,7 @@ class Council:
         return 3 * len([address for address in members if address in yes]) > 2 * len(members)
 
     def boundary(self, epoch: int, members: list[str]) -> None:
-        """What has passed, run out or begins, before the election."""
+        """Updates the motions that pass, expire or take effect, before the election."""
         delay = self.force["parameter_delay_epochs"]
         for motion in self.motions:
             if motion.state == "open" and self.enough(motion.voters, members):
@@ -73,7 +73,8 @@ class Council:
                     self.force[motion.name] = motion.value
 
     def decide(self, epoch: int, running: list[list[str]]) -> None:
-        """After the election: whose proposer left, and rules for which both sets are ready."""
+        """Updates motions after the election: their proposer left, or both sets are ready for
+        rules."""
         for motion in self.motions:
             if motion.state == "open" and not any(motion.by in members for members in running):
                 motion.state = "expired"
@@ -86,7 +87,7 @@ class Council:
 
 
 class Session:
-    """World and model together."""
+    """Runs the world and the model side by side."""
 
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
@@ -159,7 +160,7 @@ class Session:
 
 
 def session(seed: int) -> Session:
-    """One that has run, and was right at every boundary."""
+    """A session that has run; world and model agreed at every boundary."""
     run = Session(seed)
     for _ in range(EPOCHS):
         for _ in range(STEPS):

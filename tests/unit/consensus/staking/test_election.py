@@ -1,7 +1,7 @@
 """Elections against an oracle that keeps no sums: all votes are counted anew each time.
 
-The oracle remembers every ballot that was cast and works from the rules as they are written
-(docs/staking.md): it knows no sums, no shares kept, no lapses, no roll.
+The oracle keeps every vote that was cast and applies the rules of docs/staking.md directly; it
+keeps no sums, shares or lists.
 """
 
 import random
@@ -22,7 +22,7 @@ ORGANISATIONS = [bytes(32), b"\1" * 32, b"\2" * 32, b"\3" * 32]
 
 @dataclass(frozen=True)
 class Cast:
-    """A ballot: the voter, its stake, the delegates, the epoch."""
+    """The votes of an account: its stake in wei, the delegates, the epoch."""
 
     stake: int
     delegates: tuple[bytes, ...]
@@ -30,16 +30,16 @@ class Cast:
 
 
 class Oracle:
-    """All that was ever said."""
+    """All votes, candidates and slots since the start."""
 
     def __init__(self) -> None:
         self.casts: dict[str, Cast] = {}
         self.organisations: dict[bytes, bytes] = {}
         self.gone: list[bytes] = []
-        self.slots: list[tuple[int, bytes, bool]] = []  # epoch, whose, missed
+        self.slots: list[tuple[int, bytes, bool]] = []  # (epoch, leader, missed)
 
     def votes(self, epoch: int) -> Counter[bytes]:
-        """What counts at the boundary of ``epoch``."""
+        """The votes that count at the boundary of ``epoch``, in wei by delegate."""
         found: Counter[bytes] = Counter()
         for cast in self.casts.values():
             if epoch + 1 < cast.epoch + EXPIRY:
@@ -58,7 +58,7 @@ class Oracle:
         return False
 
     def elected(self, epoch: int) -> tuple[list[bytes], list[bytes]]:
-        """Seats and standby that the boundary of ``epoch`` gives."""
+        """The seats and the standby that the boundary of ``epoch`` elects."""
         votes, rest = self.votes(epoch), {**self.organisations}
         taken: list[bytes] = []
         for address in self.gone:
@@ -75,7 +75,7 @@ class Oracle:
 
 
 def settled(rng: random.Random) -> tuple[World, Oracle]:
-    """A world whose candidates and voters are all there."""
+    """A world in which all candidates have registered and all voters have staked."""
     genesis = network(
         1, 0, delegates_active=SEATS, delegates_standby=STANDBY, vote_expiry_epochs=EXPIRY,
         seats_per_organisation_max=CAP, jail_epochs=JAIL, votes_per_account_max=6,

@@ -82,7 +82,7 @@ def test_what_is_being_released_is_at_stake_too(world: World) -> None:
     assert world.view("burned") == LOST - REWARD
 
 
-def test_it_outlives_evidence() -> None:
+def test_a_stake_waits_as_long_as_evidence_is_taken() -> None:
     """An offence in a delegate's last set is punishable while its stake waits for release."""
     world = World(network())
     world.send("d0", "resign")
@@ -105,13 +105,13 @@ def test_evidence_that_is_too_old(world: World) -> None:
     world.send("u1", "submitEvidence", *[signed(ballot) for ballot in newer])
 
 
-def test_his_votes_are_free_again(world: World) -> None:
+def test_the_votes_for_a_tombstoned_delegate_are_free_again(world: World) -> None:
     world.send("u2", "stake", value=STAKE)
     world.send("u2", "vote", [D0])
     world.block(D0)
     world.send("u1", "submitEvidence", *[signed(ballot) for ballot in PAIRS["E1"]])
     assert world.view("rewardsOf", address_of("u2")) == world.parameters.block_reward // 2
-    world.block(D0)  # it leads slots until its sets are over, but has no votes
+    world.block(D0)  # it leads slots until its last set ends, but has no votes
     assert world.view("rewardsOf", address_of("u2")) == world.parameters.block_reward // 2
     world.boundary()
     world.send("u2", "vote", [address_of("d1")])
@@ -142,7 +142,7 @@ OF_TWO_EPOCHS = (signed(PAIRS["E1"][0]), signed(replace(PAIRS["E1"][1], epoch=1)
 
 
 def high_s(record: bytes) -> bytes:
-    """The same signature with its other s, which is not the canonical one."""
+    """The same signature with its other s, which is not canonical."""
     r, s, parity = record[-65:-33], int.from_bytes(record[-33:-1], "big"), record[-1]
     return record[:-65] + r + (N - s).to_bytes(32, "big") + bytes((parity ^ 1,))
 
@@ -179,15 +179,16 @@ def test_any_bytes(first: bytes, second: bytes) -> None:
 
 
 def test_records_stay_short() -> None:
-    """At ten blocks a second for a thousand years."""
+    """Records are bounded for slots of ten blocks a second over a thousand years."""
     ballot = Ballot(BallotKind.PREVOTE, 2**32 - 1, 2**39, ONE, 2**39)
     assert len(signed(ballot)) <= evidence.RECORD_BYTES_MAX
     data = METHODS["submitEvidence"].call_data(bytes(evidence.RECORD_BYTES_MAX), bytes(128))
     assert len(data) <= 400
 
 
-def test_what_a_vote_state_allows_is_never_an_offence() -> None:
-    """All pairs that the rules let one delegate sign, over three slots and two blocks."""
+def test_ballots_that_a_vote_state_allows_are_never_an_offence() -> None:
+    """Tries all pairs of ballots that the rules let a delegate sign, of three slots and two
+    blocks."""
     slots, blocks = range(1, 4), (ONE, OTHER)
     ballots = [
         Ballot(kind, 1, slot, block, justify)
@@ -214,7 +215,7 @@ def test_the_reward_may_be_nothing() -> None:
     assert (world.view("stakeOf", D0), world.view("burned")) == (0, STAKE)
 
 
-def test_who_reports_himself_in_his_own_block_loses_half_of_all() -> None:
+def test_a_proposer_that_reports_itself_loses_half_of_all() -> None:
     world = World(network(slash_bps=10_000, reporter_bps=BPS_ALL // 2))
     supply, before = world.supply(), world.journal.balance(D0)
     world.send("d0", "submitEvidence", *[signed(ballot) for ballot in PAIRS["E1"]])

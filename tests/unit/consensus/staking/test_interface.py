@@ -1,4 +1,4 @@
-"""The ABI: its files, its encodings, what any bytes do to it, what the longest calls cost."""
+"""The ABI: its files, its encodings, arbitrary call data, and the cost of the longest calls."""
 
 import re
 import tomllib
@@ -26,7 +26,7 @@ VYPER = {"String": "string", "Bytes": "bytes"}
 
 
 def declared(text: str) -> str:
-    """``string calldata name`` as ``string name``; layout and line breaks gone."""
+    """``string calldata name`` as ``string name``, without data locations and line breaks."""
     words = [word for word in text.split() if word not in ("calldata", "memory", "indexed")]
     return re.sub(r" ?, ?", ", ", " ".join(words)).strip()
 
@@ -149,7 +149,7 @@ WORDS = st.lists(
 @given(SELECTORS, WORDS | st.binary(max_size=300), st.integers(0, 2**20), st.integers(0, 3),
        st.sampled_from(["u1", "d0"]))  # fmt: skip
 def test_any_call_data(selector: bytes, rest: bytes, gas: int, value: int, caller: str) -> None:
-    """Nothing but an outcome comes out of the door, and a failure leaves nothing behind."""
+    """Any call data gives an outcome and no exception; a failed call changes nothing."""
     mark = WORLD.journal.snapshot()
     outcome = WORLD.run(address_of(caller), selector + rest, value, gas)
     assert 0 <= outcome.gas_used <= gas
@@ -188,14 +188,14 @@ def test_any_arguments(data: st.DataObject, method: Any, caller: str) -> None:
 
 
 def crowded() -> World:
-    """As many of everything as the parameters allow."""
+    """A world with as many delegates and votes per account as the parameters allow."""
     world = World(network(101, users=3, delegates_active=101, delegates_standby=0,
                           votes_per_account_max=32, candidates_max=101))  # fmt: skip
     return world
 
 
 def test_genesis_prices_every_method() -> None:
-    """A call pays what its parameter says more, once."""
+    """When a method's price parameter rises, a call costs exactly that much more."""
     prices = {method.gas for method in METHODS.values()}
     assert prices | {"dpos_gas_call"} == {
         name for name in AMENDABLE if name.startswith("dpos_gas_")

@@ -80,7 +80,7 @@ def test_votes_of_those_who_left_the_set_do_not_count(world: World) -> None:
     assert world.view("proposal", number)[3] == PASSED
 
 
-def test_who_may_propose_and_vote(world: World) -> None:
+def test_members_alone_propose_and_vote(world: World) -> None:
     told = world.refused("u1", "proposeParameters", named("gas_limit"), 10**8)
     assert told == "dpos_member: not of the current set: epoch 0"
     number = propose(world, "gas_limit", 10**8)
@@ -130,7 +130,7 @@ def test_every_parameter_that_is_up_for_votes_is_a_number(world: World) -> None:
 
 
 def test_two_that_fit_but_not_together(world: World) -> None:
-    """Each is judged when it takes effect as well: the second finds the first in force."""
+    """Each proposal is judged again when it takes effect: the second finds the first in force."""
     active = propose(world, "delegates_active", 96)
     standby = propose(world, "delegates_standby", 90, by="d1")
     for number, names in ((active, ("d1", "d2")), (standby, ("d0", "d2"))):
@@ -172,7 +172,7 @@ def test_a_new_version_of_the_rules_waits_for_readiness(world: World) -> None:
     assert world.view("proposal", number)[3] == PASSED
     world.send("d3", "signalReady", 3)
     assert world.boundary().parameters.rules == 2
-    starts = world.epoch + 1  # above the next boundary: until then this one is final
+    starts = world.epoch + 1  # above the next boundary, by which time this boundary is final
     assert world.view("proposal", number)[3:6:2] == (DECIDED, starts)
     for name in ("d0", "d1", "d3"):
         world.send(name, "signalReady", 2)  # too late
@@ -181,7 +181,7 @@ def test_a_new_version_of_the_rules_waits_for_readiness(world: World) -> None:
     assert propose(world, "rules", 4) == 2
 
 
-def test_who_is_ready_in_time_waits_for_the_delay_alone(world: World) -> None:
+def test_members_that_are_ready_in_time_wait_for_the_delay_alone(world: World) -> None:
     number = propose(world, "rules", 3)
     agree(world, number, "d1", "d2")
     for n in range(3):
@@ -193,20 +193,20 @@ def test_who_is_ready_in_time_waits_for_the_delay_alone(world: World) -> None:
     assert states == [(2, PASSED, 3), (2, DECIDED, 3), (3, EFFECTIVE, 3)]
 
 
-def test_what_is_decided_does_not_expire(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decided_proposal_does_not_expire(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parameters, "PROPOSAL_EPOCHS", 1)
     number = propose(world, "rules", 3)
     agree(world, number, "d1", "d2")
     world.boundaries(2)
     for n in range(3):
         world.send(f"d{n}", "signalReady", 3)
-    world.boundary()  # the last before it would expire
+    world.boundary()  # the last epoch before the proposal would expire
     assert world.view("proposal", number)[3:6] == (DECIDED, 4, 4)
     assert world.boundary().parameters.rules == 3
 
 
-def test_readiness_of_those_who_will_run_it(world: World) -> None:
-    """The set that decides is ready; of the next one, which is another, nobody is."""
+def test_readiness_counts_in_the_set_that_will_run_the_rules(world: World) -> None:
+    """The set that decides is ready, but no delegate of the next set is."""
     number = propose(world, "rules", 3)
     agree(world, number, "d1", "d2")
     for n in range(4):
@@ -266,7 +266,7 @@ def test_open_proposals_are_bounded(world: World, monkeypatch: pytest.MonkeyPatc
 
 
 def test_an_open_proposal_goes_with_its_proposer(world: World) -> None:
-    """Outvoted at the first boundary, the delegate leaves the set after the next, then all."""
+    """Outvoted at the first boundary, the proposer leaves the set of the epoch after the next."""
     number = propose(world, "gas_limit", 10**8)
     for n in range(4):
         newcomer = world.candidate(f"u{n}", stake=9 * STAKE)
@@ -281,7 +281,7 @@ def test_an_open_proposal_goes_with_its_proposer(world: World) -> None:
     assert world.refused("u0", "voteParameters", number).startswith("dpos_proposal")
 
 
-def test_who_comes_back_keeps_his_proposal(world: World) -> None:
+def test_a_delegate_that_comes_back_keeps_its_proposal(world: World) -> None:
     for n in range(4):
         newcomer = world.candidate(f"u{n}", stake=9 * STAKE)
         world.send(f"u{n}", "vote", [newcomer])
@@ -299,8 +299,8 @@ def test_who_comes_back_keeps_his_proposal(world: World) -> None:
 
 
 @pytest.mark.parametrize("status", [RESIGNED, TOMBSTONED])
-def test_who_left_proposes_nothing_more(world: World, status: int) -> None:
-    """Though his sets are not over; what has passed stays passed."""
+def test_a_delegate_that_left_proposes_nothing_more(world: World, status: int) -> None:
+    """Its open proposals expire though it is still in a set; passed proposals stay passed."""
     leaves = [propose(world, "gas_limit", 10**8), propose(world, "slash_bps", 5, by="d1")]
     stays = propose(world, "jail_epochs", 5, by="d2")
     agree(world, leaves[1], "d2", "d3")
@@ -322,7 +322,7 @@ def test_a_seat_that_changes_hands_does_not_fill_the_list(
     for n in range(12):
         world.journal.add_balance(address_of(f"a{n}"), STAKE)
         world.send("u0", "vote", [world.candidate(f"a{n}")])
-        if n > 1:  # its vote of two epochs ago
+        if n > 1:  # u0 voted two epochs ago
             propose(world, "jail_epochs", 7, by=f"a{n - 2}")
             assert world.root[PROPOSALS_OPEN] <= 2
         world.boundary()
