@@ -1,8 +1,9 @@
 """The loop of a running node: inbox -> ``node.step`` -> effects, performed in order.
 
 The only place where a clock is read for the node and where its effects touch the world. The thread
-of the event loop owns the node. Other threads only post events back: the store commits in one,
-signatures are checked in those of ``work.Thread`` and made in one, libp2p runs in one.
+of the event loop owns the node. Other threads only post events back: the store's thread commits,
+the threads of ``work.Thread`` check signatures, the signer's thread signs, and libp2p runs in a
+thread of its own.
 
 Events of our own (times, results, clients) wait in ``_inbox``, which holds no more of them than we
 asked for. Events of peers wait in ``Net``, which bounds their bytes, and are handled as it hands
@@ -276,7 +277,8 @@ class Daemon:
     # --- effects out
 
     def _run(self, act: Callable[[], Iterable[Effect]]) -> None:
-        """Performs what ``act`` gives. A failure ends the process, and nothing follows it."""
+        """Performs the effects that ``act`` gives. A failure ends the process, and nothing follows
+        it."""
         if self._exit is None or self._exit.done():
             return
         try:
@@ -306,7 +308,7 @@ class Daemon:
             self._net.pause()
 
     def _send(self, effect: Send) -> None:
-        # False: the peer is gone or does not read. Tips and sync bring later what it misses.
+        # False: the peer is gone or does not read. Tips and sync bring missing objects later.
         self._net.send(effect.peer, effect.protocol, effect.data)
 
     def _wake(self, effect: Wake) -> None:
@@ -417,7 +419,7 @@ class Daemon:
             await future
 
     def subscribe(self, topic: Topic) -> Feed:
-        """A bounded queue of what is published on ``topic``."""
+        """A bounded queue of the items that are published on ``topic``."""
         return self._feeds.subscribe(topic)
 
     def failed(self, error: Exception) -> None:

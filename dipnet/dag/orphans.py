@@ -43,7 +43,7 @@ class Orphans:
     def add(self, id: bytes, wire: bytes, missing: Sequence[bytes]) -> list[bytes]:
         """Keep a vertex. Returns the ids in ``missing`` that no other orphan waits for.
 
-        Drops the oldest orphans beyond the bounds; orphans that wait for a dropped one stay.
+        Drops the oldest orphans beyond the bounds; orphans that wait for a dropped orphan stay.
         """
         if id in self._orphans:
             return []

@@ -3,8 +3,8 @@
 Rules that bind this file (docs/spec/dag.md "Vertex"): the layout is fixed, so that decode then
 encode gives the same bytes; ``id = SHA-256(envelope)``; a signature is valid if s is low and (r, s)
 verifies under a key whose address is the issuer; the recovery id is a hint, and a node corrects a
-wrong one. The layout is in native/dag/vertex.h. A vertex's bytes give its length, so a batch is a
-concatenation.
+wrong recovery id. The layout is in native/dag/vertex.h. A vertex's bytes give its length, so a
+batch is a concatenation.
 """
 
 import struct
@@ -185,7 +185,7 @@ def check(wire: bytes, chain_id: int, keys: Keys, threads: int = 0) -> Batch:
 
 
 def check_each(items: Sequence[bytes], chain_id: int, keys: Keys, threads: int = 0) -> Batch:
-    """Check byte strings, each as exactly one vertex, so that a malformed one affects no other.
+    """Check byte strings, each as exactly one vertex, so that a malformed vertex affects no other.
 
     Verdicts and threads are as in ``check``; raises ``Invalid`` ("oversized", "limit").
     """

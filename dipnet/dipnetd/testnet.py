@@ -49,7 +49,7 @@ _NET: Final = jsontext.JsonBounds(NET_BYTES_MAX)
 RESTART_S: Final = 3.0
 STOP_S: Final = 10.0
 ANSWER_S: Final = 5.0
-BLOCKS_SHOWN_MAX: Final = 20  # of what a node catches up with at once
+BLOCKS_SHOWN_MAX: Final = 20  # of the blocks that a node catches up with at once
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,7 +99,7 @@ def connect(path: Path, timeout_s: float) -> socket.socket:
 
 
 def is_same_user(connected: socket.socket) -> bool:
-    """Whether the process at the other end runs as the user of this one."""
+    """Whether the process at the other end runs as the user of this process."""
     raw = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     _, user, _ = _CREDENTIALS.unpack(raw)
     return bool(user == os.geteuid())

@@ -70,7 +70,8 @@ class CheckedVertices:
 
     @property
     def refused(self) -> tuple[Invalid, ...]:
-        """The refusal of all, if there is one; the batch has those of single vertices."""
+        """The refusal of the whole batch, if any; the batch itself has the refusals of single
+        vertices."""
         return (self.batch,) if isinstance(self.batch, Invalid) else ()
 
 

@@ -141,7 +141,7 @@ class Node:
         self.voting = Voting(self.chain, self.pool, reader, voter, paused)
         self._readiness = Readiness(self.chain, self.peers, self.voting)
         self._seed = seed
-        self._checks: dict[int, Origin] = {}  # what threads judge now, by ticket
+        self._checks: dict[int, Origin] = {}  # the origins of the checks in threads, by ticket
         self._tickets = 0
         self._slot = -1
         self._wake_ms = self._now_ms = 0
@@ -179,7 +179,7 @@ class Node:
         return out
 
     def check(self, work: Work) -> Outcome:
-        """Do what a ``Verify`` asks for; any thread. Refusals are values."""
+        """Do the check of a ``Verify``, in any thread. Refusals are values."""
         return work.check(self._checker)
 
     def _on_event(self, event: Event) -> None:
@@ -233,7 +233,7 @@ class Node:
         self.voting.propose(self._now_ms, slot)
         votes, certificates = self.voting.again()
         self.peers.repeat(Topic.VOTE, [vote.raw for vote in votes])
-        self.peers.repeat(Topic.CERTIFICATE, [one.raw for one in certificates])
+        self.peers.repeat(Topic.CERTIFICATE, [certificate.raw for certificate in certificates])
         self._seed, drawn = splitmix64(self._seed)
         tips = self.dag.tips(TIPS_MAX, drawn)
         self.peers.on_slot(self.steady_ms, tips, self.dag.wanted())
@@ -454,7 +454,9 @@ class Node:
     def _on_certificates(
         self, incoming: Incoming, certificates: Sequence[Certificate | Invalid]
     ) -> None:
-        refused = _refusals(certificates, lambda one: self._certify(one, incoming.peer))
+        refused = _refusals(
+            certificates, lambda certificate: self._certify(certificate, incoming.peer)
+        )
         self._judged(incoming, refused)
 
     def _certify(self, certificate: Certificate, peer: str) -> None:

@@ -186,7 +186,7 @@ class Peers:
     # --- frames of peers
 
     def on_received(self, now_ms: int, peer: str, protocol: str, data: bytes) -> Incoming | None:
-        """Settle a frame, or give the node what it must judge; ``on_judged`` ends that."""
+        """Settle a frame, or give the node the work that it must judge; ``on_judged`` ends that."""
         if peer not in self._connections:
             return None  # dropped, and its last frames were on their way
         try:
@@ -328,7 +328,7 @@ class Peers:
         self._vote_push.repeat(topic, raws)
 
     def offered(self, now_ms: int, peer: str, topic: Topic, ids: Iterable[bytes]) -> None:
-        """The peer has ``ids``, or can be asked for them: fetch what is not here."""
+        """The peer has ``ids``, or can be asked for them: fetch the objects that are not here."""
         self._gossip.on_announce(now_ms, peer, topic, ids, lambda id_: self._view.has(topic, id_))
 
     def mentioned(self, now_ms: int, peer: str, block_ids: Iterable[bytes]) -> None:
@@ -350,7 +350,8 @@ class Peers:
         return self._clock.fault(self._connections.dialled(), bound_ms, needed)
 
     def on_clock_leapt(self) -> None:
-        """Our clock was set, or this process stood still: what peers told before says nothing."""
+        """Our clock was set, or this process stood still: earlier statuses say nothing of the
+        offset."""
         self._clock.leapt()
 
     # --- catching up, and letting others catch up
@@ -397,8 +398,10 @@ class Peers:
         if not self._blocks.syncing(now_ms):
             return None
         ours = self._view.status()
-        better = [one for one in self._hellos.standing().values() if one.claim > ours.claim]
-        heights = [ours.head_height, *(one.head_height for one in better)]
+        better = [
+            status for status in self._hellos.standing().values() if status.claim > ours.claim
+        ]
+        heights = [ours.head_height, *(status.head_height for status in better)]
         return (ours.head_height, max(heights)) if better else None
 
     # --- addresses
@@ -434,7 +437,7 @@ class Peers:
         self._out += [Dial(address) for address in dials]
 
     def on_tick(self, now_ms: int) -> None:
-        """Deadlines: ask other peers for what is overdue, drop peers that never said hello."""
+        """Deadlines: ask other peers for overdue objects, drop peers that never said hello."""
         if now_ms < self._ticked_ms + TICK_MS:
             return
         self._ticked_ms = now_ms

@@ -66,7 +66,7 @@ class VoteDraft:
 class _Asked:
     """A block or vote that waits for its signature.
 
-    ``heard`` is what our key was known to have signed when the signature was asked for.
+    ``heard`` is the vote state that our key was known to have when the signature was asked for.
     """
 
     draft: BlockDraft | VoteDraft
@@ -94,7 +94,7 @@ class Voting:
         self._votes: dict[BallotKind, Vote] = {}  # our last of each kind, to be sent again
         self._asked: dict[int, _Asked] = {}  # blocks and votes at the signer, by ticket
         self._tickets = 0
-        self._heard = VoteState()  # what our key is known to have signed, here or elsewhere
+        self._heard = VoteState()  # the vote state of our key's known signatures, here or elsewhere
         self.elsewhere: str | None = None
         """Why nothing is signed any more: our key has signed ballots unknown to our signer."""
         self._us = address(voter.public_key) if voter is not None else b""
@@ -108,7 +108,7 @@ class Voting:
         self._noted = len(self.tally.offences())
         self._new: tuple[Offence, ...] = ()  # not recorded yet
 
-    # --- what our delegate says
+    # --- ballots of our delegate
 
     def propose(self, now_ms: int, slot: int) -> None:
         """Draft a block and have it signed, if it is our turn, early enough and unsigned yet."""
@@ -219,7 +219,7 @@ class Voting:
         certificates (docs/spec/consensus.md "The protocol")."""
         return [self._votes[kind] for kind in sorted(self._votes)], list(self.chain.certificates)
 
-    # --- what all delegates say
+    # --- votes of all delegates
 
     def add(self, vote: Vote, now_ms: int) -> Certificate | None:
         """Count a verified vote; the certificate that it completes. Raises as ``Tally.add``."""
@@ -275,7 +275,7 @@ class Voting:
         return [
             offence
             for offence in self.tally.offences()
-            if max(offence.one.ballot.epoch, offence.other.ballot.epoch) >= oldest
+            if max(offence.first.ballot.epoch, offence.second.ballot.epoch) >= oldest
             and not self.chain.is_tombstoned(offence.signer)
         ]
 

@@ -50,7 +50,7 @@ class Delivery:
     """What became of the blocks of one answer to ``GetBlocks``."""
 
     fresh: int
-    """Blocks that were new and valid, on whatever branch, without the surplus."""
+    """The number of blocks that were new and valid, on any branch, without surplus blocks."""
     surplus: int
     """Blocks that were new and valid, but too many of their leader and slot."""
     last: tuple[int, bytes]
@@ -63,11 +63,11 @@ class Delivery:
 
 @dataclass(slots=True)
 class _Peer:
-    """The claim of one peer, and what its answers have brought."""
+    """The claim of a peer, and the outcome of its answers."""
 
     status: Status
     strange_ms: int | None = None  # since when its heads are not here
-    called: bool = False  # it sent a block whose parent is not here: ask, whatever it claims
+    called: bool = False  # it sent a block whose parent is not here: ask it in spite of its claim
     request: int = 0  # in flight, 0 = none
     asked_ms: int = 0
     slow: bool = False  # its last answer took SLOW_MS or longer

@@ -21,7 +21,7 @@ from typing import Final
 SAMPLES_MAX: Final = 8  # of one peer: a small step forward is noticed after so many statuses
 OWN_MIN: Final = 3
 UNTOLD: Final = "the clock has leapt, and too few peers have told theirs since"
-_NOT_TOLD: Final = -(1 << 70)  # ms, below what any peer can say
+_NOT_TOLD: Final = -(1 << 70)  # ms, below every offset that a peer can have
 
 
 class Clock:

@@ -92,7 +92,7 @@ class Connections:
 
     def dialled(self) -> list[str]:
         """The connected peers that we dialled."""
-        return [peer for peer, one in self._connections.items() if one.outbound]
+        return [peer for peer, connection in self._connections.items() if connection.outbound]
 
     def outbound(self) -> int:
         """Number of connections that we dialled."""

@@ -102,7 +102,8 @@ class Gossip:
         self._peers.setdefault(peer, _Peer())
 
     def forget(self, now_ms: int, peer: str) -> None:
-        """The peer is gone: release its memory, ask other peers for what it was asked for."""
+        """The peer is gone: release its memory, ask other peers for the objects that it was asked
+        for."""
         gone = self._peers.pop(peer, None)
         if gone is None:
             return
@@ -118,7 +119,7 @@ class Gossip:
                     del self._wants[key]
                     self._later.pop(key, None)
 
-    # --- what we have
+    # --- objects that we have
 
     def announce(self, topic: Topic, ids: Iterable[bytes], except_peer: str = "") -> None:
         """Tell ``ids`` to every peer that is not known to have their items."""
@@ -176,7 +177,7 @@ class Gossip:
         self._queued_bytes = 0
         return out
 
-    # --- what we want
+    # --- objects that we want
 
     def on_announce(
         self,

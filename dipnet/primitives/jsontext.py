@@ -53,7 +53,7 @@ def load(raw: bytes, bounds: JsonBounds) -> Any:
     _measure(raw, bounds)
     text = raw.decode()
     value = _decoder(bounds).decode(text)
-    if "\\u" in text and not bounds.lone_surrogates:  # only an escape can bring one in
+    if "\\u" in text and not bounds.lone_surrogates:  # only an escape can bring a lone surrogate in
         json.dumps(value, ensure_ascii=False).encode()
     return value
 

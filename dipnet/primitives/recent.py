@@ -1,4 +1,4 @@
-"""A map that is bounded by forgetting what was used least recently."""
+"""A map that is bounded by forgetting the least recently used entry."""
 
 from collections import OrderedDict
 from typing import Generic, TypeVar

@@ -161,7 +161,7 @@ def evidence(backend: Backend) -> list[JsonObject]:
         {
             "offence": offence.name,
             "signer": checksum(offence.signer),
-            "statements": [_statement(offence.one), _statement(offence.other)],
+            "statements": [_statement(offence.first), _statement(offence.second)],
         }
         for offence in backend.voting.tally.offences()
     ]

@@ -252,7 +252,7 @@ class Outbox:
         return self._row(query)[0]
 
     def _fail(self, error: sqlite3.Error) -> NoReturn:
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # the primary one
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # the primary code
         faults = {
             sqlite3.SQLITE_NOTADB: "is no outbox",
             sqlite3.SQLITE_BUSY: "is in use by another process; end that",

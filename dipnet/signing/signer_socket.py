@@ -192,7 +192,7 @@ class RemoteSigner:
 
     @property
     def complaint(self) -> str | None:
-        """Why the last request got no answer; None when it got one."""
+        """Why the last request got no answer; None when it was answered."""
         return self._complaint
 
     def sign(self, ballot: Ballot) -> Answer:

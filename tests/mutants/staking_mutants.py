@@ -164,7 +164,9 @@ OF_COMMISSIONS = (
            by(of_commissions.test_a_limit_that_was_lowered_binds_all)),
 )  # fmt: skip
 
-RANKED = "(record[JAILED_UNTIL] > epoch, -record[VOTES], who) for who, record in _registered(root)"
+RANKED = (
+    "(record[JAILED_UNTIL] > epoch, -record[VOTES], owner) for owner, record in _registered(root)"
+)
 OF_ELECTIONS = (
     Mutant("fewest votes first", election.elect, "-record[VOTES]", "record[VOTES]", in_walks),
     Mutant("ties by who came first", election.elect, RANKED,
@@ -177,8 +179,8 @@ OF_ELECTIONS = (
     Mutant("slots of all epochs count", candidates._tally, "record[COUNTED] != epoch", "False",
            in_walks),
     Mutant("jail ends an epoch early", election.jail_absent, "SETS_AHEAD +", "1 +", in_walks),
-    Mutant("jail empties seats", election.elect, "for who, record in _registered(root)",
-           "for who, record in _registered(root) if record[JAILED_UNTIL] <= epoch", in_walks),
+    Mutant("jail empties seats", election.elect, "for owner, record in _registered(root)",
+           "for owner, record in _registered(root) if record[JAILED_UNTIL] <= epoch", in_walks),
     Mutant("who resigns may be elected", candidates.close, "if record[STATUS] == REGISTERED:",
            "if record[STATUS] != REGISTERED:", in_walks),
     Mutant("nobody is a set", election.elect, "chosen or seated(root, epoch - 1)", "chosen",
@@ -220,19 +222,19 @@ OF_EVIDENCE = (
            "candidates.close(root, delegate, TOMBSTONED)", "pass", in_walks),
     Mutant("signatures of two keys", evidence.prove, "if not same:", "if False:",
            by(of_evidence.test_signatures_of_two_keys)),
-    Mutant("a lock that was kept", votes.offence, "one.slot > other.justify_slot",
-           "one.slot >= other.justify_slot",
+    Mutant("a lock that was kept", votes.offence, "first.slot > second.justify_slot",
+           "first.slot >= second.justify_slot",
            by(of_evidence.test_ballots_that_a_vote_state_allows_are_never_an_offence)),
-    Mutant("the same ballot twice", votes.offence, "and one != other", "",
+    Mutant("the same ballot twice", votes.offence, "and first != second", "",
            by(of_evidence.test_what_is_no_offence, (of_evidence.signed(E1[0]),) * 2)),
-    Mutant("ballots of two epochs", votes.offence, "one.epoch != other.epoch and", "False and",
+    Mutant("ballots of two epochs", votes.offence, "first.epoch != second.epoch and", "False and",
            by(of_evidence.test_what_is_no_offence, of_evidence.OF_TWO_EPOCHS)),
 )  # fmt: skip
 
 OF_PARAMETERS = (
     Mutant("one less than a quorum decides", parameters._pass, "context.members.quorum",
            "context.members.quorum - 1", by(of_parameters.test_two_of_four_are_no_quorum)),
-    Mutant("strangers decide", parameters._need_member, "context.members.index(who) is None",
+    Mutant("strangers decide", parameters._need_member, "context.members.index(account) is None",
            "False", by(of_parameters.test_members_alone_propose_and_vote)),
     Mutant("a member votes twice", parameters.vote, "if voter[WORD]:", "if False:",
            by(of_parameters.test_members_alone_propose_and_vote)),

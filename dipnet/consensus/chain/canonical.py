@@ -104,7 +104,7 @@ class Canonical(StoredBlocks):
         return NO_ACCOUNT if raw is None else Account.decode(raw)
 
     def boundaries(self, first: int, every: bool = False) -> Iterator[tuple[int, bytes]]:
-        """(epoch, record) of the final boundaries that open epoch ``first`` or a later one.
+        """(epoch, record) of the final boundaries that open epoch ``first`` or a later epoch.
 
         Only those that a light client needs (``hop_boundaries``), unless ``every``.
         """

@@ -387,7 +387,7 @@ class Chain(Canonical):
     def _settle(self, learned: Sequence[Certificate], puts: Puts) -> Imported:
         """Take in new certificates, then move the final block, the head and the base.
 
-        ``puts`` has the records of the new block, if there is one.
+        ``puts`` has the records of the new block, if there is a new block.
         """
         before, final = self.final, self.final
         for certificate in learned:
@@ -397,7 +397,7 @@ class Chain(Canonical):
             try:
                 certified = self._certified(certificate, self.epoch_of(header))
             except Invalid:
-                continue  # waited for its block, whose fields allow no such vote
+                continue  # waited for its block, and the block's fields allow no such vote
             puts |= self.certificates.raise_to(certificate)
             if certificate.ballot.kind is BallotKind.COMMIT:
                 made = self._tree.get(finality.made_final(certified)[0])
@@ -472,7 +472,7 @@ class Chain(Canonical):
         return Imported(puts, tuple(applied), lost, finalized)
 
     def _prune(self, spine: Spine, puts: Puts) -> None:
-        """Delete what no reorganisation can reach: deltas, undo records, dead branches.
+        """Delete the records that no reorganisation can reach: deltas, undo records, dead branches.
 
         The records of the final block and of all blocks above it stay, wherever the base is.
         """

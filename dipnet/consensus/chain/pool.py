@@ -41,8 +41,7 @@ def _env(parameters: Parameters) -> Env:
 
 @dataclass(slots=True)
 class _Waiting:
-    """A transaction of the pool. Its floors are minima from the account's first one up to
-    itself."""
+    """A transaction of the pool. Its floors are minima over the account's transactions up to it."""
 
     tx: Tx
     arrival: int
@@ -276,7 +275,8 @@ class Pool:
             bytes_excess -= len(victim.raw)
         if excess > 0 or bytes_excess > 0:
             if old is not None or tx.nonce > account.ready:
-                raise Invalid("pool_full")  # no pending transaction goes for a queued one
+                # no pending transaction makes room for a queued transaction
+                raise Invalid("pool_full")
             victims += self._cheaper_ends(account, tx, base_fee, excess, bytes_excess)
         for victim in victims:
             self._remove(self._accounts[victim.sender], victim.nonce)
@@ -339,7 +339,7 @@ class Pool:
             heappush(self._ends, (worth, -arrival, address, nonce))
 
     def _trim_funds(self, account: _Account, balance: int) -> None:
-        """Drop, from the last nonce down, what the balance cannot pay for any more."""
+        """Drop, from the last nonce down, transactions that the balance cannot pay for any more."""
         if account.cost > balance:
             for nonce in sorted(account.waiting, reverse=True):
                 if account.cost > balance:

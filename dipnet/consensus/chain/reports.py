@@ -69,18 +69,18 @@ def stored(reader: Reader) -> Iterator[Offence]:
     for key, raw in reader.scan(KEY_OFFENCE):
         pair = read(raw, _RECORD, "the record of an offence")
         try:
-            one, other = (Statement(*evidence.statement(record)) for record in pair)
+            first, second = (Statement(*evidence.statement(record)) for record in pair)
         except Invalid as refused:
             raise Corrupt(
                 f"the record of an offence is damaged ({refused}): {RECORD_REMEDY}"
             ) from None
-        name = offence(one.ballot, other.ballot)
-        yield Offence(name, key[len(KEY_OFFENCE) :], one, other)
+        name = offence(first.ballot, second.ballot)
+        yield Offence(name, key[len(KEY_OFFENCE) :], first, second)
 
 
 def _records(proof: Offence) -> tuple[bytes, bytes]:
-    one, other = proof.one, proof.other
+    first, second = proof.first, proof.second
     return (
-        evidence.record(one.ballot, one.signature),
-        evidence.record(other.ballot, other.signature),
+        evidence.record(first.ballot, first.signature),
+        evidence.record(second.ballot, second.signature),
     )

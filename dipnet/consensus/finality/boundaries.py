@@ -149,7 +149,7 @@ def newest_boundary(reader: Reader) -> tuple[int, bytes] | None:
 
 
 def every_boundary(reader: Reader, first: int) -> Iterator[tuple[int, bytes]]:
-    """(epoch, record) of each boundary that opens epoch ``first`` or a later one, ascending."""
+    """(epoch, record) of each boundary that opens epoch ``first`` or a later epoch, ascending."""
     for key, raw in reader.scan(KEY_BOUNDARY, boundary_key(first)):
         yield int.from_bytes(key[1:], "big"), raw
 

@@ -183,8 +183,9 @@ def check_section(
 ) -> None:
     """Raise ``Invalid("certificate_section")`` unless a block may carry these certificates.
 
-    A block carries none, one, or a prevote certificate and then a commit certificate, and only such
-    as it needs (``useful``): a node never verifies signatures that change nothing.
+    A block carries no certificate, a single one, or a prevote certificate and then a commit
+    certificate, and only certificates that it needs (``useful``): a node never verifies signatures
+    that change nothing.
     """
     kinds = [certified.ballot.kind for certified in section]
     if kinds not in _SECTION_KINDS:

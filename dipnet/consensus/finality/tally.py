@@ -52,8 +52,8 @@ class Offence:
 
     name: str
     signer: bytes
-    one: Statement
-    other: Statement
+    first: Statement
+    second: Statement
 
 
 @dataclass(frozen=True, slots=True)

@@ -275,21 +275,21 @@ class Voter:
     state: VoteState
 
 
-def offence(one: Ballot, other: Ballot) -> str:
+def offence(first: Ballot, second: Ballot) -> str:
     """The offence that two ballots of one key are: ``E0`` to ``E3``, empty for none.
 
     Two different ballots of one kind and slot are an offence even if they are for one block and
     differ in ``justify_slot`` only: an honest delegate signs once (ADR 61).
     """
-    if one.epoch != other.epoch and one.kind is not BallotKind.PROPOSAL:
+    if first.epoch != second.epoch and first.kind is not BallotKind.PROPOSAL:
         return ""
-    if one.kind is other.kind:
-        return f"E{int(one.kind)}" if one.slot == other.slot and one != other else ""
-    if one.kind is BallotKind.PREVOTE:
-        one, other = other, one
+    if first.kind is second.kind:
+        return f"E{int(first.kind)}" if first.slot == second.slot and first != second else ""
+    if first.kind is BallotKind.PREVOTE:
+        first, second = second, first
     surrounds = (
-        one.kind is BallotKind.COMMIT
-        and other.kind is BallotKind.PREVOTE
-        and other.slot > one.slot > other.justify_slot
+        first.kind is BallotKind.COMMIT
+        and second.kind is BallotKind.PREVOTE
+        and second.slot > first.slot > second.justify_slot
     )
     return "E3" if surrounds else ""

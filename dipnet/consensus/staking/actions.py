@@ -38,8 +38,8 @@ class Frame:
     root: StorageSlot
 
     @property
-    def who(self) -> bytes:
-        """The caller (address)."""
+    def caller(self) -> bytes:
+        """The address of the calling account."""
         return self.call.caller
 
     def emit(self, event: Event, indexed: tuple[bytes | int, ...], *rest: Any) -> None:
@@ -87,11 +87,11 @@ def register(
     A higher commission acts together with the votes that are cast in answer to it. If it acted at
     once, a delegate could raise it for its own blocks and lower it in between (ADR 96).
     """
-    root, who, in_force = frame.root, frame.who, frame.context.parameters
+    root, caller, in_force = frame.root, frame.caller, frame.context.parameters
     profile = Profile(name, url, commission_bps, organisation)
     profile.check(in_force)
-    candidates.check_key(in_force.chain_id, who, key, signature)
-    record = candidates.record_of(root, who)
+    candidates.check_key(in_force.chain_id, caller, key, signature)
+    record = candidates.record_of(root, caller)
     status = record[STATUS]
     if status == REGISTERED:
         if candidates.public_key(record) != key:
@@ -102,22 +102,22 @@ def register(
     elif status != NONE:
         raise Invalid("dpos_registered", "this account has been a delegate; use another")
     else:
-        held = stakes.record_of(root, who)[STAKE]
+        held = stakes.record_of(root, caller)[STAKE]
         if held < in_force.delegate_stake_min:
             raise Invalid(
                 "dpos_stake", f"{held} staked, a delegate needs {in_force.delegate_stake_min}"
             )
-        candidates.enter(root, who, profile, key, commitment, in_force.candidates_max)
-    frame.emit(REGISTERED_EVENT, (who,), key, name)
+        candidates.enter(root, caller, profile, key, commitment, in_force.candidates_max)
+    frame.emit(REGISTERED_EVENT, (caller,), key, name)
     return ()
 
 
 def resign(frame: Frame) -> tuple[()]:
     """Takes the caller off the roll for good; it leads slots until the end of its last set."""
-    if not candidates.is_open(frame.root, frame.who):
+    if not candidates.is_open(frame.root, frame.caller):
         raise Invalid("dpos_unknown", "you are not registered")
-    candidates.close(frame.root, frame.who, RESIGNED)
-    frame.emit(RESIGNED_EVENT, (frame.who,))
+    candidates.close(frame.root, frame.caller, RESIGNED)
+    frame.emit(RESIGNED_EVENT, (frame.caller,))
     return ()
 
 
@@ -129,8 +129,8 @@ def stake(frame: Frame) -> tuple[()]:
     amount = frame.call.value
     if not amount:
         raise Invalid("dpos_stake", "send the wei that you stake")
-    stakes.change_stake(frame.root, frame.who, amount, frame.context.epoch)
-    frame.emit(STAKED, (frame.who,), amount)
+    stakes.change_stake(frame.root, frame.caller, amount, frame.context.epoch)
+    frame.emit(STAKED, (frame.caller,), amount)
     return ()
 
 
@@ -140,8 +140,8 @@ def unstake(frame: Frame, amount: int) -> tuple[()]:
     The stake of a present or former delegate waits longer by the epochs in whose sets it may
     still be, so that evidence against it comes before the release.
     """
-    root, who, context = frame.root, frame.who, frame.context
-    record, status = stakes.record_of(root, who), candidates.record_of(root, who)[STATUS]
+    root, caller, context = frame.root, frame.caller, frame.context
+    record, status = stakes.record_of(root, caller), candidates.record_of(root, caller)[STATUS]
     held = record[STAKE]
     if not 0 < amount <= held:
         raise Invalid("dpos_stake", f"unstake {amount} of {held}")
@@ -150,10 +150,10 @@ def unstake(frame: Frame, amount: int) -> tuple[()]:
         raise Invalid("dpos_stake", f"a delegate keeps {least}; resign first")
     if record[UNBONDING]:
         raise Invalid("dpos_unbonding", f"{record[UNBONDING]} until epoch {record[RELEASE]}")
-    stakes.change_stake(root, who, -amount, context.epoch)
+    stakes.change_stake(root, caller, -amount, context.epoch)
     release = context.epoch + context.parameters.unbonding_epochs + (SETS_AHEAD if status else 0)
     record[UNBONDING], record[RELEASE] = amount, release
-    frame.emit(UNSTAKED, (who,), amount, release)
+    frame.emit(UNSTAKED, (caller,), amount, release)
     return ()
 
 
@@ -169,29 +169,29 @@ def vote(frame: Frame, delegates: tuple[bytes, ...]) -> tuple[()]:
         raise Invalid("dpos_votes", f"{len(delegates)} delegates, at most {most}")
     if len({*delegates}) != len(delegates):
         raise Invalid("dpos_votes", "a delegate is named twice")
-    record = stakes.record_of(frame.root, frame.who)
+    record = stakes.record_of(frame.root, frame.caller)
     if delegates and record[FREE] > context.epoch:
         raise Invalid("dpos_voted", f"epoch {context.epoch}")
     expires = context.epoch + context.parameters.vote_expiry_epochs
-    stakes.cast(frame.root, frame.who, delegates, context.epoch, expires)
+    stakes.cast(frame.root, frame.caller, delegates, context.epoch, expires)
     if delegates:
         record[FREE] = context.epoch + 1
-    frame.emit(VOTED, (frame.who,), delegates, expires if delegates else 0)
+    frame.emit(VOTED, (frame.caller,), delegates, expires if delegates else 0)
     return ()
 
 
 def claim(frame: Frame) -> tuple[int]:
     """Pays the caller its rewards and the stake whose release is due; returns the sum in wei."""
-    root, who, epoch = frame.root, frame.who, frame.context.epoch
-    record = stakes.settle(root, who, epoch)
+    root, caller, epoch = frame.root, frame.caller, frame.context.epoch
+    record = stakes.settle(root, caller, epoch)
     rewards, released = record[REWARDS], stakes.matured(record, epoch)
     if not rewards + released:
         raise Invalid("dpos_claim")
     record[REWARDS] = 0
     if released:
         record[UNBONDING] = record[RELEASE] = 0
-    frame.call.transfer(who, rewards + released)
-    frame.emit(CLAIMED, (who,), rewards, released)
+    frame.call.transfer(caller, rewards + released)
+    frame.emit(CLAIMED, (caller,), rewards, released)
     return (rewards + released,)
 
 
@@ -219,7 +219,7 @@ def submit_evidence(frame: Frame, first: bytes, second: bytes) -> tuple[int]:
     candidates.close(root, delegate, TOMBSTONED)
     root[BURNED] += lost - reward
     frame.call.burn(lost - reward)
-    reporter = context.proposer if frame.who == evidence.REPORTER else frame.who
+    reporter = context.proposer if frame.caller == evidence.REPORTER else frame.caller
     frame.call.transfer(reporter, reward)
     frame.emit(SLASHED, (delegate, reporter), offence.name, lost - reward, reward)
     return (reward,)
@@ -241,24 +241,24 @@ def _slash(root: StorageSlot, delegate: bytes, epoch: int, bps: int) -> int:
 
 def propose_parameters(frame: Frame, name: bytes, value: int) -> tuple[int]:
     """Opens a proposal of a member of the current set with its vote; returns the number."""
-    number = parameters.propose(frame.root, frame.context, frame.who, name, value)
-    frame.emit(PROPOSED, (number, frame.who), name, value)
+    number = parameters.propose(frame.root, frame.context, frame.caller, name, value)
+    frame.emit(PROPOSED, (number, frame.caller), name, value)
     return (number,)
 
 
 def vote_parameters(frame: Frame, number: int) -> tuple[()]:
     """A member of the current set votes for a proposal."""
-    parameters.vote(frame.root, frame.context, frame.who, number)
-    frame.emit(PARAMETER_VOTED, (number, frame.who))
+    parameters.vote(frame.root, frame.context, frame.caller, number)
+    frame.emit(PARAMETER_VOTED, (number, frame.caller))
     return ()
 
 
 def signal_ready(frame: Frame, rules: int) -> tuple[()]:
     """Records the newest version of the rules that the caller's node follows."""
-    if not candidates.is_open(frame.root, frame.who):
+    if not candidates.is_open(frame.root, frame.caller):
         raise Invalid("dpos_unknown", "you are not registered")
     if not 0 < rules <= VERSION_MAX:
         raise Invalid("dpos_parameter", f"rules: 1 to {VERSION_MAX}")
-    candidates.record_of(frame.root, frame.who)[READY] = rules
-    frame.emit(READY_EVENT, (frame.who,), rules)
+    candidates.record_of(frame.root, frame.caller)[READY] = rules
+    frame.emit(READY_EVENT, (frame.caller,), rules)
     return ()

@@ -19,7 +19,7 @@ from dipnet.consensus.staking.candidates import JAILED_UNTIL, ORGANISATION, VOTE
 from dipnet.ledger.parameters import Parameters
 from dipnet.vm.storage_layout import SETS, StorageSlot, struct
 
-SETS_KEPT: Final = 3  # of this epoch, of the next, and of the one after that, once elected
+SETS_KEPT: Final = 3  # of this epoch and, once elected, of the next two epochs
 SETS_AHEAD: Final = 2
 
 (
@@ -68,7 +68,7 @@ def keep(root: StorageSlot, epoch: int, chosen: Sequence[bytes], waiting: Sequen
 
 def _registered(root: StorageSlot) -> list[tuple[bytes, StorageSlot]]:
     """The registered candidates."""
-    return [(who, candidates.record_of(root, who)) for who in candidates.roll(root)]
+    return [(address, candidates.record_of(root, address)) for address in candidates.roll(root)]
 
 
 def jail_absent(root: StorageSlot, epoch: int, parameters: Parameters) -> None:
@@ -87,10 +87,11 @@ def expire_votes(root: StorageSlot, epoch: int) -> None:
 def elect(root: StorageSlot, epoch: int, parameters: Parameters) -> Members:
     """Decides and writes the set of ``epoch``, at the boundary two epochs before."""
     ranked = sorted(
-        (record[JAILED_UNTIL] > epoch, -record[VOTES], who) for who, record in _registered(root)
+        (record[JAILED_UNTIL] > epoch, -record[VOTES], owner) for owner, record in _registered(root)
     )
     seats, cap = parameters.delegates_active, parameters.seats_per_organisation_max
-    chosen = _fill(root, [who for _, _, who in ranked], seats + parameters.delegates_standby, cap)
+    owners = [owner for _, _, owner in ranked]
+    chosen = _fill(root, owners, seats + parameters.delegates_standby, cap)
     chosen = chosen or seated(root, epoch - 1)
     keep(root, epoch, chosen[:seats], chosen[seats:])
     return members_of(root, chosen[:seats])

@@ -59,15 +59,16 @@ def statement(raw: bytes) -> tuple[Ballot, bytes]:
 
 def prove(chain_id: int, first: bytes, second: bytes) -> ProvenOffence:
     """The offence that two records are; ``Invalid("dpos_offence")`` where they are none."""
-    (one, one_signature), (other, other_signature) = statement(first), statement(second)
-    name = offence(one, other)
+    ballot, signature = statement(first)
+    rival, rival_signature = statement(second)
+    name = offence(ballot, rival)
     if not name:
         raise Invalid("dpos_offence", "an honest delegate may sign both")
     try:
-        signer = recover(one.digest(chain_id), one_signature)
-        same = signer == recover(other.digest(chain_id), other_signature)
+        signer = recover(ballot.digest(chain_id), signature)
+        same = signer == recover(rival.digest(chain_id), rival_signature)
     except Invalid:
         raise Invalid("dpos_offence", "a signature recovers no key") from None
     if not same:
         raise Invalid("dpos_offence", "the signatures are by two keys")
-    return ProvenOffence(name, signer, max(one.epoch, other.epoch))
+    return ProvenOffence(name, signer, max(ballot.epoch, rival.epoch))

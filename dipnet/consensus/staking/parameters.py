@@ -9,8 +9,8 @@ proposed and again when it takes effect (ADR 76).
 
 A new version of the rules also needs signals of readiness: at a boundary, of a quorum of the set of
 the next epoch and of a quorum of the set after that. Then it is *decided*, and in force above the
-next boundary. The next boundary comes only after this one is final: so a new version starts at a
-final boundary at which a quorum was ready, and every node knows an epoch ahead. A version without
+next boundary. The next boundary comes only after this boundary is final: so a new version starts at
+a final boundary at which a quorum was ready, and every node knows an epoch ahead. A version without
 readiness expires ``PROPOSAL_EPOCHS`` after its delay.
 """
 
@@ -115,23 +115,25 @@ def _amendable(parameters: Parameters, name: bytes) -> str:
     return text
 
 
-def _need_member(context: BlockContext, who: bytes) -> None:
-    if context.members.index(who) is None:
+def _need_member(context: BlockContext, account: bytes) -> None:
+    if context.members.index(account) is None:
         raise Invalid("dpos_member", f"epoch {context.epoch}")
 
 
-def propose(root: StorageSlot, context: BlockContext, who: bytes, name: bytes, value: int) -> int:
+def propose(
+    root: StorageSlot, context: BlockContext, proposer: bytes, name: bytes, value: int
+) -> int:
     """Opens a proposal with its proposer's vote; returns the number.
 
     Raises ``Invalid``: ``dpos_member``, ``dpos_parameter`` (unknown, out of range),
     ``dpos_proposal`` (the proposer has an open proposal, or too many are open).
     """
-    _need_member(context, who)
+    _need_member(context, proposer)
     known = _amendable(context.parameters, name)
     if known == RULES and value <= context.parameters.rules:
         raise Invalid("dpos_parameter", f"rules: version {context.parameters.rules} is in force")
     _amended(context.parameters, context.slot, known, value)
-    candidate = candidates.record_of(root, who)
+    candidate = candidates.record_of(root, proposer)
     if candidate[PROPOSED]:
         raise Invalid("dpos_proposal", f"your proposal {candidate[PROPOSED]} is still open")
     count = root[PROPOSALS_OPEN]
@@ -141,9 +143,9 @@ def propose(root: StorageSlot, context: BlockContext, who: bytes, name: bytes, v
     candidate[PROPOSED] = root[PROPOSALS_MADE] = number
     proposal = _place(root, number)
     proposal[FIELD], proposal[VALUE] = int.from_bytes(name, "big"), value
-    proposal[PROPOSER], proposal[STATE] = int.from_bytes(who, "big"), OPEN
+    proposal[PROPOSER], proposal[STATE] = int.from_bytes(proposer, "big"), OPEN
     proposal[EXPIRES] = context.epoch + PROPOSAL_EPOCHS
-    proposal.under(VOTERS, who)[WORD] = 1
+    proposal.under(VOTERS, proposer)[WORD] = 1
     root.element(PROPOSALS_OPEN, count)[WORD] = number
     root[PROPOSALS_OPEN] = count + 1
     return number
@@ -156,16 +158,16 @@ def _amended(parameters: Parameters, slot: int, name: str, value: int) -> Parame
         raise Invalid("dpos_parameter", refused.detail) from None
 
 
-def vote(root: StorageSlot, context: BlockContext, who: bytes, number: int) -> None:
+def vote(root: StorageSlot, context: BlockContext, member: bytes, number: int) -> None:
     """A member votes for a proposal.
 
     Raises ``Invalid``: ``dpos_member``, ``dpos_proposal`` (unknown, not open, voted already).
     """
-    _need_member(context, who)
+    _need_member(context, member)
     proposal = _place(root, number)
     if proposal[STATE] != OPEN:
         raise Invalid("dpos_proposal", f"proposal {number} is not open")
-    voter = proposal.under(VOTERS, who)
+    voter = proposal.under(VOTERS, member)
     if voter[WORD]:
         raise Invalid("dpos_proposal", f"you voted for proposal {number} already")
     voter[WORD] = 1
@@ -211,9 +213,9 @@ def close(root: StorageSlot, running: tuple[Members, ...]) -> None:
     root[PROPOSALS_OPEN] = len(still)
 
 
-def _stays(root: StorageSlot, who: bytes, running: tuple[Members, ...]) -> bool:
-    registered = candidates.record_of(root, who)[STATUS] == REGISTERED
-    return registered and any(members.index(who) is not None for members in running)
+def _stays(root: StorageSlot, proposer: bytes, running: tuple[Members, ...]) -> bool:
+    registered = candidates.record_of(root, proposer)[STATUS] == REGISTERED
+    return registered and any(members.index(proposer) is not None for members in running)
 
 
 def _pass(proposal: StorageSlot, context: BlockContext) -> None:

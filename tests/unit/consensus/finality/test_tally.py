@@ -216,8 +216,8 @@ def test_offences_are_found(ballots: list[Ballot], name: str) -> None:
     assert names(tally) == ([name] if name else [])
     for found in tally.offences():
         assert found.signer == FOUR.signers[2]
-        assert offence(found.one.ballot, found.other.ballot) == found.name
-        for half in (found.one, found.other):
+        assert offence(found.first.ballot, found.second.ballot) == found.name
+        for half in (found.first, found.second):
             assert ballots[half.signature[0]] == half.ballot
 
 
@@ -237,7 +237,8 @@ def test_two_proposals_of_a_slot_are_an_offence() -> None:
     assert names(tally) == ["E0"]
     assert tally.offences()[0].signer == FOUR.signers[3]
     assert [
-        statement.ballot.slot for statement in (tally.offences()[0].one, tally.offences()[0].other)
+        statement.ballot.slot
+        for statement in (tally.offences()[0].first, tally.offences()[0].second)
     ] == [
         7,
         7,
