@@ -51,13 +51,25 @@ def signed_state(reader: Reader, public_key: bytes) -> VoteState:
 
 
 @dataclass(frozen=True, slots=True)
+class VoteDraft:
+    """An unsigned vote: the ballot, and the index of our delegate in the set of its epoch."""
+
+    ballot: Ballot
+    index: int
+
+    def sealed(self, signature: bytes) -> Vote:
+        """The vote with its ``signature`` (65 bytes)."""
+        return Vote(self.ballot, self.index, signature)
+
+
+@dataclass(frozen=True, slots=True)
 class _Asked:
     """A block or vote that waits for its signature.
 
     ``heard`` is what our key was known to have signed when the signature was asked for.
     """
 
-    unsigned: BlockDraft | Vote
+    draft: BlockDraft | VoteDraft
     heard: VoteState
 
 
@@ -107,7 +119,7 @@ class Voting:
         late = now_ms - slot_start_ms(parameters, slot)
         if late * PROPOSE_SHARE > parameters.slot_ms:
             return
-        if any(isinstance(asked.unsigned, BlockDraft) for asked in self._asked.values()):
+        if any(isinstance(asked.draft, BlockDraft) for asked in self._asked.values()):
             return  # that block is to be the parent of this block
         if slot <= max(chain.head.slot, voter.state.proposed):
             return
@@ -149,9 +161,9 @@ class Voting:
         members = self.chain.sets.get(ballot.epoch)
         index = members.index_of_key(voter.public_key) if members is not None else None
         if index is not None and not voter.state.refuse(ballot):
-            self._ask(ballot, Vote(ballot, index, b""))
+            self._ask(ballot, VoteDraft(ballot, index))
 
-    def _ask(self, ballot: Ballot, unsigned: BlockDraft | Vote) -> None:
+    def _ask(self, ballot: Ballot, draft: BlockDraft | VoteDraft) -> None:
         """Ask for a signature; our copy of the vote state counts it as given from now on."""
         assert self.voter is not None
         assert not self.voter.state.refuse(ballot)
@@ -159,13 +171,13 @@ class Voting:
             return
         self.voter = replace(self.voter, state=self.voter.state.after(ballot))
         self._tickets += 1
-        self._asked[self._tickets] = _Asked(unsigned, self._heard)
+        self._asked[self._tickets] = _Asked(draft, self._heard)
         self._out.append(Sign(self._tickets, ballot))
 
     def on_signed(self, event: Signed) -> Block | Vote | None:
         """The signed block or vote; None where the signer refused, or must not be believed."""
         asked = self._asked.pop(event.ticket)
-        unsigned = asked.unsigned
+        draft = asked.draft
         assert self.voter is not None
         self._told = self._told.joined(event.state)
         # Our copy is never set back to what it was before we asked: else a faulty signer would be
@@ -173,14 +185,15 @@ class Voting:
         self.voter = replace(self.voter, state=self.voter.state.joined(event.state))
         if not event.signature:
             self.unsigned += 1
-            log.info("the signer refuses a %s", "vote" if isinstance(unsigned, Vote) else "block")
+            what = "block" if isinstance(draft, BlockDraft) else "vote"
+            log.info("the signer refuses a %s", what)
             return None
         if event.state.joined(asked.heard) != event.state:
             self._stop_signing(asked.heard, event.state)
             return None
-        if isinstance(unsigned, BlockDraft):
-            return unsigned.sealed(event.signature, self.voter.public_key)
-        vote = replace(unsigned, signature=event.signature)
+        if isinstance(draft, BlockDraft):
+            return draft.sealed(event.signature, self.voter.public_key)
+        vote = draft.sealed(event.signature)
         self._votes[vote.ballot.kind] = vote
         return vote
 

@@ -10,7 +10,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -68,8 +68,14 @@ def raw_of(value: Any) -> bytes:
     return bytes(value.raw)
 
 
+def encoded_again(value: Any) -> bytes:
+    """The record that is made of the fields: a decoded value keeps the bytes it came from."""
+    return bytes(replace(value).raw)
+
+
 def sealed(block: Block) -> bytes:
-    return seal(block.header, block.txs, block.signature, b"", block.certificates).raw
+    certificates = [replace(certificate) for certificate in block.certificates]
+    return seal(replace(block.header), block.txs, block.signature, b"", certificates).raw
 
 
 def answer(value: signer_socket.SignerHello | Answer) -> bytes:
@@ -106,11 +112,15 @@ def consensus() -> Iterator[Target]:
     blocks = [net.child(chain, chain.head.hash, 3), net.child(chain, chain.head.hash, 4, txs)]
     records = [evidence.record(one.ballot, one.signature) for one in votes]
     headers = tuple(one.header.raw for one in blocks)
-    yield Target("vote", decode_vote, raw_of, tuple(map(raw_of, votes)), RECORD | SECTION)
+    yield Target("vote", decode_vote, encoded_again, tuple(map(raw_of, votes)), RECORD | SECTION)
     yield Target(
-        "certificate", decode_certificate, raw_of, tuple(map(raw_of, proofs)), RECORD | SECTION
+        "certificate",
+        decode_certificate,
+        encoded_again,
+        tuple(map(raw_of, proofs)),
+        RECORD | SECTION,
     )
-    yield Target("header", decode_header, raw_of, headers, RECORD)
+    yield Target("header", decode_header, encoded_again, headers, RECORD)
     yield Target(
         "block", partial(decode_block, genesis=net.genesis), sealed, tuple(map(raw_of, blocks)),
         RECORD | SECTION | TX | {"block_form", "block_tx", "block_root", "block_signature"},
@@ -155,8 +165,8 @@ def signer() -> Iterator[Target]:
 
 def light() -> Iterator[Target]:
     codes = RECORD | SECTION | {"light_chain", "light_set", "light_epoch"}
-    yield Target("boundary", decode_boundary, raw_of, (BOUNDARIES[1].raw,), codes)
-    yield Target("finality", decode_final, raw_of, (FINALITY.raw,), codes)
+    yield Target("boundary", decode_boundary, encoded_again, (BOUNDARIES[1].raw,), codes)
+    yield Target("finality", decode_final, encoded_again, (FINALITY.raw,), codes)
     yield Target("light state", decode_state, lambda one: one.encode(), (STATE.encode(),), codes)
 
 

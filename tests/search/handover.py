@@ -176,16 +176,16 @@ class Walk:
         block = self.blocks[self._drawn(1)]
         prevotes = finality.prevote(block, block.boundary)
         kind = BallotKind.COMMIT if self._certified(prevotes) and draw(2) else BallotKind.PREVOTE
-        who = (prevotes.epoch if self._plan.disjoint else 0, draw(HONEST))
-        state = self._states.get(who, VoteState())
+        voter = (prevotes.epoch if self._plan.disjoint else 0, draw(HONEST))
+        state = self._states.get(voter, VoteState())
         if kind is BallotKind.PREVOTE:
             ballot, why = prevotes, finality.may_prevote(state, block, block.boundary)
         else:
             ballot, why = finality.commit(prevotes), finality.may_commit(state, prevotes)
-        signed = self._signed.setdefault(who, [])
+        signed = self._signed.setdefault(voter, [])
         if why or ballot in signed:
             return ""
-        self._states[who] = state.after(ballot)
+        self._states[voter] = state.after(ballot)
         self.handovers += ballot.epoch < block.epoch
         for old in signed:
             if name := votes.offence(old, ballot):

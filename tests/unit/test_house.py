@@ -1,6 +1,6 @@
 """The rules of the house (docs/design.md "Rules"), checked and not remembered.
 
-``python tests/unit/test_house.py`` prints the table of floors.
+Run alone, it prints the table of floors.
 """
 
 import ast
@@ -125,10 +125,14 @@ def test_every_file_is_looked_at() -> None:
         assert set(looked_at) == tracked(*patterns)
 
 
-def test_every_folder_has_a_floor() -> None:
+def test_every_folder_has_a_floor(capsys: pytest.CaptureFixture[str]) -> None:
     folders = {folder_of(path) for path in SOURCES}
     assert folders == set(PLACES) | FOLDERS_WITHOUT_FLOOR
     assert len(FLOORS) <= 12
+    with capsys.disabled():
+        print()
+        for floor, line in reversed([*enumerate(FLOORS)]):
+            print(f"{floor}  {line}")
     bare = [p for p in SOURCES if folder_of(p) in FOLDERS_WITHOUT_FLOOR]
     assert {path.name for path in bare} == {"__init__.py"}
 
@@ -253,8 +257,3 @@ def test_native_files_are_bounded() -> None:
     for path in NATIVE:
         assert len(path.read_text().splitlines()) <= LINES_MAX, path.name
         assert "Python.h" not in path.read_text(), path.name
-
-
-if __name__ == "__main__":
-    for number, line in reversed(list(enumerate(FLOORS))):
-        print(number, "", line)

@@ -62,7 +62,7 @@ class StoredBlocks:
                 return None
             header = self.need(block_hash)
             if header.height == 0:
-                return seal(header, (), b"")  # nobody signs genesis
+                return seal(header, (), b"")  # genesis has no signature
             try:
                 senders = self._senders(block_hash)
                 block = stored_block(raw, header, self._genesis.chain_id, senders)

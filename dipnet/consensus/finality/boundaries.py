@@ -9,7 +9,7 @@ epoch before: a client that knows a set needs only these boundaries (ADR 93).
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from typing import Final
 
 from dipnet.consensus.finality.header import HEADER_BYTES_MAX, Header, decode_header
@@ -40,18 +40,20 @@ class FinalProof:
     """A header and the proof that it is final.
 
     ``certificate`` is a commit certificate for the last header of ``path``, which are the headers
-    above ``header``, ascending; for ``header`` itself where ``path`` is empty.
+    above ``header``, ascending; for ``header`` itself where ``path`` is empty. ``raw`` is the
+    record; ``encoded`` is the record where the proof was decoded from it.
     """
 
     header: Header
     path: tuple[Header, ...]
     certificate: Certificate
+    encoded: InitVar[bytes] = b""
     raw: bytes = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, encoded: bytes) -> None:
         path = [header.raw for header in self.path]
-        raw = pack((FINAL_VERSION, self.header.raw, path, self.certificate.raw))
-        object.__setattr__(self, "raw", raw)
+        record = (FINAL_VERSION, self.header.raw, path, self.certificate.raw)
+        object.__setattr__(self, "raw", encoded or pack(record))
 
 
 def decode_final(raw: bytes) -> FinalProof:
@@ -60,7 +62,7 @@ def decode_final(raw: bytes) -> FinalProof:
     Raises ``Invalid``: ``oversized``, ``record``, ``vote_form``, ``certificate_form``.
     """
     _, header, path, certificate = unpack(raw, _FINAL, BOUNDARY_BYTES_MAX)
-    return FinalProof(*_proof(header, path, certificate))
+    return FinalProof(*_proof(header, path, certificate), encoded=raw)
 
 
 def _proof(
@@ -81,14 +83,15 @@ class BoundaryProof:
     path: tuple[Header, ...]
     certificate: Certificate
     members: Members
+    encoded: InitVar[bytes] = b""
     raw: bytes = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, encoded: bytes) -> None:
         path = [header.raw for header in self.path]
-        raw = pack((
+        record = (
             BOUNDARY_VERSION, self.header.raw, path, self.certificate.raw, self.members.pairs,
-        ))  # fmt: skip
-        object.__setattr__(self, "raw", raw)
+        )  # fmt: skip
+        object.__setattr__(self, "raw", encoded or pack(record))
 
     @property
     def opens(self) -> int:
@@ -102,7 +105,7 @@ def decode_boundary(raw: bytes) -> BoundaryProof:
     Raises ``Invalid``: ``oversized``, ``record``, ``vote_form``, ``certificate_form``.
     """
     _, header, path, certificate, pairs = unpack(raw, _BOUNDARY, BOUNDARY_BYTES_MAX)
-    return BoundaryProof(*_proof(header, path, certificate), ordered_members(pairs))
+    return BoundaryProof(*_proof(header, path, certificate), ordered_members(pairs), encoded=raw)
 
 
 def ordered_members(pairs: list[list[bytes]]) -> Members:

@@ -125,7 +125,10 @@ def check_certified(certified: Certified, block: LinkedHeader) -> None:
 
     A block has one voting epoch, and a prevote repeats the slot of the block's justify. Without
     the latter a coalition could sign a justify that the block does not have, and avoid E3.
+    ``block`` is valid and not genesis.
     """
+    assert certified.boundary.slot < block.slot
+    assert block.justify[1] < block.slot, "a block is justified by an ancestor"
     expected = prevote(block, certified.boundary)
     if certified.ballot.kind is BallotKind.COMMIT:
         expected = commit(expected)
@@ -198,10 +201,11 @@ def _slot(settled: Settled) -> int:
 
 
 def prevote(block: LinkedHeader, boundary: EpochBoundary) -> Ballot:
-    """The only prevote that the rules allow for ``block``; ``boundary`` is that of its epoch."""
+    """The only prevote that the rules allow for ``block``; ``boundary`` is that of its epoch.
+
+    Light clients call this with headers of a stranger, of which nothing is known to be valid.
+    """
     epoch = voting_epoch(boundary, block.final[1])
-    assert boundary.slot < block.slot
-    assert block.justify[1] < block.slot, "a block is justified by an ancestor"
     return Ballot(BallotKind.PREVOTE, epoch, block.slot, block.hash, block.justify[1])
 
 

@@ -160,7 +160,7 @@ class Tally:
         The signer was recovered when the block was decoded (``Block.signer``). Raises as ``add``
         does, ``vote_member`` where the signer is no member of the set.
         """
-        assert len(signer) == ADDRESS_BYTES, "nobody has recovered the signer"
+        assert len(signer) == ADDRESS_BYTES, "the signer was not recovered"
         ballot = proposal.ballot
         assert ballot.kind is BallotKind.PROPOSAL
         self._check_slot(ballot.slot, slot_now)

@@ -12,7 +12,7 @@ from dipnet.consensus.chain.chain import Chain
 from dipnet.consensus.finality import votes as votes_module
 from dipnet.consensus.finality.votes import BallotKind
 from dipnet.ledger import tx as tx_module
-from dipnet.node.effects import Verify
+from dipnet.node.effects import Send, Verify
 from dipnet.p2p import messages as m
 from dipnet.p2p.messages import Topic
 from dipnet.p2p.votepush import VotePush
@@ -100,6 +100,25 @@ def test_a_vote_that_was_pushed_is_not_encoded(monkeypatch: pytest.MonkeyPatch) 
     assert hashes.count(foreign[0].raw[:-65]) == 2, "by gossip before it is decoded, and after"
     kept = bench.node.voting.tally._slots[block.header.slot].votes[foreign[0].ballot]
     assert kept[foreign[0].index].raw == foreign[0].raw
+
+
+def test_our_own_vote_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, net = started()
+    block = of_another(bench, net)
+    packs = counted(monkeypatch, votes_module, "pack")
+    out = bench.answered(bench.receive(m.Items(Topic.BLOCK, (block.raw,))))
+    pushed = [
+        raw
+        for send in of(out, Send)
+        if isinstance(message := m.decode(send.protocol, send.data), m.Votes)
+        for raw in message.raws
+    ]
+    ours = {raw: votes_module.decode_vote(raw) for raw in pushed}
+    assert len(ours) == 1
+    ((raw, vote),) = ours.items()
+    assert vote.ballot.block_id == block.hash
+    assert [record[-1] for record in packs].count(raw[-65:]) == 1
+    assert not [record for record in packs if record[-1] == b""], "none without its signature"
 
 
 def test_votes_are_flushed_once_in_a_step(monkeypatch: pytest.MonkeyPatch) -> None:

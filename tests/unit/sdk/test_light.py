@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -413,3 +414,17 @@ def test_an_old_header_is_not_trusted() -> None:
     with pytest.raises(Invalid, match="7 days old where at most 7 are safe") as caught:
         check_age(state, born + 7 * DAY_MS + 1, 7 * DAY_MS)
     assert caught.value.code == "light_age"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"justify": (b"\1" * 32, 2**64 - 1, 0)}, {"slot": 0}, {"final": (b"\1" * 32, 2**64 - 1)}],
+)
+def test_a_header_with_impossible_links_is_judged_and_no_bug(changes: dict[str, Any]) -> None:
+    """A forger with the keys of a set can sign any header: the rules are computed on it all the
+    same, and the answer is a header or a refusal."""
+    chain = chain_of()
+    header = with_fields(chain.finality().header, **changes)
+    proof = certificate(commit(header), chain.sets[header.epoch])
+    with suppress(Invalid):
+        verify_final(chain.start, header, (), proof)

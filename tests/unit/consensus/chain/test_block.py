@@ -327,5 +327,6 @@ HASHES = st.binary(min_size=32, max_size=32)
 )  # fmt: skip
 def test_headers_come_back(header: Header) -> None:
     assert decode_header(header.raw) == header
+    assert replace(decode_header(header.raw)).raw == header.raw, "encoded anew"
     assert decode_header(header.raw).hash == header.hash
     assert len(header.raw) <= HEADER_BYTES_MAX

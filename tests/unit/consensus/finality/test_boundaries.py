@@ -1,6 +1,7 @@
 """The records of boundaries: one encoding, bounded, found on disk as light clients need them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -32,7 +33,8 @@ FORMS = {
 
 
 def spelled(value: Any) -> bytes:
-    return value.encode() if isinstance(value, LightState) else value.raw
+    """The record of the value, encoded anew."""
+    return value.encode() if isinstance(value, LightState) else replace(value).raw
 
 
 def judged(decode: Callable[[bytes], Any], raw: bytes) -> Any:

@@ -249,7 +249,7 @@ def test_two_proposals_of_a_slot_are_an_offence() -> None:
         with pytest.raises(Invalid) as caught:
             tally.add_proposal(Statement(ballot, UNSIGNED), signer, now)
         assert caught.value.code == code
-    with pytest.raises(AssertionError, match="nobody has recovered"):
+    with pytest.raises(AssertionError, match="was not recovered"):
         tally.add_proposal(Statement(third, UNSIGNED), b"", NOW)
 
 
