@@ -9,12 +9,10 @@ from dipnet.daemon.networks import LOOPBACK, PORTS, free_ports
 from dipnet.primitives.errors import Invalid
 
 
-def test_free_ports_are_different_and_no_port_of_a_connection() -> None:
+def test_free_ports_are_different_and_below_those_of_connections() -> None:
     ports = free_ports(64)
     assert len(set(ports)) == 64
     assert set(ports) <= set(PORTS)
-    with socket.create_server((LOOPBACK, 0)) as server:
-        assert server.getsockname()[1] not in PORTS
 
 
 def test_a_port_in_use_is_not_free(monkeypatch: pytest.MonkeyPatch) -> None:
