@@ -1,4 +1,4 @@
-"""The table of parameters, and what a later number of rules adds to it."""
+"""The table of parameters, and the rows that a later rules number adds."""
 
 import json
 from dataclasses import replace
@@ -57,9 +57,9 @@ def test_a_row_that_cannot_be() -> None:
 
 
 def test_each_number_of_the_rules_has_one_row() -> None:
-    assert [one.number for one in RULES.values()] == list(RULES) == sorted(RULES)
+    assert [rules.number for rules in RULES.values()] == list(RULES) == sorted(RULES)
     assert (min(RULES), max(RULES)) == (RULES_FIRST, RULES_KNOWN)
-    assert all(one.changes for one in RULES.values())
+    assert all(rules.changes for rules in RULES.values())
     assert TODAY.rules_in_force == RULES[RULES_KNOWN]
 
 
@@ -84,7 +84,7 @@ def test_slots_of_another_length_leave_those_before_alone() -> None:
 
 
 def test_slot_zero_stays_a_time() -> None:
-    """Records hold it without a sign: a vote that moved it before 1970 would stop every node."""
+    """Records have no signed times: a vote that moved slot 0 before 1970 would stop every node."""
     last = TODAY.slot_zero_ms // (60_000 - TODAY.slot_ms)
     assert TODAY.amended(last, "slot_ms", 60_000).slot_zero_ms >= 0
     for slot in (last + 1, 10**9):
