@@ -332,8 +332,8 @@ def amount(value: float) -> str:
 
 
 def percent(part: float) -> str:
-    """``12 %`` for 0.12."""
-    return f"{part * 100:.0f} %"
+    """``12.5 %`` for 0.125, ``12 %`` for 0.12."""
+    return f"{part * 100:.1f}".removesuffix(".0") + " %"
 
 
 @dataclass(slots=True)

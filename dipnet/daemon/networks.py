@@ -4,10 +4,12 @@ Rules that bind this file: no file is overwritten; secrets have mode 0600; paths
 are relative to it, so that a directory can be moved; a vote state is made with the delegate's key.
 """
 
+import random
 import secrets
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +21,8 @@ from dipnet.sdk import keys
 from dipnet.signing import votefile
 
 LOOPBACK: Final = "127.0.0.1"
+PORTS: Final = range(20_000, 32_768)
+"""Below the ports that Linux gives to connections and to listeners on port 0."""
 DEV_CHAIN_ID: Final = 2018
 DEV_SLOT_MS: Final = 1_000
 DEV_EPOCH_SLOTS: Final = 30
@@ -167,12 +171,22 @@ def write_node(
 
 
 def free_ports(count: int) -> list[int]:
-    """TCP ports of loopback that are free now."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for listener in sockets:
-            listener.bind((LOOPBACK, 0))
-        return [listener.getsockname()[1] for listener in sockets]
-    finally:
-        for listener in sockets:
-            listener.close()
+    """TCP ports of loopback that are free now, all different.
+
+    They are of ``PORTS``: no connection and no listener on port 0 takes one of them before it is
+    used. Raises ``Invalid("config")`` where fewer are free.
+    """
+    free = filter(_is_free, random.sample(PORTS, len(PORTS)))
+    found = list(islice(free, count))
+    if len(found) < count:
+        raise Invalid("config", f"{count} free ports: only {len(found)} left; end other programs")
+    return found
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as listener:
+        try:
+            listener.bind((LOOPBACK, port))
+        except OSError:
+            return False
+        return True

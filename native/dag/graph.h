@@ -31,7 +31,7 @@ typedef struct { /* one cache line */
 } dip_node;
 
 typedef struct { uint32_t ordinal, ref_height; } dip_tip;
-/* head: the vertex of greatest seq; of two with one seq, the first that was inserted. */
+/* head: the vertex of greatest seq; of two vertices with the same seq, the first inserted. */
 typedef struct {
     uint8_t address[20];
     uint32_t head;
@@ -40,7 +40,8 @@ typedef struct {
 typedef struct { uint8_t topic[16]; uint32_t issuer, head; } dip_topic;
 
 /* A hash table with open addressing. The upper 32 bits of a slot are those of the entry's hash,
- * whose first `bits` bits choose the slot; the lower 32 are an index, DIP_NONE in a free slot. */
+ * whose first `bits` bits choose the slot. The lower 32 bits are an index, or DIP_NONE in a free
+ * slot. */
 typedef struct { uint64_t *slots; unsigned bits; } dip_slots;
 
 typedef struct {
@@ -82,16 +83,17 @@ int dip_graph_fits(const dip_graph *graph, size_t count, size_t edges);
 dip_inserted dip_graph_insert(dip_graph *graph, const uint8_t id[32], const dip_vertex *vertex,
                               uint8_t *missing);
 
-/* Inserts the items of a batch in their order. statuses[i] is a dip_inserted, missing[i] as above;
- * both have room for count bytes. Accepted vertices get consecutive ordinals. */
+/* Inserts the items of a batch in their order. statuses[i] is a dip_inserted, missing[i] is
+ * *missing of dip_graph_insert; both have room for count bytes. Accepted vertices get consecutive
+ * ordinals. */
 void dip_graph_insert_batch(dip_graph *graph, const uint8_t *wire, const dip_vertex_item *items,
                             size_t count, uint8_t *statuses, uint8_t *missing);
 
 /* Returns the ordinal of the vertex with this id, or DIP_NONE. */
 uint32_t dip_graph_find(const dip_graph *graph, const uint8_t id[32]);
 
-/* Returns the ordinal of the issuer's newest vertex, on a topic of 16 bytes or (NULL) on any, or
- * DIP_NONE. */
+/* Returns the ordinal of the issuer's newest vertex, on a topic of 16 bytes or, with NULL, on any
+ * topic; DIP_NONE if it has none. */
 uint32_t dip_graph_latest(const dip_graph *graph, const uint8_t issuer[20], const uint8_t *topic);
 
 /* Writes the ordinals of up to `count` vertices of the issuer with seq >= seq_from, by seq, then by
@@ -104,9 +106,9 @@ size_t dip_graph_range(const dip_graph *graph, const uint8_t issuer[20], uint64_
 int dip_graph_nameable(const dip_graph *graph, uint32_t ref_height, uint32_t final_height);
 
 /* Writes up to k <= DIP_PARENTS_MAX (asserted) different tips that a new vertex may name, drawn by
- * the seed: each set of k such tips is equally likely (uniform random tip selection). Drawn tips that
- * are too old for any later vertex leave the tip set. Returns the number of tips written: fewer
- * than k where DIP_SWEEP_MAX draws found no more. final_height never falls between calls. */
+ * the seed: each set of k such tips is equally likely (uniform random tip selection). Drawn tips
+ * that are too old for any later vertex leave the tip set. Returns the number of tips written:
+ * fewer than k if DIP_SWEEP_MAX draws found no more. final_height never falls between calls. */
 unsigned dip_graph_select(dip_graph *graph, unsigned k, uint32_t final_height, uint64_t seed,
                           uint32_t *ordinals);
 

@@ -1,4 +1,5 @@
-/* Random graphs are compared with a slow model of the rules: heights, tips, newest vertices, selection. */
+/* Random graphs are compared with a slow model of the rules: heights, tips, newest vertices,
+ * selection. */
 #undef NDEBUG
 #include <assert.h>
 #include <stdlib.h>

@@ -7,7 +7,7 @@
 #include "par/parallel.h"
 
 #define SIGNATURE_BYTES 65
-#define GRAIN 16 /* vertices a thread takes at once: the others wait for it half a ms at most */
+#define GRAIN 16 /* vertices per take of a thread; half a ms at most */
 
 enum { /* offsets in the envelope */
     AT_CHAIN = 2, AT_FLAGS = 6, AT_REF_HEIGHT = 8, AT_REF_HASH = 12, AT_ISSUER = 20, AT_SEQ = 40,

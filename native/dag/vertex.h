@@ -84,8 +84,8 @@ size_t dip_vertex_split(const uint8_t *wire, size_t len, size_t count_max, dip_v
 void dip_vertex_single(const uint8_t *wire, uint32_t start, uint32_t size, dip_vertex_item *item);
 
 /* Public keys of issuers by address: a set-associative cache with DIP_KEYS_WAYS entries a set. An
- * entry that was never found again is evicted first, so that issuers that were seen once evict
- * one another. When every entry of a set was found again, all of them count as new. Any number of
+ * entry that was never found again is evicted first, so issuers that were seen once evict only each
+ * other. When every entry of a set has been found again, all of them count as new. Any number of
  * threads may use one table at once. */
 #define DIP_KEYS_WAYS 8
 typedef struct {
@@ -104,7 +104,7 @@ typedef struct {
 
 /* Copies the key of the address to *key and returns 1; returns 0 where it is not in the table. */
 int dip_keys_find(dip_keys *keys, const uint8_t address[20], dip_secp_pubkey *key);
-/* Enters a key, and evicts another where its set is full. An address that is there stays. */
+/* Enters a key, and evicts another key if its set is full. An address that is there stays. */
 void dip_keys_add(dip_keys *keys, const uint8_t address[20], const dip_secp_pubkey *key);
 /* The number of keys in the table. */
 size_t dip_keys_count(dip_keys *keys);

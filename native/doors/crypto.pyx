@@ -63,7 +63,7 @@ cdef extern from "secp/secp.h" nogil:
                          int allow_high_s, dip_secp_pubkey *key, uint8_t *address)
     void dip_secp_address(const dip_secp *secp, const dip_secp_pubkey *key, uint8_t *address)
 
-cdef size_t GRAIN = 16  # signatures a step, about half a millisecond
+cdef size_t GRAIN = 16  # signatures per step, about half a millisecond
 cdef size_t HASH_UNLOCKED_BYTES = 65536  # a longer hash costs more than releasing the GIL
 
 cdef dip_secp secp
@@ -191,7 +191,7 @@ def recover_batch(digests, signatures, threads=0):
     """The signers' addresses, 20 bytes each, concatenated; the zero address for a bad signature.
 
     ``digests`` are n x 32 bytes, ``signatures`` n x 65 (r, s, recovery id; a high s is bad).
-    ``threads`` 0 means one for each processor.
+    ``threads`` 0 means one thread for each processor.
     """
     cdef Bytes messages = Bytes(digests), signed = Bytes(signatures)
     cdef size_t n = count(messages, 32, "digests")
@@ -220,7 +220,7 @@ def verify_batch(digests, signatures, public_keys, threads=0):
     """One byte for each signature: 1 if s is low and it verifies under its key, else 0.
 
     ``digests`` are n x 32 bytes, ``signatures`` n x 64 (r, s), ``public_keys`` n x 33.
-    ``threads`` 0 means one for each processor.
+    ``threads`` 0 means one thread for each processor.
     """
     cdef Bytes messages = Bytes(digests), signed = Bytes(signatures), keys = Bytes(public_keys)
     cdef size_t n = count(messages, 32, "digests")

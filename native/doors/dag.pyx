@@ -168,7 +168,7 @@ include "dag_graph.pxi"
 
 
 cdef class Chase:
-    """The limit for look-ups in benchmarks: memory reads of which each waits for the last.
+    """The limit for look-ups in benchmarks: memory reads, each of which waits for the read before.
 
     They follow a random cycle through all cache lines of ``size`` bytes (Sattolo 1986).
     """

@@ -151,7 +151,7 @@ cdef bytes run(list items, bytes before, Records records):
 def update(object get, bytes prefix, object items, bytes before=None):
     """Applies ``items``, pairs (key, value) where ``b""`` deletes, to the trie under ``prefix``.
 
-    Returns the new root and the changed records by key, None for a record that goes. The keys of
+    Returns the new root and the changed records by key, None for a deleted record. The keys of
     the trie's records begin with ``prefix``.
 
     ``get(key)`` returns a record or None; it is called once for each stored node in use. The trie

@@ -1,4 +1,4 @@
-/* The portable SHA-256 and the one with SHA instructions agree on every message. */
+/* The portable SHA-256 and the SHA-256 with SHA instructions agree on every message. */
 #include <stdlib.h>
 
 #define dip_sha256 dip_sha256_of_this_fuzzer

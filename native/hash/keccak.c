@@ -18,7 +18,7 @@ static const uint64_t round_constants[ROUNDS] = {
 };
 
 static inline uint64_t rotate(uint64_t lane, unsigned by) {
-    return lane << by | lane >> (-by & 63); /* by may be 0 */
+    return lane << by | lane >> (-by & 63); /* `by` may be 0 */
 }
 
 /* Row y of the output: theta, rho and pi move five lanes of the input there, chi mixes them. */

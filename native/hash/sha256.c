@@ -68,7 +68,7 @@ static void compress_portable(uint32_t state[8], const uint8_t *blocks, size_t c
 
 #if defined(__x86_64__)
 
-/* m[0..3] holds sixteen message words; step i uses m[i % 4] and replaces it by those 16 later. */
+/* m[0..3] has sixteen message words; step i uses m[i % 4], then puts there the words 16 later. */
 __attribute__((target("sha,sse4.1,ssse3"))) static void
 compress_sha_ni(uint32_t state[8], const uint8_t *blocks, size_t count) {
     const __m128i big_endian = _mm_set_epi64x(0x0c0d0e0f08090a0b, 0x0405060700010203);

@@ -12,7 +12,7 @@ static const uint8_t half_order[32] = {
     0x5d, 0x57, 0x6e, 0x73, 0x57, 0xa4, 0x50, 0x1d, 0xdf, 0xe9, 0x2f, 0x46, 0x68, 0x1b, 0x20, 0xa0,
 };
 
-/* BIP 146, EIP-2: of (r, s) and (r, n - s) only the lower s is valid. The library judges r and
+/* BIP 146, EIP-2: of (r, s) and (r, n - s) only the lower s is valid. The library checks r and
  * s = 0. */
 static int is_low(const uint8_t s[32]) {
     return memcmp(s, half_order, 32) <= 0;

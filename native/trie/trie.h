@@ -21,7 +21,7 @@
 enum {
     DIP_TRIE_OK = 0,
     DIP_TRIE_MEMORY = -1,   /* the memory is too small: call again with more */
-    DIP_TRIE_CORRUPT = -2,  /* a stored node is missing, malformed or not what its parent names */
+    DIP_TRIE_CORRUPT = -2,  /* a stored node is missing, malformed or of another hash */
     DIP_TRIE_ARGUMENT = -3, /* keys not strictly ascending, or a key too long */
     DIP_TRIE_STOPPED = -4   /* a callback asked to stop */
 };
@@ -37,12 +37,12 @@ typedef struct {
 /* The caller's records. The path of a record is n nibbles, one a byte, valid during the call. */
 typedef struct {
     void *context;
-    /* Returns 1 and sets *rlp, *len to the record; 0 where no record stands; < 0 to stop. The
+    /* Returns 1 and sets *rlp, *len to the record; 0 if there is no record; < 0 to stop. The
      * record stays valid and unchanged until the update returns. load is NULL for an empty trie. */
     int (*load)(void *context, const uint8_t *nibbles, size_t n, const uint8_t **rlp, size_t *len);
-    /* Receives the new record of a path; rlp is NULL where the old record goes. Each path comes at
-     * most once, in no order; rlp is valid during the call. Returns 0, or < 0 to stop. store is
-     * NULL where the caller wants the root only. */
+    /* Receives the new record of a path; rlp is NULL if the old record is deleted. Each path comes
+     * at most once, in no order; rlp is valid during the call. Returns 0, or < 0 to stop. store is
+     * NULL if the caller wants the root only. */
     int (*store)(void *context, const uint8_t *nibbles, size_t n, const uint8_t *rlp, size_t len);
 } dip_trie_records;
 
@@ -50,8 +50,8 @@ typedef struct {
  * writes the new root. The stored trie must have the root `before`, unless that is NULL. Every
  * record that is read is compared with the hash that its parent names. Keys and values are read in
  * place; memory[0, memory_len) is scratch, of any alignment, and may be reused after the return.
- * Returns a status of above. After any but DIP_TRIE_OK root is untouched, and the caller forgets
- * what `store` received. */
+ * Returns a DIP_TRIE_ status. After any status but DIP_TRIE_OK root is unchanged, and the caller
+ * forgets the records that `store` received. */
 int dip_trie_update(uint8_t root[32], const uint8_t *before, const dip_trie_item *items, size_t n,
                     const dip_trie_records *records, void *memory, size_t memory_len);
 

@@ -174,7 +174,7 @@ static int update_leaf(work *w, slot_t *slot, size_t depth, const item_t *lo, co
     return CHANGED;
 }
 
-/* Replaces a branch that has fewer than two entries left by its last entry, or by nothing. */
+/* Replaces a branch with one entry left by that entry, and removes a branch without entries. */
 static int collapse(work *w, slot_t *slot, size_t depth) {
     node_t *branch = slot->live;
     unsigned children = 0;

@@ -8,7 +8,7 @@ enum { DIP_TRIE_CHANGED = 1 };
 
 /* Applies items [lo, hi), ascending, whose keys all begin with path[0, depth), to the slot there.
  * Returns DIP_TRIE_OK where the slot is unchanged, DIP_TRIE_CHANGED where it changed and its `raw`
- * is NULL, else an error (< 0), after which the nodes are in no defined state. Keys and values are
+ * is NULL, else an error (< 0); the nodes are then unusable. Keys and values are
  * not copied: they outlive the work. */
 int dip_trie_change(dip_trie_work *work, dip_trie_slot *slot, size_t depth,
                     const dip_trie_item *lo, const dip_trie_item *hi);

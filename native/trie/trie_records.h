@@ -12,7 +12,7 @@ typedef struct {
 } dip_trie_work;
 
 /* Reads the record at path[0, depth) and writes its keccak-256 to hash. *rlp is NULL (and hash is
- * untouched) where no record stands. Returns DIP_TRIE_OK or DIP_TRIE_STOPPED. */
+ * unchanged) if there is no record. Returns DIP_TRIE_OK or DIP_TRIE_STOPPED. */
 int dip_trie_load(dip_trie_work *work, size_t depth, const uint8_t **rlp, size_t *len,
                   uint8_t hash[32]);
 
@@ -21,7 +21,7 @@ int dip_trie_load(dip_trie_work *work, size_t depth, const uint8_t **rlp, size_t
  * _CORRUPT where the record is missing, malformed, or does not have the hash in `raw`. */
 int dip_trie_expand(dip_trie_work *work, dip_trie_slot *slot, size_t depth);
 
-/* Tells the caller that the record at path[0, depth) goes. Returns DIP_TRIE_OK or _STOPPED. */
+/* Tells the caller to delete the record at path[0, depth). Returns DIP_TRIE_OK or _STOPPED. */
 int dip_trie_drop(dip_trie_work *work, size_t depth);
 
 #endif

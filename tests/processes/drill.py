@@ -143,13 +143,16 @@ class Drill:
     def vote_in(self) -> None:
         """A candidate voted in produces from the right epoch, and one delegate makes room."""
         candidate = next(node for node in self.net.nodes if node.key not in self._genesis_keys())
-        self.calm()
-        voted = self.young_epoch()
-        before = self.set_of()
-        first = self.watcher.final + 1
-        hashes = self._stake_and_vote(candidate)
+        with requests.Session() as session:
+            owner, voter = self._register(candidate, session)
+            self.calm()
+            voted = self.young_epoch()
+            before = self.set_of()
+            first = self.watcher.final + 1
+            sent = [one.sends("vote", [owner.address]) for one in (owner, voter)]
+            hashes = {to_hex(voter.receipt(one)["blockHash"]) for one in sent}
         epochs = {self.ask("eth_getBlockByHash", one, False)["epoch"] for one in hashes}
-        self.say(f"web3.py staked and voted for {candidate.name} in epoch {voted}")
+        self.say(f"web3.py staked, and voted for {candidate.name} in epoch {voted}")
         assert epochs == {voted}, f"epochs are too short: {epochs}"
         expected = self.elected(voted + AHEAD)
         assert candidate.name in expected
@@ -173,21 +176,19 @@ class Drill:
         assert set(slots) <= set(turns), (slots, turns)
         assert 2 * len(slots) >= len(turns), "most of its slots were missed"
 
-    def _stake_and_vote(self, candidate: Node) -> set[str]:
-        """Registers it, with the stake of two accounts; the blocks that took the transactions."""
+    def _register(self, candidate: Node, session: requests.Session) -> tuple[Account, Account]:
+        """Registers the candidate; its owner and its voter, which have staked and not yet voted."""
         abi, url = shipped_abi(), self.net.nodes[0].url
-        with requests.Session() as session:
-            owner, voter = (Account(url, session, self.net.accounts[n], abi) for n in (1, 2))
-            self.owner[candidate.name] = owner.address
-            sent = [
-                owner.sends("stake", value=CANDIDATE_STAKE),
-                voter.sends("stake", value=VOTER_STAKE),
-                owner.registers("works", candidate.secret()),
-                owner.sends("vote", [owner.address]),
-            ]
-            owner.receipt(sent[-1])  # a vote for an account that is not registered is refused
-            sent.append(voter.sends("vote", [owner.address]))
-            return {to_hex(voter.receipt(one)["blockHash"]) for one in sent}
+        owner, voter = (Account(url, session, self.net.accounts[n], abi) for n in (1, 2))
+        self.owner[candidate.name] = owner.address
+        sent = [
+            owner.sends("stake", value=CANDIDATE_STAKE),
+            voter.sends("stake", value=VOTER_STAKE),
+            owner.registers("works", candidate.secret()),
+        ]
+        for one in sent:  # a vote for an account that is not registered is refused
+            owner.receipt(one)
+        return owner, voter
 
     def _genesis_keys(self) -> set[bytes]:
         return {one.address for one in self.net.genesis.delegates}

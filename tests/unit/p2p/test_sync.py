@@ -317,9 +317,11 @@ def test_height_lowered_after_the_claim_ends_the_wait() -> None:
     assert list(asked(sync, REQUEST_MS_MAX, 10)) == ["b"]
 
 
-def giving(hashes: list[bytes]) -> Callable[[tuple[bytes, ...]], list[bytes]]:
-    """The view of a chain that answers any locator with these blocks."""
-    return lambda _: hashes
+def served(request: GetBlocks, hashes: list[bytes]) -> Blocks:
+    """The answer of a chain that has these blocks after any locator."""
+    answer = decode("sync", serve_blocks(request, lambda _: hashes))
+    assert isinstance(answer, Blocks)
+    return answer
 
 
 def test_liar_and_honest_together() -> None:
@@ -332,9 +334,7 @@ def test_liar_and_honest_together() -> None:
         sync.claims(now, "good", status(1000))
         for peer, request in asked(sync, now, height).items():
             if peer == "good":
-                after = chain[chain.index(request.locator[0]) + 1 :]
-                answer = decode("sync", serve_blocks(request, giving(after)))
-                assert isinstance(answer, Blocks)
+                answer = served(request, chain[chain.index(request.locator[0]) + 1 :])
                 height += len(sync.on_blocks(now, peer, answer) or ())
                 sync.imported(now, peer, height, len(answer.raws), (height, chain[height]))
         sync.on_tick(now)
@@ -362,9 +362,7 @@ def test_peers_that_give_one_block_just_in_time_do_not_keep_the_others_from_bein
             if peer != "good":
                 liars[peer] = (request.request, now)
                 continue
-            after = chain[height + 1 :]
-            answer = decode("sync", serve_blocks(request, giving(after)))
-            assert isinstance(answer, Blocks)
+            answer = served(request, chain[height + 1 :])
             height += len(sync.on_blocks(now, peer, answer) or ())
             sync.imported(now, peer, height, len(answer.raws), (height, chain[height]))
         sync.on_tick(now)
