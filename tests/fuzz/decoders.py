@@ -87,8 +87,7 @@ RECORDS = (1, UINT, BIG, Text(9), Bin(0, 300), Many((UINT, Many(Bin(1, 40), 3)),
 
 
 def records() -> Iterator[Target]:
-    """The decoder of records, which the others use: ``pack`` encodes its values in the same
-    bytes."""
+    """The decoder of records, under the other decoders: ``pack`` gives the same bytes again."""
     small: list[Any] = [1, 7, big(10), b"text", b"", []]
     large: list[Any] = [1, 2**40, big(2**250), b"", bytes(299), [[300, [b"x" * 33]]] * 17]
     yield Target(

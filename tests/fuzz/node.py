@@ -196,8 +196,7 @@ class Fuzz:
         self.step(Woke())
 
     def jump(self) -> None:
-        """The clock jumps: forward for good, back for a while, so that some blocks are of the
-        past."""
+        """The clock jumps forward for good or back for a while: so some blocks are old."""
         now_ms = self.world.now_ms
         if self.back_ms:
             self.world.now_ms += self.back_ms

@@ -1,4 +1,4 @@
-"""The world of one shipping node: its disk, its clock, and the signer that keeps its vote state.
+"""The world of a shipping node: its disk, its clock, and the signer that keeps its vote state.
 
 The world checks the node: it never asks for two ballots of which the second breaks V1 or V2, it
 never reverts a final block, and its disk restores it.
@@ -66,8 +66,7 @@ class World:
         return max(self.now_ms - TIME_MS, 0) // SLOT_MS
 
     def bad(self, chance: float) -> bool:
-        """Whether a peer or delegate misbehaves now, with probability ``chance`` times
-        ``malice``."""
+        """Whether a peer or delegate misbehaves now: with probability ``chance * malice``."""
         return self.rng.random() < chance * self.malice
 
     def number(self) -> int:

@@ -31,8 +31,7 @@ OFFENDER = crypto.keccak256(b"offender")
 
 
 class World:
-    """The store and the node that a duty talks to. ``told`` has the events that it sent to the
-    node."""
+    """The store and the node of a duty. ``told`` has the events that the duty sent to the node."""
 
     def __init__(self) -> None:
         self.told: list[Any] = []

@@ -101,8 +101,7 @@ def test_the_kinds_of_settings_are_those_of_the_model() -> None:
 
 
 def test_every_variable_of_the_client_is_known_to_the_node() -> None:
-    """A user exports variables for both programs, and ``dipnetd`` refuses names that it does not
-    know."""
+    """Users export variables for both programs, and ``dipnetd`` refuses unknown names."""
     sources = "".join(path.read_text() for path in (ROOT / "dipnet").rglob("*.py"))
     found = set(re.findall(r'envvar="DIPNET_(\w+)"', sources))
     assert found <= {*OTHER_ENV, *(name.upper() for name in Config.model_fields)}

@@ -308,8 +308,7 @@ def test_v_past_64_bits_names_no_chain() -> None:
 
 @pytest.mark.parametrize("kind", [LEGACY, ACCESS_LIST, DYNAMIC_FEE])
 def test_the_other_s_is_refused(kind: int) -> None:
-    """EIP-2: the mirrored signature recovers the same key and would give the transaction a second
-    hash."""
+    """EIP-2: the mirrored signature recovers the same key, but the transaction's hash differs."""
     raw = payment(type=kind)
     tx = decode(raw, CHAIN_ID)
     flipped = tx.v + 1 if (tx.v + (kind == LEGACY)) % 2 == 0 else tx.v - 1

@@ -339,8 +339,7 @@ def wycheproof() -> Iterator[tuple[str, bytes, bytes, bytes]]:
 
 
 def compact_of_der(der: bytes) -> bytes | None:
-    """r || s of a strict DER signature (BIP 66); None where it is not strict DER or does not
-    fit."""
+    """r || s of a strict DER signature (BIP 66); None for other bytes or longer numbers."""
     if len(der) < 2 or der[0] != 0x30 or der[1] != len(der) - 2 or der[1] > 0x7F:
         return None
     at, numbers = 2, []

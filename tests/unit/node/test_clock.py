@@ -75,8 +75,7 @@ class Delegate(Bench):
         self.do(self.at_slot(slot, leap=True))
 
     def leader(self, slot: int) -> bytes | None:
-        """The leader of ``slot`` on the node's head; None where the back-off leaves the slot
-        empty."""
+        """The leader of ``slot`` on the head; None where the back-off leaves the slot empty."""
         chain = self.node.chain
         above = chain.need(chain.head.hash)
         position = chain.position(above, slot, chain.section(above))
@@ -125,8 +124,7 @@ def test_a_clock_that_is_set_forward_signs_nothing_ahead(slots: int, told: int) 
 
 @pytest.mark.parametrize("first", range(3))
 def test_a_peer_that_has_leapt_as_far_vouches_for_nothing(first: int) -> None:
-    """Two delegates of four have leapt, one more than may be faulty; the order of statuses is
-    free."""
+    """Two delegates of four have leapt, which is more than may be faulty."""
     bench = Delegate()
     bench.leap(bench.turn(PAST + 86, ours=True) - 1)
     order = [PEERS[1], PEERS[2]]
@@ -162,8 +160,7 @@ def test_a_leap_is_seen_whatever_comes_first() -> None:
 
 
 def test_a_block_waits_for_the_time_of_the_peers() -> None:
-    """The node's clock is a slot ahead, which is no leap: it prevotes when the peers' clocks
-    allow."""
+    """The node's clock is a slot ahead, which is no leap: it prevotes by the peers' clocks."""
     bench = Delegate()
     bench.ahead_ms = bench.genesis.parameters.slot_ms
     bench.do(bench.at_slot(PAST + 1))

@@ -1,5 +1,4 @@
-"""``Peers``: which peers' clocks count, peers of another chain, redialling, peers that are
-ahead."""
+"""``Peers``: the clocks of peers, peers of another chain, redialling, peers that are ahead."""
 
 from dataclasses import replace
 from typing import Any

@@ -153,8 +153,7 @@ def test_bytes_that_are_no_vote_end_the_connection(raw: bytes) -> None:
 
 
 def test_a_peer_that_is_ahead_or_early_is_never_banned_for_it() -> None:
-    """An epoch that the node does not know yet, a slot that has not begun: it is behind, or
-    slow."""
+    """Votes of an unknown epoch or a future slot: the node may be behind, or its clock slow."""
     bench = Bench()
     peer = bench.up(1)
     bench.tell(peer, m.Votes((vote(5, epoch=3).raw,)))

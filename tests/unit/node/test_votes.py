@@ -253,8 +253,7 @@ def test_a_peer_that_gives_only_surplus_blocks_of_a_slot_is_left_alone(
 
 
 def test_a_surplus_block_on_which_an_honest_leader_builds_is_taken() -> None:
-    """Otherwise a leader that gives each node another block of its slot would part them for
-    good."""
+    """Otherwise a leader that sends each node another block would split them for good."""
     bench = Bench(4)
     *full, surplus = forks_of_slot_1(bench, rules.SLOT_BLOCKS_MAX + 1)
     second = Bench(4)
@@ -312,8 +311,8 @@ def test_certificates_of_settled_blocks_are_neither_judged_nor_relayed() -> None
 
 @pytest.mark.parametrize("certified", [True, False])
 def test_a_certified_block_that_does_not_come_is_fetched(certified: bool) -> None:
-    """It is not fetched at once, for votes outrun their block, nor for one vote, which may be
-    false."""
+    """It is fetched after a delay, as votes outrun blocks; a vote alone, maybe false, is not
+    enough."""
     there, bench = Bench(4), Bench(4)
     for started in (there, bench):
         started.start()

@@ -276,8 +276,7 @@ def test_told_to_others_is_what_is_reached_or_declared() -> None:
 
 
 def test_poison() -> None:
-    """10^5 hostile addresses displace no anchor, bootstrap or reached address, and no fair
-    share."""
+    """10^5 hostile addresses displace no anchor, bootstrap, reached address or fair share."""
     memory = Memory()
     book, slots = book_of(), Connections(local=False)
     good = [address(n, public(n)) for n in range(10, 30)]

@@ -26,8 +26,7 @@ def test_without_peers_nothing_is_known() -> None:
 
 
 def test_the_shortest_way_of_a_peer_counts() -> None:
-    """Their time minus ours is too low by the message's delay, so the highest sample is the
-    best."""
+    """A peer's time minus ours is too low by the delay, so the highest sample is the best."""
     clock = Clock()
     for way_ms in (110, 45, 300, 80):
         clock.on_time("a", NOW + 700, NOW + way_ms)

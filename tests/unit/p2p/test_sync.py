@@ -176,8 +176,7 @@ def test_a_peer_that_promises_a_certificate_must_deliver() -> None:
 
 
 def test_a_peer_that_promises_nothing_better_is_asked_now_and_then() -> None:
-    """The peer claims another head of our height each time: that is no offence and costs no
-    work."""
+    """The peer claims another head of our height each time: no offence, and no work."""
     sync, count = Sync(), 0
     for now in range(0, 20 * REST_MS, 10):
         sync.claims(now, "odd", status(10, now.to_bytes(3, "big")))
@@ -290,8 +289,7 @@ def test_surplus_blocks_do_not_shorten_a_pause_and_fresh_blocks_end_the_count() 
 
 @pytest.mark.parametrize("ours", [10, 10_000])
 def test_endless_more_of_known_blocks_ends(ours: int) -> None:
-    """The peer answers ``more`` for ever, with a known block each: it is believed only for a
-    time."""
+    """The peer answers ``more`` with known blocks for ever: it is believed only for a time."""
     sync, now, offences, answers = Sync(), 0, [], 0
     sync.claims(0, "liar", status(10**9))
     while requests := asked(sync, now, ours):

@@ -175,8 +175,7 @@ def test_far_behind_walks_again_after_a_rest() -> None:
 
 
 def audited(sync: VertexSync, now_ms: int, ordinal: int, next_: int) -> tuple[int, int]:
-    """(start, count) that the audit asks of "a" next; a's log differs from ours from ``ordinal``
-    on."""
+    """(start, count) that the audit asks "a" for; the two logs differ from ``ordinal`` on."""
     _, message = ask(sync, now_ms, [vertex(1)])
     assert isinstance(message, LocateVertices)
     sync.on_located("a", Located(message.request, ordinal))

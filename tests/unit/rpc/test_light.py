@@ -185,8 +185,7 @@ def test_answers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_proof_is_searched_for_in_few_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the blocks above carry no certificate, the boundary's certificate or the newest
-    serves."""
+    """Without certificates in the blocks above, the boundary's or the newest is used."""
     node = node_of()
     first = node.produce(certified=False)
     node.certify(node.produce(certified=False))

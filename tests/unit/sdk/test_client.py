@@ -123,8 +123,7 @@ def test_no_answer(server: ThreadingHTTPServer) -> None:
 def test_an_answer_that_was_cut_is_none(
     server: ThreadingHTTPServer, body: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A client waits for a node that was killed while it answered: a cut answer is no false
-    answer."""
+    """A client waits for a node that was killed while it answered; a cut answer is not false."""
     monkeypatch.setattr(Answers, "cut", 9)
     with client(server, lambda request: body) as caller:
         assert refused(caller.call, "echo").code == "unreachable"

@@ -146,8 +146,7 @@ def test_every_byte_counts(types: tuple[str, ...], values: tuple[Any, ...]) -> N
 
 
 def calls(run: Callable[[], object]) -> int:
-    """The number of calls of Python and C functions, a measure of time that is the same
-    everywhere."""
+    """The number of Python and C functions called: a measure of time that is equal everywhere."""
     count = 0
 
     def note(_frame: Any, event: str, _arg: Any) -> None:
@@ -173,8 +172,7 @@ def longest(kind: str) -> Any:
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=lambda method: method.name)
 def test_reading_a_word_is_cheap(method: Method) -> None:
-    """A refused call has paid the price of the method and of its bytes, so reading must be
-    cheap."""
+    """A call that is refused has paid only for the method and its bytes: reading must be cheap."""
     data = method.call_data(*(longest(kind) for kind in method.inputs))[SELECTOR_BYTES:]
     assert calls(lambda: method.arguments(data)) <= CALLS_PER_WORD_MAX * (2 + len(data) / 32)
 

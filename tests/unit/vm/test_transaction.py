@@ -88,8 +88,7 @@ def fixtures(fork: str) -> Iterator[tuple[dict[str, Any], dict[str, Any], bytes]
 
 
 def is_transfer(case: dict[str, Any]) -> bool:
-    """Whether a transaction goes to an address without code, which is no precompile, from a sender
-    without delegation."""
+    """Whether the receiver of a case's transaction has no code and is no precompile."""
     to = case["transaction"].get("to")
     return bool(
         to

@@ -37,7 +37,7 @@ from tests.fixtures.chain_trees import Grown, defined, deliver
 from tests.fixtures.elections import Elections
 from tests.fixtures.memory import Memory
 
-# --- one delegate
+# --- a network of one delegate
 
 
 def test_a_payment() -> None:
@@ -148,8 +148,7 @@ def test_a_reorg_above_the_base() -> None:
 
 
 def test_a_reorg_below_the_base_and_back() -> None:
-    """With ``overlays_max`` 1 nearly every block moves the base: each of these reorgs walks it
-    down."""
+    """With ``overlays_max`` 1 nearly every block moves the base: each reorg takes it down."""
     net = Net.of(overlays_max=1)
     chain, memory = net.chain()
     trunk = grow(net, chain, memory, range(1, 3))
@@ -265,8 +264,7 @@ SHAPES: list[dict[str, Any]] = [
 
 
 def planted(seed: int, patch: pytest.MonkeyPatch) -> Grown:
-    """A random tree made from ``seed``: its sizes, windows, losses, and in half of them
-    elections."""
+    """A random tree made from ``seed``: sizes, windows, losses, and in half of them elections."""
     random = Random(seed)
     delegates = random.choice((1, 4, 4, 7))
     net = Net.of(delegates, epoch_slots=random.choice((3, 6, 20)), **random.choice(SHAPES))

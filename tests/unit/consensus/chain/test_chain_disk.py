@@ -36,8 +36,7 @@ def kept(memory: Memory, prefix: bytes) -> set[bytes]:
 
 
 def test_a_deep_unfinal_chain_is_kept_whole() -> None:
-    """The chain is longer than both windows; every branch above the final block can become the
-    head."""
+    """Beyond both windows every branch above the final block can still become the head."""
     net = Net.of(4, overlays_max=5, undo_blocks_max=6, epoch_slots=1_000, backoff_slots=1_000)
     chain, memory = net.chain()
     side = spend(net, chain, memory, chain.genesis_hash, [1, 2, 3], "user 0")
@@ -139,8 +138,7 @@ def test_below_the_window_only_the_canonical_chain_stays() -> None:
 
 
 def test_a_dead_branch_that_was_longer() -> None:
-    """The dead branch is higher than the head: no canonical block is at the height of its
-    blocks."""
+    """The dead branch is higher than the head: no canonical block has the height of its blocks."""
     net = Net.of(4, overlays_max=1, undo_blocks_max=1, backoff_slots=1_000)
     chain, memory = net.chain()
     dead = grow(net, chain, memory, range(1, 12))

@@ -39,7 +39,7 @@ class Town:
         return self.nonces[user]
 
     def block(self, *calls: tuple[Any, ...]) -> None:
-        """Makes a block in the next slot of calls ``(user, method, *arguments)``; ``stake`` takes
+        """Makes a block in the next slot of calls (user, method, arguments ...); ``stake`` takes
         wei."""
         self.slot += 1
         txs = []

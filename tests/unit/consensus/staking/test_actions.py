@@ -226,17 +226,17 @@ def test_a_vote_earns_from_its_own_block_on(world: World) -> None:
 
 
 def test_a_delegate_without_votes_keeps_all(world: World) -> None:
-    who = world.candidate("u1", commission=0)
-    world.block(who, tips=3)
-    assert world.view("rewardsOf", who) == REWARD + 3
+    candidate = world.candidate("u1", commission=0)
+    world.block(candidate, tips=3)
+    assert world.view("rewardsOf", candidate) == REWARD + 3
 
 
 def test_leaving_does_not_pay(world: World) -> None:
-    who = world.candidate("u1", commission=1_000)
-    world.send("u1", "vote", [who])
+    candidate = world.candidate("u1", commission=1_000)
+    world.send("u1", "vote", [candidate])
     world.send("u1", "resign")
-    world.block(who)
-    assert world.view("rewardsOf", who) == REWARD // 10
+    world.block(candidate)
+    assert world.view("rewardsOf", candidate) == REWARD // 10
 
 
 def test_a_late_voter_earns_from_then_on(world: World) -> None:
@@ -253,20 +253,20 @@ def test_a_late_voter_earns_from_then_on(world: World) -> None:
 
 
 def test_registering(world: World) -> None:
-    who = world.candidate("u1", by="another", organisation=b"\7" * 32)
-    assert world.status(who) == REGISTERED
-    assert world.view("delegate", who)[3:5] == (public_key(secret("another")), b"\7" * 32)
-    assert idpos.commitment_of(world.journal, who) == (bytes(31) + b"\1", 0)
-    assert candidates.owner_of(world.root, address_of("another")) == who
+    candidate = world.candidate("u1", by="another", organisation=b"\7" * 32)
+    assert world.status(candidate) == REGISTERED
+    assert world.view("delegate", candidate)[3:5] == (public_key(secret("another")), b"\7" * 32)
+    assert idpos.commitment_of(world.journal, candidate) == (bytes(31) + b"\1", 0)
+    assert candidates.owner_of(world.root, address_of("another")) == candidate
 
 
 def test_registering_again_changes_the_profile_alone(world: World) -> None:
-    who = world.candidate("u1")
-    world.block(who)
+    candidate = world.candidate("u1")
+    world.block(candidate)
     changed: dict[str, Any] = {"name": "new", "url": "", "commission": 5, "commitment": b"\5" * 32}
     world.send("u1", "register", *world.register("u1", **changed))
-    assert world.view("delegate", who)[:3] == ("new", "", 5)
-    assert idpos.commitment_of(world.journal, who) == (b"\7" * 32, world.slot)  # of its block
+    assert world.view("delegate", candidate)[:3] == ("new", "", 5)
+    assert idpos.commitment_of(world.journal, candidate) == (b"\7" * 32, world.slot)  # of its block
     assert world.refused("u1", "register", *world.register("u1", by="other")).startswith(
         "dpos_key: unusable signing key: a delegate keeps"
     )

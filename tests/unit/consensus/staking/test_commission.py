@@ -48,8 +48,7 @@ def ahead(world: World, epochs: int) -> list[int]:
 
 
 def test_a_commission_is_not_raised_for_own_blocks_only(world: World) -> None:
-    """A delegate that raises its commission for its own block, and then lowers it, gains
-    nothing."""
+    """A delegate that raises its commission for its own block and lowers it gains nothing."""
     world.boundary()
     for _ in range(3):
         register(world, 5_000)

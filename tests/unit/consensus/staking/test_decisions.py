@@ -73,8 +73,7 @@ class Council:
                     self.force[motion.name] = motion.value
 
     def decide(self, epoch: int, running: list[list[str]]) -> None:
-        """Updates motions after the election: their proposer left, or both sets are ready for
-        rules."""
+        """Updates motions after the election: a proposer left, or both sets are ready for rules."""
         for motion in self.motions:
             if motion.state == "open" and not any(motion.by in members for members in running):
                 motion.state = "expired"

@@ -187,8 +187,7 @@ def test_records_stay_short() -> None:
 
 
 def test_ballots_that_a_vote_state_allows_are_never_an_offence() -> None:
-    """Tries all pairs of ballots that the rules let a delegate sign, of three slots and two
-    blocks."""
+    """Tries all pairs of ballots that a vote state allows, of three slots and two blocks."""
     slots, blocks = range(1, 4), (ONE, OTHER)
     ballots = [
         Ballot(kind, 1, slot, block, justify)
