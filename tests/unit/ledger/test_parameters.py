@@ -131,9 +131,17 @@ def test_a_network_of_the_later_rules() -> None:
     assert keccak256(genesis.encode()) != keccak256(EXAMPLE)
     other = LaterGenesis.decode(written(rules=NEXT, meters_max=8, toll=5))
     assert other.encode() != genesis.encode()
-    told = refusal(Genesis, raw)
-    assert told.startswith("meters_max: no such field")
-    assert f"a newer dipnetd: rules {NEXT}" in told
+
+
+@pytest.mark.parametrize("more", [{}, {"meters_max": 7}])
+@pytest.mark.parametrize("number", [NEXT, NEXT + 1, 2**32 - 1, 2**64])
+def test_a_network_of_a_later_program(number: int, more: dict[str, int]) -> None:
+    """It is refused when the file is read: no directory is made for a chain that cannot start."""
+    told = refusal(Genesis, written(rules=number, **more))
+    assert told == (
+        f"rules: the network has rules {number}, and this dipnetd follows rules up to "
+        f"{RULES_KNOWN}; take a newer dipnetd"
+    )
 
 
 def test_a_value_that_the_file_could_not_tell_is_refused() -> None:
