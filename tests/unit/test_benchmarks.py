@@ -51,7 +51,7 @@ def test_a_benchmark_runs(name: str) -> None:
 
 
 def limits(*values: Raw) -> Callable[[], Raw]:
-    """A limit that measures these values one after another."""
+    """A limit that measures these values in sequence."""
     return iter(values).__next__
 
 
@@ -59,8 +59,8 @@ def quiet(value: float, scaling: float | None = 2.0) -> Raw:
     return Raw(value, 3.0, scaling)
 
 
-def one(*values: Raw, attempts: int = 1, pairs: int = 1) -> Figure:
-    """The figure of a subject that always does 50, with these slices of the limit."""
+def measured(*values: Raw, attempts: int = 1, pairs: int = 1) -> Figure:
+    """The figure of a subject that always measures 50, with these slices of the limit."""
     row = Row("r", "per s", again(lambda: Run(50.0, 4.0)), limits(*values), "the limit")
     (figure,) = measure([row], Scale("test", pairs, attempts, 1), lambda _: None)
     return figure
@@ -74,7 +74,7 @@ def made(values: Iterable[float], wanted: int = 10, limit: float = 100.0) -> Fig
 
 
 def test_a_ratio_is_to_the_limits_around_it() -> None:
-    figure = one(quiet(99.0), quiet(101.0))
+    figure = measured(quiet(99.0), quiet(101.0))
     assert figure.valid
     assert (figure.ratio, figure.cpu_ratio, figure.limit) == (0.5, 0.75, 100.0)
 
@@ -137,7 +137,7 @@ def test_a_session_without_a_slice_is_a_fault_of_the_benchmark() -> None:
 
 @pytest.mark.parametrize(("before", "after"), [(100.0, 111.0), (111.0, 100.0)])
 def test_a_pair_is_dropped_when_its_limits_differ(before: float, after: float) -> None:
-    figure = one(quiet(before), quiet(after))
+    figure = measured(quiet(before), quiet(after))
     assert [sample.dropped for sample in figure.samples] == [True]
     assert figure.verdict == "INVALID: 0 of 1 pairs stand; limits apart in pairs 1 (11 %)"
     assert figure.verdict in markdown([figure])
@@ -145,19 +145,19 @@ def test_a_pair_is_dropped_when_its_limits_differ(before: float, after: float) -
 
 
 def test_limits_that_differ_by_a_tenth_stand() -> None:
-    assert one(quiet(100.0), quiet(110.0)).valid
+    assert measured(quiet(100.0), quiet(110.0)).valid
 
 
 @pytest.mark.parametrize(("high", "dropped"), [(109.9, False), (110.1, True)])
 def test_limits_stand_up_to_ten_percent_apart(high: float, dropped: bool) -> None:
     for pair in ((100.0, high), (high, 100.0)):
-        figure = one(*map(quiet, pair))
+        figure = measured(*map(quiet, pair))
         assert [sample.dropped for sample in figure.samples] == [dropped]
         assert figure.valid == (not dropped)
 
 
 def test_scaling_and_load_are_shown_and_refuse_nothing() -> None:
-    figure = one(quiet(100.0, 1.02), quiet(100.0, 1.4))
+    figure = measured(quiet(100.0, 1.02), quiet(100.0, 1.4))
     assert figure.valid
     assert figure.scaling == 1.02
     assert "1.02" in table([figure])
@@ -165,16 +165,16 @@ def test_scaling_and_load_are_shown_and_refuse_nothing() -> None:
     busy = Figure(figure.row, (Sample(Run(50.0), (quiet(100.0), quiet(100.0)), 77.0),), 1)
     assert busy.valid
     assert "77.0" in table([busy])
-    assert one(quiet(100.0, None), quiet(100.0, None)).scaling is None
+    assert measured(quiet(100.0, None), quiet(100.0, None)).scaling is None
 
 
 def test_a_dropped_pair_is_kept_and_measured_again_up_to_a_bound() -> None:
     low, calm = quiet(50.0), quiet(100.0)
-    figure = one(low, calm, calm, calm, attempts=5, pairs=2)
+    figure = measured(low, calm, calm, calm, attempts=5, pairs=2)
     assert [sample.dropped for sample in figure.samples] == [True, False, False]
     assert figure.valid
     assert figure.verdict == "2 pairs; limits apart in pairs 1 (100 %)"
-    figure = one(low, calm, low, calm, attempts=3, pairs=2)
+    figure = measured(low, calm, low, calm, attempts=3, pairs=2)
     assert len(figure.samples) == 3
     assert figure.verdict == (
         "INVALID: 0 of 2 pairs stand; limits apart in pairs 1 (100 %), 2 (100 %), 3 (100 %)"
@@ -205,16 +205,16 @@ def test_no_flag_makes_fewer_than_ten_pairs_valid(
     scale = scale_of(flags, monkeypatch)
     monkeypatch.setattr("gc.collect", lambda: 0)  # before each slice: costs seconds in a big suite
 
-    def measured(*values: float) -> Figure:
+    def of_limits(*values: float) -> Figure:
         """The figure of a run whose limit has these values and afterwards moves in each pair."""
         moves = itertools.chain(values, itertools.cycle((200.0, 100.0)))
         row = Row("r", "per s", again(lambda: Run(50.0)), lambda: quiet(next(moves)), "the limit")
         return measure([row], scale, lambda _: None)[0]
 
-    enough = measured(*[100.0] * (scale.pairs + 1))
+    enough = of_limits(*[100.0] * (scale.pairs + 1))
     assert enough.valid
     assert len(enough.standing) >= PAIRS_MIN
-    short = measured(*[100.0] * PAIRS_MIN)
+    short = of_limits(*[100.0] * PAIRS_MIN)
     assert len(short.standing) == PAIRS_MIN - 1
     assert not short.valid
 
