@@ -4,7 +4,8 @@ A development chain runs in a process of its own, with slots of 200 ms. Transfer
 signed before the clock runs, arrive as JSON batches over a few connections. A slice sends 10,000 of
 them; its clock starts with a new block and stops when the last payment is in a block that
 ``eth_getBlockByNumber`` shows, so that the figure moves in steps of a slot. The client shares the
-machine: its JSON and its sockets are part of the figure.
+machine: its JSON and its sockets are part of the figure. The limit recovers on two threads of the
+client's process, while the node has no payments.
 """
 
 import json

@@ -1,8 +1,9 @@
 """How a figure is measured and judged (docs/design.md "Measuring").
 
 The limit L and the subject S alternate in short slices, L S L S ... L, in one process and on the
-same threads. A pair is one S with the L before it and the L after it; its ratio is S over the mean
-of the two. A figure is the median over the pairs, shown with its quartiles.
+same threads; in ``bench_payments`` S is a node in a process of its own. A pair is one S with the L
+before it and the L after it; its ratio is S over the mean of the two. A figure is the median over
+the pairs, shown with its quartiles.
 
 * A pair is dropped when its two L differ by more than ``LIMITS_APART``: the machine changed while
   S ran. A dropped pair is kept, printed and replaced, up to ``Scale.attempts`` pairs.

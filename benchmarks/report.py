@@ -21,15 +21,17 @@ INTRODUCTION: Final = f"""# Results
 
 `make bench` measures all of this, `python -m benchmarks --write` measures it and writes this page.
 
-Limit and subject alternate in short slices in one process (docs/design.md "Measuring"). A pair is
-one slice of the subject with the slices of the limit before and after it. A pair whose two limits
-differ by more than {percent(LIMITS_APART)} is dropped and ~~struck out~~. A figure is the median
-over the pairs that stand, with its quartiles. It is INVALID, and shown all the same, when fewer
-than {FULL.pairs} pairs stand or when its quartiles are more than {percent(QUARTILES_APART)} of the
-median apart. Of every ratio more is better, and 1 is the limit. "By CPU" is the CPU time of the
-limit over the CPU time of all threads of the process, for one operation. "Scaling" is two threads
-of the limit over one, "load" that of the machine; both refuse nothing. A figure without a measured
-limit is the median of its repetitions.
+Limit and subject alternate in short slices in one process and on the same threads (docs/design.md
+"Measuring"). `payments` is the exception: its subject is a node in a process of its own, its limit
+runs on two threads of the client's process. A pair is one slice of the subject with the slices of
+the limit before and after it. A pair whose two limits differ by more than {percent(LIMITS_APART)}
+is dropped and ~~struck out~~. A figure is the median over the pairs that stand, with its quartiles.
+It is INVALID, and shown all the same, when fewer than {FULL.pairs} pairs stand or when its
+quartiles are more than {percent(QUARTILES_APART)} of the median apart. Of every ratio more is
+better, and 1 is the limit. "By CPU" is the CPU time of the limit over the CPU time of all threads
+of the subject's process, for one operation. "Scaling" is two threads of the limit over one, "load"
+that of the machine; both refuse nothing. A figure without a measured limit is the median of its
+repetitions.
 """
 
 

@@ -156,7 +156,10 @@ class Daemon:
     # --- life
 
     async def run(self, ready: Callable[[Endpoints], None]) -> int:
-        """Runs until SIGINT, SIGTERM or a failure; the process's exit code."""
+        """Runs until SIGINT, SIGTERM or a failure; the process's exit code.
+
+        ``ready`` is called once the node serves, and never when the start itself ends the node.
+        """
         self._loop = asyncio.get_running_loop()
         self._exit = self._loop.create_future()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -184,8 +187,9 @@ class Daemon:
             self._net.resume()
             self._watch()
             await admin.start()
-            at = (self.config.rpc_host, listener.port)
-            ready(Endpoints(self.peer_id, self._addresses, *at))
+            if not self._exit.done():  # else the reason of the end stays the last line of the log
+                at = (self.config.rpc_host, listener.port)
+                ready(Endpoints(self.peer_id, self._addresses, *at))
             code = await self._exit
             self._refuse_waiting()
             await listener.stop()

@@ -2,10 +2,13 @@
 
 import itertools
 import json
+import sys
 from collections.abc import Callable, Iterable
+from types import SimpleNamespace
 
 import pytest
 
+from benchmarks import __main__ as program
 from benchmarks.__main__ import BENCHMARKS
 from benchmarks.harness import (
     FULL,
@@ -20,7 +23,17 @@ from benchmarks.harness import (
     again,
     measure,
 )
-from benchmarks.report import INTRODUCTION, bars, circumstances, markdown, results, table
+from benchmarks.report import (
+    INTRODUCTION,
+    RESULTS,
+    bars,
+    circumstances,
+    markdown,
+    results,
+    table,
+)
+
+PAIRS_MIN = 10  # docs/design.md "Measuring"
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
@@ -135,6 +148,14 @@ def test_limits_that_differ_by_a_tenth_stand() -> None:
     assert measured(quiet(100.0), quiet(110.0)).valid
 
 
+@pytest.mark.parametrize(("high", "dropped"), [(109.9, False), (110.1, True)])
+def test_limits_stand_up_to_ten_percent_apart(high: float, dropped: bool) -> None:
+    for pair in ((100.0, high), (high, 100.0)):
+        figure = measured(*map(quiet, pair))
+        assert [sample.dropped for sample in figure.samples] == [dropped]
+        assert figure.valid == (not dropped)
+
+
 def test_scaling_and_load_are_shown_and_refuse_nothing() -> None:
     figure = measured(quiet(100.0, 1.02), quiet(100.0, 1.4))
     assert figure.valid
@@ -166,6 +187,38 @@ def test_fewer_than_ten_pairs_are_invalid_at_full_size() -> None:
     assert made([50.0] * 9).faults == ("9 of 10 pairs stand",)
 
 
+def scale_of(flags: list[str], monkeypatch: pytest.MonkeyPatch) -> Scale:
+    """The scale that a benchmark gets when the program is run with these flags."""
+    scales: list[Scale] = []
+    benchmark = SimpleNamespace(run=lambda scale, say: scales.append(scale) or [])
+    monkeypatch.setattr(program, "BENCHMARKS", {"a": benchmark})
+    monkeypatch.setattr(sys, "argv", ["benchmarks", *flags])
+    assert program.main() == 0
+    (scale,) = scales
+    return scale
+
+
+@pytest.mark.parametrize("flags", [[], ["--quick"]])
+def test_no_flag_makes_fewer_than_ten_pairs_valid(
+    flags: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scale = scale_of(flags, monkeypatch)
+    monkeypatch.setattr("gc.collect", lambda: 0)  # before each slice: costs seconds in a big suite
+
+    def of_limits(*values: float) -> Figure:
+        """The figure of a run whose limit has these values and afterwards moves in each pair."""
+        moves = itertools.chain(values, itertools.cycle((200.0, 100.0)))
+        row = Row("r", "per s", again(lambda: Run(50.0)), lambda: quiet(next(moves)), "the limit")
+        return measure([row], scale, lambda _: None)[0]
+
+    enough = of_limits(*[100.0] * (scale.pairs + 1))
+    assert enough.valid
+    assert len(enough.standing) >= PAIRS_MIN
+    short = of_limits(*[100.0] * PAIRS_MIN)
+    assert len(short.standing) == PAIRS_MIN - 1
+    assert not short.valid
+
+
 def test_quartiles_say_how_much_the_pairs_differ() -> None:
     figure = made([41.0, 42.0, 43.0, 44.0, 45.0, 46.0, 47.0, 48.0, 49.0])
     assert figure.ratio == 0.45
@@ -185,6 +238,14 @@ def test_quartiles_far_apart_are_invalid_and_the_pairs_are_named() -> None:
     )
     assert figure.ratio == 0.5, "shown, and INVALID"
     assert made([50.0] * 8 + [5.0, 95.0]).valid, "two pairs of ten do not move the quartiles"
+
+
+@pytest.mark.parametrize(("apart", "valid"), [(0.149, True), (0.151, False)])
+def test_quartiles_may_be_fifteen_percent_of_the_median_apart(apart: float, valid: bool) -> None:
+    low, high = 50.0 * (1 - apart / 2), 50.0 * (1 + apart / 2)
+    figure = made([low] * 4 + [50.0] * 2 + [high] * 4)
+    assert figure.spread == pytest.approx(apart)
+    assert figure.valid == valid
 
 
 def test_one_pair_has_quartiles_that_are_not_apart() -> None:
@@ -234,6 +295,10 @@ def test_the_page_has_the_circumstances_and_each_benchmark_with_its_words() -> N
     assert "| machine | M |" in page
     assert "## a\n\nMeasures `x`.\n\n| figure |" in page
     assert "r: INVALID: 1 of 10 pairs stand." in page
+
+
+def test_the_kept_page_begins_as_a_run_writes_it() -> None:
+    assert RESULTS.read_text().startswith(INTRODUCTION)
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)

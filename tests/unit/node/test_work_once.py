@@ -1,5 +1,6 @@
 """Costly work that a node does once: calls are counted, not timed."""
 
+from collections.abc import Sequence
 from itertools import count
 from typing import Any
 
@@ -9,9 +10,11 @@ import pytest
 from dipnet.consensus.chain import block as block_module
 from dipnet.consensus.chain import rules
 from dipnet.consensus.chain.chain import Chain
+from dipnet.consensus.finality import header as header_module
 from dipnet.consensus.finality import votes as votes_module
 from dipnet.consensus.finality.votes import BallotKind
 from dipnet.ledger import tx as tx_module
+from dipnet.ledger.tx import Tx
 from dipnet.node.effects import Send, Verify
 from dipnet.p2p import messages as m
 from dipnet.p2p.messages import Topic
@@ -34,15 +37,15 @@ def started() -> tuple[Bench, Net]:
     return bench, Net(bench.genesis, secrets)
 
 
-def of_another(bench: Bench, net: Net) -> block_module.Block:
-    """A block by another delegate than the node's, of a slot that has begun."""
+def of_another(bench: Bench, net: Net, txs: Sequence[Tx] = ()) -> block_module.Block:
+    """A block with ``txs`` by another delegate than the node's, of a slot that has begun."""
     chain = bench.node.chain
     for slot in count(chain.head.slot + 1):
         position = chain.position(chain.head, slot, chain.section(chain.head))
         leader = rules.leader(position.epoch, slot, position.links.final[1])
         if leader not in (None, bench.proposer):
             bench.answered(bench.at_slot(slot))
-            return net.child(chain, chain.head.hash, slot)
+            return net.child(chain, chain.head.hash, slot, txs)
     raise AssertionError
 
 
@@ -63,22 +66,26 @@ def test_a_pushed_block_is_decoded_once_and_its_signature_recovered_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     bench, net = started()
-    block = of_another(bench, net)
+    payments = [bench.payment(nonce=nonce) for nonce in range(2)]
+    txs = [tx_module.decode(raw, bench.genesis.chain_id) for raw in payments]
+    block = of_another(bench, net, txs)
     push = m.Items(Topic.BLOCK, (block.raw,))
     digest = block.header.proposal_digest
-    headers = counted(monkeypatch, block_module, "decode_header")
-    recovered = [
-        counted(monkeypatch, module, "recover_batch")
-        for module in (crypto, votes_module, tx_module)
-    ]
+    # Every decoder of a block, a header or transactions passes one of these three.
+    blocks = counted(monkeypatch, block_module, "unpack")
+    headers = counted(monkeypatch, header_module, "unpack")
+    senders = counted(monkeypatch, tx_module, "recover_batch")
+    recovered = [counted(monkeypatch, module, "recover_batch") for module in (crypto, votes_module)]
     bench.answered(bench.receive(push))
     assert bench.node.chain.head.hash == block.hash
+    assert blocks == [block.raw]
     assert headers == [block.header.raw]
+    assert [len(digests) for digests in senders] == [32 * len(txs)]
     assert [argument for calls in recovered for argument in calls if digest in argument] == [digest]
     stated = [*bench.node.voting.tally._slots[block.header.slot].stated]
     assert (block.signer, BallotKind.PROPOSAL, 0) in stated, "and yet the proposal is counted"
     assert not of(bench.receive(push), Verify), "another peer pushes it too"
-    assert headers == [block.header.raw]
+    assert (len(blocks), len(headers), len(senders)) == (1, 1, 1)
 
 
 def test_a_vote_that_was_pushed_is_not_encoded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,37 +5,49 @@ from typing import Any
 import pytest
 
 from dipnet.consensus.chain.block import Block
+from dipnet.consensus.staking.actions import STAKED, VOTED
+from dipnet.ledger.tx import Tx
 from dipnet.primitives.codec import to_hex
-from dipnet.primitives.crypto import keccak256
 from dipnet.rpc import logs
 from dipnet.rpc.filters import LogFilter, may_hold
 from dipnet.rpc.logs import LogStream
-from tests.fixtures import fake_contract
 from tests.fixtures.chain_builder import USERS, add, address_of
-from tests.fixtures.fake_contract import DPOS, sent
-from tests.fixtures.rpc_node import Node, ask, error
+from tests.fixtures.rpc_node import DPOS, Node, ask, error, to_idpos
 
 ALICE = to_hex(address_of(USERS[0]).rjust(32, b"\0"))
 NOWHERE = "0x" + "77" * 32
+ONE, TWO = STAKED.data(1), VOTED.data((), 0)
+"""The data of the logs of ``staking`` and ``voting``."""
+TOPIC_TWO, TOPIC_NONE = to_hex(VOTED.topic), to_hex(bytes(32))
 
 
 @pytest.fixture
-def node(monkeypatch: pytest.MonkeyPatch) -> Node:
-    fake_contract.install(monkeypatch)
+def node() -> Node:
     return Node()
 
 
-def topic(text: bytes) -> str:
-    return to_hex(keccak256(text))
+def staking(sender: str, nonce: int) -> Tx:
+    """Leaves a log with ``ONE`` under the topic of the sender."""
+    return to_idpos(sender, nonce, "stake", value=1)
+
+
+def voting(sender: str, nonce: int) -> Tx:
+    """A vote for no delegate: leaves a log with ``TWO`` under the topic of the sender."""
+    return to_idpos(sender, nonce, "vote", ())
+
+
+def reading(sender: str, nonce: int) -> Tx:
+    """Leaves no log."""
+    return to_idpos(sender, nonce, "burned")
 
 
 def filled(node: Node) -> list[Block]:
     """Makes three blocks: with two logs, without logs, with a log of another user."""
     blocks = []
     for txs in (
-        [sent(USERS[0], 0, b"Lone"), sent(USERS[0], 1, b"Ltwo")],
+        [staking(USERS[0], 0), voting(USERS[0], 1)],
         [],
-        [sent(USERS[0], 2, b"E"), sent(USERS[1], 0, b"Lone")],
+        [reading(USERS[0], 2), staking(USERS[1], 0)],
     ):
         for tx in txs:
             ask(node, "eth_sendRawTransaction", to_hex(tx.raw))
@@ -51,17 +63,15 @@ def found(node: Node, **query: Any) -> list[tuple[int, bytes]]:
 
 def test_a_range_and_its_filters(node: Node) -> None:
     blocks = filled(node)
-    everything = [(1, b"one"), (1, b"two"), (3, b"one")]
+    everything = [(1, ONE), (1, TWO), (3, ONE)]
     assert found(node, fromBlock="earliest") == everything
     assert found(node, fromBlock="0x0", toBlock="0xffff") == everything
-    assert found(node) == [(3, b"one")]
+    assert found(node) == [(3, ONE)]
     assert found(node, fromBlock="0x1", toBlock="0x2") == everything[:2]
     assert found(node, fromBlock="0x1", toBlock="finalized", address=DPOS) == everything
     assert found(node, fromBlock="0x1", address=["0x" + "11" * 20]) == []
-    assert found(node, fromBlock="0x1", topics=[topic(b"two")]) == [(1, b"two")]
-    assert found(node, fromBlock="0x1", topics=[[topic(b"two"), topic(b"none")], None]) == [
-        (1, b"two")
-    ]
+    assert found(node, fromBlock="0x1", topics=[TOPIC_TWO]) == [(1, TWO)]
+    assert found(node, fromBlock="0x1", topics=[[TOPIC_TWO, TOPIC_NONE], None]) == [(1, TWO)]
     assert found(node, fromBlock="0x1", topics=[None, ALICE]) == everything[:2]
     assert found(node, fromBlock="0x1", topics=[None, None, None]) == []
     assert found(node, blockHash=to_hex(blocks[0].hash)) == everything[:2]
@@ -72,7 +82,7 @@ def test_a_log_says_where_it_stands(node: Node) -> None:
     block = filled(node)[0]
     first, second = ask(node, "eth_getLogs", {"blockHash": to_hex(block.hash)})
     assert second == {
-        "address": DPOS, "topics": [topic(b"two"), ALICE], "data": to_hex(b"two"),
+        "address": DPOS, "topics": [TOPIC_TWO, ALICE], "data": to_hex(TWO),
         "blockHash": to_hex(block.hash), "blockNumber": "0x1", "transactionIndex": "0x1",
         "transactionHash": to_hex(block.txs[1].hash), "logIndex": "0x1", "removed": False,
     }  # fmt: skip
@@ -87,7 +97,7 @@ def test_too_large_queries_are_refused(node: Node, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(logs, "LOGS_MAX", 2)
     assert error(node, "eth_getLogs", {"fromBlock": "0x1"})[0] == "limit"
     monkeypatch.setattr(logs, "LOG_BLOCKS_MAX", 3)
-    assert found(node, fromBlock="0x2", toBlock="0x3") == [(3, b"one")]
+    assert found(node, fromBlock="0x2", toBlock="0x3") == [(3, ONE)]
     assert error(node, "eth_getLogs", {"fromBlock": "0x0"})[0] == "limit"
 
 
@@ -109,23 +119,21 @@ def test_a_stream_takes_back_what_leaves_the_chain(node: Node) -> None:
     stream = LogStream(node, LogFilter())
     start = node.produce()
     assert shown(stream, start) == []
-    ask(node, "eth_sendRawTransaction", to_hex(sent(USERS[0], 0, b"Lone").raw))
+    ask(node, "eth_sendRawTransaction", to_hex(staking(USERS[0], 0).raw))
     left = node.produce(certified=False)
-    assert shown(stream, left) == [(to_hex(b"one"), False)]
+    assert shown(stream, left) == [(to_hex(ONE), False)]
     rival = node.net.child(node.chain, start.hash, left.header.slot + 1)
     add(node.chain, node.disk, rival)
-    above = node.net.child(
-        node.chain, rival.hash, left.header.slot + 2, [sent(USERS[0], 0, b"Ltwo")]
-    )
+    above = node.net.child(node.chain, rival.hash, left.header.slot + 2, [voting(USERS[0], 0)])
     add(node.chain, node.disk, above)
     assert node.chain.head.hash == above.hash
-    assert shown(stream, rival) == [(to_hex(b"one"), True)]
-    assert shown(stream, above) == [(to_hex(b"two"), False)]
+    assert shown(stream, rival) == [(to_hex(ONE), True)]
+    assert shown(stream, above) == [(to_hex(TWO), False)]
 
 
 def test_a_late_subscriber_is_told_nothing_twice(node: Node) -> None:
-    ask(node, "eth_sendRawTransaction", to_hex(sent(USERS[0], 0, b"Lone").raw))
+    ask(node, "eth_sendRawTransaction", to_hex(staking(USERS[0], 0).raw))
     block = node.produce()
     # the block is the head already; its announcement comes only now
     stream = LogStream(node, LogFilter())
-    assert shown(stream, block) == [(to_hex(b"one"), False)]
+    assert shown(stream, block) == [(to_hex(ONE), False)]

@@ -6,13 +6,12 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
+from dipnet.consensus.staking.actions import STAKED
 from dipnet.node.work import ClientTxs
 from dipnet.primitives.codec import to_hex
 from dipnet.rpc.listen import Listener
-from tests.fixtures import fake_contract
 from tests.fixtures.chain_builder import USERS
-from tests.fixtures.fake_contract import DPOS, sent
-from tests.fixtures.rpc_node import Node
+from tests.fixtures.rpc_node import DPOS, Node, to_idpos
 from tests.unit.rpc.test_listen import call, url, with_node
 
 
@@ -34,21 +33,21 @@ def test_final_heads_come_when_they_are_final() -> None:
     with_node(run)
 
 
-def test_logs_arrive_by_their_filter(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_contract.install(monkeypatch)
+def test_logs_arrive_by_their_filter() -> None:
+    stakes = [to_idpos(USERS[0], nonce, "stake", value=1) for nonce in range(2)]
 
     async def run(node: Node, listener: Listener) -> None:
         async with connect(url(listener)) as client:
             elsewhere = {"address": "0x" + "11" * 20}
             assert (await call(client, "eth_subscribe", "logs", elsewhere))["result"]
             ours = (await call(client, "eth_subscribe", "logs", {"address": DPOS}))["result"]
-            await node.submit(ClientTxs(tuple(sent(USERS[0], n, b"Ltext").raw for n in range(2))))
+            await node.submit(ClientTxs(tuple(tx.raw for tx in stakes)))
             node.produce()
             for index in ("0x0", "0x1"):
                 told = await noted(client)
                 assert told["subscription"] == ours
                 assert (told["result"]["data"], told["result"]["logIndex"]) == (
-                    to_hex(b"text"), index,
+                    to_hex(STAKED.data(1)), index,
                 )  # fmt: skip
 
     with_node(run)

@@ -11,8 +11,7 @@ from dipnet.primitives.codec import to_hex
 from dipnet.rpc.method import REQUIRED, RpcMethod
 from dipnet.rpc.server import METHODS
 from tests.fixtures.chain_builder import USERS, address_of, transfer
-from tests.fixtures.fake_contract import DPOS
-from tests.fixtures.rpc_node import Node, ask
+from tests.fixtures.rpc_node import DPOS, Node, ask
 
 BOB: Final = to_hex(address_of(USERS[1]))
 HEIGHTS: Final = {"earliest": 0, "finalized": 1, "safe": 2, "latest": 3}

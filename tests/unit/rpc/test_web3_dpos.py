@@ -18,7 +18,7 @@ from dipnet.consensus.staking.evidence import record
 from dipnet.consensus.staking.idpos import METHODS
 from dipnet.primitives.crypto import public_key, sign
 from tests.fixtures.chain_builder import CHAIN_ID, ETHER, STAKE, USERS, address_of, secret
-from tests.fixtures.fake_contract import DPOS
+from tests.fixtures.rpc_node import DPOS
 from tests.fixtures.rpc_running import Running
 
 FIRST = address_of("delegate 0")
