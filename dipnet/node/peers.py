@@ -15,7 +15,6 @@ from typing import Any, Final
 from dipnet import __version__
 from dipnet.ledger.genesis import Genesis
 from dipnet.node.effects import Dial, Drop, Effect, Send, Write
-from dipnet.node.offences import OFFENCE_OF
 from dipnet.node.queues import Queues
 from dipnet.node.view import View
 from dipnet.node.work import (
@@ -40,7 +39,7 @@ from dipnet.p2p.exchange import Exchange
 from dipnet.p2p.gossip import Gossip
 from dipnet.p2p.hello import Hellos
 from dipnet.p2p.messages import PUSHED, Topic
-from dipnet.p2p.scores import Scores
+from dipnet.p2p.scores import OFFENCE_OF, PeerOffence, Scores
 from dipnet.p2p.vertexsync import VertexSync
 from dipnet.p2p.votepush import VotePush
 from dipnet.primitives.codec import Puts, Reader
@@ -201,7 +200,7 @@ class Peers:
             incoming = self._on[type(message)](now_ms, peer, message)
         except Invalid as refused:  # well-formed, but not asked for, or of another network
             unasked = refused.code == "peer_message"
-            offence = "unasked" if unasked else OFFENCE_OF[refused.code]
+            offence = PeerOffence.UNASKED if unasked else OFFENCE_OF[refused.code]
             self._offend(now_ms, peer, offence, str(refused))
             return None
         return incoming if incoming is not None and self._admit(now_ms, incoming) else None
@@ -211,7 +210,7 @@ class Peers:
         peer, work = incoming.peer, incoming.work
         backlog = self._queues[work.queue]
         if backlog.full(peer, work.size) and not work.asked:
-            self._offend(now_ms, peer, "rate", "more than we can judge")
+            self._offend(now_ms, peer, PeerOffence.RATE, "more than we can judge")
             return False
         if not backlog.add(peer, work.size):
             return False
@@ -219,11 +218,13 @@ class Peers:
             self._vote_push.on_judging(work.topic, work.raws)
         return True
 
-    def _offend(self, now_ms: int, peer: str, offence: str, reason: str, times: int = 1) -> None:
+    def _offend(
+        self, now_ms: int, peer: str, offence: PeerOffence, reason: str, times: int = 1
+    ) -> None:
         """Charge an offence; a banned peer is dropped with the reason."""
         log.debug("peer %s, %s times %d: %s", peer, offence, times, reason)
         banned = self._scores.offend(now_ms, peer, self._connections.host(peer), offence, times)
-        if banned or offence == "network":
+        if banned or offence is PeerOffence.NETWORK:
             self._drop(now_ms, peer, reason)
 
     def on_judged(self, now_ms: int, incoming: Incoming, refused: Iterable[Invalid]) -> None:
@@ -234,7 +235,7 @@ class Peers:
             self._vote_push.on_judged(work.topic, work.raws)
         for refusal in refused:
             offence = OFFENCE_OF.get(refusal.code)
-            if work.asked and offence == "untimely":
+            if work.asked and offence is PeerOffence.UNTIMELY:
                 continue  # we asked, and ``BlockSync`` judges the answer
             if offence is not None:
                 self._offend(now_ms, peer, offence, str(refusal))
@@ -443,11 +444,11 @@ class Peers:
         # An unanswered fetch is no offence: frames get lost, and another peer is asked.
         self._gossip.on_tick(now_ms)
         for peer in self._blocks.on_tick(now_ms):
-            self._offend(now_ms, peer, "silent", "blocks that never came")
+            self._offend(now_ms, peer, PeerOffence.SILENT, "blocks that never came")
         for peer in self._vertices.on_tick(now_ms):
-            self._offend(now_ms, peer, "silent", "vertices that never came")
+            self._offend(now_ms, peer, PeerOffence.SILENT, "vertices that never came")
         for peer in self._hellos.late(now_ms):
-            self._offend(now_ms, peer, "late_hello", "no hello")
+            self._offend(now_ms, peer, PeerOffence.LATE_HELLO, "no hello")
             self._drop(now_ms, peer, "no hello")
 
     def next_ms(self, now_ms: int) -> int:

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dipnet.p2p.messages import LOCATOR_MAX, Blocks, GetBlocks, Have, Outgoing, Status, encode
+from dipnet.p2p.scores import PeerOffence
 from dipnet.primitives.errors import Invalid
 
 BLOCKS_MAX: Final = 128  # of one request
@@ -173,8 +174,8 @@ class BlockSync:
 
     def on_imported(
         self, now_ms: int, peer: str, ours: Status, delivery: Delivery, have: Have
-    ) -> list[str]:
-        """The offences of ``peer`` (names of ``scores.OFFENCES``) after a delivery.
+    ) -> list[PeerOffence]:
+        """The offences of ``peer`` after a delivery.
 
         ``ours`` is where we stand after it, ``have`` whether a block is here.
         """
@@ -207,7 +208,7 @@ class BlockSync:
             known.paused_until_ms = max(known.paused_until_ms, now_ms + REST_MS)
             return []
         failed = failed if delivery.surplus else self._fail(now_ms, known)
-        return ["useless", "lying"] if failed else ["useless"]
+        return [PeerOffence.USELESS, PeerOffence.LYING] if failed else [PeerOffence.USELESS]
 
     def on_tick(self, now_ms: int) -> list[str]:
         """Peers whose request is overdue; the next ``requests`` asks others first."""

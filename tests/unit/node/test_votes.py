@@ -29,7 +29,7 @@ from dipnet.node.work import ClientVertices
 from dipnet.p2p import messages as m
 from dipnet.p2p.blocksync import PAUSE_MS, TRIES_MAX
 from dipnet.p2p.gossip import MENTION_MS
-from dipnet.p2p.scores import OFFENCES
+from dipnet.p2p.scores import PeerOffence
 from dipnet.primitives import crypto
 from tests.fixtures.chain_builder import Net
 from tests.fixtures.node_bench import PEER, Bench, block_requests
@@ -240,7 +240,7 @@ def test_who_gives_only_surplus_blocks_of_a_slot_is_left_alone(
     blamed = not (
         promised or early or more
     )  # a peer that delivers as promised is not asked again, but not charged
-    assert (peer["score"] <= OFFENCES["useless"] * TRIES_MAX) == blamed
+    assert (peer["score"] <= PeerOffence.USELESS.points * TRIES_MAX) == blamed
 
 
 def test_a_surplus_block_on_which_an_honest_leader_builds_is_taken() -> None:
