@@ -218,12 +218,16 @@ class Peers:
             self._vote_push.on_judging(work.topic, work.raws)
         return True
 
-    def _offend(
-        self, now_ms: int, peer: str, offence: PeerOffence, reason: str, times: int = 1
-    ) -> None:
+    def _send(self, peer: str, message: m.Message) -> int:
+        """Send ``message`` on its protocol; the number of its bytes."""
+        frame = m.encode(message)
+        self._out.append(Send(peer, m.protocol_of(message), frame))
+        return len(frame)
+
+    def _offend(self, now_ms: int, peer: str, offence: PeerOffence, reason: str) -> None:
         """Charge an offence; a banned peer is dropped with the reason."""
-        log.debug("peer %s, %s times %d: %s", peer, offence, times, reason)
-        banned = self._scores.offend(now_ms, peer, self._connections.host(peer), offence, times)
+        log.debug("peer %s, %s: %s", peer, offence, reason)
+        banned = self._scores.offend(now_ms, peer, self._connections.host(peer), offence)
         if banned or offence is PeerOffence.NETWORK:
             self._drop(now_ms, peer, reason)
 
@@ -296,7 +300,7 @@ class Peers:
 
         self._scores.on_served(peer, self._gossip.answer(peer, fetch.topic, found()))
         if absent and fetch.topic is Topic.BLOCK:
-            self._out.append(Send(peer, "gossip", m.encode(m.Absent(fetch.topic, tuple(absent)))))
+            self._send(peer, m.Absent(fetch.topic, tuple(absent)))
 
     def _on_absent(self, now_ms: int, peer: str, absent: m.Absent) -> None:
         self._scores.on_ids(peer, absent.topic, len(absent.ids))
@@ -407,9 +411,8 @@ class Peers:
     def _on_get_peers(self, now_ms: int, peer: str, _request: m.GetPeers) -> None:
         self._exchange.on_get_peers(now_ms, peer)
         if self._scores.may_serve(now_ms, peer):
-            answer = m.encode(m.PeerAddresses(self._book.tell(self._connections, self._seed)))
-            self._scores.on_served(peer, len(answer))
-            self._out.append(Send(peer, "peers", answer))
+            answer = m.PeerAddresses(self._book.tell(self._connections, self._seed))
+            self._scores.on_served(peer, self._send(peer, answer))
 
     def _on_peers(self, _now_ms: int, peer: str, peers: m.PeerAddresses) -> None:
         self._exchange.on_peers(peer)
@@ -426,8 +429,8 @@ class Peers:
             if wanted:
                 self._vertices.on_behind(now_ms, peer)
         self._gossip.tips(tips)
-        ask = m.encode(m.GetPeers())
-        self._out += [Send(peer, "peers", ask) for peer in self._exchange.to_ask(now_ms)]
+        for peer in self._exchange.to_ask(now_ms):
+            self._send(peer, m.GetPeers())
         self._dial(now_ms)
 
     def _dial(self, now_ms: int) -> None:

@@ -25,7 +25,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from dipnet.p2p.messages import LOCATOR_MAX, Blocks, GetBlocks, Have, Outgoing, Status, encode
+from dipnet.p2p.messages import (
+    LOCATOR_MAX,
+    Blocks,
+    GetBlocks,
+    Have,
+    Outgoing,
+    Status,
+    encode,
+    protocol_of,
+)
 from dipnet.p2p.scores import PeerOffence
 from dipnet.primitives.errors import Invalid
 
@@ -149,7 +158,8 @@ class BlockSync:
             if self._asked_none:
                 peer.believed_until_ms, self._asked_none = now_ms + BELIEF_MS, False
             marks = locator(ours.head_height, hash_at, peer.cursor[1])
-            out.append((name, "sync", encode(GetBlocks(peer.request, marks, BLOCKS_MAX))))
+            ask = GetBlocks(peer.request, marks, BLOCKS_MAX)
+            out.append((name, protocol_of(ask), encode(ask)))
             prompt.append(peer)
             heads.add(head)
         return out

@@ -10,6 +10,7 @@ from dipnet.consensus.chain import rules
 from dipnet.consensus.chain.block import Block
 from dipnet.consensus.chain.schedule import slot_start_ms
 from dipnet.consensus.finality.votes import BallotKind
+from dipnet.ledger import rules as protocol_rules
 from dipnet.ledger.tx import decode
 from dipnet.node.effects import (
     Barrier,
@@ -117,7 +118,7 @@ def test_a_node_ends_before_rules_that_it_has_not_also_when_it_is_started_again(
     (proposal,) = [one for one in bench.at_slot(3) if isinstance(one, Sign)]
     voted = bench.step(bench.signed(proposal))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rules, "RULES", {})
+        patch.setattr(protocol_rules, "RULES", {})
         (halt,) = [one for one in bench.answered(voted) if isinstance(one, Halt)]
         assert halt.reason.startswith("rules unknown")
         again = Bench(disk=bench.disk, state=bench.state)
