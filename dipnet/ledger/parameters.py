@@ -194,7 +194,7 @@ class Parameters:
 
     @property
     def rules_in_force(self) -> ProtocolRules:
-        """The version of the rules; ``Invalid("rules_unknown")`` if it is unknown to this program."""
+        """The version of the rules; ``Invalid("rules_unknown")`` if this program lacks it."""
         return rules_of(self.rules)
 
     @property
