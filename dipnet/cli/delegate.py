@@ -1,7 +1,7 @@
 """``dipnet delegate``: stakes, votes and proposals sent to IDpos.
 
 Each command that signs is a plan: it makes the transactions to send from its arguments.
-``cli/sending.py`` sends them and shows the receipts. ``cli/delegate_views.py`` has the commands
+``cli/sending.py`` sends them and shows the receipts. ``cli/delegate_queries.py`` has the commands
 that only read, and the commands for the node on this machine.
 """
 

@@ -146,7 +146,7 @@ def tail_dag(
     """Show signed readings as they arrive."""
     topic_id = None if topic is None else to_hex(topic_of(topic))
 
-    def show(vertex: tail.Vertex) -> None:
+    def show(vertex: tail.VertexJson) -> None:
         if as_json:
             typer.echo(json.dumps(vertex))
         else:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import dipnet
-from dipnet.cli.delegate_views import delegate_app
+from dipnet.cli.delegate_queries import delegate_app
 from dipnet.cli.device import dag_app, device_app
 from dipnet.cli.light import verify_header
 from dipnet.cli.terminal import URL, Json, Url, group, program, show_fields, show_json, show_rows

@@ -29,11 +29,11 @@ _MESSAGE: Final = jsontext.JsonBounds(MESSAGE_BYTES_MAX)
 NOBODY: Final = "0x" + "00" * 20
 PAYLOAD_SHOWN: Final = 34
 
-Vertex = dict[str, Any]
+VertexJson = dict[str, Any]
 """A vertex as JSON, the answer to ``dag_get``."""
 
 
-def earlier(client: Client, count: int, issuer: str | None, topic: str | None) -> list[Vertex]:
+def earlier(client: Client, count: int, issuer: str | None, topic: str | None) -> list[VertexJson]:
     """The last ``count`` vertices of the node, or of an issuer, oldest first.
 
     Of these only those of ``topic`` (hex of its hash) are returned when it is given.
@@ -47,11 +47,11 @@ def earlier(client: Client, count: int, issuer: str | None, topic: str | None) -
     return shown[-count:]
 
 
-def _of_issuer(client: Client, count: int, issuer: str) -> list[Vertex]:
+def _of_issuer(client: Client, count: int, issuer: str) -> list[VertexJson]:
     last = client.call("dag_latest", issuer)
     if last is None:
         return []
-    found: list[Vertex] = []
+    found: list[VertexJson] = []
     at = max(last["seq"] - count + 1, 0)
     while part := client.call("dag_range", issuer, at, RANGE_MAX):
         found += part
@@ -59,13 +59,13 @@ def _of_issuer(client: Client, count: int, issuer: str) -> list[Vertex]:
     return found
 
 
-def _of_all(client: Client, count: int) -> list[Vertex]:
+def _of_all(client: Client, count: int) -> list[VertexJson]:
     """At most ``count`` vertices from the tips backwards by timestamp, oldest first."""
     tips = client.call("dag_template", NOBODY, TIPS)["parents"]
     seen = dict.fromkeys(tips)
     front = [(-v["timestampMs"], v["id"], v) for v in _get(client, tips)]
     heapq.heapify(front)
-    found: list[Vertex] = []
+    found: list[VertexJson] = []
     while front and len(found) < count:
         vertex = heapq.heappop(front)[2]
         found.append(vertex)
@@ -76,14 +76,14 @@ def _of_all(client: Client, count: int) -> list[Vertex]:
     return found[::-1]
 
 
-def _get(client: Client, ids: list[str]) -> list[Vertex]:
+def _get(client: Client, ids: list[str]) -> list[VertexJson]:
     answers = client.batch([("dag_get", (id,)) for id in ids])
     return [answer for answer in answers if isinstance(answer, dict)]
 
 
 def follow(
     url: str, issuer: str | None, topic: str | None, say: Callable[[str], None]
-) -> Iterator[Vertex]:
+) -> Iterator[VertexJson]:
     """Vertices as the node accepts them, without end; ``say`` gets a line for each lost connection.
 
     Raises ``Invalid("remote")`` when the node refuses the subscription.
@@ -118,7 +118,7 @@ def follow(
         delay_s = min(2 * delay_s, RETRY_MAX_S)
 
 
-def _notified(message: Any) -> Iterator[Vertex]:
+def _notified(message: Any) -> Iterator[VertexJson]:
     if "error" in message:
         raise Invalid("remote", str(message["error"].get("message"))[:200])
     if message.get("method") == "eth_subscription":
@@ -131,7 +131,7 @@ def _websocket(url: str) -> str:
     return urlunsplit((scheme, parts.netloc, parts.path, "", ""))
 
 
-def lines(vertex: Vertex) -> Iterator[str]:
+def lines(vertex: VertexJson) -> Iterator[str]:
     """A vertex as text: a line for each reading, a single line for a payload without readings."""
     name = f"{vertex['issuer']} #{vertex['seq']}"
     readings = vertex.get("readings")

@@ -47,6 +47,7 @@ from dipnet.node.effects import (
     Send,
     Sign,
     Signed,
+    StreamName,
     Submitted,
     Verified,
     Verify,
@@ -60,7 +61,7 @@ from dipnet.node.work import ClientWork, Thread
 from dipnet.p2p.address import parse as parse_address
 from dipnet.primitives.errors import Corrupt, Invalid
 from dipnet.rpc.backend import Accepted
-from dipnet.rpc.feed import Feed, Feeds, Topic
+from dipnet.rpc.feed import Feed, Feeds
 from dipnet.rpc.listen import serve
 from dipnet.rpc.server import Access, application
 from dipnet.rpc.watch import FinalityWatch
@@ -347,13 +348,13 @@ class Daemon:
             self._from_thread(self._fail, EXIT_BUG, f"a bug in a check: {error!r}")
 
     def _publish(self, effect: Publish) -> None:
-        topic = effect.topic
-        if topic == "finalizedHeads" and self.syncing() is None:
+        stream = effect.stream
+        if stream == "finalizedHeads" and self.syncing() is None:
             blocks = [block for block in effect.values if isinstance(block, Block)]
             self.finality.on_final(self.now_ms(), [block.header for block in blocks])
-        if self._feeds.listeners(topic):
+        if self._feeds.listeners(stream):
             for value in effect.values:
-                self._feeds.publish(topic, self._shown(value))
+                self._feeds.publish(stream, self._shown(value))
 
     def _shown(self, value: Block | Tx | bytes) -> Block | Tx | Vertex | None:
         """Vertices are read only for listeners, because they come by the thousand."""
@@ -422,9 +423,9 @@ class Daemon:
             self._settling.append((self._barrier.staged, future))
             await future
 
-    def subscribe(self, topic: Topic) -> Feed:
-        """A bounded queue of the items that are published on ``topic``."""
-        return self._feeds.subscribe(topic)
+    def subscribe(self, stream: StreamName) -> Feed:
+        """A bounded queue of the items that are published on ``stream``."""
+        return self._feeds.subscribe(stream)
 
     def failed(self, error: Exception) -> None:
         """A bug or ``Corrupt`` met while answering a call: the process ends, records are safe."""

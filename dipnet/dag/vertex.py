@@ -29,7 +29,6 @@ BATCH_BYTES_MAX: Final = 64 << 20
 ISSUER_KEYS_MAX: Final = 65_536
 """Parsed public keys of issuers in the cache (6 MB): 33 us a signature instead of 37."""
 
-FLAG_BATCH: Final = 1
 FLAG_ENCRYPTED: Final = 2
 FLAG_SALTED: Final = 4
 FLAG_EXTRA: Final = 8

@@ -79,23 +79,23 @@ class Subject:
     records: Path
 
 
-ConfigFile = Annotated[
+NodeConfigFile = Annotated[
     Path | None,
     typer.Option("--config", envvar="DIPNET_CONFIG", help="dipnet.toml of the delegate's node."),
 ]
-Data = Annotated[Path | None, typer.Option(help="Directory of the delegate's node.")]
-Keystore = Annotated[Path | None, typer.Option(help="Keystore of a key without a node.")]
-Votes = Annotated[Path | None, typer.Option(help="Vote state; default: beside the keystore.")]
+NodeData = Annotated[Path | None, typer.Option(help="Directory of the delegate's node.")]
+KeystoreFile = Annotated[Path | None, typer.Option(help="Keystore of a key without a node.")]
+VotesFile = Annotated[Path | None, typer.Option(help="Vote state; default: beside the keystore.")]
 GenesisFile = Annotated[Path | None, typer.Option(help="genesis.json of a key without a node.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
 @votes_app.command("show")
 def show_votes(
-    config: ConfigFile = None,
-    data: Data = None,
-    keystore: Keystore = None,
-    votes: Votes = None,
+    config: NodeConfigFile = None,
+    data: NodeData = None,
+    keystore: KeystoreFile = None,
+    votes: VotesFile = None,
     genesis: GenesisFile = None,
     as_json: Json = False,
 ) -> None:
@@ -107,10 +107,10 @@ def show_votes(
 
 @votes_app.command("create")
 def create_votes(
-    config: ConfigFile = None,
-    data: Data = None,
-    keystore: Keystore = None,
-    votes: Votes = None,
+    config: NodeConfigFile = None,
+    data: NodeData = None,
+    keystore: KeystoreFile = None,
+    votes: VotesFile = None,
     genesis: GenesisFile = None,
     yes: Yes = False,
     as_json: Json = False,
@@ -124,10 +124,10 @@ def create_votes(
 
 @votes_app.command("recover")
 def recover_votes(
-    config: ConfigFile = None,
-    data: Data = None,
-    keystore: Keystore = None,
-    votes: Votes = None,
+    config: NodeConfigFile = None,
+    data: NodeData = None,
+    keystore: KeystoreFile = None,
+    votes: VotesFile = None,
     genesis: GenesisFile = None,
     slot: Annotated[
         int | None,

@@ -66,11 +66,11 @@ class Sample:
     sort: Literal["gauge", "counter"] = "gauge"
 
 
-Source = Callable[[], Iterable[Sample | Distribution]]
+SampleSource = Callable[[], Iterable[Sample | Distribution]]
 
 
 class _Readings(Collector):
-    def __init__(self, read: Source) -> None:
+    def __init__(self, read: SampleSource) -> None:
         self._read = read
 
     def describe(self) -> Iterable[Metric]:
@@ -92,7 +92,7 @@ class _Readings(Collector):
         yield from families.values()
 
 
-def render(*sources: Source) -> bytes:
+def render(*sources: SampleSource) -> bytes:
     """The text of ``/metrics``: every reading of every source, once."""
     registry = CollectorRegistry()
     for source in sources:

@@ -101,7 +101,7 @@ def _balances(value: Any) -> Any:
     return {address: balances[address] for address in sorted(balances)}
 
 
-Address = Annotated[bytes, BeforeValidator(_address)]
+HexAddress = Annotated[bytes, BeforeValidator(_address)]
 PublicKey = Annotated[bytes, BeforeValidator(_public_key)]
 Name = Annotated[str, AfterValidator(_name)]
 Stake = Annotated[int, BeforeValidator(amount), Field(ge=1, lt=SUPPLY_MAX)]
@@ -121,7 +121,7 @@ class Delegate(_Model):
     """
 
     name: Name
-    address: Address
+    address: HexAddress
     public_key: PublicKey
     stake: Stake
 

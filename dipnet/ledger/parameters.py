@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from typing import Any, Final, Literal, Self
 
-from dipnet.ledger.rules import RULES, RULES_FIRST, ProtocolRules
+from dipnet.ledger.rules import RULES_FIRST, ProtocolRules, rules_of
 from dipnet.ledger.tx import TX_GAS
 from dipnet.primitives.codec import UINT_MAX
 from dipnet.primitives.errors import Invalid
@@ -194,8 +194,8 @@ class Parameters:
 
     @property
     def rules_in_force(self) -> ProtocolRules:
-        """The version of the rules. A chain of unknown rules stops before (``check_known``)."""
-        return RULES[self.rules]
+        """The version of the rules; ``Invalid("rules_unknown")`` if this program lacks it."""
+        return rules_of(self.rules)
 
     @property
     def epoch_ms(self) -> int:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
+from dipnet.primitives.errors import Invalid
+
 
 @dataclass(frozen=True, slots=True)
 class ProtocolRules:
@@ -29,3 +31,10 @@ RULES_FIRST: Final = min(RULES)
 
 RULES_KNOWN: Final = max(RULES)
 """The newest number that this program follows."""
+
+
+def rules_of(number: int) -> ProtocolRules:
+    """The version ``number``; ``Invalid("rules_unknown")`` if it is not in ``RULES``."""
+    if number not in RULES:
+        raise Invalid("rules_unknown", f"number {number}, here are {RULES_KNOWN}")
+    return RULES[number]

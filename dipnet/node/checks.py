@@ -75,7 +75,7 @@ class CheckedVertices:
         return (self.batch,) if isinstance(self.batch, Invalid) else ()
 
 
-Outcome = CheckedTxs | CheckedVertices | CheckedBlocks | CheckedVotes | CheckedCertificates
+Checked = CheckedTxs | CheckedVertices | CheckedBlocks | CheckedVotes | CheckedCertificates
 
 
 class Checker:

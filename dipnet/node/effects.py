@@ -9,13 +9,13 @@ plain calls on a ``Reader``.
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from dipnet.consensus.chain.block import Block
 from dipnet.consensus.finality.tally import Offence
 from dipnet.consensus.finality.votes import Ballot, BallotKind, VoteState
 from dipnet.ledger.tx import Tx
-from dipnet.node.checks import Outcome
+from dipnet.node.checks import Checked
 from dipnet.node.work import ClientWork, Work
 from dipnet.primitives.codec import Puts
 from dipnet.primitives.errors import Invalid
@@ -23,6 +23,10 @@ from dipnet.primitives.errors import Invalid
 PROTOCOLS = ("hello", "votes", "gossip", "sync", "peers")
 FIRST: Final = "votes"
 """The protocol whose frames wait neither for other frames nor for the disk."""
+
+StreamName = Literal["newHeads", "finalizedHeads", "newPendingTransactions", "dagVertices"]
+"""What the node publishes for local subscribers, by the names of ``eth_subscribe``."""
+STREAM_NAMES: Final[tuple[StreamName, ...]] = get_args(StreamName)
 
 
 # --- events
@@ -75,7 +79,7 @@ class Verified:
     """``Node.check`` has done the work of the ``Verify`` with this ticket."""
 
     ticket: int
-    outcome: Outcome
+    outcome: Checked
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +201,7 @@ class Halt:
 class Publish:
     """Tell local subscribers of blocks, transactions, or ids of vertices. No event answers."""
 
-    topic: Literal["newHeads", "finalizedHeads", "newPendingTransactions", "dagVertices"]
+    stream: StreamName
     values: tuple[Block | Tx | bytes, ...]
 
 

@@ -29,13 +29,13 @@ from dipnet.ledger.genesis import Genesis
 from dipnet.ledger.state import Layer
 from dipnet.ledger.tx import Tx
 from dipnet.node.checks import (
+    Checked,
     CheckedBlocks,
     CheckedCertificates,
     CheckedTxs,
     CheckedVertices,
     CheckedVotes,
     Checker,
-    Outcome,
 )
 from dipnet.node.effects import (
     Connected,
@@ -178,7 +178,7 @@ class Node:
         out, self._out = self._out, []
         return out
 
-    def check(self, work: Work) -> Outcome:
+    def check(self, work: Work) -> Checked:
         """Do the check of a ``Verify``, in any thread. Refusals are values."""
         return work.check(self._checker)
 
@@ -203,7 +203,7 @@ class Node:
             case _:
                 assert_never(event)
 
-    def _on_outcome(self, origin: Origin, outcome: Outcome) -> None:
+    def _on_outcome(self, origin: Origin, outcome: Checked) -> None:
         match origin, outcome:
             case _, CheckedTxs():
                 self._on_txs(origin, outcome.results)

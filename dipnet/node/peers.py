@@ -15,7 +15,6 @@ from typing import Any, Final
 from dipnet import __version__
 from dipnet.ledger.genesis import Genesis
 from dipnet.node.effects import Dial, Drop, Effect, Send, Write
-from dipnet.node.offences import OFFENCE_OF
 from dipnet.node.queues import Queues
 from dipnet.node.view import View
 from dipnet.node.work import (
@@ -40,7 +39,7 @@ from dipnet.p2p.exchange import Exchange
 from dipnet.p2p.gossip import Gossip
 from dipnet.p2p.hello import Hellos
 from dipnet.p2p.messages import PUSHED, Topic
-from dipnet.p2p.scores import Scores
+from dipnet.p2p.scores import OFFENCE_OF, PeerOffence, Scores
 from dipnet.p2p.vertexsync import VertexSync
 from dipnet.p2p.votepush import VotePush
 from dipnet.primitives.codec import Puts, Reader
@@ -201,7 +200,7 @@ class Peers:
             incoming = self._on[type(message)](now_ms, peer, message)
         except Invalid as refused:  # well-formed, but not asked for, or of another network
             unasked = refused.code == "peer_message"
-            offence = "unasked" if unasked else OFFENCE_OF[refused.code]
+            offence = PeerOffence.UNASKED if unasked else OFFENCE_OF[refused.code]
             self._offend(now_ms, peer, offence, str(refused))
             return None
         return incoming if incoming is not None and self._admit(now_ms, incoming) else None
@@ -211,7 +210,7 @@ class Peers:
         peer, work = incoming.peer, incoming.work
         backlog = self._queues[work.queue]
         if backlog.full(peer, work.size) and not work.asked:
-            self._offend(now_ms, peer, "rate", "more than we can judge")
+            self._offend(now_ms, peer, PeerOffence.RATE, "more than we can judge")
             return False
         if not backlog.add(peer, work.size):
             return False
@@ -219,11 +218,17 @@ class Peers:
             self._vote_push.on_judging(work.topic, work.raws)
         return True
 
-    def _offend(self, now_ms: int, peer: str, offence: str, reason: str, times: int = 1) -> None:
+    def _send(self, peer: str, message: m.Message) -> int:
+        """Send ``message`` on its protocol; the number of its bytes."""
+        frame = m.encode(message)
+        self._out.append(Send(peer, m.protocol_of(message), frame))
+        return len(frame)
+
+    def _offend(self, now_ms: int, peer: str, offence: PeerOffence, reason: str) -> None:
         """Charge an offence; a banned peer is dropped with the reason."""
-        log.debug("peer %s, %s times %d: %s", peer, offence, times, reason)
-        banned = self._scores.offend(now_ms, peer, self._connections.host(peer), offence, times)
-        if banned or offence == "network":
+        log.debug("peer %s, %s: %s", peer, offence, reason)
+        banned = self._scores.offend(now_ms, peer, self._connections.host(peer), offence)
+        if banned or offence is PeerOffence.NETWORK:
             self._drop(now_ms, peer, reason)
 
     def on_judged(self, now_ms: int, incoming: Incoming, refused: Iterable[Invalid]) -> None:
@@ -234,7 +239,7 @@ class Peers:
             self._vote_push.on_judged(work.topic, work.raws)
         for refusal in refused:
             offence = OFFENCE_OF.get(refusal.code)
-            if work.asked and offence == "untimely":
+            if work.asked and offence is PeerOffence.UNTIMELY:
                 continue  # we asked, and ``BlockSync`` judges the answer
             if offence is not None:
                 self._offend(now_ms, peer, offence, str(refusal))
@@ -295,7 +300,7 @@ class Peers:
 
         self._scores.on_served(peer, self._gossip.answer(peer, fetch.topic, found()))
         if absent and fetch.topic is Topic.BLOCK:
-            self._out.append(Send(peer, "gossip", m.encode(m.Absent(fetch.topic, tuple(absent)))))
+            self._send(peer, m.Absent(fetch.topic, tuple(absent)))
 
     def _on_absent(self, now_ms: int, peer: str, absent: m.Absent) -> None:
         self._scores.on_ids(peer, absent.topic, len(absent.ids))
@@ -409,9 +414,8 @@ class Peers:
     def _on_get_peers(self, now_ms: int, peer: str, _request: m.GetPeers) -> None:
         self._exchange.on_get_peers(now_ms, peer)
         if self._scores.may_serve(now_ms, peer):
-            answer = m.encode(m.PeerAddresses(self._book.tell(self._connections, self._seed)))
-            self._scores.on_served(peer, len(answer))
-            self._out.append(Send(peer, "peers", answer))
+            answer = m.PeerAddresses(self._book.tell(self._connections, self._seed))
+            self._scores.on_served(peer, self._send(peer, answer))
 
     def _on_peers(self, _now_ms: int, peer: str, peers: m.PeerAddresses) -> None:
         self._exchange.on_peers(peer)
@@ -428,8 +432,8 @@ class Peers:
             if wanted:
                 self._vertices.on_behind(now_ms, peer)
         self._gossip.tips(tips)
-        ask = m.encode(m.GetPeers())
-        self._out += [Send(peer, "peers", ask) for peer in self._exchange.to_ask(now_ms)]
+        for peer in self._exchange.to_ask(now_ms):
+            self._send(peer, m.GetPeers())
         self._dial(now_ms)
 
     def _dial(self, now_ms: int) -> None:
@@ -446,11 +450,11 @@ class Peers:
         # An unanswered fetch is no offence: frames get lost, and another peer is asked.
         self._gossip.on_tick(now_ms)
         for peer in self._blocks.on_tick(now_ms):
-            self._offend(now_ms, peer, "silent", "blocks that never came")
+            self._offend(now_ms, peer, PeerOffence.SILENT, "blocks that never came")
         for peer in self._vertices.on_tick(now_ms):
-            self._offend(now_ms, peer, "silent", "vertices that never came")
+            self._offend(now_ms, peer, PeerOffence.SILENT, "vertices that never came")
         for peer in self._hellos.late(now_ms):
-            self._offend(now_ms, peer, "late_hello", "no hello")
+            self._offend(now_ms, peer, PeerOffence.LATE_HELLO, "no hello")
             self._drop(now_ms, peer, "no hello")
 
     def next_ms(self, now_ms: int) -> int:

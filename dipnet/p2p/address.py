@@ -24,7 +24,7 @@ _FORM: Final = re.compile(r"/(ip4|ip6|dns4|dns6)/([^/]+)/tcp/([^/]+)(?:/p2p/([^/
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class Multiaddr:
     """A TCP endpoint, and the peer that listens there.
 
     ``text`` is the whole address, ``kind`` is ip4, ip6, dns4 or dns6, ``port`` is 0 to 65535 and
@@ -43,7 +43,7 @@ class Address:
         return self.kind.startswith("dns")
 
 
-def parse(text: str) -> Address:
+def parse(text: str) -> Multiaddr:
     """The address of a peer: with its id and a port that is not 0; ``Invalid("peer_message")``."""
     address = parse_endpoint(text)
     if not address.peer:
@@ -53,7 +53,7 @@ def parse(text: str) -> Address:
     return address
 
 
-def parse_endpoint(text: str) -> Address:
+def parse_endpoint(text: str) -> Multiaddr:
     """An address with or without a peer id; port 0 stands for any free port.
 
     Raises ``Invalid("peer_message")`` for any other text.
@@ -71,7 +71,7 @@ def parse_endpoint(text: str) -> Address:
         raise Invalid("peer_message", "port is not 0..65535")
     if peer and not is_peer_id(peer):
         raise Invalid("peer_message", "not a libp2p peer id")
-    return Address(text, kind, host, int(port), peer)
+    return Multiaddr(text, kind, host, int(port), peer)
 
 
 def is_peer_id(text: str) -> bool:

@@ -25,7 +25,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from dipnet.p2p.messages import LOCATOR_MAX, Blocks, GetBlocks, Have, Outgoing, Status, encode
+from dipnet.p2p.messages import (
+    LOCATOR_MAX,
+    Blocks,
+    GetBlocks,
+    Have,
+    Outgoing,
+    Status,
+    encode,
+    protocol_of,
+)
+from dipnet.p2p.scores import PeerOffence
 from dipnet.primitives.errors import Invalid
 
 BLOCKS_MAX: Final = 128  # of one request
@@ -148,7 +158,8 @@ class BlockSync:
             if self._asked_none:
                 peer.believed_until_ms, self._asked_none = now_ms + BELIEF_MS, False
             marks = locator(ours.head_height, hash_at, peer.cursor[1])
-            out.append((name, "sync", encode(GetBlocks(peer.request, marks, BLOCKS_MAX))))
+            ask = GetBlocks(peer.request, marks, BLOCKS_MAX)
+            out.append((name, protocol_of(ask), encode(ask)))
             prompt.append(peer)
             heads.add(head)
         return out
@@ -173,8 +184,8 @@ class BlockSync:
 
     def on_imported(
         self, now_ms: int, peer: str, ours: Status, delivery: Delivery, have: Have
-    ) -> list[str]:
-        """The offences of ``peer`` (names of ``scores.OFFENCES``) after a delivery.
+    ) -> list[PeerOffence]:
+        """The offences of ``peer`` after a delivery.
 
         ``ours`` is where we stand after it, ``have`` whether a block is here.
         """
@@ -207,7 +218,7 @@ class BlockSync:
             known.paused_until_ms = max(known.paused_until_ms, now_ms + REST_MS)
             return []
         failed = failed if delivery.surplus else self._fail(now_ms, known)
-        return ["useless", "lying"] if failed else ["useless"]
+        return [PeerOffence.USELESS, PeerOffence.LYING] if failed else [PeerOffence.USELESS]
 
     def on_tick(self, now_ms: int) -> list[str]:
         """Peers whose request is overdue; the next ``requests`` asks others first."""

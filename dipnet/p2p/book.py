@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from dipnet.p2p.address import Address, is_loopback, is_public, parse, subnet
+from dipnet.p2p.address import Multiaddr, is_loopback, is_public, parse, subnet
 from dipnet.p2p.connections import OUTBOUND_RESERVED, Connections
 from dipnet.p2p.messages import ADDRESSES_MAX as TOLD_MAX
 from dipnet.primitives.codec import UINT, Puts, Uint, pack, unpack
@@ -50,7 +50,7 @@ _T = TypeVar("_T")
 class _Entry:
     """An address. ``share`` is the network that told of it, "" once reached or trusted."""
 
-    address: Address
+    address: Multiaddr
     share: str
     declared: bool = False  # by the peer itself
     bootstrap: bool = False

@@ -2,39 +2,23 @@
 
 Rules that bind this file (docs/design.md "Peers", research on reth, gossipsub 1.1 and Bitcoin
 Core):
-* An offence is a row of OFFENCES. At SCORE_MIN the peer id and its site (IPv4 address, IPv6 /64)
-  are banned for an hour, doubling with each ban up to a day. Points recover with time, in integers.
+* An offence is a member of PeerOffence. At SCORE_MIN the peer id and its site (IPv4 address,
+  IPv6 /64) are banned for an hour, doubling with each ban up to a day. Points recover with time,
+  in integers.
 * A score survives the connection, else reconnecting would clear it; PAST_MAX scores are kept.
 * Soft faults (rate, silence) cost few points, so that minutes of good conduct make up for them.
 """
 
 from dataclasses import dataclass
-from typing import Final
+from enum import StrEnum
+from typing import Final, Self
 
 from dipnet.p2p.address import is_loopback, site
 from dipnet.p2p.messages import Topic
-from dipnet.primitives.errors import Invalid
+from dipnet.primitives.errors import REFUSALS, Invalid
 
 SCORE_MIN: Final = -100
 RECOVER_MS: Final = 10_000  # for one point
-OFFENCES: Final[dict[str, int]] = {
-    "malformed": -100,  # bytes that no message has
-    "invalid_block": -50,
-    "lying": -30,  # too many sync answers that led nowhere
-    "network": -20,  # another chain or genesis: a mistake of its operator, mostly
-    "bad_certificate": -50,  # it cost us a quorum of signatures
-    "bad_signature": -20,  # per item
-    "invalid_item": -10,  # a transaction or vertex that breaks a rule, per item
-    "useless": -10,  # a sync answer that led nowhere
-    "late_hello": -10,
-    "unasked": -5,  # an answer without a request, a second hello: right form, wrong time
-    "silent": -1,  # did not answer in time
-    "rate": -1,  # a message over the byte limit
-    "untimely": -1,  # of another epoch or slot than ours: a node is behind, or a clock is wrong
-}
-LENIENT: Final = {"untimely": -50}
-"""The lowest score that these offences bring a peer to. Alone they ban no peer, because an honest
-peer commits them when this node is behind or its clock is wrong."""
 BAN_MS_MIN: Final = 3_600_000
 BAN_MS_MAX: Final = 86_400_000
 BANS_MAX: Final = 10_000
@@ -54,6 +38,42 @@ LOOKUP_BYTES: Final = {
     Topic.TX: 512,
     Topic.VERTEX: 32,
 }
+
+
+class PeerOffence(StrEnum):
+    """What a peer does against the protocol, by its name in logs, and the points that it costs."""
+
+    points: int
+
+    def __new__(cls, name: str, points: int) -> Self:
+        """The member ``name``. ``points`` is below zero."""
+        assert points < 0
+        made = str.__new__(cls, name)
+        made._value_ = name
+        made.points = points
+        return made
+
+    MALFORMED = "malformed", -100  # bytes that no message has
+    INVALID_BLOCK = "invalid_block", -50
+    LYING = "lying", -30  # too many sync answers that led nowhere
+    NETWORK = "network", -20  # another chain or genesis: a mistake of its operator, mostly
+    BAD_CERTIFICATE = "bad_certificate", -50  # it cost us a quorum of signatures
+    BAD_SIGNATURE = "bad_signature", -20  # per item
+    INVALID_ITEM = "invalid_item", -10  # a transaction or vertex that breaks a rule, per item
+    USELESS = "useless", -10  # a sync answer that led nowhere
+    LATE_HELLO = "late_hello", -10
+    UNASKED = "unasked", -5  # an answer without a request, a second hello: at the wrong time
+    SILENT = "silent", -1  # did not answer in time
+    RATE = "rate", -1  # a message over the byte limit
+    UNTIMELY = "untimely", -1  # of another epoch or slot: a node is behind, or a clock is wrong
+
+
+LENIENT: Final = {PeerOffence.UNTIMELY: -50}
+"""The lowest score that these offences bring a peer to. Alone they ban no peer, because an honest
+peer commits them when this node is behind or its clock is wrong."""
+_NAMED: Final = {offence.value: offence for offence in PeerOffence}
+OFFENCE_OF: Final = {code: _NAMED[row.offence] for code, row in REFUSALS.items() if row.offence}
+"""The offence that a refusal is, by the code of the refusal. Other refusals charge no peer."""
 
 
 @dataclass(slots=True)
@@ -170,15 +190,17 @@ class Scores:
         if bucket is not None:
             bucket.take(size + MESSAGE_BYTES)
 
-    def offend(self, now_ms: int, peer: str, host: str, offence: str, times: int = 1) -> bool:
-        """Take the points of ``offence``, a key of OFFENCES; True: the peer is banned, drop it.
+    def offend(
+        self, now_ms: int, peer: str, host: str, offence: PeerOffence, times: int = 1
+    ) -> bool:
+        """Take the points of ``offence``; True: the peer is banned, drop it.
 
         Offences of a peer that has left count too; ``host`` is "" then.
         """
         score = self._scores.get(peer) or self._remember(peer, _Score(0, now_ms))
         score.settle(now_ms)
         lowest = min(score.points, LENIENT.get(offence, SCORE_MIN))
-        score.points = max(score.points + OFFENCES[offence] * times, lowest)
+        score.points = max(score.points + offence.points * times, lowest)
         if score.points > SCORE_MIN:
             return False
         score.points = 0  # the ban takes their place

@@ -25,6 +25,7 @@ from dipnet.p2p.messages import (
     Outgoing,
     VertexRange,
     encode,
+    protocol_of,
 )
 from dipnet.primitives.errors import Invalid
 
@@ -119,11 +120,13 @@ class VertexSync:
             self._last_request += 1
             walk.request = self._last_request
             walk.deadline_ms = now_ms + ANSWER_MS_MAX
-            if walk.locating:
-                return [(peer, "sync", encode(LocateVertices(walk.request, ids)))]
             left = walk.until - walk.start if walk.until else VERTICES_MAX
-            ask = GetVertices(walk.request, walk.start, min(left, VERTICES_MAX))
-            return [(peer, "sync", encode(ask))]
+            ask = (
+                LocateVertices(walk.request, ids)
+                if walk.locating
+                else GetVertices(walk.request, walk.start, min(left, VERTICES_MAX))
+            )
+            return [(peer, protocol_of(ask), encode(ask))]
         return []
 
     def on_located(self, peer: str, located: Located) -> None:

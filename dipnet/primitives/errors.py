@@ -12,30 +12,51 @@ from typing import Final
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """A row of the table: JSON-RPC error number, text (Ethereum's where Ethereum has the error),
-    and what the caller can do."""
+    and what the caller can do.
+
+    ``offence`` is the ``PeerOffence`` (p2p/scores.py) of a peer whose message or item is refused
+    so. It is empty where the refusal says nothing of the peer: ``vote_old`` and ``block_old``,
+    because a delegate repeats its last vote, and may be late; ``vote_limit`` and ``block_limit``,
+    because the offender is the delegate and not the peer that relays.
+    """
 
     rpc: int
     text: str
     remedy: str
+    offence: str = ""
 
 
 # JSON-RPC 2.0 numbers: -32700 parse, -32600 request, -32601 method, -32602 parameters.
 # EIP-1474: -32000 invalid input, -32001 not found, -32005 limit exceeded.
 REFUSALS: Final[dict[str, Refusal]] = {
     # --- bytes (codec, tx, block, vertex, wire)
-    "record": Refusal(-32000, "malformed record", "encode as a canonical bounded record"),
-    "rlp": Refusal(-32000, "rlp: invalid encoding", "encode as canonical RLP"),
-    "oversized": Refusal(-32000, "oversized data", "send fewer bytes"),
+    "record": Refusal(
+        -32000, "malformed record", "encode as a canonical bounded record", offence="malformed"
+    ),
+    "rlp": Refusal(-32000, "rlp: invalid encoding", "encode as canonical RLP", offence="malformed"),
+    "oversized": Refusal(-32000, "oversized data", "send fewer bytes", offence="malformed"),
     # --- transactions (texts of go-ethereum)
-    "tx_type": Refusal(-32000, "transaction type not supported", "sign type 0, 1 or 2"),
-    "tx_form": Refusal(-32000, "invalid transaction", "check every field of the transaction"),
-    "chain_id": Refusal(-32000, "invalid chain id for signer", "sign for this chain's id"),
+    "tx_type": Refusal(
+        -32000, "transaction type not supported", "sign type 0, 1 or 2", offence="invalid_item"
+    ),
+    "tx_form": Refusal(
+        -32000,
+        "invalid transaction",
+        "check every field of the transaction",
+        offence="invalid_item",
+    ),
+    "chain_id": Refusal(
+        -32000, "invalid chain id for signer", "sign for this chain's id", offence="invalid_item"
+    ),
     "unprotected": Refusal(
         -32000,
         "only replay-protected (EIP-155) transactions allowed over RPC",
         "sign with a chain id",
+        offence="invalid_item",
     ),
-    "sender": Refusal(-32000, "invalid sender", "sign again; s must be in the lower half"),
+    "sender": Refusal(
+        -32000, "invalid sender", "sign again; s must be in the lower half", offence="bad_signature"
+    ),
     "sender_code": Refusal(-32000, "sender not an eoa", "send from an account without code"),
     "nonce_low": Refusal(-32000, "nonce too low", "use the account's next nonce"),
     "nonce_high": Refusal(-32000, "nonce too high", "send the missing nonces first"),
@@ -43,7 +64,9 @@ REFUSALS: Final[dict[str, Refusal]] = {
     "funds": Refusal(
         -32000, "insufficient funds for gas * price + value", "fund the account or send less"
     ),
-    "intrinsic_gas": Refusal(-32000, "intrinsic gas too low", "raise the gas limit"),
+    "intrinsic_gas": Refusal(
+        -32000, "intrinsic gas too low", "raise the gas limit", offence="invalid_item"
+    ),
     "floor_gas": Refusal(
         -32000, "insufficient gas for floor data gas cost", "raise the gas limit (EIP-7623)"
     ),
@@ -78,11 +101,18 @@ REFUSALS: Final[dict[str, Refusal]] = {
     "genesis": Refusal(-32000, "invalid genesis", "correct the named field of genesis.json"),
     "config": Refusal(-32000, "invalid configuration", "correct the named option"),
     # --- blocks
-    "block_form": Refusal(-32000, "invalid block", "see docs/spec/bytes.md for the header"),
+    "block_form": Refusal(
+        -32000, "invalid block", "see docs/spec/bytes.md for the header", offence="invalid_block"
+    ),
     "block_parent": Refusal(-32001, "unknown parent", "send its ancestors first"),
-    "block_epoch": Refusal(-32000, "block of another epoch", "follow the boundaries of the chain"),
+    "block_epoch": Refusal(
+        -32000, "block of another epoch", "follow the boundaries of the chain", offence="untimely"
+    ),
     "block_seed": Refusal(
-        -32000, "the reveal does not open the commitment", "use the seed key of the delegate"
+        -32000,
+        "the reveal does not open the commitment",
+        "use the seed key of the delegate",
+        offence="invalid_block",
     ),
     "unfinal": Refusal(
         -32005,
@@ -94,46 +124,79 @@ REFUSALS: Final[dict[str, Refusal]] = {
         -32000, "report runs out of gas", "give it all gas that the block has left"
     ),
     "rules_unknown": Refusal(-32000, "rules unknown to this version", "update dipnetd"),
-    "block_slot": Refusal(-32000, "block slot out of order", "use a later slot"),
-    "block_future": Refusal(-32000, "block from the future", "check the clock"),
-    "block_leader": Refusal(-32000, "block from the wrong proposer", "wait for your slot"),
+    "block_slot": Refusal(
+        -32000, "block slot out of order", "use a later slot", offence="invalid_block"
+    ),
+    "block_future": Refusal(-32000, "block from the future", "check the clock", offence="untimely"),
+    "block_leader": Refusal(
+        -32000, "block from the wrong proposer", "wait for your slot", offence="invalid_block"
+    ),
     "block_signature": Refusal(
-        -32000, "invalid proposer signature", "sign with the delegate's key"
+        -32000,
+        "invalid proposer signature",
+        "sign with the delegate's key",
+        offence="bad_signature",
     ),
     "block_limit": Refusal(-32005, "too many blocks of one slot", "propose once in a slot"),
-    "block_tx": Refusal(-32000, "invalid transaction in block", "leave the transaction out"),
-    "block_root": Refusal(-32000, "block root mismatch", "recompute the roots"),
+    "block_tx": Refusal(
+        -32000, "invalid transaction in block", "leave the transaction out", offence="invalid_block"
+    ),
+    "block_root": Refusal(
+        -32000, "block root mismatch", "recompute the roots", offence="invalid_block"
+    ),
     "block_old": Refusal(
         -32000, "block beside or below the final block", "synchronise from another peer"
     ),
     # --- votes and certificates
-    "vote_form": Refusal(-32000, "malformed vote", "sign a prevote or a commit"),
-    "vote_epoch": Refusal(-32001, "vote of an unknown epoch", "vote after its boundary is known"),
-    "vote_slot": Refusal(-32000, "vote slot ahead of the clock", "check the clock, vote in time"),
+    "vote_form": Refusal(
+        -32000, "malformed vote", "sign a prevote or a commit", offence="malformed"
+    ),
+    "vote_epoch": Refusal(
+        -32001, "vote of an unknown epoch", "vote after its boundary is known", offence="untimely"
+    ),
+    "vote_slot": Refusal(
+        -32000, "vote slot ahead of the clock", "check the clock, vote in time", offence="untimely"
+    ),
     "vote_old": Refusal(-32000, "vote on what is settled", "vote above the final block"),
     "vote_member": Refusal(
-        -32000, "vote of no delegate", "use the index of a member of the epoch's set"
+        -32000,
+        "vote of no delegate",
+        "use the index of a member of the epoch's set",
+        offence="bad_signature",
     ),
-    "vote_signature": Refusal(-32000, "invalid vote signature", "sign with the delegate's key"),
+    "vote_signature": Refusal(
+        -32000, "invalid vote signature", "sign with the delegate's key", offence="bad_signature"
+    ),
     "vote_limit": Refusal(-32005, "too many votes of one delegate", "vote once in a slot"),
     "certificate_form": Refusal(
-        -32000, "malformed certificate", "give one bit of the set and one signature for each vote"
+        -32000,
+        "malformed certificate",
+        "give one bit of the set and one signature for each vote",
+        offence="bad_certificate",
     ),
     "certificate_quorum": Refusal(
-        -32000, "certificate below quorum", "collect more than two thirds of the set"
+        -32000,
+        "certificate below quorum",
+        "collect more than two thirds of the set",
+        offence="bad_certificate",
     ),
     "certificate_signature": Refusal(
-        -32000, "invalid signature in certificate", "leave out the signatures that do not verify"
+        -32000,
+        "invalid signature in certificate",
+        "leave out the signatures that do not verify",
+        offence="bad_certificate",
     ),
     "certificate_block": Refusal(
         -32000,
         "certificate does not fit its block",
         "certify the ballot that the header of the block allows",
+        offence="untimely",
     ),
     "certificate_section": Refusal(
         -32000,
         "certificates in the wrong place",
         "carry only certificates that raise justify or final",
+        offence="invalid_block",
     ),
     # --- IDpos (reasons of reverts)
     "dpos_call": Refusal(-32000, "malformed call of IDpos", "encode the call by the ABI"),
@@ -205,31 +268,51 @@ REFUSALS: Final[dict[str, Refusal]] = {
         -32005, "no answer from the signer", "start dipnetd signer, or correct --signer"
     ),
     # --- vertices
-    "vertex_form": Refusal(-32000, "malformed vertex", 'see docs/spec/dag.md "Vertex"'),
-    "vertex_chain": Refusal(-32000, "vertex of another chain", "use this chain's id"),
+    "vertex_form": Refusal(
+        -32000, "malformed vertex", 'see docs/spec/dag.md "Vertex"', offence="malformed"
+    ),
+    "vertex_chain": Refusal(
+        -32000, "vertex of another chain", "use this chain's id", offence="invalid_item"
+    ),
     "vertex_parents": Refusal(
-        -32000, "vertex parents unsorted or repeated", "sort parents by id, each once"
+        -32000,
+        "vertex parents unsorted or repeated",
+        "sort parents by id, each once",
+        offence="invalid_item",
     ),
     "vertex_age": Refusal(
-        -32000, "vertex parent too old or newer than its reference", "take a new template"
+        -32000,
+        "vertex parent too old or newer than its reference",
+        "take a new template",
+        offence="invalid_item",
     ),
     "vertex_ref": Refusal(
         -32000, "vertex reference block is not on this chain", "take a new template"
     ),
     "vertex_signature": Refusal(
-        -32000, "invalid vertex signature", "sign the id with the issuer's key, low s"
+        -32000,
+        "invalid vertex signature",
+        "sign the id with the issuer's key, low s",
+        offence="bad_signature",
     ),
     "vertex_payload": Refusal(
-        -32000, "vertex payload does not match its hash", "hash the payload you send"
+        -32000,
+        "vertex payload does not match its hash",
+        "hash the payload you send",
+        offence="invalid_item",
     ),
     "senml": Refusal(-32000, "malformed SenML pack", "encode readings as RFC 8428 in CBOR"),
     "vertex_orphan": Refusal(
         -32005, "too many vertices waiting for parents", "send the parents first"
     ),
     # --- peers
-    "peer_message": Refusal(-32000, "malformed peer message", "update the peer"),
-    "peer_network": Refusal(-32000, "peer of another network", "use this network's genesis.json"),
-    "peer_limit": Refusal(-32005, "peer limit exceeded", "slow down"),
+    "peer_message": Refusal(
+        -32000, "malformed peer message", "update the peer", offence="malformed"
+    ),
+    "peer_network": Refusal(
+        -32000, "peer of another network", "use this network's genesis.json", offence="network"
+    ),
+    "peer_limit": Refusal(-32005, "peer limit exceeded", "slow down", offence="rate"),
     # --- JSON-RPC
     "parse": Refusal(-32700, "parse error", "send one JSON object or a batch"),
     "request": Refusal(-32600, "invalid request", "send jsonrpc, id, method, params"),

@@ -10,10 +10,11 @@ from dipnet.consensus.chain.chain import Chain
 from dipnet.consensus.chain.pool import Pool
 from dipnet.dag.graph import Dag
 from dipnet.ledger.genesis import Genesis
+from dipnet.node.effects import StreamName
 from dipnet.node.voting import Voting
 from dipnet.node.work import ClientWork
 from dipnet.primitives.errors import Invalid
-from dipnet.rpc.feed import Feed, Topic
+from dipnet.rpc.feed import Feed
 from dipnet.rpc.watch import FinalityWatch
 
 Accepted = tuple[bytes, str]
@@ -70,8 +71,8 @@ class Backend(Protocol):
         back nothing that a client has seen. Raises ``Invalid`` ("stopping").
         """
 
-    def subscribe(self, topic: Topic) -> Feed:
-        """A bounded queue of the items published on ``topic``: Block, Header, Tx or Vertex."""
+    def subscribe(self, stream: StreamName) -> Feed:
+        """A bounded queue of the items of ``stream``: Block, Header, Tx or Vertex."""
 
     def failed(self, error: Exception) -> None:
         """Report a bug or ``Corrupt`` met while answering; the daemon decides what follows."""

@@ -17,7 +17,7 @@ from dipnet.dag.vertex import (
 )
 from dipnet.primitives.codec import to_hex
 from dipnet.primitives.crypto import checksum
-from dipnet.primitives.errors import Invalid
+from dipnet.primitives.errors import REFUSALS, Invalid
 from dipnet.rpc.backend import Accepted, Backend
 from dipnet.rpc.block_json import JsonObject
 from dipnet.rpc.method import Param, RpcMethod
@@ -152,6 +152,8 @@ def stats(backend: Backend) -> JsonObject:
 _ISSUER: Final = Param("issuer", ADDRESS)
 _ID: Final = Param("id", HASH)
 
+_VERTEX_REFUSALS: Final = tuple(code for code in REFUSALS if code.startswith("vertex_"))
+
 METHODS: Final = (
     RpcMethod(
         "dag_submit",
@@ -162,14 +164,7 @@ METHODS: Final = (
         "Submit signed vertices (envelope, signature, payload). A vertex is `pending` while the "
         "node lacks a parent of it. Adjacent submissions in a batch are processed together.",
         (
-            "vertex_form",
-            "vertex_chain",
-            "vertex_parents",
-            "vertex_age",
-            "vertex_ref",
-            "vertex_signature",
-            "vertex_payload",
-            "vertex_orphan",
+            *_VERTEX_REFUSALS,
             "oversized",
             "limit",
             "busy",

@@ -4,24 +4,21 @@ Publishing never waits, so that a subscriber that stops reading costs the node o
 """
 
 import asyncio
-from typing import Final, Literal
+from typing import Final
 
+from dipnet.node.effects import STREAM_NAMES, StreamName
 from dipnet.primitives.errors import Invalid
 
-Topic = Literal["newHeads", "finalizedHeads", "newPendingTransactions", "dagVertices"]
-TOPICS: Final[tuple[Topic, ...]] = (
-    "newHeads", "finalizedHeads", "newPendingTransactions", "dagVertices",
-)  # fmt: skip
 WAITING_ITEMS_MAX: Final = 4096
 
 
 class Feed:
     """The queue of one subscriber. Items are as published: Block, Header, Tx or Vertex."""
 
-    __slots__ = ("_feeds", "_items", "cut", "topic")
+    __slots__ = ("_feeds", "_items", "cut", "stream")
 
-    def __init__(self, feeds: "Feeds", topic: Topic) -> None:
-        self.topic = topic
+    def __init__(self, feeds: "Feeds", stream: StreamName) -> None:
+        self.stream = stream
         self.cut = False
         self._feeds = feeds
         self._items: asyncio.Queue[object] = asyncio.Queue(WAITING_ITEMS_MAX)
@@ -45,25 +42,27 @@ class Feed:
 
 
 class Feeds:
-    """The feeds by topic. The daemon calls ``publish`` on the thread of the event loop."""
+    """The feeds by stream. The daemon calls ``publish`` on the thread of the event loop."""
 
     __slots__ = ("_listeners",)
 
     def __init__(self) -> None:
         # A dict as an ordered set: subscribers are served in the order they came.
-        self._listeners: dict[Topic, dict[Feed, None]] = {topic: {} for topic in TOPICS}
+        self._listeners: dict[StreamName, dict[Feed, None]] = {
+            stream: {} for stream in STREAM_NAMES
+        }
 
-    def subscribe(self, topic: Topic) -> Feed:
-        feed = Feed(self, topic)
-        self._listeners[topic][feed] = None
+    def subscribe(self, stream: StreamName) -> Feed:
+        feed = Feed(self, stream)
+        self._listeners[stream][feed] = None
         return feed
 
-    def publish(self, topic: Topic, item: object) -> None:
-        for feed in list(self._listeners[topic]):
+    def publish(self, stream: StreamName, item: object) -> None:
+        for feed in list(self._listeners[stream]):
             feed.put(item)
 
     def forget(self, feed: Feed) -> None:
-        self._listeners[feed.topic].pop(feed, None)
+        self._listeners[feed.stream].pop(feed, None)
 
-    def listeners(self, topic: Topic) -> int:
-        return len(self._listeners[topic])
+    def listeners(self, stream: StreamName) -> int:
+        return len(self._listeners[stream])

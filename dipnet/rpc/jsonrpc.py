@@ -15,12 +15,12 @@ from typing import Final, Protocol
 
 import msgspec
 
+from dipnet.node.effects import StreamName
 from dipnet.node.work import ClientTxs, ClientVertices
 from dipnet.primitives.codec import to_hex
 from dipnet.primitives.errors import Invalid
 from dipnet.rpc import bounds
 from dipnet.rpc.backend import Backend
-from dipnet.rpc.feed import Topic
 from dipnet.rpc.method import Reverted, RpcMethod, Steps, Way
 
 BATCH_ITEMS_MAX: Final = 1000
@@ -49,8 +49,8 @@ class Session(Protocol):
     @property
     def backend(self) -> Backend: ...
 
-    def open(self, topic: Topic, show: Show) -> str:
-        """Subscribe to ``topic``; returns the id of the subscription."""
+    def open(self, stream: StreamName, show: Show) -> str:
+        """Subscribe to ``stream``; returns the id of the subscription."""
 
     def close(self, subscription: str) -> bool:
         """Unsubscribe. Raises ``Invalid("not_found")`` for an id that is not subscribed."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final
 
+from dipnet.node.effects import STREAM_NAMES
 from dipnet.primitives.errors import Invalid
 from dipnet.rpc.method import ParameterKind
 
@@ -148,7 +149,7 @@ def _raw_items(value: object) -> tuple[bytes, ...]:
     return tuple(read_data(item) for item in value)
 
 
-def _topic(value: object) -> str:
+def _stream(value: object) -> str:
     if not isinstance(value, str) or not value:
         raise Invalid("params", f"want the name of a subscription, got {_shown(value)}")
     return value[:64]
@@ -198,9 +199,7 @@ TOPIC: Final = ParameterKind(
 SEQ: Final = ParameterKind(
     "SEQ", "sequence number of an issuer's vertex: a number or quantity", _count(0, 2**64 - 1)
 )
-STREAM: Final = ParameterKind(
-    "STREAM", "newHeads, finalizedHeads, newPendingTransactions, logs or dagVertices", _topic
-)
+STREAM: Final = ParameterKind("STREAM", f"{', '.join(STREAM_NAMES)} or logs", _stream)
 WORD: Final = ParameterKind("WORD", "up to 32 bytes as 0x hex", _word)
 WORDS: Final = ParameterKind("WORD[]", f"array of at most {PROVEN_KEYS_MAX} words", _words)
 SUBSCRIPTION: Final = ParameterKind("SUBSCRIPTION", "the result of eth_subscribe", _subscription)

@@ -7,33 +7,33 @@ from dipnet.consensus.chain.block import Block
 from dipnet.consensus.finality.header import Header
 from dipnet.dag.vertex import Vertex
 from dipnet.ledger.tx import Tx
+from dipnet.node.effects import StreamName
 from dipnet.primitives.codec import to_hex
 from dipnet.primitives.errors import Invalid
 from dipnet.rpc.backend import Backend
 from dipnet.rpc.block_json import header_json
 from dipnet.rpc.dag import vertex_json
-from dipnet.rpc.feed import Topic
 from dipnet.rpc.filters import ANY_STREAM, STREAM_FILTER, LogFilter, StreamFilter
 from dipnet.rpc.jsonrpc import Session, Show
 from dipnet.rpc.logs import LogStream
 from dipnet.rpc.method import Param, RpcMethod
 from dipnet.rpc.params import STREAM, SUBSCRIPTION
 
-Stream = Callable[[Backend, StreamFilter], Show]
+MakeShow = Callable[[Backend, StreamFilter], Show]
 
 
 def subscribe(session: Session, stream: str, wanted: StreamFilter) -> str:
     if stream not in STREAMS:
         raise Invalid("params", f"no {stream!r} subscription; there are {', '.join(STREAMS)}")
-    topic, made = STREAMS[stream]
-    return session.open(topic, made(session.backend, wanted))
+    published, made = STREAMS[stream]
+    return session.open(published, made(session.backend, wanted))
 
 
 def unsubscribe(session: Session, subscription: str) -> bool:
     return session.close(subscription)
 
 
-def _plain(show: Show) -> Stream:
+def _plain(show: Show) -> MakeShow:
     """A stream that takes no filter."""
 
     def made(backend: Backend, wanted: StreamFilter) -> Show:
@@ -73,7 +73,7 @@ def _vertices(backend: Backend, wanted: StreamFilter) -> Show:
     return show
 
 
-STREAMS: Final[dict[str, tuple[Topic, Stream]]] = {
+STREAMS: Final[dict[str, tuple[StreamName, MakeShow]]] = {
     "newHeads": ("newHeads", _plain(_head)),
     "finalizedHeads": ("finalizedHeads", _plain(_head)),
     "newPendingTransactions": ("newPendingTransactions", _plain(_tx)),

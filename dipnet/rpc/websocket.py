@@ -11,9 +11,10 @@ from typing import Final
 import msgspec
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from dipnet.node.effects import StreamName
 from dipnet.primitives.errors import Invalid
 from dipnet.rpc.backend import Backend
-from dipnet.rpc.feed import Feed, Topic
+from dipnet.rpc.feed import Feed
 from dipnet.rpc.jsonrpc import Rpc, Show
 
 SUBSCRIPTIONS_MAX: Final = 64
@@ -42,7 +43,7 @@ class WebSocketSession:
         """The node."""
         return self._rpc.backend
 
-    def open(self, topic: Topic, show: Show) -> str:
+    def open(self, stream: StreamName, show: Show) -> str:
         """Subscribe; notifications begin after the answer that carries the subscription's id.
 
         Raises ``Invalid("limit")`` beyond ``SUBSCRIPTIONS_MAX``.
@@ -50,7 +51,7 @@ class WebSocketSession:
         if len(self._feeds) >= SUBSCRIPTIONS_MAX:
             raise Invalid("limit", f"more than {SUBSCRIPTIONS_MAX} subscriptions")
         name = next(self._names)
-        self._feeds[name] = self._rpc.backend.subscribe(topic), show
+        self._feeds[name] = self._rpc.backend.subscribe(stream), show
         self._unstarted.append(name)
         return name
 

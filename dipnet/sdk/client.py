@@ -23,7 +23,7 @@ QUOTE_MAX: Final = 200
 
 _ANSWER: Final = jsontext.JsonBounds(ANSWER_BYTES_MAX)
 
-Call = tuple[str, Sequence[object]]
+BatchCall = tuple[str, Sequence[object]]
 """A method and its parameters."""
 
 
@@ -71,7 +71,7 @@ class Client:
             raise result
         return result
 
-    def batch(self, calls: Sequence[Call]) -> list[Any]:
+    def batch(self, calls: Sequence[BatchCall]) -> list[Any]:
         """The results of many calls in order; for a call that was refused the ``Invalid``.
 
         Raises ``Invalid`` as ``call`` does when the whole batch failed.

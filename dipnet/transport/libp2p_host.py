@@ -31,7 +31,7 @@ from libp2p.utils.varint import encode_varint_prefixed
 
 from dipnet import __version__
 from dipnet.node.effects import FIRST, PROTOCOLS, Connected, DialFailed, Disconnected, Received
-from dipnet.p2p.address import Address, parse_endpoint
+from dipnet.p2p.address import Multiaddr, parse_endpoint
 from dipnet.primitives.errors import Invalid
 from dipnet.transport.libp2p_connection import (
     PIECE_BYTES_MAX,
@@ -46,7 +46,7 @@ from dipnet.transport.libp2p_connection import (
     open_stream,
     upgrade,
 )
-from dipnet.transport.mailbox import Event, Limits, Mailbox
+from dipnet.transport.mailbox import Limits, Mailbox, TransportEvent
 
 log = logging.getLogger("dipnet.net")
 
@@ -71,7 +71,7 @@ class Put(Protocol):
     connection or a dial always fit.
     """
 
-    def __call__(self, event: Event, mailbox: Mailbox) -> bool: ...
+    def __call__(self, event: TransportEvent, mailbox: Mailbox) -> bool: ...
 
 
 @dataclass(slots=True, eq=False)
@@ -230,7 +230,7 @@ class Host:
             return "already connected"
         return "already dialling" if peer in self._dialling else ""
 
-    async def _dial_to(self, to: Address) -> str:
+    async def _dial_to(self, to: Multiaddr) -> str:
         try:
             with trio.fail_after(self._limits.dial_s):
                 stream = await trio.open_tcp_stream(to.host, to.port)

@@ -17,7 +17,7 @@ from dipnet.p2p.messages import FRAME_BYTES_MAX
 BATCH_BYTES_MAX: Final = 1 << 20  # of the frames that ``Mailbox.take`` returns
 EVENT_OVERHEAD_BYTES: Final = 256  # the cost of a waiting event beside its data
 
-Event = Connected | Disconnected | DialFailed | Received
+TransportEvent = Connected | Disconnected | DialFailed | Received
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class Mailbox:
         return was
 
 
-_Waiting = tuple[Event, Mailbox, int]
+_Waiting = tuple[TransportEvent, Mailbox, int]
 
 
 class Inbox:
@@ -118,7 +118,7 @@ class Inbox:
     def __bool__(self) -> bool:
         return bool(self._plain or self._votes)
 
-    def put(self, event: Event, mailbox: Mailbox) -> bool:
+    def put(self, event: TransportEvent, mailbox: Mailbox) -> bool:
         """Queues an event; False when there is no room, so that the caller tries again later.
 
         ``Disconnected`` and ``DialFailed`` always fit: each ends a connection or a dial, whose
@@ -144,7 +144,7 @@ class Inbox:
         self._plain.setdefault(mailbox.peer, deque()).append((event, mailbox, cost))
         return True
 
-    def take(self) -> tuple[Event, Mailbox]:
+    def take(self) -> tuple[TransportEvent, Mailbox]:
         """The next event and the mailbox of its connection; the inbox must not be empty."""
         votes = next((peer for peer in self._votes if peer not in self._connecting), None)
         self._votes_next = not self._votes_next
@@ -163,7 +163,7 @@ class Inbox:
         mailbox.inbound_bytes -= cost
         return event, mailbox
 
-    def _take_votes(self, peer: str) -> tuple[Event, Mailbox]:
+    def _take_votes(self, peer: str) -> tuple[TransportEvent, Mailbox]:
         event, mailbox, cost = _taken(self._votes, peer)
         mailbox.inbound_votes_bytes -= cost
         return event, mailbox

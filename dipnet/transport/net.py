@@ -24,11 +24,11 @@ from typing import Final
 import trio
 
 from dipnet.node.effects import FIRST, Connected, DialFailed, Disconnected
-from dipnet.p2p.address import Address, parse_endpoint
+from dipnet.p2p.address import Multiaddr, parse_endpoint
 from dipnet.primitives.errors import Invalid
 from dipnet.transport.libp2p_connection import peer_id
 from dipnet.transport.libp2p_host import Host
-from dipnet.transport.mailbox import Event, Inbox, Limits, Mailbox
+from dipnet.transport.mailbox import Inbox, Limits, Mailbox, TransportEvent
 
 __all__ = ["Limits", "Net", "peer_id"]
 
@@ -42,14 +42,14 @@ STOP_S: Final = 5.0
 QUOTE_MAX: Final = 120
 
 
-def _endpoint(listen: str) -> Address:
+def _endpoint(listen: str) -> Multiaddr:
     try:
         return parse_endpoint(listen)
     except Invalid as error:
         raise Invalid("config", f"listen = {listen[:QUOTE_MAX]!r}: {error.detail}") from None
 
 
-async def _bind(listen: Address) -> Sequence[trio.SocketListener]:
+async def _bind(listen: Multiaddr) -> Sequence[trio.SocketListener]:
     try:
         return await trio.open_tcp_listeners(listen.port, host=listen.host)
     except OSError as error:
@@ -73,7 +73,7 @@ class Net:
         *,
         secret: bytes,
         listen: str,
-        on_event: Callable[[Event], None],
+        on_event: Callable[[TransportEvent], None],
         on_failure: Callable[[str], None],
         peers_max: int = PEERS_MAX,
         limits: Limits | None = None,
@@ -226,7 +226,7 @@ class Net:
 
     # --- trio to main thread
 
-    def _put(self, event: Event, mailbox: Mailbox) -> bool:
+    def _put(self, event: TransportEvent, mailbox: Mailbox) -> bool:
         with self._lock:
             if not self._inbox.put(event, mailbox):
                 self._starved = True
@@ -265,7 +265,7 @@ class Net:
             if starved:
                 self._in_trio(self._host.resume)
 
-    def _account(self, event: Event, mailbox: Mailbox) -> None:
+    def _account(self, event: TransportEvent, mailbox: Mailbox) -> None:
         """Keeps the mailboxes of the peers that ``on_event`` knows, and the number of dials."""
         match event:
             case Connected():

@@ -139,7 +139,7 @@ def _text(value: bytes) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class AbiEvent:
     """An event of a contract: its indexed arguments, which are words, and the rest."""
 
     name: str

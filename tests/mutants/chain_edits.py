@@ -80,7 +80,7 @@ BLOCKS: Final = (
     Edit("seed", "reveals anything", CHAIN,
          "if not schedule.opens(block.header.seed_reveal, committed):", "if False:", RULES_TESTS),
     Edit("readiness", "goes on under unknown rules", RULES,
-         "if epoch.parameters.rules not in RULES:", "if False:", RULES_TESTS),
+         "in_force = epoch.parameters.rules_in_force", "return", RULES_TESTS),
     Edit("back-off", "users' transactions always pass", RULES,
          "return finality.system_only(slot - final_slot, epoch.parameters.backoff_slots)",
          "return False", RULES_TESTS),

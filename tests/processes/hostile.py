@@ -18,7 +18,7 @@ from dipnet.p2p import messages as m
 from dipnet.p2p.hello import CAPABILITIES
 from dipnet.primitives import crypto
 from dipnet.sdk.keys import DEV_SECRETS
-from dipnet.transport.mailbox import Event, Limits
+from dipnet.transport.mailbox import Limits, TransportEvent
 from dipnet.transport.net import Net
 from tests.fixtures.chain_builder import Net as Chains
 from tests.fixtures.chain_builder import add, with_fields
@@ -38,7 +38,7 @@ class Hostile:
 
     def __init__(self, network: "Network", limits: Limits = LIMITS) -> None:
         self.network = network
-        self.events: list[Event] = []
+        self.events: list[TransportEvent] = []
         self.answer: Callable[[Any], m.Message | None] = lambda message: None
         self.net = Net(
             secret=secrets.token_bytes(32),
@@ -49,7 +49,7 @@ class Hostile:
         )
         self.id, _ = self.net.start()
 
-    def _on_event(self, event: Event) -> None:
+    def _on_event(self, event: TransportEvent) -> None:
         self.events.append(event)
         if isinstance(event, Received):
             reply = self.answer(m.decode(event.protocol, event.data))

@@ -102,9 +102,9 @@ class Watch:
         """The host's disk is gone, and with it the final blocks that it knew."""
         self._told.pop(host.index, None)
 
-    def published(self, host: Host, topic: str, values: tuple[object, ...]) -> None:
+    def published(self, host: Host, stream: str, values: tuple[object, ...]) -> None:
         """Subscribers of the host's node were told: these blocks stay final over a restart."""
-        if topic == "finalizedHeads" and host.index in self._honest:
+        if stream == "finalizedHeads" and host.index in self._honest:
             block = values[-1]
             assert isinstance(block, Block)
             self._told[host.index] = max(block.header.height, self._told.get(host.index, 0))

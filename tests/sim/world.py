@@ -15,7 +15,7 @@ from functools import partial
 
 from dipnet.consensus.finality.tally import Offence
 from dipnet.ledger.genesis import Genesis
-from dipnet.node.checks import Outcome
+from dipnet.node.checks import Checked
 from dipnet.node.effects import (
     Barrier,
     Dial,
@@ -129,7 +129,7 @@ class World(Wires):
         """Called after each step of a node."""
         self.on_publish: Callable[[Host, str, tuple[object, ...]], None] = lambda *_: None
         self.on_report: Callable[[Host, Offence], None] = lambda *_: None
-        self._checks: OrderedDict[Work, Outcome] = OrderedDict()
+        self._checks: OrderedDict[Work, Checked] = OrderedDict()
         self._tickets = 0
         self._trace = hashlib.blake2b(digest_size=TRACE_BYTES)
 
@@ -252,8 +252,8 @@ class World(Wires):
                 self.disconnect(pair_of(host, self.named[peer]), reason)
             case Reply(ticket, results):
                 self.on_reply.pop(ticket)(results)
-            case Publish(topic, values):
-                self.on_publish(host, topic, values)
+            case Publish(stream, values):
+                self.on_publish(host, stream, values)
             case Report(offence):
                 self.on_report(host, offence)
             case _:
@@ -269,7 +269,7 @@ class World(Wires):
             ),
         )
 
-    def _check(self, host: Host, work: Work) -> Outcome:
+    def _check(self, host: Host, work: Work) -> Checked:
         """Work without a refusal is good on every node: ``Node.check`` does it once.
 
         Work that a node refuses may be good on a node that knows a later set of delegates.

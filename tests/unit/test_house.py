@@ -6,7 +6,8 @@ Run alone, it prints the table of floors.
 import ast
 import re
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
@@ -201,19 +202,37 @@ def test_every_refusal_is_used_and_known() -> None:
     assert not unused, f"refusals nobody raises: {unused}"
 
 
-def public_classes() -> Iterable[tuple[str, Path]]:
-    """Every class without an underscore before its name, and the file that defines it."""
-    for path in SOURCES:
-        for node in tree(path).body:
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                yield node.name, path
+def owned_types(module: ast.Module) -> Iterator[tuple[str, bool]]:
+    """The public classes and type aliases (names in CamelCase) that a file defines at its top.
+
+    The bool tells whether it is an alias: ``X = ...`` or ``X: TypeAlias = ...``.
+    """
+    camel = re.compile(r"[A-Z]\w*[a-z]\w*")
+    for node in module.body:
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            yield node.name, False
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                if isinstance(target, ast.Name) and camel.fullmatch(target.id):
+                    yield target.id, True
 
 
-def test_no_two_public_classes_of_one_name() -> None:
+def test_no_two_public_types_of_one_name() -> None:
     seen: dict[str, Path] = {}
-    for name, path in public_classes():
-        assert seen.setdefault(name, path) == path, f"{name} in {seen[name]} and {path}"
-    assert len(seen) > 100
+    count = Counter[bool]()
+    for path in SOURCES:
+        for name, is_alias in owned_types(tree(path)):
+            assert name not in seen, f"{name} in {seen[name]} and {path}"
+            seen[name] = path
+            count[is_alias] += 1
+    assert count[False] > 100
+    assert count[True] > 50, "hardly any alias was seen"
+
+
+@pytest.mark.parametrize("alias", ["Call = tuple[str, int]", "Call: TypeAlias = int"])
+def test_an_alias_owns_its_name(alias: str) -> None:
+    text = f"class Call: ...\n{alias}\nclass _Call: ...\n_Calls = int\nCALLS = 1\n"
+    assert [*owned_types(ast.parse(text))] == [("Call", False), ("Call", True)]
 
 
 def record_prefixes() -> Iterator[tuple[bytes, str]]:

@@ -14,8 +14,6 @@ from dipnet.consensus.chain.overlays import StoredDelta
 from dipnet.consensus.finality import finality
 from dipnet.consensus.finality.finality import HeaderLinks
 from dipnet.consensus.finality.header import HASH_ZERO, Header
-from dipnet.ledger.rules import RULES, RULES_KNOWN
-from dipnet.primitives.errors import Invalid
 
 CLOCK_SKEW_MS: Final = 500
 """How far ahead of our clock the slot of a valid block may begin."""
@@ -111,8 +109,5 @@ class BlockPosition:
 
 def check_known(epoch: Epoch) -> None:
     """Raise ``Invalid("rules_unknown")`` where an epoch has rules unknown to this program."""
-    if epoch.parameters.rules not in RULES:
-        raise Invalid(
-            "rules_unknown",
-            f"epoch {epoch.number} has rules {epoch.parameters.rules}, here are {RULES_KNOWN}",
-        )
+    in_force = epoch.parameters.rules_in_force
+    assert in_force.number == epoch.parameters.rules

@@ -18,7 +18,6 @@ from dipnet.consensus.finality.votes import Ballot, BallotKind, VoteState
 from dipnet.primitives.errors import Invalid
 
 BACKOFF_STEP_MAX: Final = 64
-SECTION_CERTIFICATES_MAX: Final = 2
 
 Justify: TypeAlias = tuple[bytes, int, int]
 """(block id, slot, epoch) of a block with a prevote certificate, or of the epoch's boundary."""

@@ -17,7 +17,7 @@ HEADER_BYTES_MAX: Final = 1024
 HASH_ZERO: Final = bytes(32)
 BLOOM_BYTES: Final = 256
 
-Number: TypeAlias = Annotated[int, UINT]
+Uint64: TypeAlias = Annotated[int, UINT]
 Wei: TypeAlias = Annotated[int, BIG]
 Hash: TypeAlias = Annotated[bytes, Bin(32)]
 Address: TypeAlias = Annotated[bytes, Bin(20)]
@@ -34,19 +34,19 @@ class Header:
     keccak256, the id of the block. ``encoded`` is the record where the header was decoded from it.
     """
 
-    chain_id: Number
+    chain_id: Uint64
     parent: Hash
-    height: Number
-    slot: Number
-    epoch: Number
-    timestamp_ms: Number
+    height: Uint64
+    slot: Uint64
+    epoch: Uint64
+    timestamp_ms: Uint64
     proposer: Address
     state_root: Hash
     tx_root: Hash
     receipt_root: Hash
     logs_bloom: Bloom
-    gas_limit: Number
-    gas_used: Number
+    gas_limit: Uint64
+    gas_used: Uint64
     base_fee: Wei
     justify: Annotated[tuple[bytes, int, int], (Bin(32), UINT, UINT)]
     final: Annotated[tuple[bytes, int], (Bin(32), UINT)]
@@ -55,8 +55,8 @@ class Header:
     seed_reveal: Hash
     seed_commitment: Hash
     dag_root: Hash
-    dag_count: Number
-    dag_bytes: Number
+    dag_count: Uint64
+    dag_bytes: Uint64
     dag_acc: Hash
     encoded: InitVar[bytes] = b""
     raw: bytes = field(init=False, repr=False, compare=False)

@@ -22,7 +22,7 @@ from dipnet.consensus.staking.election import SETS_AHEAD
 from dipnet.consensus.staking.stakes import FREE, RELEASE, REWARDS, STAKE, UNBONDING
 from dipnet.ledger.parameters import BPS_ALL
 from dipnet.primitives.errors import Invalid
-from dipnet.vm.abi import Event
+from dipnet.vm.abi import AbiEvent
 from dipnet.vm.storage_layout import BURNED, StorageSlot
 from dipnet.vm.system import Call
 
@@ -42,26 +42,26 @@ class Frame:
         """The address of the calling account."""
         return self.call.caller
 
-    def emit(self, event: Event, indexed: tuple[bytes | int, ...], *rest: Any) -> None:
+    def emit(self, event: AbiEvent, indexed: tuple[bytes | int, ...], *rest: Any) -> None:
         """Leaves an event."""
         self.call.log(event.topics(*indexed), event.data(*rest))
 
 
-REGISTERED_EVENT: Final = Event("Registered", "address delegate", "bytes publicKey, string name")
-RESIGNED_EVENT: Final = Event("Resigned", "address delegate", "")
-STAKED: Final = Event("Staked", "address account", "uint256 amount")
-UNSTAKED: Final = Event("Unstaked", "address account", "uint256 amount, uint64 releaseEpoch")
-VOTED: Final = Event("Voted", "address account", "address[] delegates, uint64 expiresEpoch")
-CLAIMED: Final = Event("Claimed", "address account", "uint256 rewards, uint256 released")
-SLASHED: Final = Event(
+REGISTERED_EVENT: Final = AbiEvent("Registered", "address delegate", "bytes publicKey, string name")
+RESIGNED_EVENT: Final = AbiEvent("Resigned", "address delegate", "")
+STAKED: Final = AbiEvent("Staked", "address account", "uint256 amount")
+UNSTAKED: Final = AbiEvent("Unstaked", "address account", "uint256 amount, uint64 releaseEpoch")
+VOTED: Final = AbiEvent("Voted", "address account", "address[] delegates, uint64 expiresEpoch")
+CLAIMED: Final = AbiEvent("Claimed", "address account", "uint256 rewards, uint256 released")
+SLASHED: Final = AbiEvent(
     "Slashed", "address delegate, address reporter",
     "string offence, uint256 burned, uint256 rewarded",
 )  # fmt: skip
-PROPOSED: Final = Event(
+PROPOSED: Final = AbiEvent(
     "ParameterProposed", "uint256 id, address delegate", "bytes32 name, uint256 value"
 )
-PARAMETER_VOTED: Final = Event("ParameterVoted", "uint256 id, address delegate", "")
-READY_EVENT: Final = Event("ReadySignalled", "address delegate", "uint256 rules")
+PARAMETER_VOTED: Final = AbiEvent("ParameterVoted", "uint256 id, address delegate", "")
+READY_EVENT: Final = AbiEvent("ReadySignalled", "address delegate", "uint256 rules")
 
 EVENTS: Final = (
     REGISTERED_EVENT, RESIGNED_EVENT, STAKED, UNSTAKED, VOTED, CLAIMED, SLASHED, PROPOSED,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from dipnet.cli import delegate_views as cli_delegate_views
+from dipnet.cli import delegate_queries as cli_delegate_queries
 from dipnet.cli.delegate import read_commission, read_organisation
 from dipnet.cli.main import app
 from dipnet.cli.sending import explained
@@ -275,7 +275,7 @@ def test_the_node_on_this_machine(
     line = shell.refused("pause", "--data", tmp_path)
     assert "admin.sock" in line
     assert "--data" in line
-    monkeypatch.setattr(cli_delegate_views, "admin_call", answer)
+    monkeypatch.setattr(cli_delegate_queries, "admin_call", answer)
     assert shell.told("pause", "--data", tmp_path)["paused"] is True
     assert shell.told("resume", "--socket", tmp_path / "s")["paused"] is False
     text = shell.run("pause", "--data", tmp_path).stdout

@@ -182,7 +182,7 @@ def test_what_a_device_cannot_say() -> None:
         replace(good, parents=(bytes(32), bytes(32))),
         replace(good, payload=bytes(vertex.PAYLOAD_BYTES_MAX + 1)),
         replace(good, flags=vertex.FLAG_SALTED),
-        replace(good, flags=vertex.FLAG_BATCH),
+        replace(good, flags=1),  # a batch
         replace(good, flags=vertex.FLAG_EXTRA),
         replace(good, flags=1 << 16),
         replace(good, extra=b"7 bytes"),

@@ -61,6 +61,8 @@ def test_each_number_of_the_rules_has_one_row() -> None:
     assert (min(RULES), max(RULES)) == (RULES_FIRST, RULES_KNOWN)
     assert all(rules.changes for rules in RULES.values())
     assert TODAY.rules_in_force == RULES[RULES_KNOWN]
+    with pytest.raises(Invalid, match=f"number {NEXT}, here are {RULES_KNOWN}"):
+        _ = replace(TODAY, rules=NEXT).rules_in_force
 
 
 def test_nobody_reads_a_parameter_in_force_from_genesis() -> None:

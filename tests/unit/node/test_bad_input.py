@@ -18,11 +18,10 @@ from dipnet.consensus.finality import finality
 from dipnet.consensus.finality.header import Header
 from dipnet.consensus.finality.votes import Ballot, BallotKind, Certificate, Vote, certificate_of
 from dipnet.node.effects import Drop, Effect, Send, Woke
-from dipnet.node.offences import OFFENCE_OF
 from dipnet.node.work import Incoming
 from dipnet.p2p import messages as m
 from dipnet.p2p.messages import Topic
-from dipnet.p2p.scores import OFFENCES, SCORE_MIN
+from dipnet.p2p.scores import OFFENCE_OF, SCORE_MIN, PeerOffence
 from dipnet.primitives import crypto
 from tests.fixtures.chain_builder import Net, add, grow, secret, sustain, with_fields
 from tests.fixtures.memory import Memory
@@ -266,7 +265,7 @@ def refused(told: Told, item: Vote | Certificate | Block, code: str) -> None:
     assert standing(told.node) == before
     assert told.node.voting.results[""] == counted
     assert item.raw not in relayed(effects)
-    points = OFFENCES[OFFENCE_OF[code]] if code != "vote_old" else 0
+    points = OFFENCE_OF[code].points if code != "vote_old" else 0
     if points <= SCORE_MIN:
         assert [drop.peer for drop in of(effects, Drop) if isinstance(drop, Drop)] == [PEER]
     else:
@@ -329,4 +328,4 @@ def test_a_quorum_for_another_justify_than_the_blocks_certifies_nothing() -> Non
         told.hear(m.Votes((vote.raw,)))
     assert told.codes == ["certificate_block"]
     assert standing(told.node) == before
-    assert told.score() == OFFENCES["untimely"]
+    assert told.score() == PeerOffence.UNTIMELY.points

@@ -50,8 +50,8 @@ def test_one_delegate_makes_its_block_final_at_once() -> None:
     signs = [effect.ballot.kind for effect in effects if isinstance(effect, Sign)]
     assert signs == [BallotKind.PROPOSAL, BallotKind.PREVOTE, BallotKind.COMMIT]
     assert bench.node.chain.final.hash == bench.node.chain.head.hash
-    topics = [effect.topic for effect in effects if isinstance(effect, Publish)]
-    assert topics == ["newHeads", "finalizedHeads"]
+    streams = [effect.stream for effect in effects if isinstance(effect, Publish)]
+    assert streams == ["newHeads", "finalizedHeads"]
 
 
 def test_what_the_signer_refuses_is_not_asked_again() -> None:

@@ -10,7 +10,7 @@ from dipnet.p2p import messages as m
 from dipnet.p2p.blocksync import GRACE_MS
 from dipnet.p2p.book import REDIAL_LOST_MS, STOOD_MS
 from dipnet.p2p.clock import SAMPLES_MAX
-from dipnet.p2p.scores import BURST_BYTES, LOOKUP_BYTES, OFFENCES
+from dipnet.p2p.scores import BURST_BYTES, LOOKUP_BYTES, PeerOffence
 from tests.fixtures.peer_ids import address, peer_id
 from tests.fixtures.peers_bench import GENESIS, NOW, Bench, sent
 
@@ -189,4 +189,4 @@ def test_looking_for_a_shared_block_is_charged_as_fetching_is() -> None:
     assert bench.score(honest) == bench.score(asking) == 0
     bench.hear(asking, m.GetBlocks(2, (*strange, GENESIS), 1))
     assert bench.score(honest) == 0
-    assert bench.score(asking) == OFFENCES["rate"]
+    assert bench.score(asking) == PeerOffence.RATE.points

@@ -8,13 +8,19 @@ import pytest
 
 from dipnet.consensus.finality.votes import CERTIFIED_BYTES, BallotKind
 from dipnet.node.effects import Send
-from dipnet.node.offences import OFFENCE_OF
 from dipnet.node.peers import FLUSH_MS
 from dipnet.node.queues import LIMITS, Queue
 from dipnet.node.work import GossipVotes, Incoming
 from dipnet.p2p import messages as m
 from dipnet.p2p.gossip import FETCH_MS_MAX, MENTION_MS
-from dipnet.p2p.scores import LENIENT, SCORE_MIN, VERIFY_BURST_BYTES, VERIFY_BYTES_PER_S
+from dipnet.p2p.scores import (
+    LENIENT,
+    OFFENCE_OF,
+    SCORE_MIN,
+    VERIFY_BURST_BYTES,
+    VERIFY_BYTES_PER_S,
+    PeerOffence,
+)
 from tests.fixtures.peers_bench import GENESIS, Bench, certificate, forged, sent, vote
 
 BLOCK = b"b" * 32
@@ -137,7 +143,7 @@ def test_bad_certificates_are_charged_hard(case: int) -> None:
     bench = Bench()
     peer = bench.up(1)
     assert bench.tell(peer, m.Certificates((raw,))) == []
-    assert OFFENCE_OF[code] == "bad_certificate"
+    assert OFFENCE_OF[code] is PeerOffence.BAD_CERTIFICATE
     assert bench.score(peer) == SCORE_MIN // 2
     bench.tell(peer, m.Certificates((raw,)))
     assert bench.dropped(peer)
@@ -160,7 +166,7 @@ def test_a_peer_that_is_ahead_or_early_is_never_banned_for_it() -> None:
     assert bench.score(peer) == -1
     for slot in range(6, 200):
         bench.tell(peer, m.Votes((vote(slot, epoch=3).raw,)))
-    assert bench.score(peer) == LENIENT["untimely"]
+    assert bench.score(peer) == LENIENT[PeerOffence.UNTIMELY]
     assert not bench.dropped(peer)
     assert "vote_limit" not in OFFENCE_OF
     # the vote may be judged again once the node knows its epoch

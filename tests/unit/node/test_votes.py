@@ -10,6 +10,7 @@ from dipnet.consensus.chain import rules
 from dipnet.consensus.chain.block import Block
 from dipnet.consensus.chain.schedule import slot_start_ms
 from dipnet.consensus.finality.votes import BallotKind
+from dipnet.ledger import rules as protocol_rules
 from dipnet.ledger.tx import decode
 from dipnet.node.effects import (
     Barrier,
@@ -29,7 +30,7 @@ from dipnet.node.work import ClientVertices
 from dipnet.p2p import messages as m
 from dipnet.p2p.blocksync import PAUSE_MS, TRIES_MAX
 from dipnet.p2p.gossip import MENTION_MS
-from dipnet.p2p.scores import OFFENCES
+from dipnet.p2p.scores import PeerOffence
 from dipnet.primitives import crypto
 from tests.fixtures.chain_builder import Net
 from tests.fixtures.node_bench import PEER, Bench, block_requests
@@ -123,7 +124,7 @@ def test_a_node_ends_before_rules_that_it_has_not_also_when_it_is_started_again(
     (proposal,) = [effect for effect in bench.at_slot(3) if isinstance(effect, Sign)]
     voted = bench.step(bench.signed(proposal))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rules, "RULES", {})
+        patch.setattr(protocol_rules, "RULES", {})
         (halt,) = [effect for effect in bench.answered(voted) if isinstance(effect, Halt)]
         assert halt.reason.startswith("rules unknown")
         again = Bench(disk=bench.disk, state=bench.state)
@@ -249,7 +250,7 @@ def test_a_peer_that_gives_only_surplus_blocks_of_a_slot_is_left_alone(
     (peer,) = bench.node.peers.described(bench.node.steady_ms)
     # the peer delivered as promised: it is not asked again, and not charged
     blamed = not (promised or early or more)
-    assert (peer["score"] <= OFFENCES["useless"] * TRIES_MAX) == blamed
+    assert (peer["score"] <= PeerOffence.USELESS.points * TRIES_MAX) == blamed
 
 
 def test_a_surplus_block_on_which_an_honest_leader_builds_is_taken() -> None:

@@ -19,15 +19,16 @@ from dipnet.p2p.scores import (
     BANS_MAX,
     LENIENT,
     MESSAGE_BYTES,
-    OFFENCES,
+    OFFENCE_OF,
     PAST_MAX,
     RECOVER_MS,
     SCORE_MIN,
     VERIFY_BURST_BYTES,
     VERIFY_BYTES_PER_S,
+    PeerOffence,
     Scores,
 )
-from dipnet.primitives.errors import Invalid
+from dipnet.primitives.errors import REFUSALS, Invalid
 from tests.fixtures.peer_ids import address
 
 HOST = "8.8.8.8"
@@ -40,11 +41,24 @@ def scores(*peers: str, local: bool = False) -> Scores:
     return made
 
 
-HARD = [(offence, points) for offence, points in OFFENCES.items() if offence not in LENIENT]
+def test_each_refusal_that_costs_points_names_an_offence() -> None:
+    named = {code: row.offence for code, row in REFUSALS.items() if row.offence}
+    assert named == OFFENCE_OF
+    assert len(named) > 30
+    assert all(type(offence) is PeerOffence for offence in OFFENCE_OF.values())
+
+
+def test_offences_have_names_and_points() -> None:
+    assert all(f"{offence}" == offence.name.lower() for offence in PeerOffence)
+    assert all(SCORE_MIN <= offence.points < 0 for offence in PeerOffence)
+    assert len(PeerOffence) == 13
+
+
+HARD = [(offence, offence.points) for offence in PeerOffence if offence not in LENIENT]
 
 
 @pytest.mark.parametrize(("offence", "points"), HARD)
-def test_each_offence_bans_when_it_adds_up(offence: str, points: int) -> None:
+def test_each_offence_bans_when_it_adds_up(offence: PeerOffence, points: int) -> None:
     table = scores("a", "b")
 
     needed = -(SCORE_MIN // -points)
@@ -60,29 +74,29 @@ def test_each_offence_bans_when_it_adds_up(offence: str, points: int) -> None:
 
 
 @pytest.mark.parametrize(("offence", "lowest"), LENIENT.items())
-def test_what_may_be_our_own_fault_bans_nobody_alone(offence: str, lowest: int) -> None:
+def test_what_may_be_our_own_fault_bans_nobody_alone(offence: PeerOffence, lowest: int) -> None:
     table = scores("a", "b")
     assert not table.offend(0, "a", HOST, offence)
-    assert table.score(0, "a") == OFFENCES[offence]
+    assert table.score(0, "a") == offence.points
     assert not table.offend(0, "a", HOST, offence, times=10_000)
     assert table.score(0, "a") == lowest > SCORE_MIN
     assert not table.banned(0, "a", HOST)
-    assert table.offend(0, "a", HOST, "invalid_block"), "it had little left"
-    table.offend(0, "b", "9.9.9.9", "invalid_block")
-    table.offend(0, "b", "9.9.9.9", "bad_signature")
+    assert table.offend(0, "a", HOST, PeerOffence.INVALID_BLOCK), "it had little left"
+    table.offend(0, "b", "9.9.9.9", PeerOffence.INVALID_BLOCK)
+    table.offend(0, "b", "9.9.9.9", PeerOffence.BAD_SIGNATURE)
     assert not table.offend(0, "b", "9.9.9.9", offence)
     assert table.score(0, "b") == -70, "and takes nothing from a lower score"
 
 
 def test_points_heal() -> None:
     table = scores("a")
-    table.offend(0, "a", HOST, "bad_signature")
+    table.offend(0, "a", HOST, PeerOffence.BAD_SIGNATURE)
     assert table.score(RECOVER_MS - 1, "a") == -20
     assert table.score(RECOVER_MS, "a") == -19
     assert table.score(RECOVER_MS + RECOVER_MS // 2, "a") == -19
     assert table.score(2 * RECOVER_MS, "a") == -18
     assert table.score(10**9, "a") == 0
-    table.offend(10**9, "a", HOST, "silent")
+    table.offend(10**9, "a", HOST, PeerOffence.SILENT)
     assert table.score(0, "a") == -1  # a clock that goes back restores nothing
     assert table.score(10**9, "a") == -1
 
@@ -90,33 +104,35 @@ def test_points_heal() -> None:
 def test_bans_double_up_to_a_day_and_are_forgiven() -> None:
     table, now, lengths = scores("a"), 0, []
     for _ in range(8):
-        assert table.offend(now, "a", HOST, "malformed")
+        assert table.offend(now, "a", HOST, PeerOffence.MALFORMED)
         start = now
         while table.banned(now, "a", HOST):
             now += BAN_MS_MIN
         lengths.append((now - start) // BAN_MS_MIN)
     assert lengths == [1, 2, 4, 8, 16, 24, 24, 24]
     now += BAN_MS_MAX
-    table.offend(now, "a", HOST, "malformed")
+    table.offend(now, "a", HOST, PeerOffence.MALFORMED)
     assert not table.banned(now + BAN_MS_MIN, "a", HOST)
 
 
 def test_reconnecting_washes_nothing() -> None:
     table = scores("a")
     for _ in range(9):
-        table.offend(0, "a", HOST, "invalid_item")
+        table.offend(0, "a", HOST, PeerOffence.INVALID_ITEM)
         table.forget(0, "a")
         table.on_connected(0, "a")
     assert table.score(0, "a") == -90
     table.forget(0, "a")
-    assert table.offend(1, "a", "", "invalid_item")  # its frames were judged after it left
+    assert table.offend(
+        1, "a", "", PeerOffence.INVALID_ITEM
+    )  # its frames were judged after it left
     assert table.banned(1, "a", HOST)
     assert not table.banned(1, "b", "")
 
 
 def test_local_networks_ban_the_peer_only() -> None:
     table = scores("a", local=True)
-    assert table.offend(0, "a", "127.0.0.1", "malformed")
+    assert table.offend(0, "a", "127.0.0.1", PeerOffence.MALFORMED)
     assert table.banned(0, "a", "127.0.0.1")
     assert not table.banned(0, "b", "127.0.0.1")
 
@@ -173,7 +189,9 @@ def test_memory_of_scores_is_bounded_and_released() -> None:
     for number in range(PAST_MAX + 50):
         peer = f"p{number}"
         table.on_connected(0, peer)
-        table.offend(0, peer, f"8.{number >> 16}.{number >> 8 & 255}.{number & 255}", "silent")
+        table.offend(
+            0, peer, f"8.{number >> 16}.{number >> 8 & 255}.{number & 255}", PeerOffence.SILENT
+        )
         table.forget(0, peer)
     assert (table._received, table._served, table._scores) == ({}, {}, {})
     assert len(table._past) == PAST_MAX

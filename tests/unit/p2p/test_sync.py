@@ -29,6 +29,7 @@ from dipnet.p2p.messages import (
     Status,
     decode,
 )
+from dipnet.p2p.scores import PeerOffence
 from dipnet.p2p.serve import serve_blocks
 from dipnet.primitives.errors import Invalid
 
@@ -54,7 +55,7 @@ class Sync(BlockSync):
 
     def imported(
         self, now_ms: int, peer: str, ours: int, fresh: int, last: tuple[int, bytes]
-    ) -> list[str]:
+    ) -> list[PeerOffence]:
         delivery = Delivery(fresh, 0, last, led=fresh > 0, early=False)
         return self.on_imported(now_ms, peer, status(ours), delivery, has(ours))
 
@@ -171,7 +172,7 @@ def test_a_peer_that_promises_a_certificate_must_deliver() -> None:
     while requests := asked(sync, now, 10):
         sync.on_blocks(now, "liar", Blocks(requests["liar"].request, (), False))
         offences += sync.imported(now, "liar", 10, 0, (0, b""))
-    assert offences == ["useless"] * TRIES_MAX + ["lying"]
+    assert offences == [PeerOffence.USELESS] * TRIES_MAX + [PeerOffence.LYING]
     assert asked(sync, now + PAUSE_MS - 1, 10) == {}
 
 
@@ -263,15 +264,19 @@ def test_liar_is_left_alone_after_bounded_tries() -> None:
             sync.on_blocks(now, "liar", Blocks(requests["liar"].request, raws, False))
             offences += sync.imported(now, "liar", 10, 0, last)
             now += 1
-        assert offences == ["useless"] * TRIES_MAX + ["lying"]
+        assert offences == [PeerOffence.USELESS] * TRIES_MAX + [PeerOffence.LYING]
         assert asked(sync, now + PAUSE_MS - 2, 10) == {}
         assert list(asked(sync, now + PAUSE_MS, 10)) == ["liar"]
 
 
 def test_surplus_blocks_do_not_shorten_a_pause_and_fresh_blocks_end_the_count() -> None:
     """Surplus blocks of a leader's slot are stored, but do not count as a delivery."""
-    for fresh, claim, offences in [(1, 5, []), (0, 5, []), (0, 10**9, ["useless", "lying"])]:
-        sync, ours, now, said = Sync(), status(10), 0, list[str]()
+    for fresh, claim, offences in [
+        (1, 5, []),
+        (0, 5, []),
+        (0, 10**9, [PeerOffence.USELESS, PeerOffence.LYING]),
+    ]:
+        sync, ours, now, said = Sync(), status(10), 0, list[PeerOffence]()
         for _ in range(TRIES_MAX):
             sync.claims(now, "a", replace(status(claim, b"x"), head_height=claim))
             sync.on_unknown_parent("a")
@@ -299,7 +304,7 @@ def test_endless_more_of_known_blocks_ends(ours: int) -> None:
         height = min(ours, answers)
         offences += sync.imported(now, "liar", ours, 0, (height, hash_at(height)))
         now += 1
-    assert offences[-1] == "lying"
+    assert offences[-1] == PeerOffence.LYING
 
 
 def test_height_lowered_after_the_claim_ends_the_wait() -> None:

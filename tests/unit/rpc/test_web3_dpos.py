@@ -11,7 +11,7 @@ from web3 import Web3
 from web3.exceptions import ContractLogicError
 from web3.logs import DISCARD
 
-from dipnet.cli.delegate_views import interface
+from dipnet.cli.delegate_queries import interface
 from dipnet.consensus.finality.votes import Ballot, BallotKind
 from dipnet.consensus.staking.candidates import registration_digest
 from dipnet.consensus.staking.evidence import record

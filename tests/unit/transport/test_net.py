@@ -12,7 +12,7 @@ import trio
 from dipnet.node.effects import PROTOCOLS, Connected, DialFailed, Disconnected, Received
 from dipnet.p2p.address import parse
 from dipnet.primitives.errors import Invalid
-from dipnet.transport.mailbox import Event
+from dipnet.transport.mailbox import TransportEvent
 from dipnet.transport.net import Limits, Net, peer_id
 from tests.fixtures.net_nodes import (
     IDLE_TASKS,
@@ -204,7 +204,7 @@ async def test_a_failing_on_event_is_reported_and_loses_no_other_event() -> None
         )
         tell = b.tell
 
-        def fail_once(event: Event) -> None:
+        def fail_once(event: TransportEvent) -> None:
             b.net._on_event = tell
             raise RuntimeError(event)
 

@@ -9,20 +9,20 @@ from hypothesis import strategies as st
 
 from dipnet.node.effects import Connected, Disconnected, Received
 from dipnet.p2p.messages import FRAME_BYTES_MAX
-from dipnet.transport.mailbox import EVENT_OVERHEAD_BYTES, Event, Inbox, Limits, Mailbox
+from dipnet.transport.mailbox import EVENT_OVERHEAD_BYTES, Inbox, Limits, Mailbox, TransportEvent
 from tests.fixtures.net_nodes import PATIENCE_S, connect, nodes, run
 
 BLOCK = secrets.token_bytes(FRAME_BYTES_MAX["gossip"])
 
 
-def inbox_of(limits: Limits, events: Sequence[Event]) -> Inbox:
+def inbox_of(limits: Limits, events: Sequence[TransportEvent]) -> Inbox:
     inbox, boxes = Inbox(limits), {name: Mailbox(name, limits) for name in "abc"}
     for event in events:
         assert inbox.put(event, boxes[event.peer])  # type: ignore[union-attr]
     return inbox
 
 
-def taken(inbox: Inbox) -> list[Event]:
+def taken(inbox: Inbox) -> list[TransportEvent]:
     events = []
     while inbox:
         events.append(inbox.take()[0])
@@ -150,7 +150,7 @@ def test_votes_pass_neither_their_connection_nor_its_end() -> None:
     vote = Received("a", "votes", b"1")
     come, go = Connected("a", "/ip4/10.0.0.1/tcp/1", False), Disconnected("a", "gone")
     data = Received("a", "sync", b"2")
-    many: tuple[list[Event], ...] = ([come, vote, go], [come, data, vote, vote, go])
+    many: tuple[list[TransportEvent], ...] = ([come, vote, go], [come, data, vote, vote, go])
     for events in many:
         order = taken(inbox_of(Limits(), events))
         assert order[0] is come
@@ -167,7 +167,7 @@ EVENTS = st.one_of(
 
 
 @given(st.lists(EVENTS, max_size=40))
-def test_nothing_is_lost_and_each_protocol_keeps_its_order(events: list[Event]) -> None:
+def test_nothing_is_lost_and_each_protocol_keeps_its_order(events: list[TransportEvent]) -> None:
     inbox = inbox_of(Limits(), events)
     out = taken(inbox)
     for peer in "abc":

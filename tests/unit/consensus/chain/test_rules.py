@@ -2,6 +2,7 @@
 certificates are in test_certified.py, the rules of epochs in test_epochs.py.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from dipnet.consensus.chain.schedule import slot_start_ms
 from dipnet.consensus.finality.header import HASH_ZERO
 from dipnet.consensus.finality.votes import BallotKind
 from dipnet.consensus.staking.idpos import DPOS_ADDRESS
+from dipnet.ledger import rules as protocol_rules
 from dipnet.ledger.rules import RULES, RULES_KNOWN
 from dipnet.ledger.state import Journal
 from dipnet.ledger.tx import Tx
@@ -264,7 +266,8 @@ def test_unknown_rules_stop_us() -> None:
         assert (chain.epoch.number, chain.parameters.rules) == (2, RULES_KNOWN + 1)
         block = net.child(chain, chain.head.hash, 7)
         assert refusal(chain, block) == "rules_unknown"
-        patch.setattr(rules, "RULES", {**RULES, RULES_KNOWN + 1: RULES[RULES_KNOWN]})
+        newest = replace(RULES[RULES_KNOWN], number=RULES_KNOWN + 1)
+        patch.setattr(protocol_rules, "RULES", {**RULES, newest.number: newest})
         assert chain.on_block(block, LATE_MS).applied
 
 

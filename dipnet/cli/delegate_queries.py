@@ -22,7 +22,7 @@ DATA: Final = Path("~/.dipnet")
 Data = Annotated[
     Path, typer.Option("--data", envvar="DIPNET_DATA", help="Data directory of the node.")
 ]
-Socket = Annotated[
+SocketFile = Annotated[
     Path | None, typer.Option(help=f"Its admin socket; default: {SOCKET_NAME} in data.")
 ]
 
@@ -245,12 +245,12 @@ def _admin_fields(told: dict[str, Any]) -> dict[str, object]:
 
 
 @delegate_app.command("pause")
-def pause(data: Data = DATA, socket: Socket = None, as_json: Json = False) -> None:
+def pause(data: Data = DATA, socket: SocketFile = None, as_json: Json = False) -> None:
     """Stop the node on this machine from signing; it goes on following the chain."""
     _admin("admin_pause", data, socket, as_json)
 
 
 @delegate_app.command("resume")
-def resume(data: Data = DATA, socket: Socket = None, as_json: Json = False) -> None:
+def resume(data: Data = DATA, socket: SocketFile = None, as_json: Json = False) -> None:
     """Let the node on this machine sign again."""
     _admin("admin_resume", data, socket, as_json)
