@@ -368,7 +368,7 @@ class Node:
         """Blocks of a peer, parents first; the blocks above a refused block are not looked at.
 
         Blocks that we asked for must be one branch, and surplus blocks do not count as delivered:
-        else a leader could have this node execute and keep a thousand blocks of its slot.
+        otherwise a leader could have this node execute and keep a thousand blocks of its slot.
         """
         peer, asked = incoming.peer, incoming.work.asked
         fresh, surplus, last, head = 0, 0, NOWHERE, self.chain.head

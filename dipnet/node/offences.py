@@ -1,7 +1,7 @@
 """Which offence of a peer a refusal is, by the code of the refusal.
 
-``p2p/scores.py`` has the points of each offence. A code that is missing here charges nobody: the
-refused item says nothing of the peer that relayed it.
+``p2p/scores.py`` has the points of each offence. A code that is missing here costs the relaying
+peer nothing.
 """
 
 from typing import Final

@@ -41,8 +41,8 @@ def _env(parameters: Parameters) -> Env:
 
 @dataclass(slots=True)
 class _Waiting:
-    """A transaction of the pool. Its floors are minima from the account's first one up to
-    itself."""
+    """A transaction of the pool. Its floors are minima over the account's transactions, from the
+    first transaction up to this one."""
 
     tx: Tx
     arrival: int

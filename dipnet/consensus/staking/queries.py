@@ -41,7 +41,7 @@ def delegate(
 ) -> tuple[str, str, int, bytes, bytes, int, int, int, int, bool, bool]:
     """The contract's record of a delegate; ``Invalid("dpos_unknown")`` for other accounts.
 
-    The commission is the commission in force, not an announced one.
+    The commission is the commission in force, not an announced commission.
     """
     context, found = frame.context, candidates.read(frame.root, account)
     if found.status == NONE:
