@@ -214,7 +214,7 @@ def test_votes_under_judgement_are_bounded_and_others_have_room() -> None:
     assert bench.hear(other, m.Votes((vote(6).raw,))) is not None
 
 
-def test_known_votes_again_and_again_cost_the_sender_his_allowance() -> None:
+def test_known_votes_again_and_again_cost_the_sender_its_allowance() -> None:
     bench = Bench()
     peer, one = bench.up(1), vote(5)
     bench.tell(peer, m.Votes((one.raw,)))

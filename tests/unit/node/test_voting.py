@@ -106,7 +106,7 @@ def test_our_part_in_a_certificate_and_our_block_are_heard() -> None:
 
 
 def test_a_block_waits_for_the_signature_of_its_parent() -> None:
-    """A slow signer must not make a leader of two slots in a row fork from himself."""
+    """A slow signer must not make a leader of two slots in a row fork its own chain."""
     bench = Bench()
     bench.start()
     (slow,) = of(bench.at_slot(1), Sign)

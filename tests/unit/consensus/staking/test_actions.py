@@ -111,7 +111,7 @@ def test_staking_nothing(world: World) -> None:
     assert world.refused("u1", "stake").startswith("dpos_stake")
 
 
-def test_a_delegate_keeps_his_least_stake(world: World) -> None:
+def test_a_delegate_keeps_its_least_stake(world: World) -> None:
     world.send("d0", "stake", value=7)
     assert world.refused("d0", "unstake", 8).startswith("dpos_stake: not enough stake: a delegate")
     world.send("d0", "unstake", 7)

@@ -70,7 +70,7 @@ def test_an_organisation_has_so_many_seats() -> None:
     assert sorted(ours) == sorted(address_of(f"u{n}") for n in range(1, 5))[:2]
 
 
-def test_who_misses_half_of_his_slots_gives_way_to_the_standby(world: World) -> None:
+def test_a_delegate_that_misses_half_of_its_slots_gives_way_to_the_standby(world: World) -> None:
     who = world.candidate("u1")
     for _ in range(2):
         world.block(D0, [D1, D2])

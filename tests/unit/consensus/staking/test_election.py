@@ -50,8 +50,8 @@ class Oracle:
     def jailed(self, delegate: bytes, epoch: int) -> bool:
         """Whether at the boundary of ``epoch`` the delegate is kept out of the elected set."""
         for past in range(max(0, epoch - JAIL + 1), epoch + 1):
-            his = [missed for at, who, missed in self.slots if (at, who) == (past, delegate)]
-            if any(his) and 2 * sum(his) >= len(his):
+            missed = [gone for at, who, gone in self.slots if (at, who) == (past, delegate)]
+            if any(missed) and 2 * sum(missed) >= len(missed):
                 return True
         return False
 

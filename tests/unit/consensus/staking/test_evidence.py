@@ -105,7 +105,7 @@ def test_evidence_that_is_too_old(world: World) -> None:
     world.send("u1", "submitEvidence", *[signed(one) for one in newer])
 
 
-def test_his_votes_are_free_again(world: World) -> None:
+def test_votes_for_an_offender_are_free_again(world: World) -> None:
     world.send("u2", "stake", value=STAKE)
     world.send("u2", "vote", [D0])
     world.block(D0)
@@ -214,7 +214,7 @@ def test_the_reward_may_be_nothing() -> None:
     assert (world.view("stakeOf", D0), world.view("burned")) == (0, STAKE)
 
 
-def test_who_reports_himself_in_his_own_block_loses_half_of_all() -> None:
+def test_a_delegate_that_reports_itself_in_its_own_block_loses_half_of_all() -> None:
     world = World(network(slash_bps=10_000, reporter_bps=BPS_ALL // 2))
     supply, before = world.supply(), world.journal.balance(D0)
     world.send("d0", "submitEvidence", *[signed(one) for one in PAIRS["E1"]])

@@ -278,7 +278,7 @@ def test_an_open_proposal_goes_with_its_proposer(world: World) -> None:
     assert world.refused("u0", "voteParameters", number).startswith("dpos_proposal")
 
 
-def test_who_comes_back_keeps_his_proposal(world: World) -> None:
+def test_a_delegate_that_comes_back_keeps_its_proposal(world: World) -> None:
     for n in range(4):
         who = world.candidate(f"u{n}", stake=9 * STAKE)
         world.send(f"u{n}", "vote", [who])
@@ -296,8 +296,8 @@ def test_who_comes_back_keeps_his_proposal(world: World) -> None:
 
 
 @pytest.mark.parametrize("status", [RESIGNED, TOMBSTONED])
-def test_who_left_proposes_nothing_more(world: World, status: int) -> None:
-    """Though his sets are not over; what has passed stays passed."""
+def test_a_delegate_that_left_proposes_nothing_more(world: World, status: int) -> None:
+    """Not even while it still has a seat; a proposal that has passed stays passed."""
     leaves = [propose(world, "gas_limit", 10**8), propose(world, "slash_bps", 5, by="d1")]
     stays = propose(world, "jail_epochs", 5, by="d2")
     agree(world, leaves[1], "d2", "d3")
