@@ -144,6 +144,7 @@ class Genesis(_Model):
     """
 
     table: ClassVar[type[Parameters]] = Parameters
+    rules_known: ClassVar[int] = RULES_KNOWN
 
     delegates: Annotated[tuple[Delegate, ...], BeforeValidator(_array)] = Field(
         min_length=1, max_length=DELEGATES_MAX
@@ -230,7 +231,7 @@ class Genesis(_Model):
         if not isinstance(fields, dict):
             raise Invalid("genesis", "write one JSON object")
         given = fields.get("rules")
-        rules = given if type(given) is int and given > 0 else RULES_KNOWN
+        rules = given if type(given) is int and given > 0 else cls.rules_known
         if rules < RULES_FIRST:
             raise Invalid(
                 "genesis",
@@ -238,10 +239,15 @@ class Genesis(_Model):
                 "does not follow it; make a new network in another directory: dipnetd init --data, "
                 "dipnetd testnet --out or dipnetd dev --data",
             )
+        if rules > cls.rules_known:
+            raise Invalid(
+                "genesis",
+                f"rules: the network has rules {rules}, and this dipnetd follows rules up to "
+                f"{cls.rules_known}; take a newer dipnetd",
+            )
         for name in fields:
             if name not in cls.names():
-                newer = f" (or take a newer dipnetd: rules {rules})" if rules > RULES_KNOWN else ""
-                raise Invalid("genesis", _unknown(name, cls.names()) + newer)
+                raise Invalid("genesis", _unknown(name, cls.names()))
         for name, row in rows(cls.table).items():
             key = row.key or name
             if row.rules > rules and key in fields:

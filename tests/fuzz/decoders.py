@@ -1,8 +1,7 @@
-"""Every decoder of foreign bytes, fed with almost right bytes, as fast as Python does it.
-
-Run as a program (``make fuzz``), each target has its seconds. A decoder gives a value whose only
-encoding is the input, or refuses with a code that it declares; any other outcome is a bug, and is
-printed with the bytes. Accepted inputs are mutated further.
+"""A fuzzer of every decoder of foreign bytes: it mutates valid bytes. Run as a program (``make
+fuzz``), each target gets a number of seconds. A decoder gives a value whose only encoding is the
+input, or refuses with a code that it declares; any other outcome is a bug, and is printed with the
+bytes. Accepted inputs are mutated further.
 """
 
 import argparse
@@ -88,7 +87,8 @@ RECORDS = (1, UINT, BIG, Text(9), Bin(0, 300), Many((UINT, Many(Bin(1, 40), 3)),
 
 
 def records() -> Iterator[Target]:
-    """The decoder below all others: ``pack`` encodes every value of it in the same bytes."""
+    """The decoder of records, which the others use: ``pack`` encodes its values in the same
+    bytes."""
     small: list[Any] = [1, 7, big(10), b"text", b"", []]
     large: list[Any] = [1, 2**40, big(2**250), b"", bytes(299), [[300, [b"x" * 33]]] * 17]
     yield Target(
@@ -110,8 +110,8 @@ def consensus() -> Iterator[Target]:
     learn(chain, memory, proofs[0])
     txs = [transfer("user 0", nonce) for nonce in range(2)]
     blocks = [net.child(chain, chain.head.hash, 3), net.child(chain, chain.head.hash, 4, txs)]
-    records = [evidence.record(one.ballot, one.signature) for one in votes]
-    headers = tuple(one.header.raw for one in blocks)
+    records = [evidence.record(vote.ballot, vote.signature) for vote in votes]
+    headers = tuple(block.header.raw for block in blocks)
     yield Target("vote", decode_vote, encoded_again, tuple(map(raw_of, votes)), RECORD | SECTION)
     yield Target(
         "certificate",
@@ -136,7 +136,7 @@ def consensus() -> Iterator[Target]:
 
 def peers() -> Iterator[Target]:
     for protocol in PROTOCOLS:
-        own = [one for one in MESSAGES if messages.protocol_of(one) == protocol]
+        own = [message for message in MESSAGES if messages.protocol_of(message) == protocol]
         yield Target(
             f"frame of {protocol}", partial(messages.decode, protocol), messages.encode,
             tuple(map(messages.encode, own)), {"peer_message"},
@@ -167,7 +167,9 @@ def light() -> Iterator[Target]:
     codes = RECORD | SECTION | {"light_chain", "light_set", "light_epoch"}
     yield Target("boundary", decode_boundary, encoded_again, (BOUNDARIES[1].raw,), codes)
     yield Target("finality", decode_final, encoded_again, (FINALITY.raw,), codes)
-    yield Target("light state", decode_state, lambda one: one.encode(), (STATE.encode(),), codes)
+    yield Target(
+        "light state", decode_state, lambda state: state.encode(), (STATE.encode(),), codes
+    )
 
 
 def contract() -> Iterator[Target]:
@@ -181,7 +183,7 @@ def contract() -> Iterator[Target]:
             yield Target(
                 f"arguments of {method.name}", method.arguments,
                 partial(_arguments, method),
-                (method.call_data(*(usual[one] for one in method.inputs))[4:],), {"dpos_call"},
+                (method.call_data(*(usual[kind] for kind in method.inputs))[4:],), {"dpos_call"},
             )  # fmt: skip
 
 
@@ -231,10 +233,10 @@ def judge(target: Target, raw: bytes) -> bool:
 
 
 def fuzz(target: Target, rng: random.Random, goes_on: Callable[[int], bool]) -> tuple[int, int]:
-    """How many inputs were tried, and how many of them accepted."""
+    """(inputs tried, inputs accepted)."""
     pool, tried, accepted = list(target.samples), 0, 0
-    for one in pool:
-        assert judge(target, one), f"{target.name}: a sample is refused"
+    for sample in pool:
+        assert judge(target, sample), f"{target.name}: a sample is refused"
     while goes_on(tried):
         raw = mutated(rng, rng.choice(pool), rng.choice(pool))
         tried += 1

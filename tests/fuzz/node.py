@@ -1,7 +1,6 @@
-"""One shipping node among fake peers that send whatever they like, on a clock that jumps.
-
-What the peer layer promises is kept (a peer is ``Connected``, then its frames come, then it is
-``Disconnected``); nothing else is.
+"""The shipping node among fake peers that send anything, on a clock that jumps. The fake peers keep
+the promises of the peer layer (``Connected``, then frames, then ``Disconnected``) and no other
+rule.
 """
 
 import random
@@ -43,12 +42,12 @@ PEERS = 6
 
 
 class Fuzz:
-    """One run: ``go`` takes so many steps; ``leave`` ends what is under way."""
+    """One run: ``go`` takes a number of steps; ``leave`` ends all work under way."""
 
     def __init__(self, seed: int) -> None:
         rng = self.rng = random.Random(seed)
-        # A run in which all peers are banned at once tries nothing: some are almost honest, in
-        # some what is said is false, but well-formed.
+        # A run in which all peers are banned at once tests nothing: in some runs peers are almost
+        # honest, in some their messages are false but well-formed.
         malice, noise = (1.0, 0.3, 0.05)[seed % 3], (1.0, 0.05)[seed // 3 % 2]
         self.noise = malice * noise
         self.world = World(rng, malice)
@@ -60,9 +59,9 @@ class Fuzz:
         self.pending: list[Event | Verify] = []
         self.frames: list[tuple[str, bytes]] = []
         self.back_ms = 0
-        """How far the clock is behind, until it is set right again."""
+        """Milliseconds by which the clock is behind, until it is set right again."""
         self.refused: Counter[str] = Counter()
-        """What was refused without a look at the chain, by code."""
+        """The number of items that were refused without reading the chain, by code."""
         self.replies = self.tickets = self.accepted = self.restarts = 0
         self.perform(self.world.node.start(self.world.now_ms))
 
@@ -94,16 +93,16 @@ class Fuzz:
                     self.sent(peer, protocol, data)
                 case Reply(_, results):
                     self.replies += 1
-                    self.accepted += sum(not isinstance(one, Invalid) for one in results)
+                    self.accepted += sum(not isinstance(result, Invalid) for result in results)
                 case Wake(at_ms):
                     assert at_ms <= max(world.now_ms, TIME_MS) + 2 * SLOT_MS
                 case _:
                     pass
 
     def judged(self, asked: Verify) -> Verified:
-        """What a worker thread answers; it may look at the chain as it is later."""
+        """The answer of a worker thread, which may read a later state of the chain."""
         outcome = self.world.node.check(asked.work)
-        self.refused.update(one.code for one in outcome.refused)
+        self.refused.update(refusal.code for refusal in outcome.refused)
         return Verified(asked.ticket, outcome)
 
     def dial(self, at: str) -> None:
@@ -152,7 +151,7 @@ class Fuzz:
             act()
 
     def settle_one(self) -> None:
-        """Results come in any order, also after the peer has left."""
+        """Answers a random check or signature, in any order, even after its peer has left."""
         if self.pending:
             event = self.pending.pop(self.rng.randrange(len(self.pending)))
             if isinstance(event, Connected | Disconnected):
@@ -197,7 +196,8 @@ class Fuzz:
         self.step(Woke())
 
     def jump(self) -> None:
-        """The clock is set: forth for good, back for a while, else no block is of the past."""
+        """The clock jumps: forward for good, back for a while, so that some blocks are of the
+        past."""
         now_ms = self.world.now_ms
         if self.back_ms:
             self.world.now_ms += self.back_ms
@@ -258,7 +258,7 @@ class Fuzz:
     # --- the end
 
     def leave(self) -> None:
-        """All peers go and all that was asked for is done."""
+        """All peers disconnect and all checks and signatures are answered."""
         while self.pending or self.up:
             while self.pending:
                 self.settle_one()

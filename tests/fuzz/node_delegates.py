@@ -1,8 +1,9 @@
 """The other delegates of the node's network: their votes and proposals, true and forged.
 
-They know each other's keys and ours. They hardly use ours, for a node that hears a foreign ballot
-of its key signs no more. They share one chain, which imports all blocks and certificates that they
-hear of, so that they can build and vote on any block; it may end on another branch than the node's.
+They know each other's keys and the node's key. They seldom use the node's key, for a node that
+hears a foreign ballot of its key signs no more. They share one chain, which imports all blocks and
+certificates that they hear of, so that they can build and vote on any block; it may end on another
+branch than the node's.
 """
 
 from collections.abc import Sequence
@@ -58,18 +59,19 @@ class Delegates:
         self._votes: dict[Ballot, dict[int, Vote]] = {}
 
     def sync(self) -> None:
-        """They look at the node's own disk."""
+        """The delegates follow the chain on the node's own disk."""
         self.disk = Memory(self.world.disk)
         self.chain = Chain(self.net.genesis, self.disk)
 
     # --- what they hear
 
     def follow(self, block: Block) -> None:
-        """They build on it from now on."""
+        """The delegates import the block and may build on it."""
         try:
             self.disk.apply(self.chain.on_block(block, LATE_MS).puts)
             self.blocks = [*self.blocks[-KEPT:], block]
-        except Invalid:  # below the window, too many of a slot, or its parent went another way
+        # the block is below the window, its slot is full, or its parent's branch is dead
+        except Invalid:
             pass
 
     def hear(self, vote: Vote) -> None:
@@ -84,7 +86,7 @@ class Delegates:
             self.know(certificate_of(list(votes.values()), members))
 
     def know(self, certificate: Certificate) -> None:
-        """Remember it, and follow it where it is one."""
+        """Remember a certificate and, where it is valid, follow it."""
         self.certificates = [*self.certificates[-KEPT:], certificate]
         with suppress(Invalid):
             learn(self.chain, self.disk, certificate)
@@ -92,7 +94,7 @@ class Delegates:
     # --- what they vote
 
     def honest(self) -> list[Vote]:
-        """The last votes and the new votes of the delegates that keep the rules, without ours."""
+        """The last and the new votes of the delegates that keep the rules, the node's excluded."""
         head, cast = self.chain.head, [*self._last.values()]
         if head.height:
             cast += self._cast(finality.prevote(head, self.chain.epoch_of(head).boundary))
@@ -104,19 +106,19 @@ class Delegates:
     def _cast(self, ballot: Ballot) -> list[Vote]:
         members = self.chain.sets.get(ballot.epoch)
         cast = []
-        for index, one in enumerate(members.addresses if members is not None else ()):
-            state = self._states.get(one, VoteState())
-            if one != address_of(US) and not state.refuse(ballot):
-                self._states[one] = state.after(ballot)
-                cast.append(self._signed(ballot, index, one))
+        for index, address in enumerate(members.addresses if members is not None else ()):
+            state = self._states.get(address, VoteState())
+            if address != address_of(US) and not state.refuse(ballot):
+                self._states[address] = state.after(ballot)
+                cast.append(self._signed(ballot, index, address))
         for vote in cast:
             self.hear(vote)
             self._last[vote.index, vote.ballot.kind] = vote
         return cast
 
-    def _signed(self, ballot: Ballot, index: int, who: bytes) -> Vote:
+    def _signed(self, ballot: Ballot, index: int, address: bytes) -> Vote:
         digest = ballot.digest(self.net.genesis.chain_id)
-        return Vote(ballot, index, crypto.sign(digest, self.net.secrets[who]))
+        return Vote(ballot, index, crypto.sign(digest, self.net.secrets[address]))
 
     def ballot(self) -> Ballot:
         """A ballot that the rules allow for some block, or nearly."""
@@ -141,23 +143,23 @@ class Delegates:
         return replace(ballot, **rng.choice(changes))
 
     def _header(self) -> Header:
-        """A block that they know and that may still be voted."""
-        headers = [self.chain.head, *(one.header for one in self.blocks[-4:])]
-        alive = [one for one in headers if one.height and one.hash in self.chain._tree]
+        """The header of a known block that votes may still be for."""
+        headers = [self.chain.head, *(block.header for block in self.blocks[-4:])]
+        alive = [header for header in headers if header.height and header.hash in self.chain._tree]
         return self.rng.choice(alive) if alive else self.chain.head
 
     def _members(self, ballot: Ballot) -> Members:
         return self.chain.sets.get(ballot.epoch, self.chain.epoch.members)
 
     def _others(self, members: Members) -> list[int]:
-        """The members with whose keys they sign."""
+        """The indices of the members whose keys the delegates use."""
         if self.world.bad(0.01):
             return list(range(len(members)))
-        others = [at for at, one in enumerate(members.addresses) if one != address_of(US)]
+        others = [at for at, address in enumerate(members.addresses) if address != address_of(US)]
         return others or [0]
 
     def vote(self) -> bytes:
-        """One vote, true or false."""
+        """A vote, true or false."""
         rng, ballot = self.rng, self.ballot()
         members = self._members(ballot)
         index = rng.choice(self._others(members))
@@ -177,7 +179,7 @@ class Delegates:
         return replace(vote, **forged).raw
 
     def certificate(self) -> bytes:
-        """One certificate, true or false; often one that was heard of."""
+        """A certificate, true or false; often a certificate that was heard before."""
         rng = self.rng
         if self.certificates and rng.random() < 0.5:
             made = rng.choice(self.certificates[-4:])
@@ -186,7 +188,7 @@ class Delegates:
         return self._spoilt(made).raw if self.world.bad(0.5) else made.raw
 
     def _quorum(self, ballot: Ballot) -> Certificate:
-        """All that is needed, or more, or less."""
+        """A certificate by a quorum, more members than a quorum, or less."""
         members = self._members(ballot)
         least = members.quorum - self.world.bad(0.3)
         others = self._others(members)
@@ -198,29 +200,30 @@ class Delegates:
             self.know(certificate)
         return certificate
 
-    def _spoilt(self, one: Certificate) -> Certificate:
-        rng, bits = self.rng, int.from_bytes(one.bitmap, "little")
-        flipped = bytearray(one.signatures)
+    def _spoilt(self, certificate: Certificate) -> Certificate:
+        rng, bits = self.rng, int.from_bytes(certificate.bitmap, "little")
+        flipped = bytearray(certificate.signatures)
         flipped[rng.randrange(len(flipped))] ^= 1 << rng.randrange(8)
-        first, second = one.signatures[:64], one.signatures[64:128]
+        signatures, ballot = certificate.signatures, certificate.ballot
+        first, second = signatures[:64], signatures[64:128]
         forged: list[dict[str, Any]] = [
-            {"bitmap": one.bitmap + b"\0"}, {"bitmap": b""},
-            {"bitmap": (bits << 1).to_bytes(len(one.bitmap) + 1, "little")},
-            {"bitmap": (bits | 1 << 7).to_bytes(len(one.bitmap), "little")},
-            {"signatures": one.signatures + first}, {"signatures": one.signatures[64:]},
-            {"signatures": bytes(flipped)}, {"signatures": high_s(first) + one.signatures[64:]},
-            {"signatures": second + first + one.signatures[128:]},
-            {"signatures": first + first + one.signatures[128:]},
-            {"ballot": replace(one.ballot, epoch=one.ballot.epoch ^ 1)},
-            {"ballot": replace(one.ballot, slot=one.ballot.slot ^ 1)},
-            {"ballot": replace(one.ballot, justify_slot=one.ballot.justify_slot ^ 1)},
+            {"bitmap": certificate.bitmap + b"\0"}, {"bitmap": b""},
+            {"bitmap": (bits << 1).to_bytes(len(certificate.bitmap) + 1, "little")},
+            {"bitmap": (bits | 1 << 7).to_bytes(len(certificate.bitmap), "little")},
+            {"signatures": signatures + first}, {"signatures": signatures[64:]},
+            {"signatures": bytes(flipped)}, {"signatures": high_s(first) + signatures[64:]},
+            {"signatures": second + first + signatures[128:]},
+            {"signatures": first + first + signatures[128:]},
+            {"ballot": replace(ballot, epoch=ballot.epoch ^ 1)},
+            {"ballot": replace(ballot, slot=ballot.slot ^ 1)},
+            {"ballot": replace(ballot, justify_slot=ballot.justify_slot ^ 1)},
         ]  # fmt: skip
-        return replace(one, **rng.choice(forged))
+        return replace(certificate, **rng.choice(forged))
 
     # --- what they propose
 
     def block(self) -> bytes:
-        """A block on any block known to them, honest or forged by its leader or by a stranger."""
+        """A block on any known block, honest or forged by its leader or by a stranger."""
         rng, chain = self.rng, self.chain
         parent = chain.head if rng.random() < 0.6 else self._header()
         if chain.state(parent.hash) is None or parent.hash not in chain._tree:
@@ -242,14 +245,14 @@ class Delegates:
         return block.raw
 
     def _section(self, parent: Header) -> Sequence[Certificate]:
-        """What a child of it should carry, less, or something else."""
+        """The certificates that a child of ``parent`` should carry, none of them, or others."""
         if self.world.bad(0.3) and self.certificates:
             chosen = self.rng.sample(self.certificates, min(len(self.certificates), 2))
-            return sorted(chosen, key=lambda one: one.ballot.kind)
+            return sorted(chosen, key=lambda certificate: certificate.ballot.kind)
         return () if self.world.bad(0.2) else self.chain.section(parent)
 
     def _child(self, parent: Header, section: Sequence[Certificate]) -> Block:
-        """A block by the leader of the next slot that the back-off leaves."""
+        """A block by the leader of the next slot that the back-off allows."""
         rng, chain = self.rng, self.chain
         ahead = rng.choice((1, 4)) if self.world.bad(0.5) else 0
         first = max(parent.slot + 1, self.world.slot - rng.randrange(3) + ahead)
@@ -257,7 +260,7 @@ class Delegates:
             for slot in range(first, first + SLOTS_TRIED):
                 try:
                     position = chain.position(parent, slot, carried)
-                except (Invalid, Corrupt):  # of no block that is here
+                except (Invalid, Corrupt):  # the certificate is of an unknown block
                     break
                 leader = rules.leader(position.epoch, slot, position.links.final[1])
                 ours = leader == address_of(US) and len(position.epoch.members) > 1

@@ -27,7 +27,7 @@ class Ask:
 
 
 class Messages:
-    """Whatever any peer could say."""
+    """Random messages that a peer could send."""
 
     def __init__(self, world: World, delegates: Delegates) -> None:
         self.world = world
@@ -38,7 +38,7 @@ class Messages:
         self.ids: list[bytes] = [bytes(32)]
 
     def asked(self, peer: str, message: m.Message) -> None:
-        """The node has said this to a peer."""
+        """Remembers the requests in a frame that the node sent to a peer."""
         match message:
             case m.GetBlocks() | m.LocateVertices() | m.GetVertices():
                 self.asks = [*self.asks[-20:], Ask(peer, message.request, type(message))]
@@ -46,7 +46,7 @@ class Messages:
                 self.ids = [*self.ids[-KEPT:], *message.ids[:8]]
 
     def any(self) -> m.Message:
-        """Some message."""
+        """A message of any kind."""
         makers: list[Callable[[], m.Message]] = [
             self.hello, self.status, self.status, self.ids_of, self.ids_of, self.absent,
             self.fetch, self.txs, self.txs, self.block_items, self.block_items, self.wires,
@@ -58,7 +58,7 @@ class Messages:
     # --- where they stand
 
     def status(self) -> m.Status:
-        """Where a peer says that it stands."""
+        """A status, true or false."""
         rng, number, chain = self.rng, self.world.number, self.world.node.chain
         good = m.Status(
             head_height=rng.choice((chain.head.height, chain.head.height + rng.randrange(3))),
@@ -77,7 +77,7 @@ class Messages:
         return replace(good, **rng.choice(bad))
 
     def hello(self) -> m.Hello:
-        """A first message."""
+        """A hello, true or false."""
         rng, node, stands = self.rng, self.world.node, self.status()
         good = m.Hello(
             "fuzz/1", CHAIN_ID, node.chain.genesis_hash, CAPABILITIES,
@@ -92,7 +92,7 @@ class Messages:
     # --- ids
 
     def id(self) -> bytes:
-        """An id of something, or of nothing."""
+        """The id of a known object, or random bytes."""
         known = [block.hash for block in self.delegates.blocks[-8:]]
         return self.rng.choice((self.rng.choice(self.ids), self.rng.randbytes(32), *known))
 
@@ -168,7 +168,7 @@ class Messages:
         spoilt = rng.random() if bad(0.3) else 1
         at = len(wire) - len(draft.payload) - 1
         if spoilt < 0.1:
-            wire[at] ^= 1  # the recovery id: a hint
+            wire[at] ^= 1  # the recovery id, which is only a hint
         elif spoilt < 0.2:
             wire[at - rng.randrange(64)] ^= 1 << rng.randrange(8)
         elif spoilt < 0.3:
@@ -191,7 +191,7 @@ class Messages:
     def block_items(self) -> m.Items:
         known = self.delegates.blocks
         raws = [self.delegates.block() for _ in range(self.rng.randrange(3))]
-        raws += [one.raw for one in self.rng.sample(known, min(len(known), 2))]
+        raws += [item.raw for item in self.rng.sample(known, min(len(known), 2))]
         return m.Items(m.Topic.BLOCK, tuple(raws))
 
     def honest(self) -> m.Votes:
@@ -211,7 +211,7 @@ class Messages:
     # --- questions and answers
 
     def answer(self) -> tuple[str, m.Message]:
-        """What answers a question of the node, and the peer that was asked."""
+        """An answer to a request of the node, and the peer that was asked."""
         rng, number = self.rng, self.world.number
         ask = rng.choice(self.asks) if self.asks else Ask("", 1, m.GetBlocks)
         request = number() if self.world.bad(0.1) else ask.number
@@ -219,7 +219,7 @@ class Messages:
         made: m.Message
         if kind is m.GetBlocks:
             known = self.delegates.blocks[-rng.randrange(1, 20) :]
-            raws = [one.raw for one in known] or [self.delegates.block()]
+            raws = [item.raw for item in known] or [self.delegates.block()]
             made = m.Blocks(request, tuple(raws), rng.random() < 0.5)
         elif kind is m.LocateVertices:
             made = m.Located(request, number())
@@ -241,6 +241,6 @@ class Messages:
 
 
 def envelope(wire: bytes) -> bytes:
-    """What a vertex's id is the hash of."""
+    """The bytes of a vertex whose hash is its id."""
     parents = wire[142]
     return wire[: 143 + 32 * parents]

@@ -1,7 +1,7 @@
 """The world of one shipping node: its disk, its clock, and the signer that keeps its vote state.
 
-Whatever else happens around it, here is what must hold of it: it asks for no two ballots of which
-the second breaks V1 or V2, it never takes a final block back, and what is on its disk is itself.
+The world checks the node: it never asks for two ballots of which the second breaks V1 or V2, it
+never reverts a final block, and its disk restores it.
 """
 
 from random import Random
@@ -25,7 +25,7 @@ NUMBERS = (0, 1, 2, 3, 5, 127, 128, 2**31, 2**32, 2**53, 2**63, U64)
 
 
 class World:
-    """One node; ``malice`` is how much of what others could spoil they do spoil, 0 to 1."""
+    """A node and its surroundings; ``malice`` (0 to 1) scales the chance of every fault."""
 
     def __init__(self, rng: Random, malice: float) -> None:
         self.rng = rng
@@ -38,7 +38,7 @@ class World:
         self.disk.apply(first_puts(self.net.genesis, self.disk))
         self.now_ms = TIME_MS + 10 * SLOT_MS
         self.state = VoteState()
-        """What our signer keeps."""
+        """The vote state of the node's signer."""
         self.signed: list[Ballot] = []
         self._asked = VoteState()
         self.final: Header
@@ -46,13 +46,13 @@ class World:
         self.be_born()
 
     def be_born(self) -> None:
-        """The node starts from what is on its disk."""
+        """The node starts from the records on its disk."""
         self.node = self.born()
         self._asked = self.state
         self.final = self.node.chain.final
 
     def born(self) -> Node:
-        """A node from what is on disk."""
+        """A new node from the records on the disk."""
         voter = Voter(crypto.public_key(secret(US)), seed_key(secret(US)), self.state)
         return Node(
             self.net.genesis, self.disk, peer_id=peer_id(999), addresses=[address(999)],
@@ -62,19 +62,20 @@ class World:
 
     @property
     def slot(self) -> int:
-        """The slot that runs."""
+        """The current slot."""
         return max(self.now_ms - TIME_MS, 0) // SLOT_MS
 
     def bad(self, chance: float) -> bool:
-        """Whether a peer or delegate does wrong now."""
+        """Whether a peer or delegate misbehaves now, with probability ``chance`` times
+        ``malice``."""
         return self.rng.random() < chance * self.malice
 
     def number(self) -> int:
-        """Any number, rather a small one."""
+        """A random number, often a small number."""
         return self.rng.choice((*NUMBERS, self.rng.randrange(50), self.node.chain.head.height))
 
     def sign(self, asked: Sign) -> Signed:
-        """Our signer, which serves another node too, and is out of order at times."""
+        """The signer, which also serves another node and sometimes fails."""
         ballot = asked.ballot
         assert not self._asked.refuse(ballot), "the node breaks its own word"
         self._asked = self._asked.after(ballot)
@@ -90,7 +91,7 @@ class World:
         return Signed(asked.ticket, crypto.sign(digest, secret(US)), self.state)
 
     def check_step(self) -> None:
-        """What holds after every step."""
+        """Checks the finality of the chain after a step: no final block is reverted."""
         chain = self.node.chain
         if chain.final != self.final:
             assert chain.final.height > self.final.height
@@ -98,7 +99,7 @@ class World:
             self.final = chain.final
 
     def check_restart(self) -> None:
-        """What is on disk is this node again, and one that knows what it has signed."""
+        """Checks that a node from the disk equals the node and knows its vote state."""
         again, ours = self.born(), self.node
         assert standing(again) == standing(ours)
         voter = again.voting.voter
@@ -106,14 +107,14 @@ class World:
         assert voter.state == self.state
 
     def check_signed(self) -> None:
-        """No two signatures of ours are an offence."""
-        for at, one in enumerate(self.signed):
-            for other in self.signed[:at]:
-                assert not offence(one, other)
+        """Checks that no two signatures of the node are an offence."""
+        for at, ballot in enumerate(self.signed):
+            for later in self.signed[:at]:
+                assert not offence(ballot, later)
 
 
 def standing(node: Node) -> tuple[Any, ...]:
-    """All that must be the same after a restart."""
+    """The values of a node that must be the same after a restart."""
     chain = node.chain
     hashes = [chain.hash_at(height) for height in range(chain.head.height + 1)]
     return (

@@ -1,4 +1,4 @@
-"""A moment of the fuzzer of decoders (``make fuzz`` takes its time), and that it finds things."""
+"""A short run of the fuzzer of decoders (``make fuzz`` runs longer), and that it finds bugs."""
 
 import random
 from dataclasses import replace
@@ -8,7 +8,7 @@ import pytest
 from dipnet.primitives.errors import Invalid
 from tests.fuzz.decoders import Target, fuzz, targets
 
-TARGETS = {one.name: one for one in targets()}
+TARGETS = {target.name: target for target in targets()}
 
 
 @pytest.mark.parametrize("name", TARGETS)

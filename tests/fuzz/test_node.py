@@ -1,4 +1,4 @@
-"""Nothing that others send, and no clock, makes ``Node.step`` raise, double-sign or hoard."""
+"""No message and no clock makes ``Node.step`` raise, sign an offence or keep unbounded data."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -40,7 +40,7 @@ STEPS = 3_300
 
 
 def tables(owner: object, name: str = "") -> Iterator[tuple[str, int]]:
-    """Every container of our machines of peers, and how much is in it."""
+    """The size of every container of the objects that serve peers."""
     for field, value in vars(owner).items():
         if isinstance(value, dict | set | list):
             yield f"{name}.{field}", len(value)
@@ -56,7 +56,7 @@ def test_whatever_peers_send_the_node_goes_on(seed: int) -> None:
     assert len(node.dag)
     assert world.signed
     assert node.chain.head.height
-    if world.malice < 1:  # there was enough order for some finality
+    if world.malice < 1:  # the run was orderly enough for some blocks to become final
         assert node.chain.final.height
         assert node.chain.epoch.number
     if world.malice > 0.1:
@@ -119,26 +119,26 @@ class Alone:
         return taken
 
     def sign(self) -> int:
-        """Signs what waits for it, and what follows; how many proposals."""
+        """Signs all ballots that wait and that follow; returns the number of proposals."""
         proposals = 0
         while asked := self.take(Sign):
-            for one in asked:
-                proposals += one.ballot.kind is BallotKind.PROPOSAL
-                self.step(self.signed(one))
+            for effect in asked:
+                proposals += effect.ballot.kind is BallotKind.PROPOSAL
+                self.step(self.signed(effect))
         return proposals
 
     def signed(self, asked: Sign) -> Signed:
-        """What the signer answers."""
+        """The signer's answer."""
         assert not self.state.refuse(asked.ballot)
         self.state = self.state.after(asked.ballot)
         digest = asked.ballot.digest(self.net.genesis.chain_id)
         return Signed(asked.ticket, sign(digest, secret(US)), self.state)
 
     def judge(self) -> int:
-        """Judges what waits for it; how many frames."""
+        """Judges all frames that wait; returns their number."""
         asked = self.take(Verify)
-        for one in asked:
-            self.step(Verified(one.ticket, self.node.check(one.work)))
+        for effect in asked:
+            self.step(Verified(effect.ticket, self.node.check(effect.work)))
         return len(asked)
 
     def meet(self, number: int, height: int = 0) -> str:
@@ -170,7 +170,7 @@ def test_a_clock_set_back_between_draft_and_signature_is_survived() -> None:
     height = alone.node.chain.head.height
     alone.now_ms -= HOUR_MS // 2
     alone.step(alone.signed(asked))
-    assert alone.node.chain.head.height == height  # a block of the future, of ourselves
+    assert alone.node.chain.head.height == height  # a block of the future by the node's own key
 
 
 def test_a_clock_set_back_stops_no_deadline_and_signs_no_slot_again() -> None:
@@ -181,8 +181,8 @@ def test_a_clock_set_back_stops_no_deadline_and_signs_no_slot_again() -> None:
     head = alone.node.chain.head
     peer, other = alone.meet(1), alone.meet(2)
     wanted = b"\7" * 32
-    for one in (peer, other):
-        alone.receive(one, m.Announce(m.Topic.VERTEX, (wanted,)))
+    for sender in (peer, other):
+        alone.receive(sender, m.Announce(m.Topic.VERTEX, (wanted,)))
     alone.now_ms -= HOUR_MS // 60
     alone.take(Send)
     asked: list[str] = []
@@ -193,7 +193,7 @@ def test_a_clock_set_back_stops_no_deadline_and_signs_no_slot_again() -> None:
             message = m.decode(send.protocol, send.data)
             if isinstance(message, m.Fetch) and wanted in message.ids:
                 asked.append(send.peer)
-    assert {peer, other} <= {*asked}  # the first was given up, the second asked
+    assert {peer, other} <= {*asked}  # the first peer was given up, the second peer was asked
     assert alone.sign() == 0
     assert alone.node.chain.head == head
     alone.now_ms += HOUR_MS // 60
@@ -202,7 +202,7 @@ def test_a_clock_set_back_stops_no_deadline_and_signs_no_slot_again() -> None:
     assert alone.node.chain.head.height == head.height + 1
 
 
-def test_while_the_clock_is_behind_peers_are_still_told_where_we_stand() -> None:
+def test_peers_get_statuses_while_the_clock_is_behind() -> None:
     alone = Alone()
     peer = alone.meet(1)
     alone.now_ms -= 500_000  # before genesis, even
@@ -215,8 +215,8 @@ def test_while_the_clock_is_behind_peers_are_still_told_where_we_stand() -> None
     assert sum(isinstance(message, m.Status) for message in told) >= 2
 
 
-def test_who_claims_to_be_ahead_stops_no_production() -> None:
-    """Liars come one after the other and never answer: a slot is lost to the first at most."""
+def test_peers_that_claim_to_be_ahead_stop_no_production() -> None:
+    """Liars connect in sequence and never answer: at most the first liar costs a slot."""
     alone = Alone()
     lost = 0
     for number in range(60):
@@ -229,7 +229,7 @@ def test_who_claims_to_be_ahead_stops_no_production() -> None:
     assert alone.node.chain.head.height >= 60 - lost
 
 
-def test_what_waits_for_judgement_is_bounded_over_reconnections() -> None:
+def test_frames_that_wait_for_judgement_are_bounded_over_reconnections() -> None:
     alone = Alone()
     wire = bytes(8 << 20)
     sizes = []
@@ -239,7 +239,7 @@ def test_what_waits_for_judgement_is_bounded_over_reconnections() -> None:
             alone.receive(peer, m.Vertices(wire))
         alone.step(Disconnected(peer, "gone"))
         sizes.append(len(alone.node.peers._queues))
-    assert max(sizes) <= 2 * len(wire)  # one peer's part
+    assert max(sizes) <= 2 * len(wire)  # the share of a single peer
     for number in range(100, 140):
         peer = alone.meet(number)
         for _ in range(3):
@@ -258,7 +258,7 @@ def test_what_waits_for_judgement_is_bounded_over_reconnections() -> None:
     assert sum(isinstance(e, Verify) for effects in taken for e in effects) == frames_max
 
 
-def test_who_is_dropped_is_heard_no_more() -> None:
+def test_a_dropped_peer_is_heard_no_more() -> None:
     alone = Alone()
     peer = alone.meet(1)
     alone.step(Received(peer, "gossip", b"\xff garbage"))
@@ -285,7 +285,7 @@ def test_a_late_hello_is_charged_once() -> None:
 
 
 def test_ids_of_blocks_are_few_in_a_message() -> None:
-    """Looking one up may read a whole block from the disk."""
+    """Looking up an id may read a whole block from the disk."""
     alone = Alone()
     messages: tuple[type[m.Announce | m.Fetch], ...] = (m.Announce, m.Fetch)
     for number, message in enumerate(messages):

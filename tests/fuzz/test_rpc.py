@@ -70,17 +70,17 @@ ANY = st.recursive(
 
 
 def answer(raw: bytes) -> Any:
-    """What the node says, after seeing to it that no bug was met."""
+    """The node's answer; fails if the call met a bug."""
     found = RUNNER.run(Rpc(NODE, METHODS).answer(raw))
     assert not NODE.bugs, NODE.bugs
     return json.loads(found) if found else None
 
 
-def is_well_formed(one: Any) -> None:
-    assert one["jsonrpc"] == "2.0"
-    assert ("result" in one) != ("error" in one)
-    if "error" in one:
-        error = one["error"]
+def is_well_formed(reply: Any) -> None:
+    assert reply["jsonrpc"] == "2.0"
+    assert ("result" in reply) != ("error" in reply)
+    if "error" in reply:
+        error = reply["error"]
         row = REFUSALS[error["data"]["code"]]
         assert (error["code"], error["data"]["remedy"]) == (row.rpc, row.remedy)
         assert error["code"] != -32603
@@ -119,17 +119,17 @@ REQUESTS = st.fixed_dictionaries(
 @given(st.lists(REQUESTS | ANY, max_size=5) | REQUESTS | ANY)
 def test_any_request(request: Any) -> None:
     answers = answer(json.dumps(request).encode())
-    for one in answers if isinstance(answers, list) else [answers]:
-        if one is not None:
-            is_well_formed(one)
+    for reply in answers if isinstance(answers, list) else [answers]:
+        if reply is not None:
+            is_well_formed(reply)
 
 
 @settings(max_examples=50)
 @given(st.binary(max_size=200))
 def test_any_bytes(raw: bytes) -> None:
-    one = answer(raw)
-    if one is not None:
-        is_well_formed(one)
+    reply = answer(raw)
+    if reply is not None:
+        is_well_formed(reply)
 
 
 def test_a_call_of_many_values_is_bounded() -> None:
@@ -137,4 +137,4 @@ def test_a_call_of_many_values_is_bounded() -> None:
     assert answer(json.dumps(call).encode())["error"]["data"]["code"] == "limit"
     call["params"] = [["0x00"] * 5000]
     results = answer(json.dumps(call).encode())["result"]
-    assert {one["error"]["data"]["code"] for one in results} == {"vertex_form"}
+    assert {result["error"]["data"]["code"] for result in results} == {"vertex_form"}

@@ -21,7 +21,7 @@ EPOCHS_TESTS: Final = ("tests/unit/consensus/chain/test_epochs.py",)
 CERTIFIED_TESTS: Final = ("tests/unit/consensus/finality/test_certified.py",)
 FORKCHOICE_TESTS: Final = ("tests/unit/consensus/finality/test_forkchoice.py",)
 SURPLUS_TESTS: Final = (
-    "tests/unit/node/test_votes.py::test_who_gives_only_surplus_blocks_of_a_slot_is_left_alone",
+    "tests/unit/node/test_votes.py::test_a_peer_that_gives_only_surplus_blocks_of_a_slot_is_left_alone",
 )
 LIGHT_TESTS: Final = ("tests/unit/rpc/test_light.py",)
 GENESIS_TESTS: Final = ("tests/unit/ledger/test_parameters.py",)

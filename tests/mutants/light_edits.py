@@ -67,7 +67,7 @@ EDITS: Final = (
     Edit("client", "takes boundaries above the epoch", CLIENT,
          "if (proof := light.decode_boundary(raw)).opens <= last]",
          "if (proof := light.decode_boundary(raw))]",
-         client("test_boundaries_above_what_is_to_be_verified_wait")),
+         client("test_boundaries_above_the_verified_header_wait")),
     Edit("client", "goes back", CLIENT,
          "if epoch < known.state.epoch or (before is not None and header.height < before.height):",
          "if False:",

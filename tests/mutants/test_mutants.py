@@ -1,5 +1,7 @@
 """The table of mutants: each can be planted, and its row is true."""
 
+import ast
+import builtins
 from dataclasses import replace
 
 import pytest
@@ -23,10 +25,35 @@ def test_every_mutant_has_a_row_of_its_own() -> None:
     assert len(rows) == len({*rows}) > 100
 
 
+def unbound(source: str) -> set[str]:
+    """The names that a module reads and binds nowhere."""
+    nodes = [*ast.walk(ast.parse(source))]
+    names = [node for node in nodes if isinstance(node, ast.Name)]
+    bound = {name.id for name in names if not isinstance(name.ctx, ast.Load)} | {*dir(builtins)}
+    for node in nodes:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            bound.add(node.name)
+        elif isinstance(node, ast.arg):
+            bound.add(node.arg)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            bound |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.MatchAs | ast.MatchStar) and node.name:
+            bound.add(node.name)
+    return {name.id for name in names} - bound
+
+
 @pytest.mark.parametrize("edit", EDITS, ids=lambda edit: f"{edit.rule} {edit.name}")
 def test_an_edit_is_of_a_line_that_is_there(edit: Edit) -> None:
+    """And gives a module that runs: a ``NameError`` would fail every test and show no rule."""
     compile(edit.source(), edit.path, "exec")
+    assert unbound(edit.source()) <= unbound(edit.path.read_text())
     assert all((ROOT / test.partition("::")[0]).is_file() for test in edit.tests)
+
+
+def test_a_name_that_is_gone_is_found() -> None:
+    assert unbound("from a import b as c\ndef f(x): return [y for y in x if c(y, here)]") == {
+        "here"
+    }
 
 
 def test_an_edit_is_caught_and_none_is_not() -> None:

@@ -38,7 +38,7 @@ def test_a_benchmark_runs(name: str) -> None:
 
 
 def limits(*values: Raw) -> Callable[[], Raw]:
-    """A limit that measures these values one after another."""
+    """A limit that measures these values in sequence."""
     return iter(values).__next__
 
 
@@ -46,8 +46,8 @@ def quiet(value: float, scaling: float | None = 2.0) -> Raw:
     return Raw(value, 3.0, scaling)
 
 
-def one(*values: Raw, attempts: int = 1, pairs: int = 1) -> Figure:
-    """The figure of a subject that always does 50, with these slices of the limit."""
+def measured(*values: Raw, attempts: int = 1, pairs: int = 1) -> Figure:
+    """The figure of a subject that always measures 50, with these slices of the limit."""
     row = Row("r", "per s", again(lambda: Run(50.0, 4.0)), limits(*values), "the limit")
     (figure,) = measure([row], Scale("test", pairs, attempts, 1), lambda _: None)
     return figure
@@ -61,7 +61,7 @@ def made(values: Iterable[float], wanted: int = 10, limit: float = 100.0) -> Fig
 
 
 def test_a_ratio_is_to_the_limits_around_it() -> None:
-    figure = one(quiet(99.0), quiet(101.0))
+    figure = measured(quiet(99.0), quiet(101.0))
     assert figure.valid
     assert (figure.ratio, figure.cpu_ratio, figure.limit) == (0.5, 0.75, 100.0)
 
@@ -124,7 +124,7 @@ def test_a_session_without_a_slice_is_a_fault_of_the_benchmark() -> None:
 
 @pytest.mark.parametrize(("before", "after"), [(100.0, 111.0), (111.0, 100.0)])
 def test_a_pair_is_dropped_when_its_limits_differ(before: float, after: float) -> None:
-    figure = one(quiet(before), quiet(after))
+    figure = measured(quiet(before), quiet(after))
     assert [sample.dropped for sample in figure.samples] == [True]
     assert figure.verdict == "INVALID: 0 of 1 pairs stand; limits apart in pairs 1 (11 %)"
     assert figure.verdict in markdown([figure])
@@ -132,11 +132,11 @@ def test_a_pair_is_dropped_when_its_limits_differ(before: float, after: float) -
 
 
 def test_limits_that_differ_by_a_tenth_stand() -> None:
-    assert one(quiet(100.0), quiet(110.0)).valid
+    assert measured(quiet(100.0), quiet(110.0)).valid
 
 
 def test_scaling_and_load_are_shown_and_refuse_nothing() -> None:
-    figure = one(quiet(100.0, 1.02), quiet(100.0, 1.4))
+    figure = measured(quiet(100.0, 1.02), quiet(100.0, 1.4))
     assert figure.valid
     assert figure.scaling == 1.02
     assert "1.02" in table([figure])
@@ -144,16 +144,16 @@ def test_scaling_and_load_are_shown_and_refuse_nothing() -> None:
     busy = Figure(figure.row, (Sample(Run(50.0), (quiet(100.0), quiet(100.0)), 77.0),), 1)
     assert busy.valid
     assert "77.0" in table([busy])
-    assert one(quiet(100.0, None), quiet(100.0, None)).scaling is None
+    assert measured(quiet(100.0, None), quiet(100.0, None)).scaling is None
 
 
 def test_a_dropped_pair_is_kept_and_measured_again_up_to_a_bound() -> None:
     low, calm = quiet(50.0), quiet(100.0)
-    figure = one(low, calm, calm, calm, attempts=5, pairs=2)
+    figure = measured(low, calm, calm, calm, attempts=5, pairs=2)
     assert [sample.dropped for sample in figure.samples] == [True, False, False]
     assert figure.valid
     assert figure.verdict == "2 pairs; limits apart in pairs 1 (100 %)"
-    figure = one(low, calm, low, calm, attempts=3, pairs=2)
+    figure = measured(low, calm, low, calm, attempts=3, pairs=2)
     assert len(figure.samples) == 3
     assert figure.verdict == (
         "INVALID: 0 of 2 pairs stand; limits apart in pairs 1 (100 %), 2 (100 %), 3 (100 %)"

@@ -1,4 +1,4 @@
-"""The rules of the house (docs/design.md "Rules"), checked and not remembered.
+"""Checks of the rules of the house (docs/design.md "Rules").
 
 Run alone, it prints the table of floors.
 """
@@ -31,7 +31,8 @@ FLOORS = (
     "cli dipnetd",
 )
 """The folders of ``dipnet/``, lowest floor first. A file sees its own folder and lower floors.
-Folders between bars of one floor do not see one another; within bars the later sees the earlier."""
+On a floor, folders separated by a bar do not see each other; between bars a later folder sees the
+earlier."""
 
 ABOVE_CLOCK = "host"  # the floor from which on there are clock, disk, sockets, threads, chance
 BANNED_BELOW = {"asyncio", "time", "random", "os", "secrets", "socket", "threading", "trio"}
@@ -44,7 +45,7 @@ FOLDERS_WITHOUT_FLOOR = {"", "_native", "consensus"}  # they hold no file but __
 
 
 class Place(NamedTuple):
-    """Where a folder stands: the floor, the column there, and how far up in the column."""
+    """The place of a folder: its floor, its column there, and its step in the column."""
 
     floor: int
     column: int
@@ -65,14 +66,14 @@ PLACES = {
 
 
 def tracked(*patterns: str) -> set[Path]:
-    """The files that git would commit, by another way than ours: pathspecs of git."""
+    """The files that git would commit, found with git's pathspecs in place of ``files``."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", *patterns]
     told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     return {path for line in told.splitlines() if (path := ROOT / line).exists()}
 
 
 def files(folder: str, *suffixes: str) -> list[Path]:
-    """The sources below ``folder``, sorted; what a build has made is not among them."""
+    """The sources below ``folder``, sorted, without the files that a build makes."""
     found = (path for path in (ROOT / folder).rglob("*") if path.suffix in suffixes)
     built = re.compile(r"native/(build/|doors/\w+\.c$)")
     return sorted(path for path in found if not built.match(path.relative_to(ROOT).as_posix()))
@@ -115,7 +116,7 @@ def modules_of(path: Path) -> Iterator[Path]:
 
 
 def test_every_file_is_looked_at() -> None:
-    """A pattern that has lost its folder would check nothing and pass."""
+    """A pattern whose folder was moved would check no file and pass."""
     for looked_at, patterns in (
         (SOURCES, ["dipnet/*.py"]),
         (BESIDE, ["tests/*.py", "benchmarks/*.py"]),
@@ -163,7 +164,7 @@ def test_file(path: Path) -> None:
 
 
 def test_no_cycle_of_imports() -> None:
-    """Not within a folder either."""
+    """No cycle of imports exists, not even within a folder."""
     graph = {path: set(modules_of(path)) - {path} for path in SOURCES}
     assert sum(map(len, graph.values())) > len(SOURCES), "hardly any import was seen"
     TopologicalSorter(graph).prepare()

@@ -1,4 +1,4 @@
-"""``dipnet``, the client: its commands against a real node, and what it says when they fail."""
+"""``dipnet``, the client: its commands against a real node, and their messages when they fail."""
 
 import json
 import subprocess
@@ -34,7 +34,7 @@ def told(*arguments: object, stdin: str = "") -> Any:
 
 
 def refused(*arguments: object, stdin: str = "") -> str:
-    """The one line that a command says on stderr when it cannot do it."""
+    """The line that a failing command prints on stderr."""
     result = run(*arguments, stdin=stdin)
     assert result.exit_code == 2, (result.output, result.exception)
     assert not result.stdout
@@ -212,13 +212,13 @@ def test_simulated_devices_and_their_tail(url: str) -> None:
     result = run("dag", "tail", "-n", 20, "--no-follow", "--json", "--url", url)
     vertices = [json.loads(line) for line in result.stdout.splitlines()]
     assert len(vertices) == 20
-    one = vertices[-1]
-    assert one["readings"][0]["unit"] == "Cel"
+    vertex = vertices[-1]
+    assert vertex["readings"][0]["unit"] == "Cel"
     mine = run(
-        "dag", "tail", "-n", 3, "--no-follow", "--issuer", one["issuer"], "--url", url
+        "dag", "tail", "-n", 3, "--no-follow", "--issuer", vertex["issuer"], "--url", url
     ).stdout
     assert len(mine.splitlines()) == 3
-    assert all(one["issuer"] in line and " Cel" in line for line in mine.splitlines())
+    assert all(vertex["issuer"] in line and " Cel" in line for line in mine.splitlines())
     topic = ("--topic", "simulated/temperature")
     assert run("dag", "tail", "-n", 2, "--no-follow", *topic, "--url", url).stdout.count("\n") == 2
     assert not run("dag", "tail", "-n", 2, "--no-follow", "--topic", "x", "--url", url).stdout

@@ -1,4 +1,4 @@
-"""``dipnet delegate`` against a node that listens: what it sends, tells and refuses."""
+"""``dipnet delegate`` against a node that listens: its transactions, output and refusals."""
 
 import json
 import re
@@ -57,18 +57,18 @@ class Shell:
         words = ["delegate", *map(str, arguments)]
         return CliRunner().invoke(app, words, input=stdin, env=environment)
 
-    def signed(self, who: str) -> tuple[object, ...]:
+    def signed(self, name: str) -> tuple[object, ...]:
         """The options of commands that sign."""
-        return "--from", self.wallet / who, "--password-file", self.wallet / "password"
+        return "--from", self.wallet / name, "--password-file", self.wallet / "password"
 
     def told(self, *arguments: object) -> Any:
         result = self.run(*arguments, "--json")
         assert result.exit_code == 0, result.output
         return json.loads(result.stdout)
 
-    def sent(self, who: str, *arguments: object) -> list[dict[str, Any]]:
+    def sent(self, name: str, *arguments: object) -> list[dict[str, Any]]:
         """The events of a command that signs."""
-        told = self.told(*arguments, *self.signed(who))
+        told = self.told(*arguments, *self.signed(name))
         receipts = told if isinstance(told, list) else [told]
         return [event for receipt in receipts for event in receipt["events"]]
 
@@ -93,7 +93,7 @@ def test_a_delegate_s_life(shell: Shell, running: Running) -> None:
     )  # fmt: skip
     assert staked == {"event": "Staked", "account": ALICE, "amount": 200 * ETHER}
     assert (registered["event"], registered["name"]) == ("Registered", "works")
-    (works,) = [one for one in shell.told("list") if one["name"] == "works"]
+    (works,) = [candidate for candidate in shell.told("list") if candidate["name"] == "works"]
     assert works["publicKey"] == registered["publicKey"]
     assert (works["commissionBps"], works["organisation"]) == (250, "Works Ltd")
     promised = commitment(seed_secret(seed_key(secret(USERS[3])), 0))
@@ -166,7 +166,7 @@ def test_parameters_are_proposed_and_approved(shell: Shell) -> None:
 
 
 def pay(shell: Shell, to: bytes) -> None:
-    """Gives a delegate something to pay gas with."""
+    """Gives a delegate wei to pay for gas."""
     told = CliRunner().invoke(
         app,
         ["send", "--to", checksum(to), "--value", "1ether", "--url", shell.url,
@@ -291,5 +291,5 @@ def test_parameters_and_abi_are_told(shell: Shell) -> None:
     assert list(shell.told("parameters")["inForce"]) == list(AMENDABLE)
     found = json.loads(shell.run("abi").stdout)
     assert {"register", "stake", "vote", "submitEvidence", "Slashed"} <= {
-        one["name"] for one in found
+        event["name"] for event in found
     }

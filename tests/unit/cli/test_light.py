@@ -1,4 +1,4 @@
-"""``dipnet verify-header``: what it verifies, keeps and says, and what it makes of lying nodes."""
+"""``dipnet verify-header``: its proofs, its state file, its output, and lying nodes."""
 
 import json
 from collections.abc import Callable
@@ -27,11 +27,11 @@ DAY_MS = 86_400_000
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, ["verify-header", *(str(one) for one in arguments)])
+    return CliRunner().invoke(app, ["verify-header", *(str(argument) for argument in arguments)])
 
 
 class Place:
-    """A directory with a client's file, and the node that it asks."""
+    """A directory with a client's state file, and the node that the client asks."""
 
     def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.path, self.state = path, path / "state" / "light.json"
@@ -62,7 +62,7 @@ def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
 
 
 def real(place: Place, epochs: int = 3) -> Node:
-    """A real node, its genesis.json, and a clock that agrees with it."""
+    """A client of a real node with its genesis.json, and a clock that agrees with the node."""
     node = Node(delegates=4, epoch_slots=SLOTS, unbonding_epochs=60, evidence_epochs=2)
     while node.chain.epoch.number < epochs:
         node.produce()
@@ -73,7 +73,7 @@ def real(place: Place, epochs: int = 3) -> Node:
 
 
 def generated(place: Place, epochs: int = 9) -> LightChain:
-    """A generated chain and a file that trusts its beginning."""
+    """A client of a generated chain, with a state file that trusts the chain's beginning."""
     chain = LightChain(rotating(epochs + 8, 4, 3))
     for _ in range(epochs):
         chain.boundary()
@@ -285,7 +285,7 @@ def test_a_changed_file_is_refused_or_read(name: str, value: object) -> None:
 
 
 def judged(fields: dict[str, Any]) -> Any:
-    """The code that refuses the file, or what it says."""
+    """The code that refuses the state file, or the output."""
     try:
         return json.loads(trust.decode_known(fields, "it").encode())
     except Invalid as refused:
@@ -329,8 +329,8 @@ def test_a_node_that_shows_more_boundaries_than_were_asked_for(place: Place) -> 
     assert "no boundaries" in line
 
 
-def test_boundaries_above_what_is_to_be_verified_wait(place: Place) -> None:
-    """The chain goes on while the client asks: the set must be that of the certificate."""
+def test_boundaries_above_the_verified_header_wait(place: Place) -> None:
+    """The chain grows while the client asks; the set must be the set of the certificate's epoch."""
     chain = generated(place)
     proof = chain.finality()
     for _ in range(3):

@@ -39,7 +39,7 @@ def test_a_method_is_answered() -> None:
     assert call(params=[])["result"] == {"paused": True}
 
 
-def test_what_is_no_call_is_refused() -> None:
+def test_malformed_requests_are_refused() -> None:
     assert call(method="admin_stop")["error"]["data"]["code"] == "method"
     assert call(method=["admin_status"])["error"]["data"]["code"] == "method"
     assert call(params=[1])["error"]["data"]["code"] == "params"
@@ -54,7 +54,7 @@ def test_any_line_has_an_answer(line: bytes) -> None:
 
 
 def with_a_socket(path: Path, act: Callable[[], Any]) -> Any:
-    """What ``act``, in another thread, has while the socket is served."""
+    """The result of ``act``, which runs in another thread while the socket is served."""
 
     async def run() -> Any:
         admin = AdminSocket(path, METHODS)
@@ -102,7 +102,8 @@ def test_it_is_private_and_a_long_line_is_closed_on(
 
     with caplog.at_level("WARNING", "dipnet"):
         with_a_socket(path, act)
-    assert {record.name for record in caplog.records} == {"dipnet"}  # and no loop's traceback
+    # the event loop logged no traceback
+    assert {record.name for record in caplog.records} == {"dipnet"}
     assert "admin: closed on a caller" in caplog.text
 
 

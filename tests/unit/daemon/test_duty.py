@@ -31,7 +31,8 @@ OFFENDER = crypto.keccak256(b"offender")
 
 
 class World:
-    """What a duty talks to, and what it was told."""
+    """The store and the node that a duty talks to. ``told`` has the events that it sent to the
+    node."""
 
     def __init__(self) -> None:
         self.told: list[Any] = []
@@ -50,9 +51,9 @@ class World:
 @contextmanager
 def a_duty(signer: Signer | None) -> Iterator[tuple[Duty, World]]:
     world: Any = World()
-    one = Duty(signer, world, world.tell, world.tell)
-    yield one, world
-    one.stop()
+    duty = Duty(signer, world, world.tell, world.tell)
+    yield duty, world
+    duty.stop()
 
 
 def modelled() -> tuple[LocalSigner, CrashDisk]:
@@ -64,24 +65,24 @@ def modelled() -> tuple[LocalSigner, CrashDisk]:
 
 def test_a_ballot_is_signed_or_refused() -> None:
     signer, _ = modelled()
-    with a_duty(signer) as (one, world):
-        one.sign(Sign(5, BALLOT))
+    with a_duty(signer) as (duty, world):
+        duty.sign(Sign(5, BALLOT))
         (signed,) = world.wait()
         assert isinstance(signed, Signed)
         assert signed.ticket == 5
         assert signed.state == VoteState(0, 0, 4, 0)
         assert crypto.recover(BALLOT.digest(CHAIN_ID), signed.signature) == ACCOUNT
         world.came.clear()
-        one.sign(Sign(6, replace(BALLOT, block_id=b"B" * 32)))
+        duty.sign(Sign(6, replace(BALLOT, block_id=b"B" * 32)))
         assert world.wait() == (Signed(6, b"", VoteState(0, 0, 4, 0)),)
-        assert one.complaint is None
+        assert duty.complaint is None
 
 
 def test_a_state_that_cannot_be_kept_ends_the_process() -> None:
     signer, disk = modelled()
     disk.fail_syncs = True
-    with a_duty(signer) as (one, world):
-        one.sign(Sign(1, BALLOT))
+    with a_duty(signer) as (duty, world):
+        duty.sign(Sign(1, BALLOT))
         code, reason = world.wait()
         assert code == EXIT_STORAGE
         assert "cannot keep the vote state" in reason
@@ -90,8 +91,8 @@ def test_a_state_that_cannot_be_kept_ends_the_process() -> None:
 def test_a_bug_ends_the_process(caplog: pytest.LogCaptureFixture) -> None:
     signer, _ = modelled()
     signer.sign = lambda ballot: 1 // 0  # type: ignore[method-assign,assignment,return-value]
-    with a_duty(signer) as (one, world):
-        one.sign(Sign(1, BALLOT))
+    with a_duty(signer) as (duty, world):
+        duty.sign(Sign(1, BALLOT))
         assert world.wait()[0] == EXIT_BUG
 
 
@@ -106,12 +107,12 @@ class Records(dict[bytes, bytes]):
 def test_a_signer_that_was_set_back_is_refused() -> None:
     signer, _ = modelled()
     key = KEY_SIGNED + ACCOUNT
-    with a_duty(signer) as (one, _world):
-        voter = one.voter(Records())
+    with a_duty(signer) as (duty, _world):
+        voter = duty.voter(Records())
         assert voter is not None
         assert (voter.public_key, voter.state) == (signer.public_key, VoteState())
         with pytest.raises(Invalid) as caught:
-            one.voter(Records({key: bytes.fromhex("9501" + "00" + "04" + "00" + "00")}))
+            duty.voter(Records({key: bytes.fromhex("9501" + "00" + "04" + "00" + "00")}))
         assert caught.value.code == "votes_older"
     assert signed_state(Records(), signer.public_key) == VoteState()
     with a_duty(None) as (observer, _world):
@@ -123,19 +124,19 @@ def test_a_signer_that_was_set_back_is_refused() -> None:
 
 def an_offence(secret: bytes) -> Offence:
     pair = [Ballot(BallotKind.COMMIT, 3, 9, letter * 32, 0) for letter in (b"A", b"B")]
-    one, other = (Statement(b, crypto.sign(b.digest(CHAIN_ID), secret)) for b in pair)
-    return Offence("E2", crypto.address(crypto.public_key(secret)), one, other)
+    first, second = (Statement(b, crypto.sign(b.digest(CHAIN_ID), secret)) for b in pair)
+    return Offence("E2", crypto.address(crypto.public_key(secret)), first, second)
 
 
 def test_an_offence_is_told_and_our_own_is_an_alarm(caplog: pytest.LogCaptureFixture) -> None:
     signer, _ = modelled()
-    with a_duty(signer) as (one, _world):
-        one.report(Report(an_offence(OFFENDER)))
+    with a_duty(signer) as (duty, _world):
+        duty.report(Report(an_offence(OFFENDER)))
         assert [(r.levelname, r.message) for r in caplog.records] == [
             ("WARNING", f"E2 by the key of {crypto.checksum(an_offence(OFFENDER).signer)}")
         ]
         caplog.clear()
-        one.report(Report(an_offence(SECRET)))
+        duty.report(Report(an_offence(SECRET)))
         (record,) = caplog.records
         assert record.levelname == "CRITICAL"
         assert "which is ours: find what else signs with it" in record.message
@@ -144,9 +145,9 @@ def test_an_offence_is_told_and_our_own_is_an_alarm(caplog: pytest.LogCaptureFix
 # --- the operator's switch
 
 
-def call(one: Duty, method: str) -> Any:
+def call(duty: Duty, method: str) -> Any:
     async def answer() -> Any:
-        return await one.methods[method]()
+        return await duty.methods[method]()
 
     return asyncio.run(answer())
 
@@ -155,8 +156,8 @@ def test_pause_and_resume(tmp_path: Path) -> None:
     path = tmp_path / "delegate.votes"
     votefile.create(path, CHAIN_ID, ACCOUNT)
     signer = LocalSigner(SECRET, VoteFile(path, CHAIN_ID, ACCOUNT), CHAIN_ID)
-    with a_duty(signer) as (one, world):
-        status = call(one, "admin_pause")
+    with a_duty(signer) as (duty, world):
+        status = call(duty, "admin_pause")
         assert world.voting.paused
         assert status == {
             "paused": True,
@@ -164,14 +165,14 @@ def test_pause_and_resume(tmp_path: Path) -> None:
             "votes": {"epoch": 0, "proposed": 0, "prevoted": 0, "committed": 0},
             "signer": None,
         }
-        assert call(one, "admin_status") == status
-        assert not call(one, "admin_resume")["paused"]
+        assert call(duty, "admin_status") == status
+        assert not call(duty, "admin_resume")["paused"]
         assert not world.voting.paused
-    VoteFile(path, CHAIN_ID, ACCOUNT).close()  # stop lets go of it
+    VoteFile(path, CHAIN_ID, ACCOUNT).close()  # ``stop`` closes the signer
 
 
-def test_what_waits_in_a_pause_is_not_signed_and_what_is_told_is_final() -> None:
-    """The first ballot is in the signer when the operator asks, two more wait behind it."""
+def test_waiting_ballots_are_not_signed_in_a_pause_and_the_answer_is_final() -> None:
+    """The operator pauses while the signer has the first ballot and two more ballots wait."""
     signer, _ = modelled()
     sign, at_it, go_on = signer.sign, threading.Event(), threading.Event()
 
@@ -181,13 +182,13 @@ def test_what_waits_in_a_pause_is_not_signed_and_what_is_told_is_final() -> None
         return sign(ballot)
 
     signer.sign = slow  # type: ignore[method-assign]
-    with a_duty(signer) as (one, world):
+    with a_duty(signer) as (duty, world):
         for ticket in range(3):
-            one.sign(Sign(ticket, replace(BALLOT, slot=BALLOT.slot + ticket)))
+            duty.sign(Sign(ticket, replace(BALLOT, slot=BALLOT.slot + ticket)))
         assert at_it.wait(WAIT_S)
 
         async def pause() -> Any:
-            answer = asyncio.ensure_future(one.methods["admin_pause"]())
+            answer = asyncio.ensure_future(duty.methods["admin_pause"]())
             done, _ = await asyncio.wait([answer], timeout=0.05)
             early = bool(done)
             go_on.set()
@@ -202,15 +203,15 @@ def test_what_waits_in_a_pause_is_not_signed_and_what_is_told_is_final() -> None
         assert first.signature
         refused = VoteState(0, 0, BALLOT.slot, 0)
         assert others == [(Signed(ticket, b"", refused),) for ticket in (1, 2)]
-        call(one, "admin_resume")
+        call(duty, "admin_resume")
         world.came.clear()
-        one.sign(Sign(3, replace(BALLOT, slot=BALLOT.slot + 1)))
+        duty.sign(Sign(3, replace(BALLOT, slot=BALLOT.slot + 1)))
         assert world.wait()[0].signature
     assert signer.state.prevoted == BALLOT.slot + 1
 
 
 def test_an_observer_has_nothing_to_pause() -> None:
-    with a_duty(None) as (one, _world):
-        assert call(one, "admin_status")["delegate"] is None
+    with a_duty(None) as (duty, _world):
+        assert call(duty, "admin_status")["delegate"] is None
         with pytest.raises(Invalid, match="no delegate's key"):
-            call(one, "admin_pause")
+            call(duty, "admin_pause")

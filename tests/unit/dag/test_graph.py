@@ -28,7 +28,7 @@ class Rules:
 
 
 class Node:
-    """A DAG and the disk under it."""
+    """A DAG and its disk."""
 
     def __init__(self, disk: Memory | None = None) -> None:
         self.disk = Memory() if disk is None else disk
@@ -45,7 +45,7 @@ class Node:
 
 
 def random_dag(rng: random.Random, count: int) -> list[bytes]:
-    """Wires in an order that may be inserted as it is; some break the rule of ages."""
+    """Wire bytes with parents before children; some vertices break the rule of ages."""
     words: list[str] = []
     refs: list[int] = []
     for i in range(count):
@@ -241,7 +241,7 @@ def test_announced_tips_come_round() -> None:
 
 
 def test_a_peer_fetches_all_by_ordinal() -> None:
-    node, other = Node(), Node()
+    node, twin = Node(), Node()
     wires = list(draw("a b:a c:a d:b,c e:d f:e", sign=False).values())
     node.insert(*wires)
     size, at, calls = len(wires[0]), 0, 0
@@ -249,12 +249,12 @@ def test_a_peer_fetches_all_by_ordinal() -> None:
         stream, following = node.dag.wires(at, 4, 2 * size + 200)
         if not stream:
             break
-        other.dag.insert(batch := native.check_batch(stream, 100, CHAIN_ID, None, 1))
+        twin.dag.insert(batch := native.check_batch(stream, 100, CHAIN_ID, None, 1))
         assert len(batch) == following - at <= 4
         assert len(stream) <= 2 * size + 200
         at, calls = following, calls + 1
     assert calls > 1
-    assert len(other.dag) == len(wires) == at
+    assert len(twin.dag) == len(wires) == at
     assert node.dag.wires(0, 10, 10) == (b"", 0)
     assert node.dag.wires(99, 10, 10_000) == (b"", 99)
     assert node.dag.wires(0, 0, 10_000) == (b"", 0)
@@ -325,10 +325,10 @@ def test_a_graph_grows_past_every_doubling() -> None:
 
 def test_sum_is_of_the_set_and_not_of_its_order() -> None:
     wires = random_dag(random.Random(4), 40)
-    one, other = Node(), Node()
-    one.insert(*wires)
+    batched, single = Node(), Node()
+    batched.insert(*wires)
     for wire in wires[::-1]:
-        other.insert(wire)
-    ids = [one.dag.id_at(i) for i in range(len(one.dag))]
-    assert one.dag.sum == sum(int.from_bytes(id[:8], "big") for id in ids) % 2**64
-    assert other.dag.sum == one.dag.sum == Node(one.disk).dag.sum
+        single.insert(wire)
+    ids = [batched.dag.id_at(i) for i in range(len(batched.dag))]
+    assert batched.dag.sum == sum(int.from_bytes(id[:8], "big") for id in ids) % 2**64
+    assert single.dag.sum == batched.dag.sum == Node(batched.disk).dag.sum

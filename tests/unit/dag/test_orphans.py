@@ -1,4 +1,5 @@
-"""Orphans: bounded, released once, dropped with what can never stand, asked for again."""
+"""Orphans: bounded, released once, dropped with an invalid parent, their parents asked for
+again."""
 
 import random
 
@@ -57,7 +58,7 @@ def test_an_evicted_parent_is_wanted_again() -> None:
 
 @given(st.integers(0, 2**32))
 def test_books_balance(seed: int) -> None:
-    """After any steps: the sizes are right, nothing waits for what is not missing."""
+    """After any steps the sizes are right, and each orphan waits only for missing parents."""
     rng, orphans = random.Random(seed), Orphans(count_max=6, bytes_max=60)
     held: dict[bytes, bytes] = {}
     for _ in range(60):

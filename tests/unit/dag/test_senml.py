@@ -1,4 +1,4 @@
-"""SenML in CBOR: a pack of the RFC, what is written comes back, any bytes are judged."""
+"""SenML in CBOR: a pack of the RFC, round trips, and arbitrary bytes."""
 
 import contextlib
 

@@ -69,7 +69,7 @@ def test_a_signed_draft_reads_back_field_by_field(written: VertexDraft) -> None:
     assert not batch.corrected(0)
 
 
-def test_the_layout_is_the_specified_one() -> None:
+def test_the_layout_is_as_specified() -> None:
     what = VertexDraft(
         chain_id=0x01020304, ref_height=0x05060708, ref_hash=b"ref_hash", seq=9, prev=b"p" * 32,
         timestamp_ms=10, topic=b"t" * 16, payload=b"s" * 16 + b"x", payload_type=2,
@@ -162,7 +162,7 @@ def test_a_wrong_form_has_its_reason(name: str) -> None:
     with pytest.raises(Invalid) as refused:
         decode(bad)
     assert refused.value.code == "vertex_form"
-    follows = name in ("batch flag", "salt")  # its end is known, so the next one is judged
+    follows = name in ("batch flag", "salt")  # its end is known, so the next vertex is judged
     expected = ["vertex_form", "ok"] if follows else ["vertex_form"]
     assert codes(check(bad + WIRE, CHAIN_ID, keys())) == expected
 
@@ -262,7 +262,7 @@ def compare_with_twin(stream: bytes) -> None:
         assert decode(batch.wire(i)).signature[64] == right
 
 
-def test_reference_blocks_are_refused_by_who_knows_the_chain() -> None:
+def test_reference_blocks_are_refused_by_a_caller_that_knows_the_chain() -> None:
     wires = draw("a@1 b@2 c@2:b d@3:c")
     batch = check(b"".join(wires.values()), CHAIN_ID, keys())
     assert batch.refs() == [(1, b"refhash8"), (2, b"refhash8"), (3, b"refhash8")]

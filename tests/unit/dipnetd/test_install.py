@@ -50,12 +50,12 @@ main()
 
 
 def module_of(requirement: str) -> str:
-    """The module that a requirement of ours installs: the name of the package with underscores."""
+    """The module that a requirement of dipnet installs: the package's name with underscores."""
     return Requirement(requirement).name.replace("-", "_")
 
 
 def closure(requirements: list[str]) -> set[str]:
-    """The names of the packages that these requirements install, those that follow included."""
+    """The names of the packages that these requirements install, with their own requirements."""
     found: set[str] = set()
     todo = [Requirement(text) for text in requirements]
     while todo:
@@ -89,7 +89,7 @@ def _bin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     project = (ROOT / "pyproject.toml").read_text()
-    (source / "pyproject.toml").write_text(project.replace('"-O3"', '"-O0"'))  # half the time
+    (source / "pyproject.toml").write_text(project.replace('"-O3"', '"-O0"'))  # takes half the time
     for folder in ("dipnet", "native"):
         built = shutil.ignore_patterns("*.so", "*.o", "__pycache__", "build")
         shutil.copytree(ROOT / folder, source / folder, ignore=built)
@@ -109,7 +109,7 @@ def _bin(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def told(bin_: Path, code: str) -> str:
-    """What a program prints that imports nothing but what is installed."""
+    """The output of a program that imports installed packages only, not the sources."""
     done = run(bin_ / "python", "-I", "-c", code)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()

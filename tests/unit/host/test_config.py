@@ -1,4 +1,4 @@
-"""Settings: precedence, where each came from, and every way to get one wrong."""
+"""Settings: their precedence, their sources, and every way to get a setting wrong."""
 
 import re
 import tomllib
@@ -101,7 +101,8 @@ def test_the_kinds_of_settings_are_those_of_the_model() -> None:
 
 
 def test_every_variable_of_the_client_is_known_to_the_node() -> None:
-    """They are exported for both programs, and ``dipnetd`` refuses names that it does not know."""
+    """A user exports variables for both programs, and ``dipnetd`` refuses names that it does not
+    know."""
     sources = "".join(path.read_text() for path in (ROOT / "dipnet").rglob("*.py"))
     found = set(re.findall(r'envvar="DIPNET_(\w+)"', sources))
     assert found <= {*OTHER_ENV, *(name.upper() for name in Config.model_fields)}
@@ -172,7 +173,9 @@ def test_any_file_is_settings_or_refused(
 
 
 @given(st.text(), st.integers(0, 65535), st.booleans(), st.lists(st.text(), max_size=3))
-def test_what_is_written_is_read(text: str, port: int, flag: bool, peers: list[str]) -> None:
+def test_written_settings_are_read_again(
+    text: str, port: int, flag: bool, peers: list[str]
+) -> None:
     settings: dict[str, str | int | bool | list[str]] = {
         "listen": text.encode("utf-8", "ignore").decode(),
         "rpc_port": port,

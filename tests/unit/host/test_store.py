@@ -118,7 +118,8 @@ def test_thread_joins_staged_writes_and_reports_them_in_order(store: Store) -> N
 def test_a_write_before_its_thread_has_begun_counts(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else the count stays behind for good, and with it all that waits for it."""
+    """Without it the count of durable writes would lag for good, and effects would wait for
+    ever."""
 
     class Late(threading.Thread):
         def start(self) -> None:

@@ -1,4 +1,4 @@
-"""genesis.json: what is accepted, what is refused with which words, and its one spelling."""
+"""genesis.json: accepted files, the messages of refusals, and its single spelling."""
 
 import json
 from dataclasses import FrozenInstanceError
@@ -133,8 +133,8 @@ def test_balances_are_in_the_order_of_addresses_and_cannot_be_changed() -> None:
 
 
 def test_bytes_are_as_good_as_text_in_python() -> None:
-    one = Delegate(name="d1", address=address(key(1)), public_key=key(1), stake=STAKE)
-    assert one == Delegate.model_validate(delegate(1))
+    made = Delegate(name="d1", address=address(key(1)), public_key=key(1), stake=STAKE)
+    assert made == Delegate.model_validate(delegate(1))
 
 
 # --- refused values
@@ -153,7 +153,7 @@ def test_bytes_are_as_good_as_text_in_python() -> None:
         ({"slot_ms": 60_001}, "slot_ms: should be less than or equal to 60000"),
         ({"epoch_slots": 0}, "epoch_slots"),
         ({"gas_limit": 20_999}, "gas_limit"),
-        ({"block_bytes_max": (8 << 20) + 1}, "block_bytes_max"),  # a frame holds no more
+        ({"block_bytes_max": (8 << 20) + 1}, "block_bytes_max"),  # a frame holds no larger block
         ({"gas_limit": 21_000}, "elasticity: gas_limit / elasticity does not hold one payment"),
         ({"registration": "ajar"}, "registration: should be 'open' or 'closed'"),
         ({"base_fee_initial": 1}, "base_fee_initial: below base_fee_floor; raise it"),

@@ -1,4 +1,4 @@
-"""The table of parameters, and what a later number of rules adds to it."""
+"""The table of parameters, and the rows that a later rules number adds."""
 
 import json
 from dataclasses import replace
@@ -57,9 +57,9 @@ def test_a_row_that_cannot_be() -> None:
 
 
 def test_each_number_of_the_rules_has_one_row() -> None:
-    assert [one.number for one in RULES.values()] == list(RULES) == sorted(RULES)
+    assert [rules.number for rules in RULES.values()] == list(RULES) == sorted(RULES)
     assert (min(RULES), max(RULES)) == (RULES_FIRST, RULES_KNOWN)
-    assert all(one.changes for one in RULES.values())
+    assert all(rules.changes for rules in RULES.values())
     assert TODAY.rules_in_force == RULES[RULES_KNOWN]
 
 
@@ -84,7 +84,7 @@ def test_slots_of_another_length_leave_those_before_alone() -> None:
 
 
 def test_slot_zero_stays_a_time() -> None:
-    """Records hold it without a sign: a vote that moved it before 1970 would stop every node."""
+    """Records have no signed times: a vote that moved slot 0 before 1970 would stop every node."""
     last = TODAY.slot_zero_ms // (60_000 - TODAY.slot_ms)
     assert TODAY.amended(last, "slot_ms", 60_000).slot_zero_ms >= 0
     for slot in (last + 1, 10**9):
@@ -132,9 +132,17 @@ def test_a_network_of_the_later_rules() -> None:
     assert keccak256(genesis.encode()) != keccak256(EXAMPLE)
     other = LaterGenesis.decode(written(rules=NEXT, meters_max=8, toll=5))
     assert other.encode() != genesis.encode()
-    told = refusal(Genesis, raw)
-    assert told.startswith("meters_max: no such field")
-    assert f"a newer dipnetd: rules {NEXT}" in told
+
+
+@pytest.mark.parametrize("more", [{}, {"meters_max": 7}])
+@pytest.mark.parametrize("number", [NEXT, NEXT + 1, 2**32 - 1, 2**64])
+def test_a_network_of_a_later_program(number: int, more: dict[str, int]) -> None:
+    """It is refused when the file is read: no directory is made for a chain that cannot start."""
+    told = refusal(Genesis, written(rules=number, **more))
+    assert told == (
+        f"rules: the network has rules {number}, and this dipnetd follows rules up to "
+        f"{RULES_KNOWN}; take a newer dipnetd"
+    )
 
 
 def test_a_value_that_the_file_could_not_tell_is_refused() -> None:

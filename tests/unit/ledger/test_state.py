@@ -163,7 +163,7 @@ def test_account_that_empties_is_deleted_with_its_storage() -> None:
     journal.add_balance(A, 5)
     journal.set_slot(A, SLOT, 7)
     journal.add_balance(B, 1)
-    journal.set_slot(C, SLOT, 7)  # of an account that is empty: it does not last
+    journal.set_slot(C, SLOT, 7)  # a slot of an empty account is not kept
     root, puts = journal.commit()
     disk.apply(puts)
     assert Journal(disk).slot(A, SLOT) == 7
@@ -263,7 +263,7 @@ def test_known_values() -> None:
 
 
 def refused_cases() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Official tests whose transaction is refused: their root is that of the state before it."""
+    """Official tests whose transaction is refused: their root is the root of the state before."""
     with gzip.open(vectors("evm") / "dev_osaka.jsonl.gz", "rt") as lines:
         for line in lines:
             if '"expectException"' not in line:

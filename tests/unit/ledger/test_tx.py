@@ -1,4 +1,4 @@
-"""Transactions: every official vector, eth-account as oracle, and bytes that are none."""
+"""Transactions: every official vector, eth-account as oracle, and malformed bytes."""
 
 import json
 from collections.abc import Iterator
@@ -48,7 +48,7 @@ def refused(raw: bytes, chain_id: int | None = CHAIN_ID) -> Invalid:
 
 
 def encoded(tx: Tx) -> bytes:
-    """``tx`` encoded anew, from its fields alone."""
+    """``tx`` encoded again, from its fields alone."""
     price = [tx.max_priority_fee, tx.max_fee] if tx.type == DYNAMIC_FEE else [tx.max_fee]
     chain = [] if tx.type == LEGACY else [tx.chain_id or 0]
     listed = [] if tx.type == LEGACY else [tx.access_list]
@@ -107,7 +107,8 @@ CODES: dict[str, set[str]] = {
     "TYPE_NOT_SUPPORTED": {"tx_type"},
     "VALUE_OVERFLOW": {"tx_form"},
 }
-FORKS = ["Osaka", "Prague", "Cancun", "Shanghai", "Paris", "London"]  # the newest one counts
+# the newest fork of a test counts
+FORKS = ["Osaka", "Prague", "Cancun", "Shanghai", "Paris", "London"]
 
 
 def official() -> Iterator[tuple[str, bytes, dict[str, str]]]:
@@ -119,7 +120,7 @@ def official() -> Iterator[tuple[str, bytes, dict[str, str]]]:
 
 
 def decode_on_mainnet(raw: bytes) -> Tx:
-    """The vectors are of chain id 1, and hold transactions from before EIP-155."""
+    """Decodes on chain id 1, whose official vectors include transactions from before EIP-155."""
     tx = decode(raw, None)
     return tx if tx.chain_id is None else decode(raw, 1)
 
@@ -307,7 +308,8 @@ def test_v_past_64_bits_names_no_chain() -> None:
 
 @pytest.mark.parametrize("kind", [LEGACY, ACCESS_LIST, DYNAMIC_FEE])
 def test_the_other_s_is_refused(kind: int) -> None:
-    """EIP-2: the mirrored signature recovers the same key, and would be a second hash."""
+    """EIP-2: the mirrored signature recovers the same key and would give the transaction a second
+    hash."""
     raw = payment(type=kind)
     tx = decode(raw, CHAIN_ID)
     flipped = tx.v + 1 if (tx.v + (kind == LEGACY)) % 2 == 0 else tx.v - 1

@@ -104,7 +104,7 @@ def recover_alone(digest: bytes, signature: bytes) -> bytes:
 
 
 def spoilt(signature: bytes, way: int) -> bytes:
-    """The same signature made bad in one of nine ways."""
+    """The same signature, made invalid in one of nine ways."""
     r, s, v = signature[:32], int.from_bytes(signature[32:64]), signature[64]
     return [
         bytes(32) + signature[32:],
@@ -309,7 +309,8 @@ def test_batches_release_the_gil(call: str) -> None:
 
     batch: Callable[[int], object] = getattr(rows, call)
     other, interval = threading.Thread(target=count), sys.getswitchinterval()
-    sys.setswitchinterval(1000)  # no thread is made to give the GIL away: it must release it
+    # the switch interval is long: the other thread runs only if C releases the GIL
+    sys.setswitchinterval(1000)
     try:
         other.start()
         before = steps[0]
@@ -338,7 +339,8 @@ def wycheproof() -> Iterator[tuple[str, bytes, bytes, bytes]]:
 
 
 def compact_of_der(der: bytes) -> bytes | None:
-    """r || s of a strict DER signature (BIP 66); None where it is not one or does not fit."""
+    """r || s of a strict DER signature (BIP 66); None where it is not strict DER or does not
+    fit."""
     if len(der) < 2 or der[0] != 0x30 or der[1] != len(der) - 2 or der[1] > 0x7F:
         return None
     at, numbers = 2, []

@@ -85,7 +85,7 @@ def record_path(nibbles: bytes) -> bytes:
 
 
 class Stored:
-    """A trie on a dict that looks at what an update asks and gives."""
+    """A trie on a dict that checks the reads and writes of each update."""
 
     def __init__(self) -> None:
         self.records = Memory()

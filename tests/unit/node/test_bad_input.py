@@ -1,6 +1,7 @@
-"""Statements that a delegate should not have signed, as the node hears them from a peer.
+"""Wrong votes, certificates and blocks that a node receives from a peer.
 
-Each case has its code, leaves the node as it was, is relayed to no peer, and is charged to its own.
+Each case has its code, leaves the node as it was, is relayed to no peer, and is charged to the peer
+that sent it.
 """
 
 from collections.abc import Callable, Sequence
@@ -47,7 +48,7 @@ def built() -> tuple[Memory, m.Items]:
 
 
 class Told(Bench):
-    """A node that hears of four delegates, whose keys the test has, from two peers."""
+    """A node with two peers in a network of four delegates, whose keys the test has."""
 
     def __init__(self) -> None:
         super().__init__(delegates=4)
@@ -64,7 +65,7 @@ class Told(Bench):
 
         def on_judged(now_ms: int, incoming: Incoming, refused: Any) -> None:
             known = list(refused)
-            self.codes += [one.code for one in known]
+            self.codes += [result.code for result in known]
             judged(now_ms, incoming, known)
 
         self.node.peers.on_judged = on_judged  # type: ignore[method-assign]
@@ -79,7 +80,7 @@ class Told(Bench):
         return self.theirs.head
 
     def hear(self, message: m.Message) -> list[Effect]:
-        """All that comes of a message and of the time in which it would be relayed."""
+        """The effects of a message and of the time in which it would be relayed."""
         effects = self.answered(self.receive(message))
         return effects + self.answered(self.step(Woke(), self.now_ms + 50))
 
@@ -87,37 +88,41 @@ class Told(Bench):
         return self.node.peers._scores.score(self.node.steady_ms, PEER)
 
     def ballot(self, kind: BallotKind = BallotKind.PREVOTE, **changes: Any) -> Ballot:
-        """What may be voted on the head, with fields changed."""
+        """A ballot that a delegate may sign for the head, with ``fields`` changed."""
         ballot = finality.prevote(self.head, self.theirs.epoch_of(self.head).boundary)
         ballot = ballot if kind is BallotKind.PREVOTE else finality.commit(ballot)
         return replace(ballot, **changes)
 
     def votes(self, ballot: Ballot) -> list[Vote]:
-        """Those of all four."""
+        """The votes of all four delegates for ``ballot``."""
         digest = ballot.digest(self.genesis.chain_id)
         members = self.theirs.epoch.members.addresses
         return [
-            Vote(ballot, index, crypto.sign(digest, self.secrets[one]))
-            for index, one in enumerate(members)
+            Vote(ballot, index, crypto.sign(digest, self.secrets[address]))
+            for index, address in enumerate(members)
         ]
 
     def vote(self, **changes: Any) -> Vote:
         return self.votes(self.ballot(**changes))[1]
 
     def certificate(self, votes: int = 3, **changes: Any) -> Certificate:
-        """Of the first so many; a quorum are three."""
+        """The certificate of the first ``signers`` delegates for ``ballot``; a quorum is three."""
         return certificate_of(self.votes(self.ballot(**changes))[:votes], self.theirs.epoch.members)
 
     def block(self, section: Sequence[Certificate] = (), **changes: Any) -> Block:
-        """A child of the head that carries these certificates, whatever they are."""
+        """A child of the head that carries these certificates, valid or not."""
         good = self.net.child(self.theirs, self.head.hash, HEAD_SLOT + 1, (), ())
-        roots = {"cert_root": cert_root([one.raw for one in section])} if section else {}
+        roots = (
+            {"cert_root": cert_root([certificate.raw for certificate in section])}
+            if section
+            else {}
+        )
         header = with_fields(good.header, **(roots | changes))
         key = self.secrets.get(header.proposer, self.key)
         return seal(header, (), crypto.sign(header.proposal_digest, key), b"", section)
 
     def under(self, change: Callable[[bytes], bytes]) -> Block:
-        """The good child under another signature."""
+        """The valid child of the head under another signature."""
         good = self.block()
         return seal(good.header, (), change(good.signature))
 
@@ -174,7 +179,7 @@ CERTIFICATES: list[Case] = [
 ]
 
 UNVOTABLE: list[Case] = [
-    # A quorum has signed what the rules forbid: another epoch, slot or justify than the block's.
+    # A quorum signed a ballot whose epoch, slot or justify is not the block's.
     ("certificate_block", lambda told: told.certificate(epoch=0)),
     ("certificate_block", lambda told: told.certificate(slot=HEAD_SLOT + 50)),
     ("certificate_block", lambda told: told.certificate(justify_slot=BOUNDARY_SLOT - 1)),
@@ -182,13 +187,17 @@ UNVOTABLE: list[Case] = [
 ]
 
 
-def twice(one: Certificate) -> Certificate:
-    """One member's signature for two."""
-    return replace(one, signatures=one.signatures[:64] * 2 + one.signatures[128:])
+def twice(certificate: Certificate) -> Certificate:
+    """``certificate`` with the first member's signature in place of the second's."""
+    return replace(
+        certificate, signatures=certificate.signatures[:64] * 2 + certificate.signatures[128:]
+    )
 
 
-def spoilt(one: Certificate, change: Callable[[bytes], bytes]) -> Certificate:
-    return replace(one, signatures=change(one.signatures[:64]) + one.signatures[64:])
+def spoilt(certificate: Certificate, change: Callable[[bytes], bytes]) -> Certificate:
+    return replace(
+        certificate, signatures=change(certificate.signatures[:64]) + certificate.signatures[64:]
+    )
 
 
 BLOCKS: list[Case] = [
@@ -206,7 +215,7 @@ BLOCKS: list[Case] = [
     ("block_root", lambda told: told.block(state_root=bytes(32))),
     ("block_root", lambda told: told.block(cert_root=bytes(32))),
 ]
-"""Bad by themselves; those with a bad certificate are below."""
+"""Blocks that are bad without a certificate; blocks with a bad certificate are below."""
 
 SECTIONS: list[tuple[str, Callable[[Told], list[Certificate]]]] = [
     *((code, lambda told, make=make: [make(told)]) for code, make in [*SPOILT, *UNVOTABLE]),
@@ -220,43 +229,43 @@ SECTIONS: list[tuple[str, Callable[[Told], list[Certificate]]]] = [
 
 
 def settled(told: Told) -> Certificate:
-    """One that raises nothing: of a block that the parent knows to be final."""
+    """A certificate that raises no link: its block is final for the parent already."""
     return list(told.theirs.certificates)[-1]
 
 
 def other(told: Told) -> bytes:
-    """A member whose turn it is not."""
+    """The address of a member that does not lead the slot."""
     leader = told.block().header.proposer
-    return next(one for one in told.theirs.epoch.members.addresses if one != leader)
+    return next(address for address in told.theirs.epoch.members.addresses if address != leader)
 
 
 def future(told: Told) -> Block:
-    """By the leader of a slot that has not begun."""
+    """A block by the leader of a slot that has not begun."""
     return told.net.child(told.theirs, told.head.hash, HEAD_SLOT + 3, (), ())
 
 
-def message(one: Vote | Certificate | Block) -> m.Message:
-    if isinstance(one, Vote):
-        return m.Votes((one.raw,))
-    return m.Certificates((one.raw,)) if isinstance(one, Certificate) else blocks(one)
+def message(item: Vote | Certificate | Block) -> m.Message:
+    if isinstance(item, Vote):
+        return m.Votes((item.raw,))
+    return m.Certificates((item.raw,)) if isinstance(item, Certificate) else blocks(item)
 
 
 def blocks(*pushed: Block) -> m.Items:
     return m.Items(Topic.BLOCK, tuple(block.raw for block in pushed))
 
 
-def refused(told: Told, one: Vote | Certificate | Block, code: str) -> None:
-    """It is, with this code and no effect but the sender's score.
+def refused(told: Told, item: Vote | Certificate | Block, code: str) -> None:
+    """Checks that ``item`` is refused with this code, and that only the sender's score changes.
 
-    A peer that repeats old votes may be late with them: that costs its allowance only.
+    A peer that repeats old votes may only be late: it pays with its allowance, not its score.
     """
     before = standing(told.node)
     counted = told.node.voting.results[""]
-    effects = told.hear(message(one))
+    effects = told.hear(message(item))
     assert told.codes == [code]
     assert standing(told.node) == before
     assert told.node.voting.results[""] == counted
-    assert one.raw not in relayed(effects)
+    assert item.raw not in relayed(effects)
     points = OFFENCES[OFFENCE_OF[code]] if code != "vote_old" else 0
     if points <= SCORE_MIN:
         assert [drop.peer for drop in of(effects, Drop) if isinstance(drop, Drop)] == [PEER]
@@ -283,17 +292,17 @@ def test_bad_input_has_its_code_and_its_price(
 def test_a_block_with_a_bad_certificate_is_a_bad_block(
     code: str, make: Callable[[Told], list[Certificate]]
 ) -> None:
-    """Whatever links the header claims that the certificate could give."""
+    """The header claims each pair of links that the bad certificate could give."""
     told = Told()
     section = make(told)
     links = {"justify": (told.head.hash, HEAD_SLOT, 1)}
-    if any(one.ballot.kind is BallotKind.COMMIT for one in section):
+    if any(certificate.ballot.kind is BallotKind.COMMIT for certificate in section):
         links["final"] = (told.head.hash, HEAD_SLOT)  # type: ignore[assignment]
     refused(told, told.block(section, **links), code)
 
 
-def test_what_is_good_is_followed_and_relayed() -> None:
-    """The same things without their fault: nothing above is refused for another reason."""
+def test_good_items_are_followed_and_relayed() -> None:
+    """The same items without their fault pass: no case above is refused for another reason."""
     told = Told()
     vote = told.vote()
     assert vote.raw in relayed(told.hear(message(vote)))
@@ -310,8 +319,8 @@ def test_what_is_good_is_followed_and_relayed() -> None:
     assert told.score() == 0
 
 
-def test_a_quorum_for_a_justify_that_the_block_has_not_certifies_nothing() -> None:
-    """Each vote alone may be a half of a proof, and is kept; together they are refused."""
+def test_a_quorum_for_another_justify_than_the_blocks_certifies_nothing() -> None:
+    """Each vote alone may be half of a proof and is kept; their certificate is refused."""
     told = Told()
     add(told.theirs, told.memory)
     before = standing(told.node)

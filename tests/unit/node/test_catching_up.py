@@ -1,4 +1,4 @@
-"""What peers send to ``node.step``: bounds, offences, and catching up with them."""
+"""Frames from peers in ``node.step``: bounds, offences, and catching up with the peers' chain."""
 
 from dataclasses import replace
 
@@ -38,9 +38,9 @@ def test_unjudged_frames_of_one_peer_are_bounded() -> None:
     asked = [effect for _ in range(frames_max + 20) for effect in bench.receive(frame)]
     verifies = of(asked, Verify)
     assert len(verifies) == frames_max
-    other = peer_id(crypto.public_key(secret("other")))
-    bench.greet(peer=other)
-    assert of(bench.receive(frame, other), Verify)
+    other_peer = peer_id(crypto.public_key(secret("other")))
+    bench.greet(peer=other_peer)
+    assert of(bench.receive(frame, other_peer), Verify)
     bench.answered(verifies[:1])
     assert of(bench.receive(frame), Verify)
     assert not of(bench.receive(frame), Verify)
@@ -83,7 +83,7 @@ def test_nothing_is_done_for_a_peer_before_its_hello() -> None:
 
 
 def test_blocks_from_the_future_are_no_offence() -> None:
-    """One of the two clocks is wrong, and it may be ours."""
+    """Either the peer's clock is wrong or ours, so the peer is not punished."""
     ahead, behind = Bench(), Bench()
     ahead.start()
     ahead.propose(3_584)  # the back-off leaves every 64th slot
@@ -99,9 +99,9 @@ def test_blocks_from_the_future_are_no_offence() -> None:
             assert not of(effects, Drop)
         asked += len(requests)
         effects += behind.step(Woke(), behind.genesis.time_ms + tick * 100)
-    assert 20 < asked <= 31  # again each second, and no faster
+    assert 20 < asked <= 31  # asked again each second, and no faster
     score = behind.node.peers.described(behind.now_ms)[0]["score"]
-    assert score >= -TRIES_MAX  # it never spoke of vertices
+    assert score >= -TRIES_MAX  # the peer never announced vertices
 
 
 def test_a_dial_that_crossed_is_no_failure() -> None:
@@ -124,7 +124,7 @@ def test_a_dial_that_crossed_is_no_failure() -> None:
         (-501, "the clock is 501 ms ahead of peers"), (9_000, "the clock is 9000 ms behind peers"),
     ],
 )  # fmt: skip
-def test_who_is_off_by_half_a_slot_proposes_nothing_and_says_why(
+def test_a_node_that_is_off_by_half_a_slot_proposes_nothing_and_says_why(
     ahead_ms: int, told: str | None
 ) -> None:
     bench = Bench()

@@ -1,4 +1,4 @@
-"""What clients hand in to ``node.step``: verdicts, their order, and what is kept."""
+"""Submissions of clients to ``node.step``: the verdicts, their order, and the items kept."""
 
 from dipnet.dag.graph import KEY_VERTEX
 from dipnet.node.effects import (
@@ -57,7 +57,7 @@ def test_wrong_vertices_are_refused_in_order_and_spoil_no_other() -> None:
     codes = [r.code if isinstance(r, Invalid) else r[1] for r in reply.results]
     assert codes == [
         "accepted", "vertex_form", "vertex_chain", "vertex_payload", "known",
-        "known",  # the recovery id is a hint
+        "known",  # the recovery id is only a hint, so this vertex is valid too
         "vertex_signature", "pending", "accepted",
     ]  # fmt: skip
     assert len(bench.node.dag) == 2

@@ -1,4 +1,4 @@
-"""A delegate whose clock leaps: what is signed for a slot far ahead is silence until that slot."""
+"""A delegate whose clock leaps: after a signature for a slot far ahead it is silent until then."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,7 +24,7 @@ LEAPT = "the clock has leapt, and too few peers have told theirs since"
 
 
 class Delegate(Bench):
-    """One of four, or all there is, among peers with a past in which all clocks agree."""
+    """The bench of one delegate of four, or of the only delegate; at first all clocks agree."""
 
     def __init__(self, delegates: int = 4) -> None:
         super().__init__(delegates)
@@ -37,7 +37,7 @@ class Delegate(Bench):
         self.asked.clear()
 
     def live(self, slots: int) -> None:
-        """Blocks come, and are final; all peers say at the end of each slot where they stand."""
+        """Blocks come and become final; all peers send their status at the end of each slot."""
         chain = self.node.chain
         for slot in range(self.node.slot + 1, self.node.slot + 1 + slots):
             self.do(self.at_slot(slot))
@@ -49,7 +49,7 @@ class Delegate(Bench):
 
     @property
     def everybody(self) -> Net:
-        """To make the blocks and certificates of all delegates."""
+        """The keys of all delegates, to make their blocks and certificates."""
         _, keys, _ = network(len(self.genesis.delegates))
         return Net(self.genesis, {crypto.address(crypto.public_key(key)): key for key in keys})
 
@@ -60,37 +60,38 @@ class Delegate(Bench):
 
     def do(self, effects: Sequence[Effect]) -> list[Effect]:
         out = self.answered(effects)
-        self.asked += [one for one in out if isinstance(one, Sign)]
+        self.asked += [effect for effect in out if isinstance(effect, Sign)]
         return out
 
     def tell(self, *peers: str, ahead_ms: int = 0) -> None:
-        """These peers say where they stand, by a clock that is as far ahead of the true time."""
+        """These peers send their status, by a clock that is ``slots`` ahead of the true time."""
         status = replace(self.node.view.status(), time_ms=self.now_ms - self.ahead_ms + ahead_ms)
         for peer in peers:
             self.do(self.receive(status, peer))
 
     def leap(self, slot: int) -> None:
-        """The clock is set forward to this slot, and shows it at the next wake-up."""
+        """The node's clock is set forward to this slot; the node sees it at the next wake-up."""
         self.ahead_ms += (slot - self.node.slot) * self.genesis.parameters.slot_ms
         self.do(self.at_slot(slot, leap=True))
 
     def leader(self, slot: int) -> bytes | None:
-        """Whose turn it is on our head; None where the back-off leaves the slot empty."""
+        """The leader of ``slot`` on the node's head; None where the back-off leaves the slot
+        empty."""
         chain = self.node.chain
         above = chain.need(chain.head.hash)
         position = chain.position(above, slot, chain.section(above))
         return rules.leader(position.epoch, slot, position.links.final[1])
 
     def turn(self, slot: int, ours: bool) -> int:
-        """The first slot from there on that is ours, or another delegate's."""
+        """The first slot from ``slot`` on that this delegate, or another delegate, leads."""
         return next(
-            one
-            for one in count(slot)
-            if (leader := self.leader(one)) and (leader == self.proposer) is ours
+            number
+            for number in count(slot)
+            if (leader := self.leader(number)) and (leader == self.proposer) is ours
         )
 
     def block(self, slot: int) -> Block:
-        """That of the slot's leader on our head."""
+        """The block of the slot's leader on the node's head."""
         chain = self.node.chain
         return self.everybody.child(chain, chain.head.hash, slot)
 
@@ -99,13 +100,13 @@ class Delegate(Bench):
         assert self.node.chain.head.hash == block.hash
 
     def prevoted(self) -> list[int]:
-        return [one.ballot.slot for one in self.asked if one.ballot.kind is BallotKind.PREVOTE]
+        return [sign.ballot.slot for sign in self.asked if sign.ballot.kind is BallotKind.PREVOTE]
 
 
 @pytest.mark.parametrize("slots", [2, 3, 86, 86_400])
 @pytest.mark.parametrize("told", [0, 1, 2, 3])
 def test_a_clock_that_is_set_forward_signs_nothing_ahead(slots: int, told: int) -> None:
-    """However many slots pass before the peers have told, and however few have."""
+    """It signs nothing, however late and however few of its peers send their status."""
     bench = Delegate()
     ours = bench.turn(PAST + slots + 1, ours=True)
     bench.leap(ours - 1)
@@ -116,15 +117,16 @@ def test_a_clock_that_is_set_forward_signs_nothing_ahead(slots: int, told: int) 
     ahead = f"the clock is {bench.ahead_ms} ms ahead of peers"
     assert bench.node.voting.idle == (ahead if told >= 2 else LEAPT)
     true_ms, bench.ahead_ms = bench.now_ms - bench.ahead_ms, 0
-    bench.do(bench.step(Woke(), true_ms))  # it is set right
+    bench.do(bench.step(Woke(), true_ms))  # the clock is set right
     bench.live(12)
     assert len(proposals(bench.asked)) >= 2
     assert len(bench.prevoted()) >= 2
 
 
 @pytest.mark.parametrize("first", range(3))
-def test_one_who_has_leapt_as_far_vouches_for_nothing(first: int) -> None:
-    """In whatever order they tell; one more delegate than may be faulty has the wrong time."""
+def test_a_peer_that_has_leapt_as_far_vouches_for_nothing(first: int) -> None:
+    """Two delegates of four have leapt, one more than may be faulty; the order of statuses is
+    free."""
     bench = Delegate()
     bench.leap(bench.turn(PAST + 86, ours=True) - 1)
     order = [PEERS[1], PEERS[2]]
@@ -138,7 +140,7 @@ def test_one_who_has_leapt_as_far_vouches_for_nothing(first: int) -> None:
 
 @pytest.mark.parametrize("told", [0, 3])
 def test_a_block_that_is_timely_by_our_clock_only_is_not_prevoted_but_committed(told: int) -> None:
-    """Its leader has leapt as far as we; a certificate shows that a quorum has."""
+    """The block's leader has leapt as far as the node; its certificate shows that a quorum has."""
     bench = Delegate()
     slot = bench.turn(PAST + 86, ours=False)
     bench.leap(slot)
@@ -147,11 +149,11 @@ def test_a_block_that_is_timely_by_our_clock_only_is_not_prevoted_but_committed(
     bench.do(bench.at_slot(slot, 100))
     assert not bench.asked
     bench.certify(BallotKind.PREVOTE)
-    assert [one.ballot.kind for one in bench.asked] == [BallotKind.COMMIT]
+    assert [sign.ballot.kind for sign in bench.asked] == [BallotKind.COMMIT]
 
 
 def test_a_leap_is_seen_whatever_comes_first() -> None:
-    """Peers speak before the wake-up does."""
+    """Statuses of peers arrive before the first wake-up after the leap."""
     bench = Delegate()
     slot = bench.turn(PAST + 86, ours=False)
     bench.now_ms += (slot - PAST) * bench.genesis.parameters.slot_ms
@@ -160,11 +162,12 @@ def test_a_leap_is_seen_whatever_comes_first() -> None:
 
 
 def test_a_block_waits_for_the_time_of_the_peers() -> None:
-    """Ours is a slot ahead of theirs, which is no leap: the prevote comes when it is its time."""
+    """The node's clock is a slot ahead, which is no leap: it prevotes when the peers' clocks
+    allow."""
     bench = Delegate()
     bench.ahead_ms = bench.genesis.parameters.slot_ms
     bench.do(bench.at_slot(PAST + 1))
-    for _ in range(8):  # as many as are looked at
+    for _ in range(8):  # as many samples as the clock keeps
         bench.tell(*PEERS)
     bench.asked.clear()
     slot = bench.turn(bench.node.slot + 1, ours=False)
@@ -177,12 +180,14 @@ def test_a_block_waits_for_the_time_of_the_peers() -> None:
 
 
 @pytest.mark.parametrize(("told", "goes_on"), [(1, False), (2, True), (3, True)])
-def test_who_stood_still_goes_on_after_the_next_status_of_most(told: int, goes_on: bool) -> None:
-    """A machine that was suspended, or had no time for us, looks like a clock that was set."""
+def test_a_node_that_stood_still_goes_on_after_the_next_status_of_most_peers(
+    told: int, goes_on: bool
+) -> None:
+    """A process that was suspended, or got no processor time, looks like a clock that was set."""
     bench = Delegate()
     slot = bench.turn(PAST + 5, ours=False)
     bench.leap(slot)
-    bench.ahead_ms = 0  # it was not
+    bench.ahead_ms = 0  # the clock was not set
     assert not bench.asked
     assert bench.node.voting.idle == LEAPT
     bench.see(bench.block(slot))
@@ -194,11 +199,11 @@ def test_who_stood_still_goes_on_after_the_next_status_of_most(told: int, goes_o
     assert bench.node.voting.idle == (None if goes_on else LEAPT)
 
 
-def test_who_is_a_quorum_asks_nobody() -> None:
+def test_a_delegate_that_is_a_quorum_asks_no_peer() -> None:
     bench = Delegate(delegates=1)
     slot = PAST + 5
     bench.leap(slot)
-    assert [one.ballot.slot for one in proposals(bench.asked)] == [slot]
+    assert [sign.ballot.slot for sign in proposals(bench.asked)] == [slot]
     assert bench.prevoted() == [slot]
 
 

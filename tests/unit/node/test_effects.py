@@ -1,4 +1,4 @@
-"""The barrier: nothing that others can see leaves before what was asked to be written earlier."""
+"""The barrier: an effect that others can see leaves after the writes before it are durable."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,7 +35,7 @@ def test_without_writes_all_leaves_at_once() -> None:
     assert list(Barrier().admit([*SEEN, *FREE])) == [*SEEN, *FREE]
 
 
-def test_what_is_seen_waits_for_the_write_before_it() -> None:
+def test_a_visible_effect_waits_for_the_write_before_it() -> None:
     barrier = Barrier()
     first, *rest = SEEN
     assert list(barrier.admit([first, WRITE, *rest])) == [first, WRITE]
@@ -62,17 +62,17 @@ def test_group_commit_releases_in_order() -> None:
     assert list(barrier.durable(6)) == sends[2:]
 
 
-def test_a_later_effect_does_not_overtake_a_held_one() -> None:
+def test_a_later_effect_does_not_overtake_a_held_effect() -> None:
     barrier = Barrier()
-    one, other = Send("p", "gossip", b"1"), Send("p", "gossip", b"2")
-    list(barrier.admit([WRITE, one]))
-    assert list(barrier.admit([other])) == []
+    first, second = Send("p", "gossip", b"1"), Send("p", "gossip", b"2")
+    list(barrier.admit([WRITE, first]))
+    assert list(barrier.admit([second])) == []
     released = barrier.durable(1)
-    assert next(released) == one
-    # in the middle of the release: the second still stands behind the first
+    assert next(released) == first
+    # in the middle of the release: the second effect is still held behind the first
     assert list(barrier.admit([Send("p", "gossip", b"3")])) == []
-    assert list(released) == [other, Send("p", "gossip", b"3")]
-    assert list(barrier.admit([one])) == [one]
+    assert list(released) == [second, Send("p", "gossip", b"3")]
+    assert list(barrier.admit([first])) == [first]
 
 
 @given(st.lists(st.one_of(st.sampled_from([WRITE, *SEEN, *FREE]), st.just(None)), max_size=60))
@@ -82,7 +82,8 @@ def test_every_seen_effect_leaves_once_in_order_and_after_its_writes(
     """``None``: all writes so far become durable."""
     barrier, done, asked = Barrier(), [], []
     staged = durable = 0
-    left: list[tuple[int, Effect]] = []  # with the number of writes that were durable then
+    # each effect, with the number of writes that were durable when it left
+    left: list[tuple[int, Effect]] = []
     for number, step in enumerate([*steps, None]):
         if step is None:
             durable = staged

@@ -1,4 +1,4 @@
-"""``node.step``: its slots, what it signs, and in which order effects follow."""
+"""``node.step``: slots, signatures, and the order of effects."""
 
 import pytest
 
@@ -84,7 +84,7 @@ def test_a_restart_signs_no_slot_again() -> None:
     first.start()
     slot = next(first.own_slots())
     (sign,) = proposals(first.at_slot(slot))
-    first.signed(sign)  # the signature is lost with the process, the state is not
+    first.signed(sign)  # the signature is lost with the process, the vote state is not
     again = Bench(disk=first.disk, state=first.state)
     again.now_ms = slot_start_ms(first.genesis.parameters, slot - 1)  # and the clock is behind
     again.start()
@@ -103,7 +103,7 @@ def test_a_late_slot_is_left_out(late_ms: int, signs: int) -> None:
 def test_only_the_leader_proposes_and_once() -> None:
     bench = Bench(delegates=4)
     bench.start()
-    assert not any(proposals(bench.at_slot(slot)) for slot in range(1, 8))  # no peer is there
+    assert not any(proposals(bench.at_slot(slot)) for slot in range(1, 8))  # no peer is connected
     bench = Bench(delegates=4)
     bench.start()
     bench.greet()
@@ -141,23 +141,23 @@ def test_a_clock_set_back_stops_no_gossip_and_no_slot() -> None:
 
 
 def test_two_nodes_with_one_key_agree_on_a_head() -> None:
-    one, other = Bench(delegates=4), Bench(delegates=4)
-    slot = next(one.own_slots())
-    other.start()
-    other.answered(other.step(Submitted(1, ClientTxs((other.payment(),)))))
-    for bench in (one, other):
+    first, second = Bench(delegates=4), Bench(delegates=4)
+    slot = next(first.own_slots())
+    second.start()
+    second.answered(second.step(Submitted(1, ClientTxs((second.payment(),)))))
+    for bench in (first, second):
         bench.start()
         bench.greet()
         bench.propose(slot)
     blocks = [
-        bench.node.view.raw(Topic.BLOCK, bench.node.chain.head.hash) for bench in (one, other)
+        bench.node.view.raw(Topic.BLOCK, bench.node.chain.head.hash) for bench in (first, second)
     ]
     assert blocks[0] != blocks[1]
-    for bench, raw in zip((one, other), blocks[::-1], strict=True):
+    for bench, raw in zip((first, second), blocks[::-1], strict=True):
         assert raw is not None
         bench.answered(bench.receive(m.Items(Topic.BLOCK, (raw,))))
-    heads = {bench.node.chain.head.hash for bench in (one, other)}
-    assert heads == {min(map(block_hash, (one, other)))}
+    heads = {bench.node.chain.head.hash for bench in (first, second)}
+    assert heads == {min(map(block_hash, (first, second)))}
 
 
 def block_hash(bench: Bench) -> bytes:
@@ -177,7 +177,7 @@ def test_an_outcome_that_its_work_cannot_have_is_a_bug() -> None:
 def test_the_pool_follows_the_parameters_over_a_boundary(
     monkeypatch: pytest.MonkeyPatch, raised: bool
 ) -> None:
-    """A vote moves the floor of the base fee; the pool asks for it from the boundary's child on."""
+    """A parameter vote moves the floor of the base fee; it holds from the boundary's child on."""
     floor, low = 10**6, 10**5
     moved = {"base_fee_floor": 10**8} if raised else {"base_fee_floor": low}
     Elections(changes=lambda epoch: moved if epoch == 1 else {}).put(monkeypatch)
@@ -185,7 +185,8 @@ def test_the_pool_follows_the_parameters_over_a_boundary(
     bench.start()
     pool, chain = bench.node.pool, bench.node.chain
     price = floor if raised else low
-    waits = bench.payment(max_fee=price, nonce=1, max_priority_fee=0)  # for the nonce before it
+    # it waits for the nonce before it
+    waits = bench.payment(max_fee=price, nonce=1, max_priority_fee=0)
     assert len(offered(bench, waits)) == raised
     while chain.epoch.number == 0:
         assert len(pool) == raised
@@ -200,7 +201,7 @@ def test_the_pool_follows_the_parameters_over_a_boundary(
 
 
 def offered(bench: Bench, raw: bytes) -> list[tuple[bytes, str]]:
-    """What the pool answers about a client's transaction, unless it refuses it."""
+    """The hashes that the pool answers for a client's transaction, none where it refuses it."""
     out = bench.answered(bench.step(Submitted(1, ClientTxs((raw,)))))
-    results = [one for effect in out if isinstance(effect, Reply) for one in effect.results]
-    return [one for one in results if not isinstance(one, Invalid)]
+    results = [result for effect in out if isinstance(effect, Reply) for result in effect.results]
+    return [result for result in results if not isinstance(result, Invalid)]

@@ -1,4 +1,5 @@
-"""``Peers``: which clocks count, peers of another chain, calling again, peers that are ahead."""
+"""``Peers``: which peers' clocks count, peers of another chain, redialling, peers that are
+ahead."""
 
 from dataclasses import replace
 from typing import Any
@@ -36,7 +37,7 @@ def test_the_hello_tells_of_a_wrong_clock_already() -> None:
     bench.up(2, time_ms=NOW + 650)
     bench.up(3, time_ms=NOW - 10**12)  # a liar
     assert bench.peers.clock_offset_ms() == 650
-    (shown,) = [one for one in bench.peers.described(NOW) if one["id"] == peer_id(1)]
+    (shown,) = [peer for peer in bench.peers.described(NOW) if peer["id"] == peer_id(1)]
     assert shown["clockOffsetMs"] == 700
 
 
@@ -50,7 +51,7 @@ def test_a_clock_that_is_set_right_is_believed_again() -> None:
     assert bench.peers.clock_offset_ms() == 0
 
 
-def test_callers_do_not_outvote_those_that_we_chose() -> None:
+def test_inbound_peers_do_not_outvote_outbound_peers() -> None:
     bench = Bench()
     for number in range(1, 4):
         bench.up(number, outbound=True, time_ms=NOW + 10 * number)
@@ -60,27 +61,28 @@ def test_callers_do_not_outvote_those_that_we_chose() -> None:
     assert bench.peers.clock_offset_ms() == 9_000
     for peer in callers:
         bench.peers.on_disconnected(bench.now_ms, peer)
-    assert bench.peers.clock_offset_ms() == 20  # of 20 and 30
+    assert bench.peers.clock_offset_ms() == 20  # the median of 20 and 30
 
 
 # --- other final blocks
 
 
-def test_who_has_another_final_block_is_dropped() -> None:
+def test_a_peer_with_another_final_block_is_dropped() -> None:
     bench = Bench()
     bench.view.chain = [GENESIS, b"1" * 32, b"2" * 32]
     bench.view.standing = replace(
         bench.view.standing, head_height=2, head_hash=b"2" * 32, final_height=1,
         final_hash=b"1" * 32,
     )  # fmt: skip
-    behind, ahead, other = bench.up(1), bench.up(2), bench.up(3)
+    behind, ahead, conflicting = bench.up(1), bench.up(2), bench.up(3)
     status(bench, behind, final_height=0, final_hash=GENESIS)
     status(bench, ahead, final_height=5, final_hash=b"5" * 32)
-    status(bench, other, final_height=1, final_hash=b"x" * 32)
-    assert [bench.dropped(peer) for peer in (behind, ahead, other)] == [False, False, True]
+    status(bench, conflicting, final_height=1, final_hash=b"x" * 32)
+    assert [bench.dropped(peer) for peer in (behind, ahead, conflicting)] == [False, False, True]
     drops = [effect.reason for effect in bench.out if isinstance(effect, Drop)]
     assert "another final block at height 1" in drops[0]
-    assert bench.dropped(bench.up(4, final_height=1, final_hash=b"y" * 32))  # in a hello too
+    # the same in a hello
+    assert bench.dropped(bench.up(4, final_height=1, final_hash=b"y" * 32))
 
 
 # --- broken connections
@@ -100,7 +102,7 @@ def test_a_broken_connection_is_dialled_again_within_a_slot() -> None:
         waited += 100
     assert again == [address(1, "20.0.1.1")]
     assert waited <= REDIAL_LOST_MS
-    bench.peers.on_dial_failed(bench.now_ms, again[0])  # it is being restarted
+    bench.peers.on_dial_failed(bench.now_ms, again[0])  # the peer is being restarted
     waits = []
     for _ in range(4):
         waited = 0
@@ -114,7 +116,7 @@ def test_a_broken_connection_is_dialled_again_within_a_slot() -> None:
     assert waits == [1, 2, 4, 8]
 
 
-def test_who_was_dropped_is_not_dialled_at_once() -> None:
+def test_a_dropped_peer_is_not_dialled_at_once() -> None:
     bench = Bench(bootstrap=[address(1, "20.0.1.1")])
     bench.peers.on_slot(bench.now_ms, [], [])
     assert dials(bench)
@@ -128,7 +130,7 @@ def test_who_was_dropped_is_not_dialled_at_once() -> None:
     bench.pass_ms(60_000)
     bench.peers.on_slot(bench.now_ms, [], [])
     assert dials(bench)
-    # and where it is banned still, the dial is over, and the next one waits longer
+    # the peer is still banned: the dial has ended, and the next dial waits longer
     bench.peers.on_connected(bench.now_ms, peer, address(1, "20.0.1.1"), True)
     assert bench.dropped(peer)
     bench.pass_ms(1_000)
@@ -177,14 +179,15 @@ def test_syncing_is_by_certificate_then_by_height(
 
 
 def test_looking_for_a_shared_block_is_charged_as_fetching_is() -> None:
-    """Blocks of branches are read from disk, and the answer may be empty."""
+    """Looking up blocks of branches reads the disk even where the answer is empty."""
     bench = Bench()
-    honest, other = bench.up(1), bench.up(2)
+    honest, asking = bench.up(1), bench.up(2)
     strange = tuple(bytes([n]) * 32 for n in range(1, m.LOCATOR_MAX))
     for _ in range(BURST_BYTES // LOOKUP_BYTES[m.Topic.BLOCK] // 2):
-        bench.hear(honest, m.GetBlocks(1, (GENESIS, *strange), 1))  # found at once
-    bench.hear(other, m.GetBlocks(1, (*strange, GENESIS), 1))
-    assert bench.score(honest) == bench.score(other) == 0
-    bench.hear(other, m.GetBlocks(2, (*strange, GENESIS), 1))
+        # the first hash is found at once
+        bench.hear(honest, m.GetBlocks(1, (GENESIS, *strange), 1))
+    bench.hear(asking, m.GetBlocks(1, (*strange, GENESIS), 1))
+    assert bench.score(honest) == bench.score(asking) == 0
+    bench.hear(asking, m.GetBlocks(2, (*strange, GENESIS), 1))
     assert bench.score(honest) == 0
-    assert bench.score(other) == OFFENCES["rate"]
+    assert bench.score(asking) == OFFENCES["rate"]

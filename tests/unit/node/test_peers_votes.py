@@ -28,16 +28,16 @@ def test_votes_are_the_first_thing_sent_and_wait_for_no_batch() -> None:
     peers = [bench.up(number) for number in (1, 2)]
     bench.pass_ms(FLUSH_MS)
     bench.drain()
-    ours, one, proof = bench.peers, vote(5), certificate(5)
+    ours, good, proof = bench.peers, vote(5), certificate(5)
     ours.announce(m.Topic.TX, [bytes(32)])
     ours.push(m.Topic.BLOCK, BLOCK, b"block")
     ours.on_slot(bench.now_ms, [bytes(32)], [])  # statuses
     ours.push(m.Topic.CERTIFICATE, proof.id, proof.raw)
-    ours.push(m.Topic.VOTE, one.id, one.raw)
+    ours.push(m.Topic.VOTE, good.id, good.raw)
     assert ours.next_ms(bench.now_ms) == bench.now_ms
     messages = sent(bench.drain())
     assert messages[:4] == [
-        *[(peer, m.Votes((one.raw,))) for peer in peers],
+        *[(peer, m.Votes((good.raw,))) for peer in peers],
         *[(peer, m.Certificates((proof.raw,))) for peer in peers],
     ]
     assert {m.protocol_of(message) for _, message in messages[4:]} == {"hello", "peers"}
@@ -50,10 +50,10 @@ def test_our_last_votes_are_repeated_to_all_and_judged_by_none_again() -> None:
     ours, theirs = Bench(), Bench()
     peers = [ours.up(number) for number in (1, 2)]
     us = theirs.up(3)
-    one = vote(5)
+    good = vote(5)
     for _ in range(3):
-        ours.peers.push(m.Topic.VOTE, one.id, one.raw)
-        ours.peers.repeat(m.Topic.VOTE, [one.raw])
+        ours.peers.push(m.Topic.VOTE, good.id, good.raw)
+        ours.peers.repeat(m.Topic.VOTE, [good.raw])
         ours.peers.repeat(m.Topic.CERTIFICATE, [])
         votes = [(peer, said) for peer, said in sent(ours.drain()) if isinstance(said, m.Votes)]
         assert {peer for peer, _ in votes} == set(peers)
@@ -67,27 +67,28 @@ def test_a_vote_is_relayed_to_all_others_once() -> None:
     bench = Bench()
     peers = [bench.up(number) for number in (1, 2, 3)]
     bench.drain()
-    one = vote(5)
+    good = vote(5)
     for peer in peers:
-        bench.tell(peer, m.Votes((one.raw, one.raw)))
+        bench.tell(peer, m.Votes((good.raw, good.raw)))
     assert bench.judged == 1
     got = [(peer, said) for peer, said in sent(bench.drain()) if isinstance(said, m.Votes)]
-    assert got == [(peer, m.Votes((one.raw,))) for peer in peers[1:]]
+    assert got == [(peer, m.Votes((good.raw,))) for peer in peers[1:]]
 
 
 def test_copies_that_arrive_during_judgement_are_not_judged() -> None:
     bench = Bench()
     peers = [bench.up(number) for number in (1, 2, 3)]
-    one = vote(5)
-    lie = forged(one)
+    good = vote(5)
+    lie = forged(good)
     first = bench.hear(peers[0], m.Votes((lie.raw,)))
     assert bench.hear(peers[1], m.Votes((lie.raw,))) is None
-    true = bench.hear(peers[1], m.Votes((one.raw,)))  # not kept out by the forged copy
+    true = bench.hear(peers[1], m.Votes((good.raw,)))  # the forged copy does not keep it out
     assert first is not None
     assert true is not None
     assert bench.judge(first) == []
-    assert bench.judge(true) == [one]
-    assert bench.hear(peers[2], m.Votes((lie.raw, one.raw))) is None  # the id is known by now
+    assert bench.judge(true) == [good]
+    # the vote's id is known by now
+    assert bench.hear(peers[2], m.Votes((lie.raw, good.raw))) is None
     assert [bench.score(peer) < 0 for peer in peers] == [True, False, False]
 
 
@@ -96,7 +97,7 @@ def test_copies_that_arrive_during_judgement_are_not_judged() -> None:
 
 def test_bad_signatures_get_a_peer_banned() -> None:
     bench = Bench()
-    peer, other = bench.up(1), bench.up(2)
+    peer, other_peer = bench.up(1), bench.up(2)
     for slot in range(5, 9):
         bench.tell(peer, m.Votes((forged(vote(slot)).raw,)))
         assert not bench.dropped(peer)
@@ -105,7 +106,7 @@ def test_bad_signatures_get_a_peer_banned() -> None:
     assert bench.hear(peer, m.Votes((vote(9).raw,))) is None
     bench.peers.on_connected(bench.now_ms, peer, f"/ip4/20.0.1.1/tcp/1/p2p/{peer}", False)
     assert not bench.peers._hellos.greeted(peer)
-    assert bench.tell(other, m.Votes((vote(9).raw,))) == [vote(9)]
+    assert bench.tell(other_peer, m.Votes((vote(9).raw,))) == [vote(9)]
 
 
 def test_one_frame_of_bad_signatures_is_enough() -> None:
@@ -151,8 +152,9 @@ def test_bytes_that_are_no_vote_end_the_connection(raw: bytes) -> None:
         assert bench.dropped(peer)
 
 
-def test_who_is_ahead_of_us_or_early_is_never_banned_for_it() -> None:
-    """An epoch that we do not know yet, a slot that has not begun here: sync, or a clock."""
+def test_a_peer_that_is_ahead_or_early_is_never_banned_for_it() -> None:
+    """An epoch that the node does not know yet, a slot that has not begun: it is behind, or
+    slow."""
     bench = Bench()
     peer = bench.up(1)
     bench.tell(peer, m.Votes((vote(5, epoch=3).raw,)))
@@ -162,7 +164,7 @@ def test_who_is_ahead_of_us_or_early_is_never_banned_for_it() -> None:
     assert bench.score(peer) == LENIENT["untimely"]
     assert not bench.dropped(peer)
     assert "vote_limit" not in OFFENCE_OF
-    # and it may be judged again, when we are as far
+    # the vote may be judged again once the node knows its epoch
     assert bench.hear(peer, m.Votes((vote(5, epoch=3).raw,))) is not None
 
 
@@ -181,7 +183,7 @@ def votes(incoming: Incoming) -> GossipVotes:
 
 
 def test_a_flood_of_votes_is_bounded_work() -> None:
-    """100,000 votes in ten seconds: what is judged is what the allowance lets through."""
+    """Of 100,000 votes in ten seconds the node judges only as many as the peer's allowance."""
     bench = Bench()
     peer, waiting = bench.up(1), []
     frames = votes_of(100_000)
@@ -195,35 +197,36 @@ def test_a_flood_of_votes_is_bounded_work() -> None:
     seconds = 25 * len(frames) // 1_000
     assert judged <= VERIFY_BURST_BYTES + seconds * VERIFY_BYTES_PER_S + m.VOTES_MAX * 160
     assert judged >= VERIFY_BURST_BYTES
-    assert bench.dropped(peer)  # every frame beyond it cost a point
+    assert bench.dropped(peer)  # every frame beyond the allowance cost a point
     assert not bench.peers._vote_push._judging
 
 
 def test_votes_under_judgement_are_bounded_and_others_have_room() -> None:
     bench = Bench()
-    peer, other = bench.up(1), bench.up(2)
+    peer, other_peer = bench.up(1), bench.up(2)
     waiting = [bench.hear(peer, message) for message in votes_of(20_000)]
     held = [votes(incoming) for incoming in waiting if incoming is not None]
     most = LIMITS[Queue.VOTES].bytes_max + 160 * m.VOTES_MAX
     assert sum(work.size for work in held) <= most
     assert len(bench.peers._vote_push._judging) == sum(len(work.raws) for work in held)
-    assert bench.hear(other, m.Votes((vote(5).raw,))) is not None
-    # nor does a flood of other gossip fill the queue of votes
+    assert bench.hear(other_peer, m.Votes((vote(5).raw,))) is not None
+    # a flood of other gossip does not fill the queue of votes either
     for number in range(100):
-        bench.hear(other, m.Vertices(bytes([number]) * 100))
-    assert bench.hear(other, m.Votes((vote(6).raw,))) is not None
+        bench.hear(other_peer, m.Vertices(bytes([number]) * 100))
+    assert bench.hear(other_peer, m.Votes((vote(6).raw,))) is not None
 
 
 def test_known_votes_again_and_again_cost_the_sender_its_allowance() -> None:
     bench = Bench()
-    peer, one = bench.up(1), vote(5)
-    bench.tell(peer, m.Votes((one.raw,)))
-    frame = m.Votes((one.raw,) * m.VOTES_MAX)
+    peer, good = bench.up(1), vote(5)
+    bench.tell(peer, m.Votes((good.raw,)))
+    frame = m.Votes((good.raw,) * m.VOTES_MAX)
     heard = 0
     while not bench.dropped(peer):
         bench.hear(peer, frame)
         heard += 1
-        assert heard < 1_000  # 256,000 votes looked up, none judged, and it is over
+        # 256,000 votes were looked up, none was judged, and the peer is banned
+        assert heard < 1_000
     assert bench.judged == 1
 
 
@@ -251,17 +254,18 @@ def test_a_block_that_votes_name_is_fetched_if_it_does_not_come() -> None:
     assert fetches(bench) == []
     bench.pass_ms(100)
     assert fetches(bench) == [(peers[0], m.Fetch(m.Topic.BLOCK, (BLOCK,)))]
-    bench.hear(peers[0], m.Absent(m.Topic.BLOCK, (BLOCK,)))  # it only relayed the vote
+    bench.hear(peers[0], m.Absent(m.Topic.BLOCK, (BLOCK,)))  # this peer only relayed the vote
     assert fetches(bench) == [(peers[1], m.Fetch(m.Topic.BLOCK, (BLOCK,)))]
     bench.pass_ms(FETCH_MS_MAX)
     assert fetches(bench) == []
     assert bench.peers._gossip.wanted() == 0
-    bench.peers.offered(bench.now_ms, peers[1], m.Topic.BLOCK, [BLOCK])  # surely there: at once
+    # this peer has the block for certain: it is asked at once
+    bench.peers.offered(bench.now_ms, peers[1], m.Topic.BLOCK, [BLOCK])
     assert fetches(bench) == [(peers[1], m.Fetch(m.Topic.BLOCK, (BLOCK,)))]
     assert all(bench.score(peer) == 0 for peer in peers)
 
 
-def test_what_is_not_here_is_said() -> None:
+def test_missing_objects_are_answered_as_missing() -> None:
     bench = Bench()
     peer = bench.up(1)
     bench.view.blocks[BLOCK] = b"block"
@@ -269,14 +273,15 @@ def test_what_is_not_here_is_said() -> None:
     bench.now_ms += FLUSH_MS
     answers = [said for _, said in sent(bench.drain()) if isinstance(said, m.Absent | m.Items)]
     assert answers == [m.Absent(m.Topic.BLOCK, (bytes(32),)), m.Items(m.Topic.BLOCK, (b"block",))]
-    bench.hear(peer, m.Absent(m.Topic.VERTEX, (BLOCK,) * m.IDS_MAX))  # not asked for: no harm
+    # an answer without a request does no harm
+    bench.hear(peer, m.Absent(m.Topic.VERTEX, (BLOCK,) * m.IDS_MAX))
     assert bench.score(peer) == 0
     for _ in range(20):
         bench.hear(peer, m.Absent(m.Topic.BLOCK, (BLOCK,) * 17))
     assert bench.dropped(peer)
 
 
-def test_votes_of_both_kinds_go_one_way() -> None:
+def test_prevotes_and_commits_take_the_same_path() -> None:
     bench = Bench()
     peer = bench.up(1)
     raws = tuple(

@@ -1,4 +1,4 @@
-"""A node among voters: what it signs, relays and keeps when signatures, votes and blocks cross."""
+"""A node among delegates: its signatures, relays and records when votes and blocks cross."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -43,11 +43,11 @@ BOTH = (BallotKind.PREVOTE, BallotKind.COMMIT)
 
 def votes_asked(effects: Sequence[Effect]) -> list[Sign]:
     signs = [effect for effect in effects if isinstance(effect, Sign)]
-    return [one for one in signs if one.ballot.kind is not BallotKind.PROPOSAL]
+    return [sign for sign in signs if sign.ballot.kind is not BallotKind.PROPOSAL]
 
 
 def grown(slots: range) -> Bench:
-    """The only delegate of a network, after it has made blocks final."""
+    """The bench of the only delegate of a network, which has made blocks final."""
     bench = Bench()
     bench.start()
     for slot in slots:
@@ -64,7 +64,7 @@ def catch_up(behind: Bench, ahead: Bench) -> list[Effect]:
 
 
 def network_of(bench: Bench) -> Net:
-    """To make the blocks and certificates of all delegates of a bench."""
+    """The keys of all delegates of a bench's network, to make their blocks and certificates."""
     _, keys, _ = network(len(bench.genesis.delegates))
     return Net(bench.genesis, {crypto.address(crypto.public_key(key)): key for key in keys})
 
@@ -73,10 +73,10 @@ def network_of(bench: Bench) -> Net:
 
 
 def test_a_signature_that_comes_epochs_later_is_of_no_use_and_no_harm() -> None:
-    """It was asked for before the node learned that it is epochs behind."""
+    """The node asked for the signature before it learned that it is epochs behind."""
     far, near = grown(range(2, 50)), Bench()
     near.start()
-    (proposal,) = [one for one in near.at_slot(1) if isinstance(one, Sign)]
+    (proposal,) = [effect for effect in near.at_slot(1) if isinstance(effect, Sign)]
     (vote,) = votes_asked(near.step(near.signed(proposal)))
     late = near.signed(vote)
     catch_up(near, far)
@@ -88,7 +88,7 @@ def test_a_signature_that_comes_epochs_later_is_of_no_use_and_no_harm() -> None:
 
 
 def test_a_commit_waits_until_its_certificate_is_on_disk_and_a_prevote_does_not() -> None:
-    """Else a power cut could leave all delegates locked on a certificate that no disk has."""
+    """Otherwise a power cut could leave all delegates locked on a certificate that no disk has."""
     bench, barrier = Bench(4), Barrier()
     everybody, chain = network_of(bench), bench.node.chain
     bench.start()
@@ -96,29 +96,35 @@ def test_a_commit_waits_until_its_certificate_is_on_disk_and_a_prevote_does_not(
     bench.at_slot(1)
     block = everybody.child(chain, chain.head.hash, 1)
     taken = bench.receive(m.Items(m.Topic.BLOCK, (block.raw,)))
-    (check,) = [one for one in taken if isinstance(one, Verify)]
+    (check,) = [effect for effect in taken if isinstance(effect, Verify)]
     verdict = Verified(check.ticket, bench.node.check(check.work))
     out = list(barrier.admit(bench.step(verdict)))
-    assert [one.ballot.kind for one in out if isinstance(one, Sign)] == [BallotKind.PREVOTE]
+    assert [effect.ballot.kind for effect in out if isinstance(effect, Sign)] == [
+        BallotKind.PREVOTE
+    ]
     proof = everybody.certificate(chain, block.header, BallotKind.PREVOTE)
     (check,) = [
-        one for one in bench.receive(m.Certificates((proof.raw,))) if isinstance(one, Verify)
+        effect
+        for effect in bench.receive(m.Certificates((proof.raw,)))
+        if isinstance(effect, Verify)
     ]
     verdict = Verified(check.ticket, bench.node.check(check.work))
     out = list(barrier.admit(bench.step(verdict)))
-    assert proof.raw in [raw for one in out if isinstance(one, Write) for raw in one.puts.values()]
-    assert not [one for one in out if isinstance(one, Sign)]
+    assert proof.raw in [
+        raw for effect in out if isinstance(effect, Write) for raw in effect.puts.values()
+    ]
+    assert not [effect for effect in out if isinstance(effect, Sign)]
     out = list(barrier.durable(barrier.staged))
-    assert [one.ballot.kind for one in out if isinstance(one, Sign)] == [BallotKind.COMMIT]
+    assert [effect.ballot.kind for effect in out if isinstance(effect, Sign)] == [BallotKind.COMMIT]
 
 
 def test_a_node_ends_before_rules_that_it_has_not_also_when_it_is_started_again() -> None:
     bench = grown(range(1, 3))
-    (proposal,) = [one for one in bench.at_slot(3) if isinstance(one, Sign)]
+    (proposal,) = [effect for effect in bench.at_slot(3) if isinstance(effect, Sign)]
     voted = bench.step(bench.signed(proposal))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rules, "RULES", {})
-        (halt,) = [one for one in bench.answered(voted) if isinstance(one, Halt)]
+        (halt,) = [effect for effect in bench.answered(voted) if isinstance(effect, Halt)]
         assert halt.reason.startswith("rules unknown")
         again = Bench(disk=bench.disk, state=bench.state)
         again.now_ms = slot_start_ms(bench.genesis.parameters, 4)
@@ -137,7 +143,7 @@ class Liar:
         self.request = 0
 
     def claim(self) -> list[Effect]:
-        """Its heads have another name each slot, and always the highest certificate."""
+        """Claims a head with a new hash each slot, always with the highest certificate."""
         named = self.node.now_ms.to_bytes(32, "big")
         genesis = self.node.node.chain.genesis_hash
         status = m.Status(1 << 40, named, 0, genesis, 1 << 40, 1 << 40, 0, 0, self.node.now_ms)
@@ -149,16 +155,20 @@ class Liar:
         return effects
 
     def deliver(self, block: Block) -> list[Effect]:
-        """As the answer that it owes, then pushed, as any peer would."""
+        """Sends the block as the answer that it owes, then pushes it like any peer."""
         told: list[m.Message] = [m.Items(m.Topic.BLOCK, (block.raw,))]
         if self.request:
             told.insert(0, m.Blocks(self.request, (block.raw,), False))
             self.request = 0
-        return [e for one in told for e in self.asked(self.node.answered(self.node.receive(one)))]
+        return [
+            e
+            for message in told
+            for e in self.asked(self.node.answered(self.node.receive(message)))
+        ]
 
 
 def test_a_peer_with_every_new_block_before_all_others_stops_no_delegate() -> None:
-    """It is believed once, at the start; later only a peer that moves an old head would be."""
+    """The node believes the liar's claim once, at the start, and never again."""
     bench = Bench(4)
     others = network_of(bench)
     bench.start()
@@ -175,9 +185,9 @@ def test_a_peer_with_every_new_block_before_all_others_stops_no_delegate() -> No
             liar.asked(bench.at_slot(slot, late_ms))
             liar.claim()
     slots: dict[BallotKind, list[int]] = {kind: [] for kind in BallotKind}
-    for one in signs:
-        if isinstance(one, Sign):
-            slots[one.ballot.kind].append(one.ballot.slot)
+    for sign in signs:
+        if isinstance(sign, Sign):
+            slots[sign.ballot.kind].append(sign.ballot.slot)
     assert slots[BallotKind.PREVOTE][-30:] == slots[BallotKind.COMMIT][-30:] == list(range(30, 60))
     assert len(slots[BallotKind.PROPOSAL]) >= 10
 
@@ -189,24 +199,24 @@ def test_an_answer_of_many_blocks_for_one_slot_ends_with_the_first() -> None:
     (ask,) = block_requests(bench.greet(head_height=50))
     bench.at_slot(9)
     payments = [decode(bench.payment(value=n), bench.genesis.chain_id) for n in range(9)]
-    forks = [everybody.child(chain, chain.genesis_hash, 1, [one]) for one in payments]
-    raws = tuple(one.raw for one in forks)
+    forks = [everybody.child(chain, chain.genesis_hash, 1, [payment]) for payment in payments]
+    raws = tuple(fork.raw for fork in forks)
     effects = bench.answered(bench.receive(m.Blocks(ask.request, raws, False)))
-    assert [chain.header(one.hash) is not None for one in forks] == [True] + 8 * [False]
-    assert [one.peer for one in effects if isinstance(one, Drop)] == [PEER]
+    assert [chain.header(fork.hash) is not None for fork in forks] == [True] + 8 * [False]
+    assert [effect.peer for effect in effects if isinstance(effect, Drop)] == [PEER]
 
 
 def forks_of_slot_1(bench: Bench, count: int) -> list[Block]:
-    """Blocks of one leader on genesis; the bench's clock is in slot 9 afterwards."""
+    """Blocks of slot 1 by its leader, on genesis; the bench's clock is in slot 9 afterwards."""
     bench.start()
     everybody, chain = network_of(bench), bench.node.chain
     payments = [decode(bench.payment(value=n), bench.genesis.chain_id) for n in range(count)]
     bench.at_slot(9)
-    return [everybody.child(chain, chain.genesis_hash, 1, [one]) for one in payments]
+    return [everybody.child(chain, chain.genesis_hash, 1, [payment]) for payment in payments]
 
 
 def asked_at_once(bench: Bench, head: bytes) -> list[m.GetBlocks]:
-    """What a peer is asked that claims this head and more than all others."""
+    """The requests to a peer whose status has this head and the highest certificate of all."""
     standing = bench.node.view.status()
     claim = replace(standing, safe_slot=1 << 40, head_height=1 << 20, head_hash=head)
     bench.now_ms += FLUSH_MS
@@ -216,10 +226,10 @@ def asked_at_once(bench: Bench, head: bytes) -> list[m.GetBlocks]:
 @pytest.mark.parametrize("promised", [True, False])
 @pytest.mark.parametrize("more", [True, False])
 @pytest.mark.parametrize("early", [True, False])
-def test_who_gives_only_surplus_blocks_of_a_slot_is_left_alone(
+def test_a_peer_that_gives_only_surplus_blocks_of_a_slot_is_left_alone(
     promised: bool, more: bool, early: bool
 ) -> None:
-    """A leader signs blocks of its slot without end; each answer of its peer has one of them."""
+    """A leader signs endless blocks of its slot; each answer of its peer has another such block."""
     bench = Bench(4)
     forks = forks_of_slot_1(bench, 40)
     bench.greet()
@@ -234,47 +244,47 @@ def test_who_gives_only_surplus_blocks_of_a_slot_is_left_alone(
             raws = (block.raw, later.raw) if early else (block.raw,)
             asks = block_requests(bench.answered(bench.receive(m.Blocks(ask.request, raws, more))))
             given += 1
-    kept = [one for one in forks if chain.header(one.hash) is not None]
+    kept = [fork for fork in forks if chain.header(fork.hash) is not None]
     assert len(kept) == rules.SLOT_BLOCKS_MAX + TRIES_MAX
     (peer,) = bench.node.peers.described(bench.node.steady_ms)
-    blamed = not (
-        promised or early or more
-    )  # a peer that delivers as promised is not asked again, but not charged
+    # the peer delivered as promised: it is not asked again, and not charged
+    blamed = not (promised or early or more)
     assert (peer["score"] <= OFFENCES["useless"] * TRIES_MAX) == blamed
 
 
 def test_a_surplus_block_on_which_an_honest_leader_builds_is_taken() -> None:
-    """Else a leader that gives each node another block of its slot parts them for good."""
+    """Otherwise a leader that gives each node another block of its slot would part them for
+    good."""
     bench = Bench(4)
     *full, surplus = forks_of_slot_1(bench, rules.SLOT_BLOCKS_MAX + 1)
-    other = Bench(4)
-    other.start()
-    other.at_slot(9)
-    other.answered(other.greet())
-    other.answered(other.receive(m.Items(m.Topic.BLOCK, (surplus.raw,))))
-    child = network_of(bench).child(other.node.chain, surplus.hash, 2)
+    second = Bench(4)
+    second.start()
+    second.at_slot(9)
+    second.answered(second.greet())
+    second.answered(second.receive(m.Items(m.Topic.BLOCK, (surplus.raw,))))
+    child = network_of(bench).child(second.node.chain, surplus.hash, 2)
     bench.greet()
     for block in [*full, surplus]:
         bench.answered(bench.receive(m.Items(m.Topic.BLOCK, (block.raw,))))
     chain = bench.node.chain
-    assert [chain.header(one.hash) is None for one in [*full, surplus]] == [False] * 4 + [True]
+    assert [chain.header(block.hash) is None for block in [*full, surplus]] == [False] * 4 + [True]
     (ask,) = asked_at_once(bench, child.hash)
     bench.answered(bench.receive(m.Blocks(ask.request, (surplus.raw, child.raw), False)))
     assert chain.head.hash == child.hash
     assert bench.node.peers.described(bench.node.steady_ms)[0]["score"] == 0
-    assert asked_at_once(bench, bytes(32))  # and its peer is no failure
+    assert asked_at_once(bench, bytes(32))  # the peer's answer does not count as a failure
 
 
 # --- what we relay
 
 
 def sent_to(peer: str, effects: Sequence[Effect]) -> list[Any]:
-    sends = [one for one in effects if isinstance(one, Send) and one.peer == peer]
-    return [m.decode(one.protocol, one.data) for one in sends]
+    sends = [send for send in effects if isinstance(send, Send) and send.peer == peer]
+    return [m.decode(send.protocol, send.data) for send in sends]
 
 
-def test_certificates_of_what_is_settled_are_not_judged_and_go_no_further() -> None:
-    """A peer can keep those of two epochs: sent again, they would run through the network."""
+def test_certificates_of_settled_blocks_are_neither_judged_nor_relayed() -> None:
+    """A peer can replay the certificates of two epochs; the network must not relay them again."""
     bench = Bench(4)
     everybody, chain = network_of(bench), bench.node.chain
     bench.start()
@@ -292,9 +302,9 @@ def test_certificates_of_what_is_settled_are_not_judged_and_go_no_further() -> N
             out = bench.answered(bench.receive(told))
             assert told in sent_to(OTHER, out)
     assert chain.final.slot == 5
-    for one in kept:
-        spoilt = replace(one, signatures=bytes(len(one.signatures)))
-        for sent in (one, spoilt):
+    for certificate in kept:
+        spoilt = replace(certificate, signatures=bytes(len(certificate.signatures)))
+        for sent in (certificate, spoilt):
             out = bench.answered(bench.receive(m.Certificates((sent.raw,))))
             assert not [said for said in sent_to(OTHER, out) if isinstance(said, m.Certificates)]
     assert bench.node.peers._scores.score(bench.now_ms, PEER) > -10
@@ -302,10 +312,11 @@ def test_certificates_of_what_is_settled_are_not_judged_and_go_no_further() -> N
 
 @pytest.mark.parametrize("certified", [True, False])
 def test_a_certified_block_that_does_not_come_is_fetched(certified: bool) -> None:
-    """Not at once: votes are faster than their block. Nor for a vote alone: no peer may have it."""
+    """It is not fetched at once, for votes outrun their block, nor for one vote, which may be
+    false."""
     there, bench = Bench(4), Bench(4)
-    for one in (there, bench):
-        one.start()
+    for started in (there, bench):
+        started.start()
     everybody, chain = network_of(there), there.node.chain
     block = everybody.child(chain, chain.head.hash, 1)
     there.at_slot(1)
@@ -325,7 +336,7 @@ def test_a_certified_block_that_does_not_come_is_fetched(certified: bool) -> Non
 
 
 def test_a_flood_of_readings_holds_no_vote_up() -> None:
-    """On a disk that keeps none of them for now, and with all of them before it."""
+    """The vertices come before the vote, and no write of them is durable yet."""
     bench, barrier = Bench(4), Barrier()
     everybody, chain = network_of(bench), bench.node.chain
     bench.start()
@@ -338,12 +349,14 @@ def test_a_flood_of_readings_holds_no_vote_up() -> None:
         reading = bench.vertex(secret(f"device {number}"))
         flood = bench.answered(bench.step(Submitted(number, ClientVertices((reading,)))))
         flood += bench.at_slot(1, 15 * number)
-        assert not [one for one in barrier.admit(flood) if isinstance(one, Send | Reply)]
+        assert not [effect for effect in barrier.admit(flood) if isinstance(effect, Send | Reply)]
     vote = everybody.votes(chain, block.header, BallotKind.PREVOTE)[1]
     out = list(barrier.admit(bench.answered(bench.receive(m.Votes((vote.raw,))))))
     assert sent_to(OTHER, out) == [m.Votes((vote.raw,))]
     later = [
-        m.decode(one.protocol, one.data) for one in barrier.durable(50) if isinstance(one, Send)
+        m.decode(effect.protocol, effect.data)
+        for effect in barrier.durable(50)
+        if isinstance(effect, Send)
     ]
     assert later
     assert not [said for said in later if isinstance(said, m.Votes | m.Certificates)]

@@ -1,4 +1,4 @@
-"""What a delegate's node hears of its own key, and a signer that lies, hangs or comes late."""
+"""Foreign votes by the node's own key, and a signer that lies, hangs or answers late."""
 
 import pytest
 
@@ -30,8 +30,8 @@ def voted(bench: Bench, ballot: Ballot, key: bytes) -> Vote:
 
 
 def hear(bench: Bench, *ballots: Ballot) -> None:
-    """Votes by the node's own key come from a peer."""
-    raws = tuple(voted(bench, one, bench.key).raw for one in ballots)
+    """A peer sends votes for these ballots, signed by the node's own key."""
+    raws = tuple(voted(bench, ballot, bench.key).raw for ballot in ballots)
     bench.answered(bench.receive(m.Votes(raws)))
 
 
@@ -54,7 +54,7 @@ def test_what_our_key_said_elsewhere_is_not_contradicted_and_ends_signing() -> N
     hear(bench, Ballot(BallotKind.PREVOTE, 0, 9, A, 0), Ballot(BallotKind.COMMIT, 0, 8, A, 0))
     assert (state(bench).prevoted, state(bench).committed) == (9, 8)
     assert elsewhere(bench) is None  # another node may have asked the same signer
-    slot = next(one for one in bench.own_slots() if one > 9)
+    slot = next(number for number in bench.own_slots() if number > 9)
     bench.propose(slot)
     told = elsewhere(bench)
     assert told is not None
@@ -65,7 +65,7 @@ def test_what_our_key_said_elsewhere_is_not_contradicted_and_ends_signing() -> N
     assert bench.node.voting.idle == told
     for later in range(slot + 2, slot + 10):
         assert not of(bench.at_slot(later), Sign)
-    with pytest.raises(Invalid) as caught:  # and a restart does not begin anew
+    with pytest.raises(Invalid) as caught:  # a restart keeps the silence
         check_not_older(bench.state, signed_state(bench.disk, crypto.public_key(bench.key)))
     assert caught.value.code == "votes_older"
 
@@ -74,8 +74,9 @@ def test_a_twin_on_the_same_signer_is_no_stranger() -> None:
     bench = bench_of_four()
     bench.at_slot(9)
     hear(bench, Ballot(BallotKind.PREVOTE, 0, 9, A, 0))
-    bench.state = VoteState(0, 0, 9, 0)  # the signer knows, as it gave the signature
-    slot = next(one for one in bench.own_slots() if one > 9)
+    # the signer's vote state has this ballot, for it gave the signature
+    bench.state = VoteState(0, 0, 9, 0)
+    slot = next(number for number in bench.own_slots() if number > 9)
     bench.propose(slot)
     assert elsewhere(bench) is None
     assert bench.node.chain.head.slot == slot
@@ -100,13 +101,13 @@ def test_our_part_in_a_certificate_and_our_block_are_heard() -> None:
     fresh.node.voting.add_certificates([with_us])
     assert state(fresh).prevoted == slot
     without = certificate_of(votes[1:], members)
-    other = bench_of_four()
-    other.node.voting.add_certificates([without])
-    assert state(other).prevoted == 0
+    second = bench_of_four()
+    second.node.voting.add_certificates([without])
+    assert state(second).prevoted == 0
 
 
 def test_a_block_waits_for_the_signature_of_its_parent() -> None:
-    """A slow signer must not make a leader of two slots in a row fork its own chain."""
+    """A leader of two slots in a row with a slow signer must not fork its own chain."""
     bench = Bench()
     bench.start()
     (slow,) = of(bench.at_slot(1), Sign)
@@ -154,7 +155,7 @@ def test_with_a_wrong_clock_nothing_is_proposed_and_it_says_by_how_much(
     assert bench.node.voting.idle == told
     assert (f"proposes nothing: {told}" in caplog.text) == (told is not None)
     monkeypatch.setattr(bench.node.peers._clock, "offset_ms", lambda _: 0)
-    assert proposals(bench.at_slot(next(one for one in slots if one > slot)))
+    assert proposals(bench.at_slot(next(number for number in slots if number > slot)))
 
 
 def test_a_delegate_alone_proposes_nothing_unless_it_is_a_quorum() -> None:

@@ -25,7 +25,7 @@ DELEGATES = 4
 
 
 def started() -> tuple[Bench, Net]:
-    """A node and, to make the blocks and votes of the others, all keys of its network."""
+    """A node, and all keys of its network to make the blocks and votes of the other delegates."""
     bench = Bench(delegates=DELEGATES)
     bench.start()
     bench.greet()
@@ -35,7 +35,7 @@ def started() -> tuple[Bench, Net]:
 
 
 def of_another(bench: Bench, net: Net) -> block_module.Block:
-    """The block of a slot that another delegate leads, whose slot has begun."""
+    """A block by another delegate than the node's, of a slot that has begun."""
     chain = bench.node.chain
     for slot in count(chain.head.slot + 1):
         position = chain.position(chain.head, slot, chain.section(chain.head))
@@ -47,7 +47,7 @@ def of_another(bench: Bench, net: Net) -> block_module.Block:
 
 
 def counted(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> list[Any]:
-    """The first argument of each call of a function that ``module`` knows by ``name``."""
+    """A list that gets the first argument of each call of the function ``module.name``."""
     calls: list[Any] = []
     call = getattr(module, name)
 
@@ -74,7 +74,7 @@ def test_a_pushed_block_is_decoded_once_and_its_signature_recovered_once(
     bench.answered(bench.receive(push))
     assert bench.node.chain.head.hash == block.hash
     assert headers == [block.header.raw]
-    assert [one for calls in recovered for one in calls if digest in one] == [digest]
+    assert [argument for calls in recovered for argument in calls if digest in argument] == [digest]
     stated = [*bench.node.voting.tally._slots[block.header.slot].stated]
     assert (block.signer, BallotKind.PROPOSAL, 0) in stated, "and yet the proposal is counted"
     assert not of(bench.receive(push), Verify), "another peer pushes it too"

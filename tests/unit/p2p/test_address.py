@@ -1,4 +1,4 @@
-"""Addresses have one spelling; networks are counted as their owners could hold them."""
+"""Addresses have one spelling; networks are counted by the ranges that an owner could hold."""
 
 import pytest
 from hypothesis import given
@@ -111,7 +111,7 @@ def test_known_peer_ids() -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "one", "around", "loopback", "public"),
+    ("host", "narrow", "wide", "loopback", "public"),
     [
         ("127.0.0.1", "127.0.0.1/32", "127.0.0.0/24", True, False),
         ("127.9.9.9", "127.9.9.9/32", "127.9.9.0/24", True, False),
@@ -124,8 +124,8 @@ def test_known_peer_ids() -> None:
         ("example.org", "example.org", "example.org", False, False),
     ],
 )
-def test_networks(host: str, one: str, around: str, loopback: bool, public: bool) -> None:
-    assert (site(host), subnet(host)) == (one, around)
+def test_networks(host: str, narrow: str, wide: str, loopback: bool, public: bool) -> None:
+    assert (site(host), subnet(host)) == (narrow, wide)
     assert (is_loopback(host), is_public(host)) == (loopback, public)
 
 

@@ -40,7 +40,7 @@ def book_of(
 
 
 def public(number: int) -> str:
-    """A host in a /24 of its own."""
+    """A public host; each number has a /24 of its own."""
     return f"{20 + (number >> 16)}.{number >> 8 & 255}.{number & 255}.1"
 
 
@@ -62,7 +62,7 @@ def test_bootstrap_first_and_always() -> None:
 
 
 def test_a_bootstrap_that_is_lost_again_and_again_is_dialled_as_often() -> None:
-    """However long a busy machine could not keep its peers, it is back soon after."""
+    """A busy machine that lost its peers for a long time has them back soon after."""
     book, slots, now = book_of(), Connections(local=False), 0
     for _ in range(40):
         assert BOOT[0] in book.to_dial(now, slots, 1)
@@ -71,7 +71,7 @@ def test_a_bootstrap_that_is_lost_again_and_again_is_dialled_as_often() -> None:
         now += REDIAL_TRUSTED_MS_MAX
 
 
-def test_own_address_is_no_bootstrap_and_a_wrong_one_is_the_operators() -> None:
+def test_own_address_is_no_bootstrap_and_a_wrong_address_is_kept() -> None:
     assert len(book_of(bootstrap=[address(0)])) == 0
     with pytest.raises(Invalid, match="bootstrap /ip4/nowhere") as refusal:
         book_of(bootstrap=["/ip4/nowhere"])
@@ -195,7 +195,7 @@ def test_target_counts_what_is_under_way() -> None:
     assert not set(first) & set(second)
 
 
-def test_one_of_a_subnet_and_one_of_a_peer_in_a_batch() -> None:
+def test_a_batch_dials_a_subnet_and_a_peer_once() -> None:
     book, slots = book_of(bootstrap=[]), Connections(local=False)
     book.learn("t", "9.9.9.9", [address(n, f"30.1.1.{n}") for n in range(10, 20)])
     assert len(book.to_dial(0, slots, 1)) == 1
@@ -261,7 +261,7 @@ def test_told_to_others_is_what_is_reached_or_declared() -> None:
     reached, declared, heard, lied = (address(n, public(n)) for n in (10, 11, 12, 13))
     book.learn("teller", "9.9.9.9", [reached, heard])
     book.learn(peer_id(11), public(11), [declared])
-    book.learn(peer_id(13), "9.9.9.9", [lied])  # says it is where it is not
+    book.learn(peer_id(13), "9.9.9.9", [lied])  # a peer that declares a wrong address
     book.on_connected(0, reached)
     book.on_connected(0, BOOT[0])  # a name is not passed on
     assert book.tell(slots, 1) == (reached,)
@@ -276,7 +276,8 @@ def test_told_to_others_is_what_is_reached_or_declared() -> None:
 
 
 def test_poison() -> None:
-    """10^5 hostile addresses displace no anchor, no bootstrap, nothing reached, no fair share."""
+    """10^5 hostile addresses displace no anchor, bootstrap or reached address, and no fair
+    share."""
     memory = Memory()
     book, slots = book_of(), Connections(local=False)
     good = [address(n, public(n)) for n in range(10, 30)]
@@ -297,7 +298,7 @@ def test_poison() -> None:
     assert all(text in book for text in [*BOOT, *good])
     assert book._hearsay == sum(len(texts) for texts in book._shares.values()) <= HEARSAY_MAX
     assert all(len(texts) <= SHARE_MAX for texts in book._shares.values())
-    # after a restart the trusted come first, and nothing hostile is left
+    # after a restart trusted addresses come first, and no hostile address is left
     again = book_of(memory)
     first = again.to_dial(REDIAL_MS, slots, seed=3)
     assert set(first[: len(BOOT) + ANCHORS_MAX]) == {*BOOT, *reached[:ANCHORS_MAX]}

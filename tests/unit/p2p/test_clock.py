@@ -1,4 +1,4 @@
-"""How far our clock is off: told by peers, bounded in what liars can do, never followed."""
+"""The offset of our clock by the peers' clocks: liars can move it little, and it is only shown."""
 
 from statistics import median
 
@@ -26,7 +26,8 @@ def test_without_peers_nothing_is_known() -> None:
 
 
 def test_the_shortest_way_of_a_peer_counts() -> None:
-    """Their time minus ours is too low by the message's way, so the highest is the best."""
+    """Their time minus ours is too low by the message's delay, so the highest sample is the
+    best."""
     clock = Clock()
     for way_ms in (110, 45, 300, 80):
         clock.on_time("a", NOW + 700, NOW + way_ms)
@@ -55,7 +56,7 @@ LEAP = 86_400_000
         (1, (-LEAP,), -LEAP),
         (2, (), None),
         (2, (-LEAP,), -LEAP),
-        (2, (3,), 0),  # half of those asked
+        (2, (3,), 0),  # half of the peers that count
         (3, (0,), None),
         (3, (-LEAP,), None),
         (3, (0, 0), 0),
@@ -79,7 +80,7 @@ def test_after_a_leap_of_our_clock_nothing_is_known_before_half_have_told(
         clock.on_time(f"p{number}", NOW + offset, NOW)
     assert clock.offset_ms([]) == expected
     own = [f"p{number}" for number in range(peers)]
-    for number in range(30):  # inbound peers do not count beside enough outbound ones
+    for number in range(30):  # inbound peers do not count beside enough outbound peers
         clock.on_time(f"c{number}", NOW, NOW)
     assert clock.offset_ms(own) == (expected if peers >= OWN_MIN else 0)
 
@@ -89,7 +90,7 @@ def test_after_a_leap_of_our_clock_nothing_is_known_before_half_have_told(
     [
         ((900,), 900),
         ((-900,), -900),
-        ((900, 2), 2),  # of two peers none is the majority
+        ((900, 2), 2),  # neither of two peers is a majority
         ((900, -900), 0),
         ((900, 800), 800),
         ((-900, -800), -800),
@@ -103,8 +104,8 @@ def test_a_majority_must_say_that_our_clock_is_wrong(
     assert clock_of(*offsets).offset_ms([]) == expected
 
 
-def test_peers_that_we_chose_count_alone_if_there_are_enough() -> None:
-    clock = clock_of(*[1, 2, 3], *[9_000] * 30)  # callers, as many as like
+def test_outbound_peers_count_alone_if_there_are_enough() -> None:
+    clock = clock_of(*[1, 2, 3], *[9_000] * 30)  # any number of inbound peers
     own = ["p0", "p1", "p2"]
     assert len(own) == OWN_MIN
     assert clock.offset_ms(own) == 2

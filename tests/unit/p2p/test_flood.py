@@ -1,7 +1,7 @@
-"""Several peers on a lossy network: whatever one has, all have in the end.
+"""Several peers on a lossy network: in the end all peers have every object.
 
-The machines that ship, joined by the smallest node that can drive them; its vertices are an id and
-the ids of their parents, its blocks a line of numbers.
+A minimal node drives the real classes of dipnet/p2p; its vertices are an id and the ids of their
+parents, its blocks numbers in a line.
 """
 
 import heapq
@@ -31,7 +31,7 @@ def block_hash(height: int) -> bytes:
 
 @dataclass
 class Node:
-    """What node.py does with the machines, without any rule of its own."""
+    """A node that drives gossip and sync as dipnet/node does, without consensus rules."""
 
     name: str
     links: list[str]
@@ -70,7 +70,7 @@ class Node:
         self.gossip.push(Topic.BLOCK, block_hash(self.height), block_hash(self.height))
 
     def insert(self, now_ms: int, peer: str, raws: bytes) -> int:
-        """Attach what has its parents, ask ``peer`` for what is missing."""
+        """Attaches vertices whose parents are here; asks ``peer`` for missing parents."""
         before, fresh = len(self.log), []
         for at in range(0, len(raws), VERTEX_BYTES):
             raw = raws[at : at + VERTEX_BYTES]
@@ -137,7 +137,7 @@ class Node:
                 self.gossip.on_announce(now_ms, peer, topic, ids, self.have)
             case wire.Tips(ids):
                 self.gossip.on_announce(now_ms, peer, Topic.VERTEX, ids, self.have)
-                if self.orphans:  # a tip may be here and wait for its past
+                if self.orphans:  # a tip may be here and wait for its ancestors
                     self.ask_missing(now_ms, peer)
                     self.vertices.on_behind(now_ms, peer)
             case wire.Fetch(Topic.VERTEX, ids):
@@ -186,13 +186,13 @@ class Node:
 
 
 class Network:
-    """Delay, loss and partition from one seed."""
+    """A network with delay, loss and partitions, all drawn from a seed."""
 
     def __init__(self, seed: int, count: int, loss_percent: int) -> None:
         self.random = Random(seed)
         self.loss_percent = loss_percent
         names = [f"n{number}" for number in range(count)]
-        pairs = set(pairwise(names))  # a line, and some more
+        pairs = set(pairwise(names))  # the peers in a line, and some more connections
         pairs |= {(a, b) for a in names for b in names if a < b and self.random.random() < 0.3}
         self.nodes = {
             name: Node(
@@ -230,7 +230,7 @@ class Network:
             self.send(name, node.tick(self.now_ms))
 
     def live(self, ms: int, proposer: str = "n0") -> None:
-        """Traffic: vertices everywhere, a block a slot."""
+        """Makes traffic: vertices at all nodes, a block in each slot."""
         end = self.now_ms + ms
         while self.now_ms < end:
             for node in self.nodes.values():
@@ -241,7 +241,8 @@ class Network:
             self.step()
 
     def settle(self, ms_max: int) -> int:
-        """No new traffic: how long until all are equal, at most ``ms_max``."""
+        """Runs without new traffic; returns the ms until all nodes are equal, at most
+        ``ms_max``."""
         start = self.now_ms
         while not self.equal():
             assert self.now_ms < start + ms_max, [

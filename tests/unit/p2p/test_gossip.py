@@ -1,4 +1,4 @@
-"""Gossip: told once, asked of one peer at a time, bounded, released."""
+"""Gossip: objects are sent once, fetched from a peer at a time; its memory is bounded."""
 
 from typing import Any
 
@@ -148,7 +148,7 @@ def test_one_peer_is_asked_then_the_next() -> None:
     assert flushed(gossip) == [("a", Fetch(Topic.TX, ids_of(1)))]
 
 
-def test_what_is_here_is_not_fetched() -> None:
+def test_known_objects_are_not_fetched() -> None:
     gossip = joined("a", "b")
     gossip.on_announce(0, "a", Topic.VERTEX, ids_of(1, 2, 1), lambda id_: id_ == id_of(2))
     assert flushed(gossip) == [("a", Fetch(Topic.VERTEX, ids_of(1)))]
@@ -159,7 +159,7 @@ def test_what_is_here_is_not_fetched() -> None:
     assert flushed(gossip) == []
 
 
-def test_what_is_mentioned_is_fetched_when_it_does_not_come() -> None:
+def test_a_mentioned_object_is_fetched_when_it_does_not_come() -> None:
     gossip = joined("a", "b")
     gossip.on_mention(0, "a", Topic.BLOCK, ids_of(1, 2), nothing)
     gossip.on_mention(1, "b", Topic.BLOCK, ids_of(1, 3), lambda id_: id_ == id_of(3))
@@ -171,12 +171,12 @@ def test_what_is_mentioned_is_fetched_when_it_does_not_come() -> None:
     assert flushed(gossip) == [("a", Fetch(Topic.BLOCK, ids_of(1)))]
     gossip.on_refused(MENTION_MS, "a", Topic.BLOCK, ids_of(1))
     assert flushed(gossip) == [("b", Fetch(Topic.BLOCK, ids_of(1)))]
-    # a peer that only named it may lack it
+    # a peer that only mentioned the object may lack it
     gossip.push(Topic.BLOCK, id_of(1), b"block")
     assert flushed(gossip) == [(peer, Items(Topic.BLOCK, (b"block",))) for peer in "ab"]
 
 
-def test_what_is_announced_is_fetched_at_once_though_it_was_mentioned() -> None:
+def test_an_announced_object_is_fetched_at_once_though_it_was_mentioned() -> None:
     for announcer in "ab":
         gossip = joined("a", "b")
         gossip.on_mention(0, "a", Topic.BLOCK, ids_of(1), nothing)
@@ -215,7 +215,7 @@ def test_in_flight_is_bounded_and_refills() -> None:
     ((_, first),) = flushed(gossip)
     assert isinstance(first, Fetch)
     assert list(first.ids) == many[:IN_FLIGHT_MAX]
-    # a free peer is asked for what the busy peer cannot be asked for
+    # a free peer is asked for the objects that the busy peer cannot be asked for
     gossip.on_announce(1, "b", Topic.VERTEX, many[-5:], nothing)
     assert flushed(gossip) == [("b", Fetch(Topic.VERTEX, tuple(many[-5:])))]
     gossip.on_items(2, "a", Topic.VERTEX, many[:3])
@@ -294,7 +294,7 @@ def test_seen_again_does_not_push_out() -> None:
 
 
 def check(gossip: Gossip) -> None:
-    """What must hold between any two calls."""
+    """Checks the invariants that hold between any two calls."""
     in_flight = dict.fromkeys(gossip._peers, 0)
     for key, want in gossip._wants.items():
         assert want.asked or want.others
@@ -364,8 +364,8 @@ def test_books_balance(calls: list[tuple[Any, ...]]) -> None:
         assert gossip.wanted() == 0
 
 
-def test_what_was_mentioned_is_not_asked_for_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A busy peer is asked as soon as it is free, and then not once more."""
+def test_a_mentioned_object_is_not_asked_for_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy peer is asked once, as soon as it is free."""
     monkeypatch.setattr("dipnet.p2p.gossip.IN_FLIGHT_MAX", 1)
     gossip = joined("a")
     gossip.on_mention(0, "a", Topic.BLOCK, ids_of(1), nothing)

@@ -1,4 +1,4 @@
-"""The handshake lets in peers of this network only, once, in time."""
+"""The handshake: it admits only peers of this network, once a connection, within a deadline."""
 
 from dataclasses import replace
 
@@ -56,7 +56,7 @@ def test_refuses(change: dict[str, object], text: str) -> None:
     assert not ours.greeted("a")
 
 
-def test_capabilities_are_the_shared_ones() -> None:
+def test_shared_capabilities_are_used() -> None:
     ours = hellos()
     ours.on_connected(0, "a")
     hello = replace(theirs(), capabilities=("sync/1", "new/9", "gossip/1", "votes/1"))

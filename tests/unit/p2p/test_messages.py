@@ -186,10 +186,10 @@ def test_mutated_messages(message: Message, data: st.DataObject) -> None:
     ("protocol", "record"),
     [
         ("gossip", [1, 0, 0, [HASH]]),  # votes are not announced
-        ("gossip", [1, 1, 1, [HASH]]),  # nor are certificates fetched
-        ("gossip", [1, 2, 0, [b"vote"]]),  # they have a protocol of their own
+        ("gossip", [1, 1, 1, [HASH]]),  # certificates are not fetched
+        ("gossip", [1, 2, 0, [b"vote"]]),  # votes and certificates have a protocol of their own
         ("gossip", [1, 0, 5, [HASH]]),
-        ("gossip", [1, 2, 4, [b"vertex"]]),  # vertices travel concatenated
+        ("gossip", [1, 2, 4, [b"vertex"]]),  # vertices are sent concatenated
         ("gossip", [1, 2, 3, [b""]]),
         ("gossip", [1, 0, 3, [HASH[:31]]]),
         ("votes", [1, 0, [b""]]),
@@ -237,7 +237,7 @@ def test_limits_themselves_are_accepted() -> None:
 
 
 def test_limits_are_those_of_votes_and_certificates() -> None:
-    """Written twice, because p2p does not know consensus."""
+    """The limits are written twice, because p2p imports nothing of consensus."""
     assert VOTE_BYTES_MAX == votes.VOTE_BYTES_MAX
     assert CERTIFICATE_BYTES_MAX == votes.CERTIFICATE_BYTES_MAX
 

@@ -1,4 +1,4 @@
-"""Points, bans and buckets: integers that heal with time, and places that run out."""
+"""Points, bans and buckets, which recover with time, and the limits of connections."""
 
 import pytest
 
@@ -83,7 +83,7 @@ def test_points_heal() -> None:
     assert table.score(2 * RECOVER_MS, "a") == -18
     assert table.score(10**9, "a") == 0
     table.offend(10**9, "a", HOST, "silent")
-    assert table.score(0, "a") == -1  # a clock that goes back heals nothing
+    assert table.score(0, "a") == -1  # a clock that goes back restores nothing
     assert table.score(10**9, "a") == -1
 
 
@@ -109,7 +109,7 @@ def test_reconnecting_washes_nothing() -> None:
         table.on_connected(0, "a")
     assert table.score(0, "a") == -90
     table.forget(0, "a")
-    assert table.offend(1, "a", "", "invalid_item")  # judged after it left
+    assert table.offend(1, "a", "", "invalid_item")  # its frames were judged after it left
     assert table.banned(1, "a", HOST)
     assert not table.banned(1, "b", "")
 
@@ -227,7 +227,7 @@ def test_few_from_one_network() -> None:
 
 
 def test_calling_again_too_soon() -> None:
-    """A peer that lost its connection comes back at once, but not again and again."""
+    """A peer that lost its connection may come back at once, but not again and again."""
     slots = Connections(local=False)
     for _ in range(CALLS_BURST):
         slots.admit(0, "a", address(1, HOST))

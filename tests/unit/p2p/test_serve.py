@@ -1,4 +1,4 @@
-"""Answers to sync requests are bounded, and read no more than they carry."""
+"""Answers to sync requests are bounded, and read no more from disk than they carry."""
 
 from collections.abc import Iterator
 

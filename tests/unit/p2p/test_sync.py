@@ -1,4 +1,4 @@
-"""Catching up: ends or changes peer, whatever a peer claims or answers."""
+"""Catching up with blocks: it ends or changes its peer, whatever a peer claims or answers."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -42,12 +42,12 @@ def status(height: int, branch: bytes = b"h", safe: tuple[int, int] = (0, 0)) ->
 
 
 def has(height: int) -> Callable[[bytes], bool]:
-    """What a node has whose chain is ``hash_at`` up to ``height``."""
+    """Whether a node has a hash, whose chain is ``hash_at`` up to ``height``."""
     return lambda id_: id_[:1] == b"h" and int.from_bytes(id_[1:], "big") <= height
 
 
 class Sync(BlockSync):
-    """The machine with a chain of ``hash_at``; ``claims`` are of peers on the same one, mostly."""
+    """``BlockSync`` on the chain of ``hash_at``; ``claims`` gives it the status of a peer."""
 
     def claims(self, now_ms: int, peer: str, theirs: Status, ours: int = 10) -> None:
         self.on_status(now_ms, peer, theirs, has(ours)(theirs.head_hash))
@@ -95,7 +95,7 @@ def test_follows_a_higher_peer_until_level() -> None:
     assert not sync.syncing(now)
 
 
-def test_only_the_first_claim_and_those_who_deliver_are_believed() -> None:
+def test_only_the_first_claim_and_peers_that_deliver_are_believed() -> None:
     sync = Sync()
     sync.claims(0, "liar", status(2**60))
     assert asked(sync, 0, 5)
@@ -135,7 +135,7 @@ def test_a_head_that_is_here_is_not_asked_for() -> None:
     sync = Sync()
     sync.on_status(0, "a", status(10**6), known=True)
     assert asked(sync, GRACE_MS, 10) == {}
-    sync.on_status(GRACE_MS, "a", status(10), known=False)  # and came since
+    sync.on_status(GRACE_MS, "a", status(10), known=False)  # the head came since
     assert asked(sync, 2 * GRACE_MS, 10) == {}
     assert sync._peers["a"].strange_ms is None
 
@@ -148,16 +148,16 @@ def test_a_head_that_is_here_is_not_asked_for() -> None:
         (9, (1, 8), True),  # fewer blocks, but a higher certificate
         (3, (2, 0), True),
         (9, (1, 6), False),
-        (11, (0, 0), True),  # it may not know our certificate yet
+        (11, (0, 0), True),  # the peer may not know our certificate yet
     ],
 )
 def test_another_branch_is_fetched_by_its_certificate(
     height: int, safe: tuple[int, int], asks: bool
 ) -> None:
-    """Fork choice is not by length; what is strange for GRACE_MS does not come by gossip."""
+    """Fork choice is not by length; gossip does not bring a head unknown for GRACE_MS."""
     sync = Sync()
     for now in range(0, GRACE_MS, 100):
-        sync.claims(now, "a", status(height, bytes([now // 100]), safe))  # its head moves on
+        sync.claims(now, "a", status(height, bytes([now // 100]), safe))  # the peer's head moves on
         assert asked(sync, now, 10, (1, 7)) == {}
     assert bool(asked(sync, GRACE_MS, 10, (1, 7))) is asks
     sync.claims(GRACE_MS, "a", status(8))
@@ -165,7 +165,7 @@ def test_another_branch_is_fetched_by_its_certificate(
     assert asked(sync, 2 * GRACE_MS - 1, 10, (1, 7)) == {}
 
 
-def test_who_promises_a_certificate_must_deliver() -> None:
+def test_a_peer_that_promises_a_certificate_must_deliver() -> None:
     sync, now, offences = Sync(), GRACE_MS, []
     sync.claims(0, "liar", status(5, b"x", (2**64 - 1, 2**64 - 1)))
     while requests := asked(sync, now, 10):
@@ -175,8 +175,9 @@ def test_who_promises_a_certificate_must_deliver() -> None:
     assert asked(sync, now + PAUSE_MS - 1, 10) == {}
 
 
-def test_who_promises_nothing_better_is_asked_now_and_then() -> None:
-    """Another head of our height, changed each time: no offence, and no work either."""
+def test_a_peer_that_promises_nothing_better_is_asked_now_and_then() -> None:
+    """The peer claims another head of our height each time: that is no offence and costs no
+    work."""
     sync, count = Sync(), 0
     for now in range(0, 20 * REST_MS, 10):
         sync.claims(now, "odd", status(10, now.to_bytes(3, "big")))
@@ -210,7 +211,7 @@ def test_unknown_parent_asks_whatever_is_claimed_once() -> None:
     assert asked(sync, 2, 10) == {}
 
 
-def test_equal_heads_are_asked_once_and_different_ones_in_parallel() -> None:
+def test_equal_heads_are_asked_once_and_different_heads_in_parallel() -> None:
     sync = Sync()
     for peer in "abcdef":
         sync.claims(0, peer, status(50))
@@ -222,7 +223,7 @@ def test_equal_heads_are_asked_once_and_different_ones_in_parallel() -> None:
     assert len(more) + 1 == PEERS_ASKED_MAX
 
 
-def test_who_is_late_holds_up_nobody_else_for_the_same_head() -> None:
+def test_a_late_peer_delays_no_other_peer_with_the_same_head() -> None:
     sync = Sync()
     sync.claims(0, "a", status(9), 0)
     sync.claims(0, "b", status(9), 0)
@@ -232,8 +233,8 @@ def test_who_is_late_holds_up_nobody_else_for_the_same_head() -> None:
     assert not asked(sync, SLOW_MS + 1, 0)
 
 
-def test_who_is_silent_takes_nobody_elses_turn() -> None:
-    """As after a partition: each request was lost, and each peer would answer now."""
+def test_a_silent_peer_takes_no_other_peers_turn() -> None:
+    """After a partition all requests were lost, and all peers would answer now."""
     sync, owed = Sync(), 0
     for number in range(2 * OWED_MAX):
         sync.claims(0, f"{number:02}", status(50 + number), 0)
@@ -255,7 +256,7 @@ def test_silence_changes_peer() -> None:
 
 
 def test_liar_is_left_alone_after_bounded_tries() -> None:
-    """Claims a height, delivers nothing that leads there."""
+    """The liar claims a height and delivers no blocks that lead there."""
     for raws, last in [((), (0, b"")), ((b"known",), (3, hash_at(3)))]:
         sync, now, offences = Sync(), 0, []
         sync.claims(0, "liar", status(10**9))
@@ -268,8 +269,8 @@ def test_liar_is_left_alone_after_bounded_tries() -> None:
         assert list(asked(sync, now + PAUSE_MS, 10)) == ["liar"]
 
 
-def test_surplus_blocks_do_not_shorten_a_pause_and_fresh_ones_end_the_count() -> None:
-    """Blocks of a leader that signs too many: stored, but no delivery."""
+def test_surplus_blocks_do_not_shorten_a_pause_and_fresh_blocks_end_the_count() -> None:
+    """Surplus blocks of a leader's slot are stored, but do not count as a delivery."""
     for fresh, claim, offences in [(1, 5, []), (0, 5, []), (0, 10**9, ["useless", "lying"])]:
         sync, ours, now, said = Sync(), status(10), 0, list[str]()
         for _ in range(TRIES_MAX):
@@ -289,7 +290,8 @@ def test_surplus_blocks_do_not_shorten_a_pause_and_fresh_ones_end_the_count() ->
 
 @pytest.mark.parametrize("ours", [10, 10_000])
 def test_endless_more_of_known_blocks_ends(ours: int) -> None:
-    """``more`` for ever, one known block at a time: it must climb to be believed, and not long."""
+    """The peer answers ``more`` for ever, with a known block each: it is believed only for a
+    time."""
     sync, now, offences, answers = Sync(), 0, [], 0
     sync.claims(0, "liar", status(10**9))
     while requests := asked(sync, now, ours):
@@ -303,7 +305,7 @@ def test_endless_more_of_known_blocks_ends(ours: int) -> None:
 
 
 def test_height_lowered_after_the_claim_ends_the_wait() -> None:
-    """CometBFT CVE-2025-24371: reports X, then a lower Y."""
+    """CometBFT CVE-2025-24371: a peer reports height X, then a lower height Y."""
     sync = Sync()
     sync.claims(0, "a", status(1000))
     assert list(asked(sync, 0, 10)) == ["a"]
@@ -340,10 +342,11 @@ def test_liar_and_honest_together() -> None:
 
 
 def test_peers_that_give_one_block_just_in_time_do_not_keep_the_others_from_being_asked() -> None:
-    """Each answer is new and true, and with it we would never arrive."""
+    """Each answer has a new and true block, but at that pace the node would never catch up."""
     sync, height, now = Sync(), 0, 0
     chain = [hash_at(h) for h in range(1001)]
-    liars = {f"liar {number}": (0, 0) for number in range(2 * PEERS_ASKED_MAX)}  # request, asked
+    # (request, time at which it was asked)
+    liars = {f"liar {number}": (0, 0) for number in range(2 * PEERS_ASKED_MAX)}
     while height < 1000:
         assert now < 60_000
         for number, name in enumerate(liars):
@@ -377,7 +380,7 @@ def test_side_branch_longer_than_one_answer() -> None:
     assert sync.imported(0, "a", 200, 128, (127, branch[127])) == []
     request = asked(sync, 1, 200)["a"]
     assert request.locator[:2] == (branch[127], hash_at(200))
-    # also when all of them were stored before
+    # the same where all blocks were stored before
     sync.on_blocks(1, "a", Blocks(request.request, tuple(branch[128:256]), True))
     assert sync.imported(1, "a", 200, 0, (255, branch[255])) == []
     assert asked(sync, 2, 200)["a"].locator[0] == branch[255]

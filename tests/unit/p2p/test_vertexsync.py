@@ -1,4 +1,4 @@
-"""Catching up with vertices: walks of a peer's log, and audits where two differ for long."""
+"""Catching up with vertices: walks of a peer's log, and audits where two logs differ for long."""
 
 import pytest
 
@@ -85,7 +85,7 @@ def test_one_peer_at_a_time_and_silence_changes_peer() -> None:
     assert sync.on_tick(ANSWER_MS_MAX - 1) == []
     assert sync.on_tick(ANSWER_MS_MAX) == ["a"]
     assert ask(sync, ANSWER_MS_MAX)[0] == "b"
-    # all silent: it ends
+    # all peers are silent: the walk ends
     turns, now = ["a", "b"], ANSWER_MS_MAX
     for _ in range(20):
         now += ANSWER_MS_MAX
@@ -106,7 +106,7 @@ def test_insertion_holds_the_walk_back() -> None:
     assert ask(sync, 9)[1] == GetVertices(INSERTS_MAX + 1, INSERTS_MAX, VERTICES_MAX)
     sync.on_range(9, "a", VertexRange(INSERTS_MAX + 1, 99, False, b"v"))
     assert sync.requests(10, lambda: []) == []
-    assert sync.on_tick(9 + INSERT_MS_MAX) == []  # our own delay is no offence of a peer
+    assert sync.on_tick(9 + INSERT_MS_MAX) == []  # the node's own delay is no offence of the peer
     assert ask(sync, 9 + INSERT_MS_MAX)[0] == "a"
 
 
@@ -175,7 +175,8 @@ def test_far_behind_walks_again_after_a_rest() -> None:
 
 
 def audited(sync: VertexSync, now_ms: int, ordinal: int, next_: int) -> tuple[int, int]:
-    """(start, count) that the audit now asks of "a", whose log parts from ours at ``ordinal``."""
+    """(start, count) that the audit asks of "a" next; a's log differs from ours from ``ordinal``
+    on."""
     _, message = ask(sync, now_ms, [vertex(1)])
     assert isinstance(message, LocateVertices)
     sync.on_located("a", Located(message.request, ordinal))
@@ -205,7 +206,7 @@ def test_long_difference_is_audited_section_by_section() -> None:
     assert audited(sync, now, ordinal, 0)[0] == ordinal - MARGIN
 
 
-def test_audit_ends_where_the_last_one_began() -> None:
+def test_an_audit_ends_where_the_last_audit_began() -> None:
     sync = VertexSync()
     for now in (0, UNEQUAL_MS):
         sync.on_compared(now, "a", equal=False)

@@ -21,7 +21,7 @@ from dipnet.p2p.votepush import FRAME_MAX, GOOD_MAX, SEEN_MAX, VotePush
 
 
 def raw_of(number: int, copy: int = 0) -> bytes:
-    """A vote: its id is what comes before the last byte, its signature."""
+    """A vote in bytes: the last byte is its signature, the bytes before are its id."""
     return b"vote" + number.to_bytes(8, "big") + bytes([copy])
 
 
@@ -109,7 +109,7 @@ def test_repeats_reach_everybody_and_are_bounded() -> None:
     assert sizes == [FRAME_MAX[Topic.VOTE]] * 2 + [FRAME_MAX[Topic.CERTIFICATE]] * 2
 
 
-def test_what_is_known_to_be_good_is_not_judged_again() -> None:
+def test_votes_known_to_be_good_are_not_judged_again() -> None:
     vote_push = joined("a", "b")
     raws = [raw_of(1), raw_of(2), raw_of(1)]
     fresh = vote_push.sift("a", Topic.VOTE, raws, id_of)
@@ -124,18 +124,19 @@ def test_what_is_known_to_be_good_is_not_judged_again() -> None:
     assert flushed(vote_push) == [("b", Votes((raw_of(1),)))]  # sent before b had it
     push(vote_push, 1)
     push(vote_push, 2)
-    assert flushed(vote_push) == []  # both have both
+    assert flushed(vote_push) == []  # both peers have both votes
 
 
-def test_what_is_being_judged_is_judged_once_at_a_time() -> None:
+def test_a_vote_under_judgement_is_not_judged_twice() -> None:
     vote_push = joined("a", "b")
     vote_push.on_judging(Topic.VOTE, vote_push.sift("a", Topic.VOTE, [raw_of(1)], id_of))
     assert vote_push.sift("b", Topic.VOTE, [raw_of(1)], id_of) == ()
-    # a forged copy under judgement does not keep the true one from it
+    # a forged copy under judgement does not keep the true copy from judgement
     assert vote_push.sift("b", Topic.VOTE, [raw_of(1, copy=1)], id_of) == (raw_of(1, copy=1),)
-    # nor do its bytes in another topic
+    # the same bytes in another topic do not either
     assert vote_push.sift("b", Topic.CERTIFICATE, [raw_of(1)], id_of) == (raw_of(1),)
-    vote_push.on_judged(Topic.VOTE, [raw_of(1)])  # refused: its epoch was unknown, say
+    # refused, for example because its epoch was unknown
+    vote_push.on_judged(Topic.VOTE, [raw_of(1)])
     assert vote_push.sift("b", Topic.VOTE, [raw_of(1)], id_of) == (raw_of(1),)
 
 
@@ -172,8 +173,8 @@ def test_each_gets_all_but_what_it_has(acts: list[tuple[str, str, int]]) -> None
     def deliver() -> None:
         for peer, message in flushed(vote_push):
             assert isinstance(message, Votes)
-            for one, other in pairwise(message.raws):
-                assert one != other
+            for first, second in pairwise(message.raws):
+                assert first != second
             has[peer] |= set(message.raws)
 
     for act, peer, number in acts:

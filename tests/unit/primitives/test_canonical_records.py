@@ -117,7 +117,7 @@ def test_every_other_encoding_of_a_leaf_is_refused(value: Any) -> None:
 def test_every_other_header_of_an_array_is_refused(size: int) -> None:
     shape = (Many(UINT, 2**17),)
     heads, zeros = encodings([0] * size), bytes(size)
-    (head,) = [one for one in heads if taken(b"\x91" + one + zeros, shape) == [[0] * size]]
+    (head,) = [head for head in heads if taken(b"\x91" + head + zeros, shape) == [[0] * size]]
     assert head + zeros == msgpack.packb([0] * size)
 
 

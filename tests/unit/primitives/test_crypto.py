@@ -1,4 +1,4 @@
-"""Keys, signatures and addresses as the rooms above use them."""
+"""Keys, signatures and addresses, with the functions that the rest of the house calls."""
 
 from collections.abc import Callable
 

@@ -19,7 +19,7 @@ VALUES = st.recursive(
 
 
 @given(VALUES, st.booleans())
-def test_what_is_written_is_read(value: object, ascii_only: bool) -> None:
+def test_written_values_are_read_again(value: object, ascii_only: bool) -> None:
     text = json.dumps(value, ensure_ascii=ascii_only)
     assert (
         load(text.encode("utf-8", "surrogatepass") if ascii_only else text.encode(), BOUNDS)

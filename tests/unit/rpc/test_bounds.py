@@ -1,4 +1,4 @@
-"""Foreign JSON: what is refused before it is parsed, and that nothing else is."""
+"""Foreign JSON: the texts that are refused before parsing, and that no other text is."""
 
 import json
 

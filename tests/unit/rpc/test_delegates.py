@@ -1,4 +1,4 @@
-"""What IDpos knows over JSON-RPC, after transactions by its ABI on a real chain."""
+"""The answers of JSON-RPC about IDpos, after transactions by its ABI on a real chain."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def node() -> Node:
 
 
 class Sender:
-    """Sends calls of one account, each in a block of its own."""
+    """Sends calls of an account, each in a block of its own."""
 
     def __init__(self, node: Node, name: str) -> None:
         self.node, self.name, self.nonce = node, name, 0
@@ -39,9 +39,9 @@ class Sender:
         return receipt
 
 
-def fund(node: Node, who: bytes) -> None:
+def fund(node: Node, account: bytes) -> None:
     nonce = int(ask(node, "eth_getTransactionCount", to_hex(ALICE)), 16)
-    ask(node, "eth_sendRawTransaction", to_hex(transfer(USERS[0], nonce, who, ETHER).raw))
+    ask(node, "eth_sendRawTransaction", to_hex(transfer(USERS[0], nonce, account, ETHER).raw))
     node.produce()
 
 
@@ -54,14 +54,14 @@ def registration(
 
 
 def named(node: Node, name: str) -> dict[str, Any]:
-    (found,) = [one for one in ask(node, "dpos_delegates") if one["name"] == name]
+    (found,) = [delegate for delegate in ask(node, "dpos_delegates") if delegate["name"] == name]
     return dict(found)
 
 
 def test_genesis_delegates(node: Node) -> None:
     found = ask(node, "dpos_delegates")
-    assert [one["name"] for one in found] == sorted(
-        (one["name"] for one in found), key=lambda name: address_of(name)
+    assert [delegate["name"] for delegate in found] == sorted(
+        (delegate["name"] for delegate in found), key=lambda name: address_of(name)
     )
     first = named(node, "delegate 0")
     assert first["address"] == checksum(FIRST)
@@ -81,8 +81,8 @@ def test_produced_and_missed_are_counted(node: Node) -> None:
     node.produce(slots=3)
     blocks = [node.produce() for _ in range(4)]
     found = ask(node, "dpos_delegates")
-    assert sum(one["produced"] for one in found) == 5
-    assert sum(one["missed"] for one in found) == 2
+    assert sum(delegate["produced"] for delegate in found) == 5
+    assert sum(delegate["missed"] for delegate in found) == 2
     assert named(node, "delegate 0")["produced"] >= sum(
         block.header.proposer == FIRST for block in blocks
     )
@@ -128,8 +128,8 @@ def test_a_raised_commission_is_told_before_it_acts(node: Node) -> None:
 
 def test_rewards_can_be_claimed(node: Node) -> None:
     node.produce()
-    (one,) = [d for d in ask(node, "dpos_delegates") if d["produced"]]
-    account = ask(node, "dpos_account", one["address"])
+    (producer,) = [d for d in ask(node, "dpos_delegates") if d["produced"]]
+    account = ask(node, "dpos_account", producer["address"])
     assert account["rewards"] == account["claimable"]
     reward = node.genesis.parameters.block_reward
     assert reward - 10**4 <= int(account["rewards"], 16) <= reward
@@ -159,7 +159,7 @@ def test_parameters_and_proposals(node: Node) -> None:
     assert proposal["starts"] == 1 + node.genesis.parameters.parameter_delay_epochs
 
 
-def test_who_keeps_a_seat_is_shown_without_being_a_candidate(node: Node) -> None:
+def test_a_delegate_that_keeps_a_seat_is_shown_without_being_a_candidate(node: Node) -> None:
     fund(node, FIRST)
     Sender(node, "delegate 0")("resign")
     gone = named(node, "delegate 0")

@@ -117,7 +117,7 @@ def test_schedule_of_this_epoch_and_the_next(node: Node) -> None:
     assert (ahead["firstSlot"], ahead["lastSlot"], len(ahead["leaders"])) == (61, 90, 30)
     epoch = node.chain.epoch
     order = shuffle(epoch.next_members.addresses, epoch.next_seed)
-    assert ahead["order"] == [checksum(one) for one in order]
+    assert ahead["order"] == [checksum(address) for address in order]
     while node.chain.epoch.number < 2:
         node.produce(slots=10)
     assert ask(node, "dpos_schedule")["order"] == ahead["order"]
@@ -127,7 +127,7 @@ def test_schedule_of_this_epoch_and_the_next(node: Node) -> None:
 
 
 def twice(node: Node) -> bytes:
-    """A delegate prevotes two blocks of a slot; the address of its key."""
+    """A delegate proposes two blocks in a slot; returns the address of its key."""
     node.produce()
     name = node.chain.epoch.members.addresses[2]
     for block_id in (b"\1" * 32, b"\2" * 32):
@@ -142,10 +142,10 @@ def test_evidence_is_ready_to_be_sent(node: Node) -> None:
     signer = twice(node)
     (found,) = ask(node, "dpos_evidence")
     assert (found["offence"], found["signer"]) == ("E0", checksum(signer))
-    one, other = found["statements"]
-    assert (one["kind"], one["slot"], one["blockId"]) == ("proposal", 1, "0x" + "01" * 32)
-    assert other["blockId"] == "0x" + "02" * 32
-    assert len(other["signature"]) == 2 + 2 * 65
+    first, second = found["statements"]
+    assert (first["kind"], first["slot"], first["blockId"]) == ("proposal", 1, "0x" + "01" * 32)
+    assert second["blockId"] == "0x" + "02" * 32
+    assert len(second["signature"]) == 2 + 2 * 65
 
 
 def metrics(node: Node) -> dict[str, float]:
@@ -201,14 +201,18 @@ def test_delegates_have_their_numbers(node: Node) -> None:
     found = metrics(node)
     told = ask(node, "dpos_delegates")
     assert found["dipnet_candidates"] == len(told) == 4
-    for one in told:
-        label = f'{{delegate="{one["address"]}"}}'
-        assert found["dipnet_delegate_votes_wei" + label] == int(one["votes"], 16)
-        assert found["dipnet_delegate_share" + label] == one["share"] == 0.25
-        assert found["dipnet_delegate_produced_total" + label] == one["produced"]
-        assert found["dipnet_delegate_missed_total" + label] == one["missed"]
-        assert found["dipnet_delegate_jailed" + label] == one["jailed"] == 0
-    assert sum(one["produced"] for one in told) == sum(one["missed"] for one in told) == 5
+    for delegate in told:
+        label = f'{{delegate="{delegate["address"]}"}}'
+        assert found["dipnet_delegate_votes_wei" + label] == int(delegate["votes"], 16)
+        assert found["dipnet_delegate_share" + label] == delegate["share"] == 0.25
+        assert found["dipnet_delegate_produced_total" + label] == delegate["produced"]
+        assert found["dipnet_delegate_missed_total" + label] == delegate["missed"]
+        assert found["dipnet_delegate_jailed" + label] == delegate["jailed"] == 0
+    assert (
+        sum(delegate["produced"] for delegate in told)
+        == sum(delegate["missed"] for delegate in told)
+        == 5
+    )
 
 
 def test_participation_has_a_label_for_each_member(node: Node) -> None:

@@ -1,4 +1,4 @@
-"""JSON-RPC 2.0 as such: forms, batches, notifications, what is made together, our own bugs."""
+"""JSON-RPC 2.0: forms, batches, notifications, submissions that are made together, our own bugs."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ from dipnet.rpc.params import RAW_ITEM, RAW_ITEMS, between
 
 
 class Fake:
-    """Counts what is submitted; refuses the items that are all zeros."""
+    """A backend that records submissions and refuses the items that are all zeros."""
 
     def __init__(self) -> None:
         self.submits: list[ClientWork] = []
@@ -41,7 +41,7 @@ class Fake:
             raise self.unsettled
 
 
-def one(results: Sequence[Any]) -> str:
+def first(results: Sequence[Any]) -> str:
     if isinstance(results[0], Invalid):
         raise results[0]
     return str(results[0][0].hex())
@@ -62,7 +62,7 @@ METHODS = table(
         RpcMethod("big", (), lambda backend: "x" * (RESPONSE_BYTES_MAX // 3), "", ""),
         RpcMethod("bug", (), bug, "", ""),
         RpcMethod("unspeakable", (), lambda backend: object(), "", ""),
-        RpcMethod("send", (Param("tx", RAW_ITEM),), one, "", "", way="txs"),
+        RpcMethod("send", (Param("tx", RAW_ITEM),), first, "", "", way="txs"),
         RpcMethod("offer", (Param("vertices", RAW_ITEMS),), each, "", "", way="vertices"),
         RpcMethod("listen", (), lambda session: session.open("t", None), "", "", way="session"),
     ]
@@ -92,7 +92,7 @@ def test_no_answer_leaves_before_what_it_shows_is_durable() -> None:
     for request in (call("add", [1]), [call("send", ["0x01"]), call("add", [2])]):
         fake = Fake()
         ask(request, fake)
-        assert fake.settlings == [len(fake.submits)]  # once, after all has been read
+        assert fake.settlings == [len(fake.submits)]  # once, after the whole batch was read
     fake = Fake()
     fake.unsettled = Invalid("stopping")
     answer = ask(call("add", [1]), fake)
@@ -100,7 +100,7 @@ def test_no_answer_leaves_before_what_it_shows_is_durable() -> None:
     assert answer["error"]["data"]["code"] == "stopping"
 
 
-def test_a_default_stands_for_null_and_for_what_is_left_out() -> None:
+def test_a_default_stands_for_null_and_for_a_missing_parameter() -> None:
     assert ask(call("add", [2, None]))["result"] == 3
     assert ask(call("add", {"a": 2}))["result"] == 3
     assert ask(call("add", [None]))["error"]["data"]["code"] == "params"
@@ -195,7 +195,7 @@ def test_neighbouring_submissions_are_made_together() -> None:
     assert results == ["01", None, "02", ["03", "already known"], ["04"], 2, "05"]
 
 
-def test_a_bad_one_between_submissions_spoils_only_itself() -> None:
+def test_a_bad_request_between_submissions_spoils_only_itself() -> None:
     fake = Fake()
     answers = ask([call("send", ["0x01"]), call("send", ["zz"]), call("send", ["0x02"])], fake)
     assert [("error" in answer) for answer in answers] == [False, True, False]

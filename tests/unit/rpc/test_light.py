@@ -1,5 +1,4 @@
-"""Light clients against a real chain: its boundaries, hand-over, elections, and what its RPC
-shows."""
+"""Light clients against a real chain: boundaries, hand-over, elections, and the RPC's answers."""
 
 from typing import Any
 
@@ -28,7 +27,7 @@ def node_of(delegates: int = 4, **parameters: Any) -> Node:
 
 
 def run(node: Node, epochs: int, without: bytes = b"") -> None:
-    """So many more boundaries; ``without`` never proposes."""
+    """Grows the chain by ``epochs`` boundaries; the delegate ``without`` never proposes."""
     target = node.chain.epoch.number + epochs
     while node.chain.epoch.number < target:
         slots = 1
@@ -48,16 +47,16 @@ def start(node: Node) -> LightState:
 
 
 def followed(node: Node, state: LightState, **options: Any) -> tuple[LightState, int]:
-    """As far as the newest final block."""
+    """The client's state after it followed the node to its newest final block, and its hops."""
     done = Followed()
     peer: Any = Peer(node)
-    for one in follow(peer, state, final(node).certificate.ballot.epoch, done, **options):
-        state = one
+    for newer in follow(peer, state, final(node).certificate.ballot.epoch, done, **options):
+        state = newer
     return state, done.boundaries
 
 
 def final(node: Node, *block_hash: bytes) -> FinalProof:
-    shown = ask(node, "dpos_finalHeader", *(to_hex(one) for one in block_hash))
+    shown = ask(node, "dpos_finalHeader", *(to_hex(block_id) for block_id in block_hash))
     return light.decode_final(from_hex(shown))
 
 
@@ -73,7 +72,7 @@ def test_trust_in_genesis_needs_no_node() -> None:
     assert known.state.members == node.chain.epoch.members
 
 
-def test_nothing_is_shown_of_a_chain_that_has_nothing_final() -> None:
+def test_a_chain_without_final_blocks_answers_nothing() -> None:
     node = node_of()
     assert ask(node, "dpos_borders", 0) == []
     assert ask(node, "dpos_finalHeader") is None
@@ -155,13 +154,14 @@ def test_any_final_header_can_be_proven() -> None:
 
 
 def test_certificates_of_a_lower_epoch_prove_no_header_above_their_boundary() -> None:
-    """Hand-over blocks get theirs from the new set."""
+    """Hand-over blocks are proven by certificates of the new set."""
     node = node_of()
     while node.chain.head.slot < SLOTS - 1:
         node.produce()
     node.produce(certified=False)
     late = node.produce(certified=False)
-    node.certify(node.produce(certified=False))  # makes the boundary final and nothing above it
+    # the old set's certificate makes the boundary final and nothing above it
+    node.certify(node.produce(certified=False))
     assert error(node, "dpos_finalHeader", to_hex(late.hash))[0] == "not_found"
     node.produce()
     proof = final(node, late.hash)
@@ -185,7 +185,7 @@ def test_answers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_proof_is_searched_for_in_few_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the blocks above carry no certificate, that of the boundary or the newest one
+    """Where the blocks above carry no certificate, the boundary's certificate or the newest
     serves."""
     node = node_of()
     first = node.produce(certified=False)
@@ -222,5 +222,5 @@ def test_every_boundary_of_a_chain_is_kept_once() -> None:
         proof = light.decode_boundary(raw)
         assert (proof.opens, proof.certificate.ballot.kind in kinds) == (opens, True)
         seen.append(proof.header)
-    assert [one.epoch for one in seen] == [0, 1, 2]
-    assert all(node.chain.hash_at(one.height) == one.hash for one in seen)
+    assert [boundary.epoch for boundary in seen] == [0, 1, 2]
+    assert all(node.chain.hash_at(boundary.height) == boundary.hash for boundary in seen)

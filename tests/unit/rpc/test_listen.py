@@ -88,17 +88,17 @@ def test_a_busy_port_is_a_sentence() -> None:
     with_node(run)
 
 
-def test_an_address_that_is_not_ours() -> None:
+def test_a_foreign_address_cannot_be_listened_on() -> None:
     with pytest.raises(Invalid) as refused:
         asyncio.run(serve(application(Node(), Access()), "192.0.2.1", 0))
     assert "cannot listen on 192.0.2.1" in str(refused.value)
 
 
-def test_the_port_is_free_after_stop_whoever_is_connected() -> None:
+def test_the_port_is_free_after_stop_with_clients_connected() -> None:
     async def main() -> None:
         listener = await serve(application(Node(), Access()), "127.0.0.1", 0)
         _, writer = await asyncio.open_connection("127.0.0.1", listener.port)
-        writer.write(HEAD + b"Content-Length: 10\r\n\r\n")  # and never a body
+        writer.write(HEAD + b"Content-Length: 10\r\n\r\n")  # the body never comes
         async with connect(url(listener)) as client:
             async with asyncio.timeout(10):
                 await listener.stop()
@@ -146,7 +146,7 @@ def test_too_many_connections_are_turned_away(monkeypatch: pytest.MonkeyPatch) -
         async with connect(url(listener)), connect(url(listener)):
             assert b" 503 " in await answer_to(listener, b"")
         while b'"result"' not in await answer_to(listener, WHOLE):
-            pass  # until the server has seen them leave
+            pass  # until the server has seen both clients leave
 
     with_node(run)
 
@@ -160,7 +160,7 @@ def test_calls_and_batches() -> None:
             assert (await call(client, "eth_chainId"))["result"] == "0x7e2"
             batch = [{"jsonrpc": "2.0", "id": n, "method": "eth_blockNumber"} for n in range(3)]
             await client.send(json.dumps(batch).encode())
-            assert [one["id"] for one in json.loads(await client.recv())] == [0, 1, 2]
+            assert [answer["id"] for answer in json.loads(await client.recv())] == [0, 1, 2]
             for garbage in ("", "{", "[", "null", b"\xff\xfe"):
                 await client.send(garbage)
                 assert json.loads(await client.recv())["error"]["code"] in (-32700, -32600)
@@ -255,7 +255,7 @@ def test_subscriptions_are_bounded_and_known_by_name() -> None:
     with_node(run)
 
 
-def test_who_was_cut_may_go_on_talking(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_was_cut_may_go_on_talking(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed, "WAITING_ITEMS_MAX", 1)
 
     async def run(node: Node, listener: Listener) -> None:
@@ -300,7 +300,7 @@ def test_a_subscriber_that_does_not_read_is_cut(monkeypatch: pytest.MonkeyPatch)
     async def run(node: Node, listener: Listener) -> None:
         async with connect(url(listener)) as client:
             await call(client, "eth_subscribe", "newHeads")
-            for _ in range(5):  # the loop gets no turn to send them
+            for _ in range(5):  # the loop gets no turn to send the messages
                 node.produce()
             with pytest.raises(ConnectionClosed) as closed:
                 await read_to_the_end(client)

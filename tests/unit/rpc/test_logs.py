@@ -1,4 +1,4 @@
-"""eth_getLogs and the logs stream: filters, ranges, their bounds, and what a reorg takes back."""
+"""eth_getLogs and the logs stream: filters, ranges, their bounds, and logs that a reorg removes."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ def topic(text: bytes) -> str:
 
 
 def filled(node: Node) -> list[Block]:
-    """Three blocks: two logs, none, one log by another user."""
+    """Makes three blocks: with two logs, without logs, with a log of another user."""
     blocks = []
     for txs in (
         [sent(USERS[0], 0, b"Lone"), sent(USERS[0], 1, b"Ltwo")],
@@ -44,9 +44,9 @@ def filled(node: Node) -> list[Block]:
 
 
 def found(node: Node, **query: Any) -> list[tuple[int, bytes]]:
-    """Height and data of the logs."""
+    """(height, data) of each log that the query finds."""
     shown = ask(node, "eth_getLogs", query)
-    return [(int(one["blockNumber"], 16), bytes.fromhex(one["data"][2:])) for one in shown]
+    return [(int(log["blockNumber"], 16), bytes.fromhex(log["data"][2:])) for log in shown]
 
 
 def test_a_range_and_its_filters(node: Node) -> None:
@@ -80,7 +80,7 @@ def test_a_log_says_where_it_stands(node: Node) -> None:
     assert [log for receipt in receipts for log in receipt["logs"]] == [first, second]
 
 
-def test_what_is_too_much_is_refused(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_large_queries_are_refused(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     filled(node)
     assert error(node, "eth_getLogs", {"blockHash": NOWHERE})[0] == "not_found"
     assert error(node, "eth_getLogs", {"fromBlock": "0x2", "toBlock": "0x1"})[0] == "params"
@@ -102,7 +102,7 @@ def test_a_bloom_never_hides_a_log(node: Node) -> None:
 
 
 def shown(stream: LogStream, block: Block) -> list[tuple[str, bool]]:
-    return [(str(one["data"]), bool(one["removed"])) for one in stream.show(block)]
+    return [(str(log["data"]), bool(log["removed"])) for log in stream.show(block)]
 
 
 def test_a_stream_takes_back_what_leaves_the_chain(node: Node) -> None:
@@ -126,5 +126,6 @@ def test_a_stream_takes_back_what_leaves_the_chain(node: Node) -> None:
 def test_a_late_subscriber_is_told_nothing_twice(node: Node) -> None:
     ask(node, "eth_sendRawTransaction", to_hex(sent(USERS[0], 0, b"Lone").raw))
     block = node.produce()
-    stream = LogStream(node, LogFilter())  # the head is there, its announcement comes only now
+    # the block is the head already; its announcement comes only now
+    stream = LogStream(node, LogFilter())
     assert shown(stream, block) == [(to_hex(b"one"), False)]

@@ -1,4 +1,4 @@
-"""Every method over a real chain, pool and DAG: what it answers and how it refuses."""
+"""Every method over a real chain, pool and DAG: its answers and its refusals."""
 
 from dataclasses import replace
 from typing import Any
@@ -33,7 +33,7 @@ def pay(node: Node, nonce: int, **more: Any) -> str:
 
 
 def wire(node: Node, **changes: Any) -> bytes:
-    """The device's next vertex, by the template."""
+    """The wire bytes of the device's next vertex, by the node's template."""
     template = ask(node, "dag_template", ISSUER)
     draft = VertexDraft(
         template["chainId"],
@@ -317,19 +317,19 @@ def test_a_vertex_from_template_to_range(node: Node) -> None:
     assert view == ask(node, "dag_latest", ISSUER, to_hex(topic_of("t")))
     assert ask(node, "dag_latest", ISSUER, to_hex(topic_of("other"))) is None
     assert ask(node, "dag_latest", NOBODY) is None
-    assert [one["seq"] for one in ask(node, "dag_range", ISSUER, 0)] == [1, 2]
+    assert [vertex["seq"] for vertex in ask(node, "dag_range", ISSUER, 0)] == [1, 2]
     assert ask(node, "dag_range", ISSUER, "0x2", 1) == [view]
     assert ask(node, "dag_range", ISSUER, 3) == []
     assert ask(node, "dag_stats")["vertices"] == 2
 
 
-def test_a_vertex_that_waits_and_ones_that_are_refused(node: Node) -> None:
+def test_a_pending_vertex_and_refused_vertices(node: Node) -> None:
     first = wire(node)
     child = wire(node, parents=(decode(first).id,), seq=2, prev=decode(first).id)
     forged = bytearray(wire(node))
-    forged[-len(b"payload") - 60] ^= 1  # within s
+    forged[-len(b"payload") - 60] ^= 1  # a byte of the signature's s
     alien = wire(node, chain_id=1)
-    answers = ask(node, "dag_submit", [to_hex(one) for one in (child, bytes(forged), alien, b"")])
+    answers = ask(node, "dag_submit", [to_hex(raw) for raw in (child, bytes(forged), alien, b"")])
     child_id = to_hex(decode(child).id)
     assert answers[0] == {"id": child_id, "status": "pending"}
     codes = [answer["error"]["data"]["code"] for answer in answers[1:]]
@@ -362,9 +362,9 @@ def test_a_range_is_bounded_in_bytes(node: Node, monkeypatch: pytest.MonkeyPatch
     ask(node, "dag_submit", [to_hex(wire(node))])
     ask(node, "dag_submit", [to_hex(wire(node))])
     monkeypatch.setattr(dag, "RANGE_BYTES_MAX", 700)
-    assert [one["seq"] for one in ask(node, "dag_range", ISSUER, 0)] == [1, 2]
+    assert [vertex["seq"] for vertex in ask(node, "dag_range", ISSUER, 0)] == [1, 2]
     monkeypatch.setattr(dag, "RANGE_BYTES_MAX", 1)
-    assert [one["seq"] for one in ask(node, "dag_range", ISSUER, 2)] == [2]
+    assert [vertex["seq"] for vertex in ask(node, "dag_range", ISSUER, 2)] == [2]
 
 
 # --- the node's

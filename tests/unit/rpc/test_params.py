@@ -1,4 +1,4 @@
-"""The kinds of parameters: what each reads, and what it says of what it does not."""
+"""The kinds of parameters: the values that each reads, and its refusals of other values."""
 
 import contextlib
 

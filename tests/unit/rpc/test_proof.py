@@ -1,4 +1,4 @@
-"""eth_getProof against py-trie, which knows nothing of how we keep nodes."""
+"""eth_getProof against py-trie, which shares no code with the state's trie."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -29,13 +29,13 @@ EMPTY = to_hex(b"\xee" * 32)
 
 
 def value(root: bytes, key: bytes, proof: Sequence[bytes]) -> bytes:
-    """What py-trie reads of a proof."""
+    """The value that py-trie reads from a proof."""
     nodes = [rlp.decode(node) for node in proof]
     return bytes(HexaryTrie.get_from_proof(root, keccak256(key), nodes))
 
 
 def octets(shown: Sequence[str]) -> list[bytes]:
-    return [bytes.fromhex(one[2:]) for one in shown]
+    return [bytes.fromhex(node[2:]) for node in shown]
 
 
 @settings(max_examples=60, deadline=None)
@@ -112,5 +112,5 @@ def check(node: Node, place: Any) -> None:
                 assert held == (rlp.encode(stored) if stored else b"")
 
 
-def test_state_that_is_gone_is_said(node: Node) -> None:
+def test_pruned_state_is_refused(node: Node) -> None:
     assert error(node, "eth_getProof", ALICE, [], "0x9")[0] == "not_found"

@@ -109,7 +109,7 @@ def test_a_long_body_is_not_read_to_its_end() -> None:
 
 
 def run_raw(headers: list[tuple[bytes, bytes]], part: bytes, pause_s: float = 0) -> tuple[int, int]:
-    """POST a body without end, ``part`` after ``part``: how many were read, and the status."""
+    """Posts an endless body of ``part``s; returns how many parts were read, and the status."""
     reads, statuses = 0, []
 
     async def receive() -> dict[str, Any]:
@@ -150,7 +150,7 @@ def test_no_cors_unless_configured() -> None:
     assert "access-control-allow-origin" not in other.headers
 
 
-def test_who_answers() -> None:
+def test_a_get_request_describes_the_node() -> None:
     about = ask("GET").json()
     assert about["chainId"] == 2018
     assert about["client"].startswith("dipnet/")

@@ -1,4 +1,5 @@
-"""Reads in steps: others are served between them, few run at a time, none for long."""
+"""Reads in steps: other requests are served between steps, few reads run at a time, none for
+long."""
 
 import asyncio
 import json
@@ -14,14 +15,14 @@ from dipnet.rpc.method import RpcMethod, Steps, table
 
 
 class Fake:
-    """Counts how many reads are under way at once, and the loop's turns meanwhile."""
+    """A backend that counts the reads under way, and their greatest number at once."""
 
     def __init__(self) -> None:
         self.running = self.most = 0
         self.bugs: list[Exception] = []
 
     async def settled(self) -> None:
-        """At once."""
+        """Returns at once: no write is under way."""
 
     def failed(self, error: Exception) -> None:
         self.bugs.append(error)
@@ -52,8 +53,8 @@ def broken(backend: Fake) -> Steps[int]:
 
 
 METHODS = table(
-    [RpcMethod(one.__name__, (), one, "", "", way="steps")
-     for one in (counted, endless, refusing, broken)]
+    [RpcMethod(function.__name__, (), function, "", "", way="steps")
+     for function in (counted, endless, refusing, broken)]
 )  # fmt: skip
 
 
@@ -103,16 +104,16 @@ def code(answer: Any) -> str:
     return str(answer["error"]["data"]["code"])
 
 
-def test_nobody_reads_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_read_lasts_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jsonrpc, "STEPS_MS_MAX", 5)
-    assert [code(one) for one in answers("endless", "endless", "endless")] == ["limit"] * 3
+    assert [code(answer) for answer in answers("endless", "endless", "endless")] == ["limit"] * 3
 
 
 def test_too_many_that_wait_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jsonrpc, "STEPS_WAITING_MAX", 3)
     monkeypatch.setattr(jsonrpc, "STEPS_TURN_MS", 0)
     found = answers(*["counted"] * 5)
-    assert ["error" in one for one in found] == [False] * 3 + [True] * 2
+    assert ["error" in answer for answer in found] == [False] * 3 + [True] * 2
     assert code(found[-1]) == "busy"
 
 

@@ -39,8 +39,8 @@ def test_logs_arrive_by_their_filter(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def run(node: Node, listener: Listener) -> None:
         async with connect(url(listener)) as client:
-            other = {"address": "0x" + "11" * 20}
-            assert (await call(client, "eth_subscribe", "logs", other))["result"]
+            elsewhere = {"address": "0x" + "11" * 20}
+            assert (await call(client, "eth_subscribe", "logs", elsewhere))["result"]
             ours = (await call(client, "eth_subscribe", "logs", {"address": DPOS}))["result"]
             await node.submit(ClientTxs(tuple(sent(USERS[0], n, b"Ltext").raw for n in range(2))))
             node.produce()

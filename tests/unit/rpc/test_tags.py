@@ -1,4 +1,4 @@
-"""Every method that takes a block takes every tag, and means the block that it names now."""
+"""Every method that takes a block takes every tag, and reads the block that the tag names now."""
 
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ OTHERS: Final[dict[str, Any]] = {
     "call": {"to": DPOS, "input": to_hex(IDPOS["rewardsOf"].call_data(address_of("delegate 0")))},
     "transaction": {"from": to_hex(address_of(USERS[0])), "to": BOB, "value": "0x1"},
 }  # fmt: skip
-"""The parameters that stand before or after the block."""
+"""Values of the required parameters other than the block."""
 WITH_BLOCK: Final = [
     method
     for method in METHODS.values()
@@ -31,7 +31,8 @@ WITH_BLOCK: Final = [
 
 @pytest.fixture(name="node", scope="module")
 def _node() -> Node:
-    """Three blocks with a payment and a log each, of which one is final and two are safe."""
+    """A node with three blocks, each with a payment and a log; the first is final, the second
+    safe."""
     found = Node(delegates=4)
     headers = []
     stake = IDPOS["stake"].call_data()
@@ -48,7 +49,7 @@ def _node() -> Node:
 
 
 def asked(node: Node, method: RpcMethod, block: object) -> Any:
-    """The method's answer at a block, whatever else it wants to know."""
+    """The method's answer at ``block``; other parameters are filled from ``OTHERS``."""
     given = []
     for param in method.params:
         if param.kind.name in ("BLOCK", "NUMBER"):
@@ -58,7 +59,7 @@ def asked(node: Node, method: RpcMethod, block: object) -> Any:
     return ask(node, method.name, *given)
 
 
-def test_they_are_all_here() -> None:
+def test_the_methods_with_a_block_are_these() -> None:
     assert {method.name for method in WITH_BLOCK} == {
         "eth_getBalance", "eth_getTransactionCount", "eth_getCode", "eth_getStorageAt",
         "eth_getProof", "eth_call", "eth_estimateGas", "eth_feeHistory", "eth_getBlockByNumber",

@@ -1,4 +1,4 @@
-"""The watch of finality: latencies, the alarm that is said once, and its end."""
+"""The watch of finality: latencies, the alarm that is logged once, and the message of its end."""
 
 import logging
 from types import SimpleNamespace
@@ -38,8 +38,8 @@ def test_a_percentile_is_not_exceeded_by_so_many(latencies: list[int], percent: 
         watch.on_final(latency, [header(0)])
     limit = watch.latency_ms(percent)
     assert limit in latencies
-    assert 100 * sum(one <= limit for one in latencies) >= percent * len(latencies)
-    assert 100 * sum(one < limit for one in latencies) < percent * len(latencies)
+    assert 100 * sum(latency <= limit for latency in latencies) >= percent * len(latencies)
+    assert 100 * sum(latency < limit for latency in latencies) < percent * len(latencies)
 
 
 def test_blocks_from_before_the_start_are_not_measured() -> None:

@@ -37,7 +37,7 @@ class Caller:
         return Web3.to_checksum_address(self.signer.address)
 
     def sends(self, method: str, *arguments: Any, value: int = 0) -> dict[str, Any]:
-        """What the transaction told, event by event."""
+        """Sends a transaction; returns the arguments of its events, by the event's name."""
         function = getattr(self.contract.functions, method)(*arguments)
         nonce = self.web3.eth.get_transaction_count(self.signer.address)
         tx = function.build_transaction(
@@ -60,7 +60,7 @@ class Caller:
         return function.call({"from": self.signer.address}, block_identifier=at)
 
     def refused(self, method: str, *arguments: Any) -> str:
-        """The reason that a call gives."""
+        """The reason of the revert of a call."""
         function = getattr(self.contract.functions, method)(*arguments)
         with pytest.raises(ContractLogicError) as caught:
             function.call({"from": self.signer.address})
@@ -135,8 +135,8 @@ def test_rewards_are_claimed(web3: Web3, running: Running) -> None:
 
 
 def test_parameters_and_rules(web3: Web3, running: Running) -> None:
-    rich, delegate, other = (Caller(web3, who) for who in (USERS[2], "delegate 1", "delegate 3"))
-    for receiver in (delegate, other):
+    rich, delegate, second = (Caller(web3, name) for name in (USERS[2], "delegate 1", "delegate 3"))
+    for receiver in (delegate, second):
         payment = {
             "to": receiver.address, "value": ETHER, "gas": 21_000, "chainId": CHAIN_ID,
             "maxFeePerGas": 10**10, "maxPriorityFeePerGas": 10**9,
@@ -151,8 +151,8 @@ def test_parameters_and_rules(web3: Web3, running: Running) -> None:
     assert found[:3] == [name, ETHER, delegate.address]
     assert delegate.sends("signalReady", 1)["ReadySignalled"]["rules"] == 1
     assert "already" in delegate.refused("voteParameters", proposed["id"])
-    voted = other.sends("voteParameters", proposed["id"])["ParameterVoted"]
-    assert voted == {"id": proposed["id"], "delegate": other.address}
+    voted = second.sends("voteParameters", proposed["id"])["ParameterVoted"]
+    assert voted == {"id": proposed["id"], "delegate": second.address}
     assert rich.reads("proposal", proposed["id"])[-1] == found[-1] + 1
 
 
@@ -160,7 +160,9 @@ def test_evidence(web3: Web3, running: Running) -> None:
     bob, burned = Caller(web3, USERS[1]), 0
     epoch = running.node.chain.epoch.number
     ballots = [Ballot(BallotKind.COMMIT, epoch, 9, bytes((n,)) * 32, 0) for n in (1, 2)]
-    records = [record(one, sign(one.digest(CHAIN_ID), secret("delegate 2"))) for one in ballots]
+    records = [
+        record(ballot, sign(ballot.digest(CHAIN_ID), secret("delegate 2"))) for ballot in ballots
+    ]
     assert bob.reads("burned") == burned
     slashed = bob.sends("submitEvidence", *records)["Slashed"]
     assert (slashed["offence"], slashed["reporter"]) == ("E2", bob.address)
@@ -195,17 +197,17 @@ def test_reverts_are_contract_logic_errors_with_reasons(web3: Web3) -> None:
 
 
 def test_events_are_found_by_their_filters(web3: Web3) -> None:
-    one, other = Caller(web3, USERS[4]), Caller(web3, USERS[5])
-    for caller, amount in ((one, 2), (other, 1), (one, 3)):
+    first, second = Caller(web3, USERS[4]), Caller(web3, USERS[5])
+    for caller, amount in ((first, 2), (second, 1), (first, 3)):
         caller.sends("stake", value=amount * ETHER)
-    found = one.contract.events.Staked().get_logs(
-        from_block=0, argument_filters={"account": one.address}
+    found = first.contract.events.Staked().get_logs(
+        from_block=0, argument_filters={"account": first.address}
     )
     assert [log["args"]["amount"] for log in found] == [2 * ETHER, 3 * ETHER]
-    everything = one.contract.events.Staked().get_logs(from_block=0)
-    assert {log["args"]["account"] for log in everything} >= {one.address, other.address}
-    one.sends("unstake", ETHER)  # a block later, and no such event
-    last = one.contract.events.Staked().get_logs(from_block="latest")
+    everything = first.contract.events.Staked().get_logs(from_block=0)
+    assert {log["args"]["account"] for log in everything} >= {first.address, second.address}
+    first.sends("unstake", ETHER)  # makes a later block without a Staked event
+    last = first.contract.events.Staked().get_logs(from_block="latest")
     assert last == []
 
 

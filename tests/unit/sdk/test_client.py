@@ -13,7 +13,7 @@ from dipnet.sdk.client import Client, refusal
 
 
 class Answers(BaseHTTPRequestHandler):
-    """Answers a request with what ``answer`` makes of it; None hangs up."""
+    """Answers a request with ``answer(request)``; None ends the connection."""
 
     protocol_version = "HTTP/1.1"
     answer: Any = None
@@ -123,7 +123,8 @@ def test_no_answer(server: ThreadingHTTPServer) -> None:
 def test_an_answer_that_was_cut_is_none(
     server: ThreadingHTTPServer, body: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A node that is killed while it answers is one to wait for, not one that speaks nonsense."""
+    """A client waits for a node that was killed while it answered: a cut answer is no false
+    answer."""
     monkeypatch.setattr(Answers, "cut", 9)
     with client(server, lambda request: body) as caller:
         assert refused(caller.call, "echo").code == "unreachable"

@@ -28,7 +28,7 @@ def numbered(*numbers: int) -> list[Unsigned]:
 
 
 def recorded(node: DagNode, issuer: bytes = ISSUER) -> list[int]:
-    """The numbers in the DAG, after checking that they hang together."""
+    """The numbers in the DAG, after a check that its vertices form a chain."""
     prev, seq = ID_ZERO, 0
     numbers = []
     for vertex in node.chain(issuer):
@@ -147,7 +147,7 @@ def test_a_killed_process_loses_nothing_that_was_put_or_signed(tmp_path: Path) -
     made.put(numbered(0, 1))
     assert refused(made).code == "unreachable"
     made.put(numbered(2))
-    # No close: what a kill leaves is the files as they are now.
+    # Not closed: a kill leaves the files as they are now.
     for name in ("box", "box-wal"):
         (tmp_path / "copy" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "copy" / name).write_bytes((tmp_path / name).read_bytes())
@@ -164,14 +164,18 @@ def test_a_killed_process_loses_nothing_that_was_put_or_signed(tmp_path: Path) -
 
 def test_two_outboxes_of_one_key(tmp_path: Path) -> None:
     node = DagNode()
-    with device(node, tmp_path / "one") as one, device(node, tmp_path / "two") as two:
-        for made in (one, two):
+    with (
+        device(node, tmp_path / "one") as first_device,
+        device(node, tmp_path / "two") as second_device,
+    ):
+        for made in (first_device, second_device):
             made.put(numbered(1))
             made.flush()
-        one.put(numbered(2))
-        first = refused(one)
-        assert first.code == "syncing"  # while it runs it cannot tell this from a node behind
-        assert "another outbox signs with the same key" in str(refused(one))
+        first_device.put(numbered(2))
+        first = refused(first_device)
+        # a running device cannot tell this from a node that is behind
+        assert first.code == "syncing"
+        assert "another outbox signs with the same key" in str(refused(first_device))
 
 
 def test_another_chain(tmp_path: Path) -> None:
@@ -290,7 +294,7 @@ def test_patience_ends_only_for_what_does_not_pass() -> None:
 
     patiently(work, said.append, slept.append)
     assert slept == [0.5, 1.0, 2.0]
-    assert len(said) == 3  # each reason once, and that it is over
+    assert len(said) == 3  # each reason is logged once, and its end
     failures = [Invalid("vertex_signature")]
     with pytest.raises(Invalid):
         patiently(work, said.append, slept.append)

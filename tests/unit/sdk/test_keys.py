@@ -1,4 +1,4 @@
-"""Keys on disk: rights, forms, and keystores against eth-keyfile and eth-account."""
+"""Keys on disk: file modes, formats, and keystores against eth-keyfile and eth-account."""
 
 import json
 import stat
@@ -116,7 +116,7 @@ def test_eth_keyfile_reads_ours() -> None:
 def test_we_read_eth_keyfiles(kdf: Any, cost: int) -> None:
     foreign = eth_keyfile.create_keyfile_json(SECRET, b"word", kdf=kdf, iterations=cost)
     assert keys.decrypt(json.dumps(foreign).encode(), b"word") == SECRET
-    upper = {"Crypto": foreign["crypto"], "version": 3}  # as old geth wrote it
+    upper = {"Crypto": foreign["crypto"], "version": 3}  # as old versions of geth wrote it
     assert keys.decrypt(json.dumps(upper).encode(), b"word") == SECRET
     assert "does not open" in refused(keys.decrypt, json.dumps(foreign).encode(), b"other")
 

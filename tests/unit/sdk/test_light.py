@@ -102,7 +102,7 @@ def test_it_skips_boundaries_at_which_the_set_stays() -> None:
     chain = LightChain(rotating(12, 4, 5))
     for _ in range(11):
         chain.boundary()
-    changed = [one for one in chain.boundaries if one.opens in (6, 11)]
+    changed = [boundary for boundary in chain.boundaries if boundary.opens in (6, 11)]
     state = chain.start
     for boundary in changed:
         state = advance(state, boundary)
@@ -158,7 +158,7 @@ def too_few(boundary: BoundaryProof, sets: list[Members]) -> BoundaryProof:
 
 
 def signed_twice(boundary: BoundaryProof, sets: list[Members]) -> BoundaryProof:
-    """One signature under two bits: a quorum by count, not by members."""
+    """A certificate with a signature under two bits: a quorum by count, not by members."""
     proof = boundary.certificate
     doubled = proof.signatures[:64] + proof.signatures[:128]
     return replace(boundary, certificate=replace(proof, signatures=doubled))
@@ -272,13 +272,13 @@ def path_two_epochs_up(boundary: BoundaryProof, sets: list[Members]) -> Boundary
 
 
 def path_that_the_new_set_votes_on(boundary: BoundaryProof, sets: list[Members]) -> BoundaryProof:
-    """Its block knows the boundary to be final, so the old set votes on it no more."""
+    """A path to a block that knows the boundary to be final: the old set does not vote on it."""
     settled = (boundary.header.hash, boundary.header.slot)
     return certified_above(boundary, sets, child(boundary.header, 1, final=settled))
 
 
 def path_that_goes_on(boundary: BoundaryProof, sets: list[Members]) -> BoundaryProof:
-    """The certificate is the boundary's, the path ends above it."""
+    """A path that ends above the block of the certificate, which is the boundary."""
     return replace(boundary, path=(child(boundary.header, 1),))
 
 
@@ -334,7 +334,7 @@ def test_hops_do_not_go_back() -> None:
     assert refused(chain.start, third) == "certificate_signature", "by a set not known yet"
 
 
-def test_a_boundary_of_the_same_epoch_must_lie_above_the_known_one() -> None:
+def test_a_boundary_of_the_same_epoch_must_lie_above_the_known_boundary() -> None:
     chain = chain_of()
     state = advance(chain.start, chain.boundary())
     low = with_fields(
@@ -347,7 +347,7 @@ def test_a_boundary_of_the_same_epoch_must_lie_above_the_known_one() -> None:
 # --- headers that are not final
 
 
-def test_a_certificate_makes_nothing_final_but_its_block_and_what_is_below() -> None:
+def test_a_certificate_makes_only_its_block_and_ancestors_final() -> None:
     chain = chain_of()
     state = advance(chain.start, chain.boundary())
     proof = chain.finality()
@@ -368,7 +368,7 @@ def test_a_certificate_makes_nothing_final_but_its_block_and_what_is_below() -> 
 
 
 def test_finality_is_of_the_known_epoch_only() -> None:
-    """Skipping lets a set vouch for later boundaries, never for what is final in later epochs."""
+    """Skipping lets a set prove later boundaries, but not final headers of later epochs."""
     chain = LightChain(rotating(4, 4, 9))
     chain.boundary()
     proof = chain.finality()

@@ -1,4 +1,4 @@
-"""CSV files as readings: what is read, and each way in which a file can be wrong."""
+"""CSV files as readings: the readings of a file, and each way in which a file can be wrong."""
 
 from pathlib import Path
 
@@ -213,7 +213,7 @@ def test_a_bad_row_stops_until_it_is_corrected_or_skipped(tmp_path: Path) -> Non
     node = DagNode()
     with pytest.raises(Invalid, match="row 22: value 'x'"):
         run(node, path)
-    assert len(values(node)) == 14  # whole batches before it
+    assert len(values(node)) == 14  # the whole batches before the fault
     write(path, good)
     assert run(node, path).sent == 16
     assert values(node) == list(range(30))

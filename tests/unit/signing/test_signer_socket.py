@@ -1,4 +1,4 @@
-"""The remote signer: its records, its process, and a node's end that no signer can bring down."""
+"""The remote signer: its records, its process, and the node's client, which no signer can crash."""
 
 import contextlib
 import os
@@ -92,7 +92,7 @@ def test_foreign_bytes_are_no_request_and_no_answer(raw: bytes) -> None:
     for read in (decode_request, decode_answer):
         try:
             value = read(raw)
-        except Invalid:  # and nothing else
+        except Invalid:  # the frame holds nothing else
             continue
         assert isinstance(value, Answer | SignerHello) or encode_request(value) == raw
 
@@ -133,7 +133,7 @@ Ask = Callable[..., RemoteSigner]
 
 @pytest.fixture
 def ask() -> Iterator[Ask]:
-    """Makes a node's end at a directory; all are closed in the end."""
+    """Makes node's clients of the signer in a directory; closes them after the test."""
     made: list[RemoteSigner] = []
 
     def at(directory: Path, **more: Any) -> RemoteSigner:
@@ -141,22 +141,22 @@ def ask() -> Iterator[Ask]:
         return made[-1]
 
     yield at
-    for one in made:
-        one.close()
+    for signer in made:
+        signer.close()
 
 
 def test_two_nodes_on_one_signer(tmp_path: Path, ask: Ask) -> None:
     with signer_process(tmp_path) as child:
-        one, other = ask(tmp_path), ask(tmp_path)
-        assert one.public_key == crypto.public_key(SECRET)
-        assert one.seed_key == seed_key(SECRET)
+        first, second = ask(tmp_path), ask(tmp_path)
+        assert first.public_key == crypto.public_key(SECRET)
+        assert first.seed_key == seed_key(SECRET)
         ballot = prevote(5)
-        signed = one.sign(ballot)
+        signed = first.sign(ballot)
         assert crypto.recover(ballot.digest(CHAIN_ID), signed.signature) == ACCOUNT
-        refused = other.sign(prevote(5, b"B"))
+        refused = second.sign(prevote(5, b"B"))
         assert refused == Answer(b"", VoteState(0, 0, 5, 0), "prevoted in slot 5 already")
-        assert other.state == VoteState(0, 0, 5, 0)
-        assert other.complaint is None
+        assert second.state == VoteState(0, 0, 5, 0)
+        assert second.complaint is None
         child.send_signal(signal.SIGTERM)
         assert child.wait(WAIT_S) == EXIT_OK
         assert not (tmp_path / SOCKET).exists()
@@ -178,7 +178,7 @@ def test_what_it_signed_outlives_it(tmp_path: Path, ask: Ask) -> None:
         assert "no signer at" in lost.refusal
         assert node.complaint == lost.refusal
         assert "no signer at" in node.sign(prevote(6)).refusal  # not asked: it is too soon
-    with signer_process(tmp_path):  # over the socket that the dead one left
+    with signer_process(tmp_path):  # over the socket file that the dead signer left
         passed.append(10.0)  # the pause is over
         assert node.sign(prevote(5, b"B")).refusal == "prevoted in slot 5 already"
         assert node.complaint is None
@@ -268,7 +268,7 @@ def test_a_disk_that_fails_ends_the_signer(tmp_path: Path, ask: Ask) -> None:
 
 @contextmanager
 def impostor(path: Path, answer: Callable[[bytes], bytes]) -> Iterator[None]:
-    """Answers each frame with what ``answer`` makes of it; ends the connection for nothing."""
+    """Answers each frame with ``answer(frame)``; ends the connection where that is None."""
     listener = PrivateListener(path)
 
     def serve() -> None:
@@ -345,14 +345,16 @@ def test_a_signer_that_does_not_answer_is_not_waited_for(tmp_path: Path, ask: As
 
 
 def test_another_key_or_chain_is_not_taken(tmp_path: Path, ask: Ask) -> None:
-    other = SignerHello(
+    foreign_hello = SignerHello(
         CHAIN_ID, crypto.public_key(OTHER_SECRET), seed_key(OTHER_SECRET), VoteState()
     )
-    hellos = iter([HELLO, encode_hello(other), encode_hello(other)])
+    hellos = iter([HELLO, encode_hello(foreign_hello), encode_hello(foreign_hello)])
     with impostor(tmp_path / SOCKET, lambda raw: frame(next(hellos)) if len(raw) == 3 else b""):
         node = ask(tmp_path)
         assert "another key" in node.sign(prevote(1)).refusal
-    foreign = encode_hello(SignerHello(1, other.public_key, other.seed_key, VoteState()))
+    foreign = encode_hello(
+        SignerHello(1, foreign_hello.public_key, foreign_hello.seed_key, VoteState())
+    )
     with (
         impostor(tmp_path / SOCKET, lambda raw: frame(foreign)),
         pytest.raises(Invalid) as caught,
@@ -378,7 +380,7 @@ def test_a_loose_directory_is_refused(tmp_path: Path) -> None:
         PrivateListener(loose / "x.sock")
 
 
-def test_what_is_no_socket_is_not_replaced(tmp_path: Path) -> None:
+def test_a_file_that_is_no_socket_is_not_replaced(tmp_path: Path) -> None:
     path = tmp_path / "x.sock"
     path.write_text("precious")
     with pytest.raises(Invalid, match="no socket"):
@@ -394,7 +396,7 @@ def test_a_living_socket_without_a_lock_is_not_replaced(tmp_path: Path) -> None:
         with pytest.raises(Invalid) as caught:
             PrivateListener(path)
     assert caught.value.code == "locked"
-    PrivateListener(path).close()  # now it is stale
+    PrivateListener(path).close()  # now the socket file is stale
     assert not path.exists()
 
 

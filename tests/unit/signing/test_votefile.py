@@ -1,4 +1,4 @@
-"""The vote state on disk: what opening refuses, what recovering may do, one holder at a time."""
+"""The vote state on disk: refusals at opening, recovery, and a single holder at a time."""
 
 import os
 import subprocess
@@ -41,7 +41,7 @@ def refused(code: str, path: Path, chain_id: int = CHAIN_ID, account: bytes = AC
     return str(caught.value)
 
 
-def test_what_is_kept_is_there_again(tmp_path: Path) -> None:
+def test_a_kept_state_is_read_again(tmp_path: Path) -> None:
     path = made(tmp_path)
     votes = VoteFile(path, CHAIN_ID, ACCOUNT)
     assert votes.state == VoteState()
@@ -162,7 +162,7 @@ def test_a_lock_is_held_until_it_is_closed(tmp_path: Path) -> None:
 # --- recovering
 
 
-def test_recover_makes_what_is_lost(tmp_path: Path) -> None:
+def test_recover_makes_a_lost_file(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "delegate.votes"
     assert votefile.recover(path, CHAIN_ID, ACCOUNT, STATE) == STATE
     assert votefile.read(path, CHAIN_ID, ACCOUNT) == STATE
@@ -183,7 +183,7 @@ def test_recover_takes_nothing_back(tmp_path: Path) -> None:
     )
 
 
-def test_recover_does_not_touch_what_is_of_another_key(tmp_path: Path) -> None:
+def test_recover_does_not_touch_the_file_of_another_key(tmp_path: Path) -> None:
     path = made(tmp_path)
     with pytest.raises(Invalid) as caught:
         votefile.recover(path, CHAIN_ID, bytes(20), STATE)
@@ -195,7 +195,7 @@ def test_recover_does_not_touch_what_is_of_another_key(tmp_path: Path) -> None:
 def test_a_recovered_key_contradicts_nothing(
     before: list[Ballot], ahead: int, after: list[Ballot]
 ) -> None:
-    """Whatever it signed up to a slot and epoch."""
+    """For all ballots that the key signed up to a slot and epoch."""
     sent, state = [], VoteState()
     for ballot in before:
         if not state.refuse(ballot):
@@ -206,11 +206,11 @@ def test_a_recovered_key_contradicts_nothing(
     for ballot in after:
         if not state.refuse(ballot):
             state = state.after(ballot)
-            assert not any(offence(one, ballot) for one in sent)
+            assert not any(offence(earlier, ballot) for earlier in sent)
             sent.append(ballot)
 
 
-def test_silenced_by_what_is_certified() -> None:
+def test_a_key_is_silenced_by_its_certified_ballots() -> None:
     assert votefile.silenced(4, 90) == VoteState(4, 91, 91, 91)
     assert votefile.silenced(4, 90, certified=80) == VoteState(4, 91, 91, 80)
 

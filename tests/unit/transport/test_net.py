@@ -1,4 +1,4 @@
-"""The peer layer over real sockets on loopback: what it promises, its limits, its addresses."""
+"""The peer layer over real sockets on loopback: its promises, its limits, its addresses."""
 
 import asyncio
 import os
@@ -65,7 +65,7 @@ async def test_the_longest_frames_arrive_whole() -> None:
 
 
 @run
-async def test_who_dial_each_other_at_once_are_connected_once() -> None:
+async def test_peers_that_dial_each_other_at_once_are_connected_once() -> None:
     async with nodes(2) as (a, b):
         for n in range(1, 11):
             a.net.dial(b.address)
@@ -117,12 +117,12 @@ async def test_a_dial_that_fails_says_why() -> None:
         free = socket.create_server(("127.0.0.1", 0))
         refused = f"/ip4/127.0.0.1/tcp/{free.getsockname()[1]}/p2p/{peer_id(KEYS[5])}"
         free.close()
-        other = b.address.replace(b.id, peer_id(KEYS[7]))
+        mismatched = b.address.replace(b.id, peer_id(KEYS[7]))
         long = f"/dns4/{'a' * 63}.invalid/tcp/1/p2p/{peer_id(KEYS[6])}"
         reasons = {
             refused: "connect",
             silent: "no answer in time",
-            other: "identity does not match",
+            mismatched: "identity does not match",
             a.address: "our own",
             b.address.rpartition("/p2p/")[0]: "names no peer",
             "rubbish": "is not /ip4/",
@@ -243,7 +243,7 @@ async def test_a_full_inbox_makes_the_peer_wait_and_loses_nothing() -> None:
 
 
 @run
-async def test_who_floods_delays_another_by_an_event() -> None:
+async def test_a_flooding_peer_delays_another_peer_by_an_event() -> None:
     async with nodes(3) as (hub, loud, quiet):
         await connect(loud, hub)
         await connect(quiet, hub)
@@ -294,7 +294,7 @@ async def test_the_outbox_counts_frames_too() -> None:
 
 
 @run
-async def test_those_who_do_not_read_share_one_limit_and_harm_nobody_else() -> None:
+async def test_peers_that_do_not_read_share_a_limit_and_harm_no_other_peer() -> None:
     limits = Limits(
         outbox_all_bytes_max=256 << 10, outbox_fair_bytes=64 << 10, inbox_peer_bytes_max=1,
         write_s=PATIENCE_S,
@@ -307,7 +307,7 @@ async def test_those_who_do_not_read_share_one_limit_and_harm_nobody_else() -> N
             node.net.pause()
         frame = bytes(32 << 10)
         for node in deaf:
-            for _ in range(400):  # buffers on the way take some
+            for _ in range(400):  # socket buffers take some of the frames
                 hub.net.send(node.id, "gossip", frame)
                 await asyncio.sleep(0.001)
         waiting = [box.unsent for box in hub.net._mailboxes.values()]
@@ -328,7 +328,7 @@ async def test_connections_past_peers_max_are_refused() -> None:
         assert len(hub.seen(Connected)) == 2
         reader, writer = await asyncio.open_connection("127.0.0.1", parse(hub.address).port)
         async with asyncio.timeout(PATIENCE_S):
-            assert await reader.read() == b""  # before a word of ours
+            assert await reader.read() == b""  # before the node sends a byte
         writer.close()
         hub.net.drop(others[0].id, "makes room")
         await hub.until(Disconnected)

@@ -1,4 +1,4 @@
-"""The peer layer over real sockets: what strangers do to it."""
+"""The peer layer over real sockets against misbehaving strangers."""
 
 import asyncio
 import secrets
@@ -44,7 +44,7 @@ from tests.fixtures.net_nodes import (
 
 
 @run
-async def test_garbage_and_silence_keep_nobody_out() -> None:
+async def test_garbage_and_silence_keep_no_peer_out() -> None:
     limits = Limits(strangers_max=4, handshake_s=5)
     async with nodes(2, limits=limits) as (a, b):
         port = parse(a.address).port
@@ -72,7 +72,7 @@ async def test_a_silent_connection_is_closed() -> None:
         async with asyncio.timeout(PATIENCE_S):
             assert await reader.read() == b"\x13/multistream/1.0.0\n"
         writer.close()
-    # Such that have an identity and open no stream, where they are the ones to choose.
+    # Now strangers with an identity that open no stream, which they would have to open.
     node = Node(KEYS[7], limits=Limits(handshake_s=0.3))
     await rude(node, closed, KEYS[0])
     assert node.events == []
@@ -153,7 +153,7 @@ async def test_writing_past_the_window_ends_the_connection() -> None:
 
         async def script(mux: Mux) -> None:
             stream = await open_stream(mux, "/dipnet/gossip/1")
-            stream._stream.send_window = 1 << 30  # what a rogue grants itself
+            stream._stream.send_window = 1 << 30  # the window that the rogue grants itself
             data = (1000).to_bytes(4, "big") + bytes(1000)
             for _ in range(MUX_BYTES_MAX // 60_000 * 3):
                 await stream.write(data * 60)
@@ -164,7 +164,7 @@ async def test_writing_past_the_window_ends_the_connection() -> None:
 
         async def ended() -> bool:
             waiting = [
-                one for queue in list(a.net._inbox._plain.values()) for one, _, _ in list(queue)
+                event for queue in list(a.net._inbox._plain.values()) for event, _, _ in list(queue)
             ]
             return any(isinstance(event, Disconnected) for event in waiting)
 
@@ -183,7 +183,7 @@ async def test_streams_of_other_protocols_are_declined_and_bounded() -> None:
             for name in ("/dipnet/hello/2", "/meshsub/1.1.0", "/x" * 100):
                 with pytest.raises(MultiselectClientError):
                     await open_stream(mux, name)
-            for _ in range(100):  # closed ones do not count
+            for _ in range(100):  # closed streams do not count
                 stream = await open_stream(mux, "/ipfs/ping/1.0.0")
                 await stream.reset()
             question = secrets.token_bytes(32)
@@ -204,7 +204,7 @@ async def test_streams_of_other_protocols_are_declined_and_bounded() -> None:
 
 @run
 async def test_a_second_stream_of_a_protocol_ends_the_connection() -> None:
-    """Or one peer would take every place for large frames."""
+    """Otherwise a peer could take all of the buffers for large frames."""
     async with nodes(1) as (a,):
 
         async def script(mux: Mux) -> None:
@@ -254,7 +254,7 @@ async def test_an_rsa_identity_is_refused() -> None:
 
 @run
 async def test_a_second_connection_of_a_peer_replaces_the_first() -> None:
-    """A peer that dials again has lost its connection, whether we notice yet or not."""
+    """A peer that dials again has lost its connection, even where the node has not noticed."""
 
     async def quiet(mux: Mux) -> None:
         await open_stream(mux, "/dipnet/hello/1")
@@ -304,7 +304,7 @@ async def test_killed_and_frozen_processes_are_noticed() -> None:
 
 @run
 async def test_random_bytes_at_every_layer_end_in_a_disconnection() -> None:
-    """Fuzz: behind TCP, behind Noise, on a stream. The node answers the next one."""
+    """Random bytes after TCP, after Noise, on a stream: the node serves the next stranger."""
     async with nodes(1, limits=Limits(handshake_s=2)) as (a,):
 
         async def on_stream(mux: Mux, data: bytes, name: str) -> None:

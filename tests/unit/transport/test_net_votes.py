@@ -34,7 +34,7 @@ def taken(inbox: Inbox) -> list[Event]:
 
 @run
 async def test_a_vote_overtakes_blocks_that_are_being_sent() -> None:
-    """Sent when the first of three blocks of 10 MiB has come, it is there before the third."""
+    """A vote sent when the first of three blocks of 10 MiB has come arrives before the third."""
     limits = Limits(outbox_bytes_max=64 << 20, write_s=PATIENCE_S)
     async with nodes(2, limits=limits) as (a, b):
         await connect(a, b)
@@ -66,7 +66,7 @@ async def test_votes_are_sent_when_all_other_queues_are_full() -> None:
         async def arrived() -> bool:
             return bool(b.net._inbox._votes)
 
-        await b.poll(arrived)  # although what else comes of this peer is not read any more
+        await b.poll(arrived)  # although other frames of this peer are not read any more
         b.net.resume()
         await b.until(Received, protocol="votes")
 
@@ -94,8 +94,8 @@ async def test_a_vote_passes_what_waits_for_the_main_thread() -> None:
 
 
 @run
-async def test_who_floods_with_votes_waits_alone() -> None:
-    """Its votes fill their own part; its gossip and the votes of others come."""
+async def test_a_peer_that_floods_with_votes_waits_alone() -> None:
+    """Its votes fill their own share of the queue; its gossip and other peers' votes arrive."""
     small = Limits(inbox_votes_bytes_max=64 << 10, write_s=PATIENCE_S)
     async with nodes(3, limits=small) as (hub, loud, quiet):
         for node in (loud, quiet):

@@ -19,7 +19,7 @@ from tests.fixtures.staking import World, address_of, network
 
 Values = tuple[Any, ...] | None
 CALLS_PER_WORD_MAX = 12
-REFUSED = {"dpos_call": None}  # with no other code
+REFUSED = {"dpos_call": None}  # every refusal has this code
 
 VALUES = {
     "uint8": st.integers(0, 2**8 - 1),
@@ -34,9 +34,9 @@ VALUES = {
 }
 VALUES |= {f"{kind}[]": st.lists(VALUES[kind], max_size=4) for kind in ("address", "uint256")}
 DECLARED = [
-    *(one.inputs for one in METHODS.values()),
-    *(one.outputs for one in METHODS.values()),
-    *(tuple(part.split()[0] for part in one.rest.split(",") if part) for one in EVENTS),
+    *(method.inputs for method in METHODS.values()),
+    *(method.outputs for method in METHODS.values()),
+    *(tuple(part.split()[0] for part in event.rest.split(",") if part) for event in EVENTS),
 ]
 TYPES = st.sampled_from(DECLARED) | st.lists(st.sampled_from(list(VALUES)), max_size=4).map(tuple)
 
@@ -44,7 +44,7 @@ TYPES = st.sampled_from(DECLARED) | st.lists(st.sampled_from(list(VALUES)), max_
 def plain(value: Any) -> Any:
     """What eth-abi decodes, with addresses as bytes."""
     if isinstance(value, tuple):
-        return tuple(plain(one) for one in value)
+        return tuple(plain(item) for item in value)
     if isinstance(value, str) and len(value) == 42 and value.startswith("0x"):
         return bytes.fromhex(value[2:])
     return value
@@ -70,13 +70,13 @@ def by_method(types: Sequence[str], data: bytes) -> Values:
 def same(types: Sequence[str], data: bytes) -> Values:
     found, expected = by_method(types, data), by_eth_abi(types, data)
     assert found == expected
-    assert [type(one) for one in found or ()] == [type(one) for one in expected or ()]
+    assert [type(item) for item in found or ()] == [type(item) for item in expected or ()]
     return found
 
 
 @st.composite
 def edits(draw: st.DrawFn) -> Callable[[bytes], bytes]:
-    """One damage to call data: to a byte, to a word, to the order or the number of words."""
+    """Damages to call data: to a byte, to a word, to the order or the number of words."""
     what, at, to = draw(st.integers(0, 6)), draw(st.integers(0, 2**12)), draw(st.integers(0, 2**12))
     byte, word = draw(st.binary(min_size=1, max_size=1)), draw(st.integers(0, 2**256 - 1))
     few = draw(st.sampled_from([0, 1, 31, 32, 33, 64, 96, 128, 2**255, 2**256 - 32, word]))
@@ -98,7 +98,7 @@ def edits(draw: st.DrawFn) -> Callable[[bytes], bytes]:
 
 
 @given(st.data(), TYPES)
-def test_what_is_encoded_is_read(data: st.DataObject, types: tuple[str, ...]) -> None:
+def test_encoded_values_are_read_again(data: st.DataObject, types: tuple[str, ...]) -> None:
     values = [data.draw(VALUES[kind]) for kind in types]
     assert same(types, encode(types, values)) is not None
 
@@ -116,7 +116,7 @@ def test_what_was_changed_is_judged_alike(
 @given(TYPES, st.binary(max_size=300) | st.lists(
     st.integers(0, 8).map(lambda n: 32 * n) | st.integers(0, 40) | st.integers(0, 2**256 - 1),
     max_size=12,
-).map(lambda words: b"".join(one.to_bytes(32, "big") for one in words)))  # fmt: skip
+).map(lambda words: b"".join(word.to_bytes(32, "big") for word in words)))  # fmt: skip
 def test_any_bytes_are_judged_alike(types: tuple[str, ...], raw: bytes) -> None:
     same(types, raw)
 
@@ -146,7 +146,8 @@ def test_every_byte_counts(types: tuple[str, ...], values: tuple[Any, ...]) -> N
 
 
 def calls(run: Callable[[], object]) -> int:
-    """How many functions it calls, of Python and of C: time that no machine changes."""
+    """The number of calls of Python and C functions, a measure of time that is the same
+    everywhere."""
     count = 0
 
     def note(_frame: Any, event: str, _arg: Any) -> None:
@@ -170,9 +171,10 @@ def longest(kind: str) -> Any:
     return fill.get(kind, 1)
 
 
-@pytest.mark.parametrize("method", METHODS.values(), ids=lambda one: one.name)
+@pytest.mark.parametrize("method", METHODS.values(), ids=lambda method: method.name)
 def test_reading_a_word_is_cheap(method: Method) -> None:
-    """Refused afterwards, it has paid the price of the method and of its bytes alone."""
+    """A refused call has paid the price of the method and of its bytes, so reading must be
+    cheap."""
     data = method.call_data(*(longest(kind) for kind in method.inputs))[SELECTOR_BYTES:]
     assert calls(lambda: method.arguments(data)) <= CALLS_PER_WORD_MAX * (2 + len(data) / 32)
 

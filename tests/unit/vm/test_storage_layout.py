@@ -1,4 +1,4 @@
-"""Storage as Solidity lays it out: slots, packing, texts and arrays."""
+"""Solidity's layout of storage: slots, packing, texts and arrays."""
 
 import re
 
@@ -36,27 +36,27 @@ def test_fields_share_words_from_the_lowest_bits() -> None:
         Field(0, 0, 8), Field(0, 8, 16), Field(1, 0, 256), Field(2, 0, 128), Field(2, 128, 64),
         Field(3, 0, 160),
     )  # fmt: skip
-    journal, one = place()
+    journal, storage = place()
     low, high = struct(8, 16)
-    one[low], one[high] = 0xAB, 0x1234
+    storage[low], storage[high] = 0xAB, 0x1234
     assert slot(journal, 0) == 0x1234AB
-    one[low] = 0
-    assert (one[low], one[high], slot(journal, 0)) == (0, 0x1234, 0x123400)
+    storage[low] = 0
+    assert (storage[low], storage[high], slot(journal, 0)) == (0, 0x1234, 0x123400)
     for wrong in (-1, 256):
         with pytest.raises(ValueError, match="does not fit 8 bits"):
-            one[low] = wrong
+            storage[low] = wrong
 
 
 def test_mappings_and_arrays_are_found_by_their_hashes() -> None:
     journal, root = place()
     fields = struct(256, 256, 256, 256)
-    who = b"\x11" * 20
-    root.under(fields[2], who)[fields[1]] = 77
-    expected = int.from_bytes(keccak256(who.rjust(32, b"\0") + word(2)), "big") + 1
+    account = b"\x11" * 20
+    root.under(fields[2], account)[fields[1]] = 77
+    expected = int.from_bytes(keccak256(account.rjust(32, b"\0") + word(2)), "big") + 1
     assert slot(journal, expected) == 77
     root.under(fields[3], 9)[fields[0]] = 5
     assert slot(journal, int.from_bytes(keccak256(word(9) + word(3)), "big")) == 5
-    root.set_addresses(fields[1], [who, b"\x22" * 20, b"\x33" * 20])
+    root.set_addresses(fields[1], [account, b"\x22" * 20, b"\x33" * 20])
     first = int.from_bytes(keccak256(word(1)), "big")
     assert slot(journal, 1) == 3
     assert slot(journal, first + 1) == int.from_bytes(b"\x22" * 20, "big")
@@ -76,8 +76,8 @@ def test_mappings_and_arrays_are_found_by_their_hashes() -> None:
     ],
 )
 def test_texts(text: bytes, head: int, tail: list[bytes]) -> None:
-    journal, one = place()
-    one.set_text(TEXT, text)
+    journal, storage = place()
+    storage.set_text(TEXT, text)
     assert slot(journal, 0) == head
     first = int.from_bytes(keccak256(word(0)), "big")
     assert [word(slot(journal, first + at)) for at in range(2)] == (tail + [bytes(32)] * 2)[:2]
@@ -85,11 +85,11 @@ def test_texts(text: bytes, head: int, tail: list[bytes]) -> None:
 
 @given(st.lists(st.binary(max_size=256), min_size=1, max_size=4))
 def test_texts_leave_nothing_behind(texts: list[bytes]) -> None:
-    journal, one = place()
+    journal, storage = place()
     for text in texts:
-        one.set_text(TEXT, text)
-        assert one.text(TEXT) == text
-    one.set_text(TEXT, b"")
+        storage.set_text(TEXT, text)
+        assert storage.text(TEXT) == text
+    storage.set_text(TEXT, b"")
     journal.set_code(ACCOUNT, b"\xfe")
     fresh = Journal(Memory())
     fresh.set_code(ACCOUNT, b"\xfe")
@@ -102,9 +102,9 @@ def test_a_text_has_a_limit() -> None:
 
 
 def test_writing_the_same_is_no_write() -> None:
-    journal, one = place()
+    journal, storage = place()
     mark = journal.snapshot()
-    one[TEXT] = 0
+    storage[TEXT] = 0
     assert journal.snapshot() == mark
 
 
@@ -129,8 +129,8 @@ STRUCTS = {
 
 
 @pytest.mark.parametrize("name", STRUCTS)
-def test_the_layout_is_the_published_one(name: str) -> None:
-    """solc 0.8 prints the same slots and offsets for these structs; here they are only widths."""
+def test_the_layout_is_as_published(name: str) -> None:
+    """solc 0.8 printed these slots and offsets for structs with fields of these widths."""
     text = (ROOT / "dipnet/contracts/IDposStorage.sol").read_text()
     if name == "IDposStorage":
         body = re.findall(r"^    (mapping\(.*\)|\w+\[?\]?) \w+;", text, re.MULTILINE)

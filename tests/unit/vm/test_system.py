@@ -1,4 +1,4 @@
-"""The door to system contracts: what they see, what they pay, what a failure leaves."""
+"""Calls of system contracts: their view, their gas, and that a failure leaves no trace."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -32,10 +32,10 @@ SIGNED = decode(
 
 
 def journal() -> Journal:
-    one = Journal(Memory())
-    one.add_balance(SENDER, ETHER)
-    one.set_code(CONTRACT, b"\xfe")
-    return one
+    made = Journal(Memory())
+    made.add_balance(SENDER, ETHER)
+    made.set_code(CONTRACT, b"\xfe")
+    return made
 
 
 def table(run: Callable[[Call], bytes]) -> System:
@@ -47,11 +47,11 @@ def make(**fields: Any) -> Tx:
 
 
 def spend(gas: int) -> Callable[[Call], bytes]:
-    def run(one: Call) -> bytes:
-        one.sstore(SLOT, 5)
-        one.transfer(POT, one.value)
-        one.log((SLOT,), b"x")
-        one.charge(gas)
+    def run(call: Call) -> bytes:
+        call.sstore(SLOT, 5)
+        call.transfer(POT, call.value)
+        call.log((SLOT,), b"x")
+        call.charge(gas)
         return b"done"
 
     return run
@@ -80,8 +80,8 @@ def test_a_call_pays_and_leaves_its_logs() -> None:
     ids=["revert", "out of gas"],
 )
 def test_a_failure_costs_gas_and_nothing_else(failure: Exception, gas_used: int) -> None:
-    def run(one: Call) -> bytes:
-        spend(0)(one)
+    def run(call: Call) -> bytes:
+        spend(0)(call)
         raise failure
 
     state = journal()
@@ -96,11 +96,11 @@ def test_a_failure_costs_gas_and_nothing_else(failure: Exception, gas_used: int)
 def test_gas_is_charged_before_the_work() -> None:
     seen: list[int] = []
 
-    def run(one: Call) -> bytes:
-        one.charge(one.gas - system.COLD_GAS)
-        one.sload(SLOT)
-        seen.append(one.gas)
-        one.sload(SLOT)  # warm, but nothing is left
+    def run(call: Call) -> bytes:
+        call.charge(call.gas - system.COLD_GAS)
+        call.sload(SLOT)
+        seen.append(call.gas)
+        call.sload(SLOT)  # warm, but no gas is left
         seen.append(-1)
         return b""
 
@@ -120,10 +120,10 @@ def test_gas_is_charged_before_the_work() -> None:
 def test_the_price_of_a_word(before: int, after: int, gas: int) -> None:
     state = journal()
     state.set_slot(CONTRACT, SLOT, before)
-    one = Call(state, CONTRACT, SENDER, 0, b"", 30_000)
-    one.sstore(SLOT, after)
-    assert (one.gas, one.sload(SLOT)) == (30_000 - gas, after)
-    assert one.gas == 30_000 - gas - system.WARM_GAS
+    call = Call(state, CONTRACT, SENDER, 0, b"", 30_000)
+    call.sstore(SLOT, after)
+    assert (call.gas, call.sload(SLOT)) == (30_000 - gas, after)
+    assert call.gas == 30_000 - gas - system.WARM_GAS
 
 
 def test_a_call_for_its_answer_alone() -> None:
@@ -137,8 +137,8 @@ def test_a_call_for_its_answer_alone() -> None:
 
 
 def test_burning_takes_wei_out_of_the_world() -> None:
-    def run(one: Call) -> bytes:
-        one.burn(one.value)
+    def run(call: Call) -> bytes:
+        call.burn(call.value)
         return b""
 
     state = journal()
@@ -150,8 +150,8 @@ def test_burning_takes_wei_out_of_the_world() -> None:
 def test_what_a_contract_is_told() -> None:
     seen: list[tuple[Any, ...]] = []
 
-    def run(one: Call) -> bytes:
-        seen.append((one.address, one.caller, one.value, one.input, one.gas))
+    def run(call: Call) -> bytes:
+        seen.append((call.address, call.caller, call.value, call.input, call.gas))
         return b""
 
     apply_tx(journal(), ENV, make(value=3, data=b"\1\2"), 0, table(run))
@@ -159,7 +159,7 @@ def test_what_a_contract_is_told() -> None:
 
 
 def test_bytes_of_calls_pay_the_floor() -> None:  # EIP-7623
-    receipt = apply_tx(journal(), ENV, make(data=b"\1" * 1_000), 0, table(lambda one: b""))
+    receipt = apply_tx(journal(), ENV, make(data=b"\1" * 1_000), 0, table(lambda call: b""))
     assert receipt.gas_used == 21_000 + 40 * 1_000
 
 

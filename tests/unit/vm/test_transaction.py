@@ -1,4 +1,4 @@
-"""Costs, checks and transfers: against official vectors, and by the money that has to be left."""
+"""Costs, checks and transfers against official vectors, and the sum of all balances."""
 
 import gzip
 import json
@@ -35,7 +35,7 @@ SIGNED = decode(
 
 
 def make(**fields: Any) -> Tx:
-    """A transaction of ``SENDER``; only its ``raw`` and signature do not fit."""
+    """A transaction of ``SENDER``, whose ``raw`` and signature do not match its fields."""
     return replace(SIGNED, **fields)
 
 
@@ -76,7 +76,7 @@ TYPES = (b"\x01", b"\x02")
 
 
 def fixtures(fork: str) -> Iterator[tuple[dict[str, Any], dict[str, Any], bytes]]:
-    """The official state tests of the types that we know: case, post, transaction."""
+    """(case, post, transaction) of the official state tests of known transaction types."""
     with gzip.open(vectors("evm") / f"dev_{fork}.jsonl.gz", "rt") as lines:
         for line in lines:
             case = json.loads(line)
@@ -88,7 +88,8 @@ def fixtures(fork: str) -> Iterator[tuple[dict[str, Any], dict[str, Any], bytes]
 
 
 def is_transfer(case: dict[str, Any]) -> bool:
-    """To an address without code that is no precompile, by a sender without delegation."""
+    """Whether a transaction goes to an address without code, which is no precompile, from a sender
+    without delegation."""
     to = case["transaction"].get("to")
     return bool(
         to
@@ -270,7 +271,7 @@ def test_tip_is_bounded_by_the_cap() -> None:
     assert journal.balance(PROPOSER) == 21_000
 
 
-def test_nobody_appears_from_nothing() -> None:  # EIP-161
+def test_no_account_appears_from_nothing() -> None:  # EIP-161
     journal = funded()
     apply_tx(journal, ENV, make(max_fee=7, max_priority_fee=0), 0, {})
     layer = Layer(Memory(), journal.commit()[1])

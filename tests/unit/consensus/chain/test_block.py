@@ -45,7 +45,7 @@ ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 
 
 def proposer(header: Header) -> bytes:
-    """The key that may sign where each delegate signs with its owner's key."""
+    """The address whose key may sign the block, where delegates sign with their account's key."""
     return header.proposer
 
 
@@ -56,13 +56,13 @@ def refusal(raw: bytes, net: Net = NET) -> str:
 
 
 def assembled(block: Block, **parts: Any) -> bytes:
-    """The record of a block with parts of it replaced."""
+    """The record of a block with some of its fields replaced."""
     chosen: dict[str, Any] = {
         "version": 1,
         "header": block.header.raw,
         "signature": block.signature,
         "txs": [tx.raw for tx in block.txs],
-        "certificates": [one.raw for one in block.certificates],
+        "certificates": [certificate.raw for certificate in block.certificates],
         "frontier": [],
     } | parts
     return pack(tuple(chosen.values()))
@@ -87,7 +87,7 @@ def test_a_block_keeps_its_bytes() -> None:
 
 
 def test_an_id_is_claimed_without_a_look_at_the_rest() -> None:
-    """From the first bytes alone, so that a known block is not decoded again."""
+    """The id comes from the first bytes alone, so that a known block is not decoded again."""
     start = len(BLOCK.header.raw) + 5
     assert claimed_id(BLOCK.raw[:start] + b"\xc1" * 99) == BLOCK.hash
     forged = BLOCK.raw[:5] + bytes([BLOCK.raw[5] ^ 1]) + BLOCK.raw[6:]
@@ -99,7 +99,7 @@ def test_an_id_is_claimed_without_a_look_at_the_rest() -> None:
 
 
 def test_the_header_is_the_record_of_the_design() -> None:
-    """Field by field against msgpack written by hand."""
+    """Compares the header, field by field, with msgpack written by hand."""
     header = BLOCK.header
     bin32 = b"\xc4\x20"
     assert header.raw.startswith(b"\xdc\x00\x19\x01\xcd\x07\xe2" + bin32 + header.parent)
@@ -173,7 +173,7 @@ def test_only_the_proposer_signs() -> None:
     assert refusal(seal(somebody, TXS, right).raw) == "block_signature"
 
 
-def test_a_stranger_makes_nobody_look_at_a_body() -> None:
+def test_no_body_is_judged_before_its_proposer() -> None:
     """The proposer is judged before thousands of senders are recovered and roots computed."""
     costly = {"txs": [b"\x01"], "certificates": [b"\x01"]}
     right = BLOCK.header.proposer
@@ -198,7 +198,7 @@ def test_a_stranger_makes_nobody_look_at_a_body() -> None:
 
 
 def test_the_key_that_signs_is_not_the_proposers_address() -> None:
-    """A delegate is named by its owner's address; its epoch has the key that signs for it."""
+    """A delegate is named by its account's address; its epoch has the key that signs for it."""
     header = with_fields(BLOCK.header, proposer=b"\x22" * 20)
     key = secret("hot key")
     signer = address(public_key(key))
@@ -212,14 +212,14 @@ def test_the_key_that_signs_is_not_the_proposers_address() -> None:
 
 
 def carrying(*certificates: Certificate) -> bytes:
-    """The block with a section that its header claims."""
-    raws = [one.raw for one in certificates]
+    """A block with these certificates, which its header commits to."""
+    raws = [certificate.raw for certificate in certificates]
     header = with_fields(CERTIFYING.header, cert_root=cert_root(raws))
     signature = sign(header.proposal_digest, NET.secrets[header.proposer])
     return assembled(CERTIFYING, header=header.raw, signature=signature, certificates=raws)
 
 
-def test_the_section_holds_one_of_each_kind() -> None:
+def test_the_section_holds_a_certificate_of_each_kind() -> None:
     for section in ((), (PREVOTES,), (COMMITS,), (PREVOTES, COMMITS)):
         assert decode_block(carrying(*section), NET.genesis, proposer).certificates == section
     for section in ((COMMITS, PREVOTES), (PREVOTES, PREVOTES), (COMMITS, COMMITS)):

@@ -69,8 +69,8 @@ def test_a_payment() -> None:
     assert chain.transaction(paid.hash) == (block.hash, 0)
     receipts = chain.receipts(block.hash)
     assert receipts is not None
-    assert chain.receipts(block.hash) is receipts  # decoded once, however many ask
-    assert [(one.status, one.gas_used) for one in receipts] == [(1, 21_000)]
+    assert chain.receipts(block.hash) is receipts  # decoded once, however often it is read
+    assert [(receipt.status, receipt.gas_used) for receipt in receipts] == [(1, 21_000)]
     assert chain.block(block.hash) == block
     assert chain.raw(block.hash) == block.raw
     assert Chain(net.genesis, memory).block(block.hash) == replace(block, signer=b"")
@@ -81,8 +81,10 @@ def test_what_is_certified_is_final_and_on_disk() -> None:
     chain, memory = net.chain()
     blocks = sustain(net, chain, memory, range(1, 6))
     assert chain.head == chain.base == chain.final == chain.safe == blocks[-1].header
-    assert [one.header.final[0] for one in blocks[1:]] == [one.hash for one in blocks[:-1]]
-    assert [one.header.justify[0] for one in blocks[1:]] == [one.hash for one in blocks[:-1]]
+    assert [block.header.final[0] for block in blocks[1:]] == [block.hash for block in blocks[:-1]]
+    assert [block.header.justify[0] for block in blocks[1:]] == [
+        block.hash for block in blocks[:-1]
+    ]
     assert state_records(memory) == state_records(chain.head_state)
 
 
@@ -146,7 +148,8 @@ def test_a_reorg_above_the_base() -> None:
 
 
 def test_a_reorg_below_the_base_and_back() -> None:
-    """With one overlay nearly every block moves the base: each of these reorgs walks it down."""
+    """With ``overlays_max`` 1 nearly every block moves the base: each of these reorgs walks it
+    down."""
     net = Net.of(overlays_max=1)
     chain, memory = net.chain()
     trunk = grow(net, chain, memory, range(1, 3))
@@ -179,14 +182,14 @@ def test_a_reorg_below_the_base_and_back() -> None:
     fresh, disk = net.chain()
     add(fresh, disk, *trunk, *right, third, fourth)
     assert view(fresh, disk) == view(chain, memory)
-    # and back again
+    # the first branch is the head again
     back = spend(net, chain, memory, left[-1].hash, [17, 18], "user 0", 3)
     assert chain.head == back[-1].header
     assert balance(chain.head_state, address_of("user 1")) == 1_000 * ETHER
 
 
 def test_a_branch_whose_root_leaves_the_chain() -> None:
-    """The cached deltas of a branch are void when its fork moves down."""
+    """The cached deltas of a branch are invalid once its fork point moves down."""
     net = Net.of(7)
     chain, memory = net.chain()
     root = chain.head.hash
@@ -239,13 +242,13 @@ def test_a_certificate_makes_a_shorter_branch_the_head() -> None:
         records.height_key(1): short.hash,
     }
     assert view(Chain(net.genesis, memory), memory) == view(chain, memory)
-    # A higher one takes it back, and for good.
+    # A higher certificate makes the long branch the head for good.
     last = net.child(chain, long[-1].hash, 6)
     add(chain, memory, last)
     assert chain.head == short.header
     imported = chain.on_certificate(net.certificate(chain, last.header, BallotKind.COMMIT))
     memory.apply(imported.puts)
-    assert [one.hash for one in imported.applied] == [one.hash for one in (*long, last)]
+    assert [block.hash for block in imported.applied] == [block.hash for block in (*long, last)]
     assert imported.finalized == range(1, 6)
     assert chain.head == chain.final == chain.safe == last.header
     assert view(Chain(net.genesis, memory), memory) == view(chain, memory)
@@ -262,7 +265,8 @@ SHAPES: list[dict[str, Any]] = [
 
 
 def planted(seed: int, patch: pytest.MonkeyPatch) -> Grown:
-    """A tree that the seed describes: sizes, windows, losses, and elections in half of them."""
+    """A random tree made from ``seed``: its sizes, windows, losses, and in half of them
+    elections."""
     random = Random(seed)
     delegates = random.choice((1, 4, 4, 7))
     net = Net.of(delegates, epoch_slots=random.choice((3, 6, 20)), **random.choice(SHAPES))
@@ -284,13 +288,13 @@ def test_the_order_of_arrival_does_not_matter(seed: int) -> None:
         deliver(other, disk, grown.log, Random(seed + 1))
         assert view(other, disk) == view(chain, grown.memory)
         genesis = chain.need(chain.genesis_hash)
-        # By definition, without the code under test.
+        # ``defined`` follows the definition and uses none of the code under test.
         expected = defined(grown.blocks, grown.certificates, genesis)
         assert [chain.head, chain.final, chain.safe] == expected
 
 
 def plain(puts: Puts) -> dict[bytes, Any]:
-    """Writes without the order within an undo record, which depends on that of execution."""
+    """Writes without the order within an undo record, which depends on the order of execution."""
     return {
         key: records.unpack_undo(value, "") if value and key[:1] == records.KEY_UNDO else value
         for key, value in puts.items()
@@ -300,7 +304,7 @@ def plain(puts: Puts) -> dict[bytes, Any]:
 @settings(max_examples=8)
 @given(st.integers(0, 10**6))
 def test_a_restart_at_any_point_changes_nothing(seed: int) -> None:
-    """Under windows so small that branches die, in part or whole, all the time."""
+    """The windows are so small that branches die, in part or whole, all the time."""
     with pytest.MonkeyPatch.context() as patch:
         grown = planted(seed, patch)
         live, memory = grown.net.chain()
@@ -313,11 +317,11 @@ def test_a_restart_at_any_point_changes_nothing(seed: int) -> None:
             memory.apply(puts)
             assert stands(again) == stands(live)
 
-        for one in grown.log:
-            if isinstance(one, Block):
-                both(lambda chain, block=one: chain.on_block(block, LATE_MS))
+        for item in grown.log:
+            if isinstance(item, Block):
+                both(lambda chain, block=item: chain.on_block(block, LATE_MS))
             else:
-                both(lambda chain, certificate=one: chain.on_certificate(certificate))
+                both(lambda chain, certificate=item: chain.on_certificate(certificate))
         assert view(Chain(grown.net.genesis, memory), memory) == view(live, memory)
         assert live.sets == Chain(grown.net.genesis, memory).sets
 
@@ -325,7 +329,7 @@ def test_a_restart_at_any_point_changes_nothing(seed: int) -> None:
 @settings(max_examples=5)
 @given(st.integers(0, 10**6))
 def test_the_state_of_every_block_in_reach(seed: int) -> None:
-    """Against a chain that has nothing but the ancestors of the block."""
+    """Compares each state with that of a chain that has only the ancestors of the block."""
     with pytest.MonkeyPatch.context() as patch:
         grown = planted(seed, patch)
         chain = grown.chain

@@ -28,7 +28,7 @@ from tests.fixtures.memory import Memory
 
 
 def kept(memory: Memory, prefix: bytes) -> set[bytes]:
-    """The hashes at the end of all keys with this prefix."""
+    """The last 32 bytes of all keys with this prefix, which are block hashes."""
     return {key[-32:] for key, _ in memory.scan(prefix)}
 
 
@@ -36,13 +36,14 @@ def kept(memory: Memory, prefix: bytes) -> set[bytes]:
 
 
 def test_a_deep_unfinal_chain_is_kept_whole() -> None:
-    """Far beyond both windows: every branch above the final block can still become the head."""
+    """The chain is longer than both windows; every branch above the final block can become the
+    head."""
     net = Net.of(4, overlays_max=5, undo_blocks_max=6, epoch_slots=1_000, backoff_slots=1_000)
     chain, memory = net.chain()
     side = spend(net, chain, memory, chain.genesis_hash, [1, 2, 3], "user 0")
     trunk = spend(net, chain, memory, chain.genesis_hash, list(range(4, 44)), "user 1")
     assert (chain.head.height, chain.base.height, chain.final.height) == (40, 35, 0)
-    every = {one.hash for one in (*side, *trunk)} | {chain.genesis_hash}
+    every = {block.hash for block in (*side, *trunk)} | {chain.genesis_hash}
     assert kept(memory, records.KEY_DELTA) == every
     assert len(kept(memory, records.KEY_UNDO)) == 35
     assert view(Chain(net.genesis, memory), memory) == view(chain, memory)
@@ -71,11 +72,11 @@ def test_a_shallow_final_block_and_a_restart_there() -> None:
     side = grow(net, chain, memory, range(31, 34), trunk[-1].hash)
     again = Chain(net.genesis, Memory(memory))
     assert (again.head.height, again.base.height, again.final.height) == (23, 20, 3)
-    for one in (chain, again):
+    for either in (chain, again):
         disk = Memory(memory)
-        one._reader = disk
-        net.certify(one, disk, side[-1].header, BallotKind.PREVOTE)
-        assert (one.head, one.safe, one.final) == (
+        either._reader = disk
+        net.certify(either, disk, side[-1].header, BallotKind.PREVOTE)
+        assert (either.head, either.safe, either.final) == (
             side[-1].header, side[-1].header, trunk[-1].header,
         )  # fmt: skip
 
@@ -84,7 +85,7 @@ def test_a_shallow_final_block_and_a_restart_there() -> None:
 
 
 def test_nothing_goes_from_the_final_block_upwards() -> None:
-    """However long the chain above the final block is; below, only the window stays."""
+    """The chain above the final block is kept whole; below it only the window is."""
     net = Net.of(4, overlays_max=1, undo_blocks_max=1, epoch_slots=40, backoff_slots=1_000)
     chain, memory = net.chain()
     first = sustain(net, chain, memory, [1, 2])
@@ -122,9 +123,9 @@ def test_below_the_window_only_the_canonical_chain_stays() -> None:
         assert chain.receipts(block.hash) is None
         assert chain.state(block.hash) is None
     assert chain.header(dead[2].hash) == dead[2].header, "its slot is not behind the window's yet"
-    for one in (chain, Chain(net.genesis, memory)):
-        assert one.state(dead[2].hash) is None, "a branch of which a part is gone"
-        assert refusal(one, net.forged(later, height=one.head.height + 1)) == "block_old"
+    for either in (chain, Chain(net.genesis, memory)):
+        assert either.state(dead[2].hash) is None, "a branch of which a part is gone"
+        assert refusal(either, net.forged(later, height=either.head.height + 1)) == "block_old"
     assert chain.block(blocks[0].hash) == blocks[0], "canonical ones stay"
     assert chain.state(blocks[0].hash) is None
     floor = chain.final.height - 3
@@ -138,7 +139,8 @@ def test_below_the_window_only_the_canonical_chain_stays() -> None:
 
 
 def test_a_dead_branch_that_was_longer() -> None:
-    """Its blocks are higher than the head, so there is no canonical block at their height."""
+    """The dead branch is higher than the head: no canonical block is at the height of its
+    blocks."""
     net = Net.of(4, overlays_max=1, undo_blocks_max=1, backoff_slots=1_000)
     chain, memory = net.chain()
     dead = grow(net, chain, memory, range(1, 12))
@@ -167,18 +169,18 @@ def test_a_dead_boundary_takes_its_epoch_along() -> None:
     }  # fmt: skip
     net.certify(chain, memory, alive[0].header)
     sustain(net, chain, memory, range(8, 20))
-    for one in (chain, Chain(net.genesis, memory)):
-        assert [epoch.boundary.block_id for epoch in one.epochs.numbered(1)] == [alive[0].hash]
-        low = one.need(one.hash_at(alive[0].header.height + 1) or b"")
-        assert one.state(low.hash) is None
-        assert one.epoch_at(low).boundary.block_id == alive[0].hash
-        assert one.epoch_at(one.need(alive[0].hash)) == one.epoch_at(low)
-        assert one.epoch_at(one.need(trunk[0].hash)).number == 0
+    for either in (chain, Chain(net.genesis, memory)):
+        assert [epoch.boundary.block_id for epoch in either.epochs.numbered(1)] == [alive[0].hash]
+        low = either.need(either.hash_at(alive[0].header.height + 1) or b"")
+        assert either.state(low.hash) is None
+        assert either.epoch_at(low).boundary.block_id == alive[0].hash
+        assert either.epoch_at(either.need(alive[0].hash)) == either.epoch_at(low)
+        assert either.epoch_at(either.need(trunk[0].hash)).number == 0
     assert kept(memory, epochs.KEY_EPOCH) <= kept(memory, records.KEY_BLOCK)
 
 
 def test_the_floor_of_the_window_never_sinks() -> None:
-    """A reorg takes the base down, but what was pruned stays out of reach, after a restart too."""
+    """A reorg takes the base down, but pruned blocks stay out of reach, also after a restart."""
     net = Net.of(4, overlays_max=2, undo_blocks_max=2, backoff_slots=1_000)
     chain, memory = net.chain()
     trunk = sustain(net, chain, memory, range(1, 9))
@@ -189,9 +191,9 @@ def test_the_floor_of_the_window_never_sinks() -> None:
     side = grow(net, chain, memory, [20], trunk[-1].hash)
     net.certify(chain, memory, side[0].header, BallotKind.PREVOTE)
     assert chain.base == trunk[-1].header, "down again"
-    for one in (chain, Chain(net.genesis, memory)):
-        assert one.state(floor.hash) is not None
-        assert one.state(floor.parent) is None
+    for either in (chain, Chain(net.genesis, memory)):
+        assert either.state(floor.hash) is not None
+        assert either.state(floor.parent) is None
     assert view(Chain(net.genesis, memory), memory) == view(chain, memory)
 
 
@@ -254,7 +256,7 @@ def test_a_damaged_disk_is_corrupt(
     if how == "other":
         damaged[key] = memory[records.KEY_BLOCK + chain.head.hash]
     if what == "certificate" and how == "gone":
-        return  # nothing shows that there was a certificate
+        return  # no other record shows that there was a certificate
     with pytest.raises(Corrupt, match="synchronise again"):
         Chain(genesis, damaged)
 
@@ -271,7 +273,7 @@ def test_damaged_state_is_corrupt_and_not_a_verdict(unfinal: tuple[Genesis, Memo
             Chain(genesis, damaged).on_block(block, LATE_MS)
 
 
-def test_what_is_asked_at_every_step_is_read_once() -> None:
+def test_the_epoch_of_the_heads_children_is_read_once() -> None:
     """The epoch of the head's children is in the head's delta, which may be megabytes long."""
     net = Net.of(1)
     chain, memory = net.chain()

@@ -41,7 +41,7 @@ class Boundary:
     new: Members
 
     def child(self, slot: int, *section: Certificate) -> Block:
-        """A block on the boundary."""
+        """Makes and imports a block on the boundary."""
         block = self.net.child(self.chain, self.boundary.hash, slot, section=section)
         add(self.chain, self.memory, block)
         return block
@@ -50,7 +50,7 @@ class Boundary:
         return self.net.certificate(self.chain, block.header, kind)
 
     def settle(self) -> Certificate:
-        """The boundary becomes final by the old set."""
+        """The old set makes the boundary final; returns the commit certificate."""
         certificate = self.certificate(self.boundary, BallotKind.COMMIT)
         learn(self.chain, self.memory, certificate)
         return certificate

@@ -1,4 +1,4 @@
-"""The base fee against the text of EIP-1559 and against its goals."""
+"""The base fee against the reference code of EIP-1559 and against the EIP's goals."""
 
 from hypothesis import given
 from hypothesis import strategies as st

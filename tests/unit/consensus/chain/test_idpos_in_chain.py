@@ -1,4 +1,4 @@
-"""IDpos in a real chain: transactions in blocks, and the boundaries that follow from them."""
+"""IDpos in a real chain: transactions in blocks, and the boundaries that they decide."""
 
 from typing import Any
 
@@ -34,37 +34,38 @@ class Town:
         self.nonces: dict[str, int] = {}
         self.slot = 0
 
-    def _nonce(self, who: str) -> int:
-        self.nonces[who] = self.nonces.get(who, -1) + 1
-        return self.nonces[who]
+    def _nonce(self, user: str) -> int:
+        self.nonces[user] = self.nonces.get(user, -1) + 1
+        return self.nonces[user]
 
     def block(self, *calls: tuple[Any, ...]) -> None:
-        """One block in the next slot: of ``(who, method, *arguments)``, or ``stake`` and wei."""
+        """Makes a block in the next slot of calls ``(user, method, *arguments)``; ``stake`` takes
+        wei."""
         self.slot += 1
         txs = []
-        for who, method, *rest in calls:
+        for user, method, *rest in calls:
             value = rest.pop() if method == "stake" else 0
             data = METHODS[method].call_data(*rest)
-            txs.append(transfer(who, self._nonce(who), DPOS_ADDRESS, value, data=data, gas=GAS))
+            txs.append(transfer(user, self._nonce(user), DPOS_ADDRESS, value, data=data, gas=GAS))
         block = self.net.child(self.chain, self.chain.head.hash, self.slot, txs)
         add(self.chain, self.memory, block)
         receipts = self.chain.receipts(block.hash)
         assert receipts is not None
-        assert [one.status for one in receipts] == [1] * len(calls)
+        assert [receipt.status for receipt in receipts] == [1] * len(calls)
         self.net.certify(self.chain, self.memory, self.chain.head)
 
     def pay(self, *names: str) -> None:
-        """Something to send with."""
+        """Gives each account wei to pay for gas."""
         self.slot += 1
         txs = [
-            transfer("user 7", self._nonce("user 7"), address_of(one), 9 * ETHER) for one in names
+            transfer("user 7", self._nonce("user 7"), address_of(name), 9 * ETHER) for name in names
         ]
         block = self.net.child(self.chain, self.chain.head.hash, self.slot, txs)
         add(self.chain, self.memory, block)
         self.net.certify(self.chain, self.memory, self.chain.head)
 
     def rest(self, epoch: int) -> None:
-        """Empty blocks until the head's children are of ``epoch``."""
+        """Makes empty blocks until the head's children are of ``epoch``."""
         while self.chain.epoch.number < epoch:
             self.slot += 1
             sustain(self.net, self.chain, self.memory, [self.slot])
@@ -95,8 +96,8 @@ def test_a_candidate_that_is_voted_in_leads_from_the_epoch_after_the_next() -> N
     assert sets == [False, False, True, True]
     town.rest(4)
     journal = Journal(town.chain.head_state)
-    (found,) = [one for one in candidates_of(journal) if one.address == newcomer]
-    assert (found.produced, found.missed) == (2, 0)  # one of four slots, in two epochs
+    (found,) = [candidate for candidate in candidates_of(journal) if candidate.address == newcomer]
+    assert (found.produced, found.missed) == (2, 0)  # a fourth of the slots of two epochs
     assert town.chain.parameters == town.net.genesis.parameters
 
 
@@ -109,15 +110,15 @@ def test_a_vote_of_the_delegates_changes_the_length_of_slots_and_stops_old_progr
     town.block(
         (names[0], "proposeParameters", slots, 4_000),
         (names[1], "proposeParameters", rules, RULES_KNOWN + 1),
-        *((one, "voteParameters", 1) for one in names[1:]),
-        *((one, "voteParameters", 2) for one in (names[0], names[2])),
+        *((name, "voteParameters", 1) for name in names[1:]),
+        *((name, "voteParameters", 2) for name in (names[0], names[2])),
     )
     town.rest(2)
     boundary = town.chain.epoch.boundary.slot
     assert town.chain.parameters.slot_ms == 4_000
     assert town.chain.head.slot == boundary
     before = town.chain.head.timestamp_ms
-    town.block(*((one, "signalReady", RULES_KNOWN + 1) for one in names))
+    town.block(*((name, "signalReady", RULES_KNOWN + 1) for name in names))
     assert town.chain.head.timestamp_ms == before + 4_000
     town.rest(3)  # decided at this boundary
     assert town.chain.parameters.rules == RULES_KNOWN

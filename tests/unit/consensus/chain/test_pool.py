@@ -1,4 +1,4 @@
-"""The pool: Ethereum's texts, bounds, order, and a slow model that it must agree with."""
+"""The pool: Ethereum's error texts, bounds, order, and a slow model that it must agree with."""
 
 from dataclasses import replace
 from typing import Any
@@ -19,12 +19,14 @@ TEMPLATE = transfer("user 0", 0)
 SENDERS = tuple(bytes([index]) * 20 for index in range(256))
 
 
-def tx(who: int, nonce: int, tip: int = 10**9, fee: int = FEE, value: int = 0, size: int = 0) -> Tx:
+def tx(
+    sender: int, nonce: int, tip: int = 10**9, fee: int = FEE, value: int = 0, size: int = 0
+) -> Tx:
     """A transaction as if signed, with a hash made of its fields."""
-    name = f"{who} {nonce} {tip} {fee} {value}".encode()
+    name = f"{sender} {nonce} {tip} {fee} {value}".encode()
     raw = name + bytes(max(size - len(name), 0))
     return replace(
-        TEMPLATE, raw=raw, hash=name.ljust(48, b"."), sender=SENDERS[who], nonce=nonce,
+        TEMPLATE, raw=raw, hash=name.ljust(48, b"."), sender=SENDERS[sender], nonce=nonce,
         max_priority_fee=tip, max_fee=fee, value=value,
     )  # fmt: skip
 
@@ -34,19 +36,19 @@ def made(**parameters: Any) -> Pool:
     return Pool(Net.of(**parameters).genesis.parameters)
 
 
-def refusal(pool: Pool, one: Tx, nonce: int = 0, balance: int = RICH, base_fee: int = 0) -> Invalid:
-    """The refusal of ``one``, which must not change the pool."""
+def refusal(pool: Pool, tx: Tx, nonce: int = 0, balance: int = RICH, base_fee: int = 0) -> Invalid:
+    """The refusal of ``tx``, which must not change the pool."""
     before = held(pool)
     with pytest.raises(Invalid) as caught:
-        pool.add(one, nonce, balance, base_fee)
+        pool.add(tx, nonce, balance, base_fee)
     assert held(pool) == before
     check_bookkeeping(pool)
     return caught.value
 
 
 def put(pool: Pool, *txs: Tx, base_fee: int = 0, balance: int = RICH) -> None:
-    for one in txs:
-        pool.add(one, 0, balance, base_fee)
+    for tx in txs:
+        pool.add(tx, 0, balance, base_fee)
         check_bookkeeping(pool)
 
 
@@ -64,18 +66,22 @@ def picked(pool: Pool, base_fee: int = 0) -> list[Tx]:
 
 def check_bookkeeping(pool: Pool) -> None:
     """Compare all counters of the pool with its transactions."""
-    waiting = [one.tx for account in pool._accounts.values() for one in account.waiting.values()]
-    assert {one.hash for one in waiting} == set(pool._txs)
-    assert pool._bytes == sum(len(one.raw) for one in waiting)
+    waiting = [
+        entry.tx for account in pool._accounts.values() for entry in account.waiting.values()
+    ]
+    assert {entry.hash for entry in waiting} == set(pool._txs)
+    assert pool._bytes == sum(len(entry.raw) for entry in waiting)
     queued = set()
     for address, account in pool._accounts.items():
         assert account.waiting, "no empty accounts"
-        assert account.cost == sum(cost(one.tx) for one in account.waiting.values())
-        assert all(one.tx.sender == address for one in account.waiting.values())
+        assert account.cost == sum(cost(entry.tx) for entry in account.waiting.values())
+        assert all(entry.tx.sender == address for entry in account.waiting.values())
         assert account.ready not in account.waiting
         assert set(range(account.nonce, account.ready)) <= set(account.waiting)
         assert min(account.waiting) >= account.nonce
-        beyond = {one.tx.hash for nonce, one in account.waiting.items() if nonce > account.ready}
+        beyond = {
+            entry.tx.hash for nonce, entry in account.waiting.items() if nonce > account.ready
+        }
         assert len(beyond) == account.queued()
         queued |= beyond
     assert queued == set(pool._queued)
@@ -125,7 +131,7 @@ def test_pending_and_queued() -> None:
     put(pool, tx(1, 2))
     assert pool.counts() == (5, 0)
     assert pool.pending_nonce(SENDERS[1], 0) == 5
-    assert [one.nonce for one in picked(pool)] == [0, 1, 2, 3, 4]
+    assert [tx.nonce for tx in picked(pool)] == [0, 1, 2, 3, 4]
     assert pool.get(tx(1, 2).hash) == tx(1, 2)
     assert tx(1, 2).hash in pool
     assert pool.get(b"") is None
@@ -205,7 +211,7 @@ def test_a_full_pool_keeps_the_better() -> None:
     assert tx(3, 0, tip=3).hash not in pool, "of equals the newest goes"
     assert tx(2, 0, tip=3).hash in pool
     put(pool, tx(6, 0, tip=6), tx(7, 0, tip=6))
-    assert sorted(one.max_priority_fee for one in picked(pool)) == [5, 6, 6, 9]
+    assert sorted(tx.max_priority_fee for tx in picked(pool)) == [5, 6, 6, 9]
 
 
 def test_a_cheap_transaction_in_front_makes_those_behind_it_cheap() -> None:
@@ -227,7 +233,7 @@ def test_a_low_cap_in_front_counts_like_a_low_tip() -> None:
     assert tx(1, 1, tip=9).hash not in pool
 
 
-def test_what_no_block_takes_now_is_worth_least() -> None:
+def test_a_transaction_that_no_block_takes_now_is_worth_least() -> None:
     """A high tip with a fee cap below the base fee is worth nothing."""
     pool = made(pool_txs_max=2)
     put(pool, tx(1, 0, tip=10**7, fee=10**7), tx(2, 0, tip=1), base_fee=10**8)
@@ -258,7 +264,7 @@ def test_bytes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_ranking_follows_replacements_and_additions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ranked entries that became stale evict nothing, and nothing twice."""
+    """Stale entries of the ranking evict nothing, and no transaction is evicted twice."""
     pool = made(pool_txs_max=2)
     put(pool, tx(1, 0, tip=1), tx(2, 0, tip=5))
     assert refusal(pool, tx(3, 0, tip=1)).code == "underpriced"
@@ -277,14 +283,14 @@ def test_a_ranking_follows_replacements_and_additions(monkeypatch: pytest.Monkey
 
 def follow(pool: Pool, nonces: dict[int, int], included: list[Tx], reverted: tuple[Tx, ...] = (),
            balance: int = RICH, **changes: Any) -> None:  # fmt: skip
-    """A new head, after which the parameters are those of ``made()`` with ``changes``."""
-    by_sender = {SENDERS[who]: nonce for who, nonce in nonces.items()}
+    """Gives the pool a new head, with the parameters of ``made()`` and ``changes``."""
+    by_sender = {SENDERS[sender]: nonce for sender, nonce in nonces.items()}
     in_force = replace(pool._parameters, **changes)
     pool.on_head(by_sender.__getitem__, lambda _: balance, in_force, 0, included, reverted)
     check_bookkeeping(pool)
 
 
-def test_included_ones_leave() -> None:
+def test_included_transactions_leave() -> None:
     pool = made()
     put(pool, tx(1, 0), tx(1, 1), tx(1, 2), tx(2, 0))
     follow(pool, {1: 2}, [tx(1, 0), tx(1, 1)])
@@ -305,7 +311,7 @@ def test_a_gap_closed_by_the_chain() -> None:
     assert picked(pool) == [tx(1, 2), tx(1, 3), tx(2, 2), tx(2, 3)], "a newer state nonce counts"
 
 
-def test_reverted_ones_come_back() -> None:
+def test_reverted_transactions_come_back() -> None:
     pool = made()
     pool.add(tx(1, 2), 2, RICH, 0)
     follow(pool, {1: 0, 2: 1}, [tx(2, 0)], (tx(1, 0), tx(1, 1), tx(2, 0)))
@@ -350,27 +356,27 @@ STEPS = st.lists(
 @settings(max_examples=150)
 @given(STEPS, st.integers(3, 9))
 def test_random_lives(steps: list[tuple[str, int, int, int]], most: int) -> None:
-    """Bounds and counters hold, picks are the sorted merge, and a refusal changes nothing."""
+    """For random steps bounds and counters hold, picks are ordered, a refusal changes nothing."""
     pool = made(pool_txs_max=most, pool_account_txs_max=min(4, most))
     nonces = dict.fromkeys(range(1, 6), 0)
     base_fee = 0
-    for what, who, nonce, amount in steps:
-        one = tx(who, nonce, tip=amount, fee=10**7 + 3 * amount)
+    for what, sender, nonce, amount in steps:
+        new = tx(sender, nonce, tip=amount, fee=10**7 + 3 * amount)
         if what == "add":
             before = held(pool)
             try:
-                pool.add(one, nonces[who], RICH, base_fee)
+                pool.add(new, nonces[sender], RICH, base_fee)
             except Invalid:
                 assert held(pool) <= before
             else:
-                assert one.hash in pool
+                assert new.hash in pool
         elif what == "drop":
-            pool.drop(one.hash)
+            pool.drop(new.hash)
         else:
-            nonces[who] = nonce
+            nonces[sender] = nonce
             base_fee = 10**7 + amount
             in_force = replace(pool._parameters, base_fee_floor=10**7 + 5 * amount)
-            pool.on_head(lambda s: nonces[s[0]], lambda _: RICH, in_force, base_fee, [one])
+            pool.on_head(lambda s: nonces[s[0]], lambda _: RICH, in_force, base_fee, [new])
             assert all(held.max_fee >= in_force.base_fee_floor for held in pool._txs.values())
         check_bookkeeping(pool)
         assert len(pool) <= most
@@ -380,15 +386,15 @@ def test_random_lives(steps: list[tuple[str, int, int, int]], most: int) -> None
 
 
 def model_order(pool: Pool, base_fee: int) -> list[Tx]:
-    """The oracle: each time the best of the first transactions of all accounts."""
+    """The oracle of the order: in each step the best of the first transactions of all accounts."""
     lines = []
     for account in pool._accounts.values():
         pending = [account.waiting[nonce] for nonce in range(account.nonce, account.ready)]
         usable = []
-        for one in pending:
-            if one.tx.max_fee < base_fee:
+        for entry in pending:
+            if entry.tx.max_fee < base_fee:
                 break
-            usable.append(one)
+            usable.append(entry)
         lines.append(usable)
     order = []
     while any(lines):
@@ -411,63 +417,63 @@ ADDS = st.lists(
 def test_evictions_are_those_of_a_model(
     adds: list[tuple[int, int, int, int]], most: int, bytes_most: int, turn: int
 ) -> None:
-    """Only additions at the ends of accounts; the model looks at everything each time."""
+    """Transactions are added at the ends of accounts; the model looks at all of them each time."""
     pool = made(pool_txs_max=most)
-    lines: dict[int, list[Tx]] = {who: [] for who in range(1, 7)}
+    lines: dict[int, list[Tx]] = {sender: [] for sender in range(1, 7)}
     arrivals: list[bytes] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pool_module, "POOL_BYTES_MAX", bytes_most)
-        for step, (who, tip, cap, size) in enumerate(adds):
+        for step, (sender, tip, cap, size) in enumerate(adds):
             base_fee = 10**7 + (3 if step >= turn else 0)
-            one = tx(who, len(lines[who]), tip, 10**7 + cap, value=step, size=size)
-            after = model_add(lines, arrivals, one, who, base_fee, most, bytes_most)
+            new = tx(sender, len(lines[sender]), tip, 10**7 + cap, value=step, size=size)
+            after = model_add(lines, arrivals, new, sender, base_fee, most, bytes_most)
             taken = True
             try:
-                pool.add(one, 0, RICH, base_fee)
+                pool.add(new, 0, RICH, base_fee)
             except Invalid:
                 taken = False
             assert taken == (after is not None)
             if after is not None:
                 lines = after
-                arrivals.append(one.hash)
+                arrivals.append(new.hash)
             check_bookkeeping(pool)
             assert held(pool) == {kept.hash for line in lines.values() for kept in line}
 
 
 def model_add(
-    lines: dict[int, list[Tx]], arrivals: list[bytes], new: Tx, who: int, base_fee: int,
+    lines: dict[int, list[Tx]], arrivals: list[bytes], new: Tx, sender: int, base_fee: int,
     most: int, bytes_most: int,
 ) -> dict[int, list[Tx]] | None:  # fmt: skip
-    """The accounts after ``new``, or None where it is refused."""
+    """The transactions of the accounts with ``new`` added, None where it is refused."""
 
     def worth(line: list[Tx]) -> int:
-        return min(one.effective_tip(base_fee) for one in line)
+        return min(tx.effective_tip(base_fee) for tx in line)
 
     after = {owner: list(line) for owner, line in lines.items()}
     while True:
-        kept = [one for line in after.values() for one in line]
-        if len(kept) < most and sum(len(one.raw) for one in (*kept, new)) <= bytes_most:
-            after[who].append(new)
+        kept = [tx for line in after.values() for tx in line]
+        if len(kept) < most and sum(len(tx.raw) for tx in (*kept, new)) <= bytes_most:
+            after[sender].append(new)
             return after
         ends = [line for line in after.values() if line]
         if not ends:
             return None
         victim = min(ends, key=lambda line: (worth(line), -arrivals.index(line[-1].hash)))
-        if worth(victim) >= worth([*lines[who], new]):
+        if worth(victim) >= worth([*lines[sender], new]):
             return None
         victim.pop()
 
 
-def test_of_a_crowd_the_best_stay() -> None:
-    """Ten times as many transactions as the pool holds: the rest is that of a full sort."""
+def test_the_best_of_many_transactions_stay() -> None:
+    """Of ten times as many transactions as fit, the pool keeps the first of a full sort."""
     pool = made(pool_txs_max=20)
-    every = [tx(who, 0, tip=(who * 7919) % 1_009) for who in range(1, 201)]
+    every = [tx(sender, 0, tip=(sender * 7919) % 1_009) for sender in range(1, 201)]
     refused = 0
-    for one in every:
+    for new in every:
         try:
-            pool.add(one, 0, RICH, 0)
+            pool.add(new, 0, RICH, 0)
         except Invalid:
             refused += 1
         check_bookkeeping(pool)
-    assert picked(pool) == sorted(every, key=lambda one: -one.max_priority_fee)[:20]
+    assert picked(pool) == sorted(every, key=lambda tx: -tx.max_priority_fee)[:20]
     assert 0 < refused < 180

@@ -1,4 +1,4 @@
-"""The pool follows the parameters in force: what votes change binds from the boundary on."""
+"""The pool follows the parameters in force: changes by vote bind it from the boundary on."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ def test_a_higher_floor_drops_what_no_block_may_hold() -> None:
     assert pool.counts() == (3, 0)
 
 
-def test_a_lower_floor_lets_cheaper_ones_in() -> None:
+def test_a_lower_floor_lets_cheaper_transactions_in() -> None:
     pool = made(base_fee_floor=10**8)
     cheap = tx(1, 0, tip=0, fee=10**7)
     assert refusal(pool, cheap).code == "underpriced"

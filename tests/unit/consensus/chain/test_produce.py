@@ -1,4 +1,4 @@
-"""Making blocks: which transactions are taken, which are left, and that the chain accepts."""
+"""Making blocks: the transactions taken and left out, and that the chain accepts the block."""
 
 import subprocess
 import sys
@@ -81,7 +81,7 @@ def produced() -> str:
 
 @pytest.mark.parametrize("hash_seed", ["1", "2"])
 def test_production_is_deterministic_in_another_process(hash_seed: str) -> None:
-    """The order of a set of bytes follows the hash seed: no block may."""
+    """The order of a Python set of bytes depends on the hash seed; a block must not."""
     again = subprocess.run(
         [sys.executable, "-c", f"from {__name__} import produced; print(produced())"],
         cwd=ROOT,
@@ -104,7 +104,7 @@ def test_the_gas_limit_is_filled_and_not_passed() -> None:
     assert draft.header.gas_used == 21_000 * 5, "what was not used went to others"
 
 
-def test_one_that_does_not_fit_leaves_room_to_smaller_ones() -> None:
+def test_a_transaction_that_does_not_fit_leaves_room_to_smaller_ones() -> None:
     net = Net.of(gas_limit=21_000 * 3, elasticity=1)
     chain, _ = net.chain()
     first = transfer("user 0", 0, tip=9)
@@ -129,7 +129,7 @@ def test_the_bytes_of_a_block_are_bounded() -> None:
 
 
 def test_a_poisoned_transaction_never_stops_production() -> None:
-    """The pool has wrong nonces and balances: a bad transaction is left out with its account."""
+    """The pool has wrong nonces and balances: the transactions of bad accounts are left out."""
     net = Net.of()
     chain, memory = net.chain()
     used = transfer("user 0", 0)
@@ -161,7 +161,7 @@ def test_a_proposal_is_short_enough_for_its_slot(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_chain_lives_with_its_pool() -> None:
-    """Produce, import and follow for a while: everything sent is paid once, in order."""
+    """Produces and imports blocks; every payment is included once, in the order of nonces."""
     net = Net.of(4, gas_limit=21_000 * 4, elasticity=2, base_fee_initial=10**6)
     chain, memory = net.chain()
     pool = Pool(net.genesis.parameters)
@@ -176,10 +176,10 @@ def test_a_chain_lives_with_its_pool() -> None:
         draft = drafted(net, chain, pool, slot)
         imported = chain.on_block(sealed(net, draft), LATE_MS)
         memory.apply(imported.puts)
-        included = [tx for one in imported.applied for tx in one.txs]
+        included = [tx for block in imported.applied for tx in block.txs]
         pool.on_head(
-            lambda who: chain.account(who).nonce,
-            lambda who: chain.account(who).balance,
+            lambda sender: chain.account(sender).nonce,
+            lambda sender: chain.account(sender).balance,
             chain.parameters,
             chain.next_base_fee,
             included,

@@ -1,4 +1,4 @@
-"""Reports: a proposer puts the proof of an offence on the chain for no fee, and nothing else."""
+"""Reports: a proposer can put proofs of offences, and nothing else, on the chain for no fee."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -44,8 +44,8 @@ GAS = reports.REPORT_GAS
 
 def offence_by(name: str, epoch: int = 0) -> Offence:
     ballots = [Ballot(BallotKind.COMMIT, epoch, 9, letter * 32, 0) for letter in (b"A", b"B")]
-    one, other = (Statement(b, sign(b.digest(CHAIN_ID), secret(name))) for b in ballots)
-    return Offence("E2", address_of(name), one, other)
+    first, second = (Statement(b, sign(b.digest(CHAIN_ID), secret(name))) for b in ballots)
+    return Offence("E2", address_of(name), first, second)
 
 
 def drafted(
@@ -63,8 +63,8 @@ def grown(**parameters: Any) -> tuple[Net, Chain, Memory]:
     return net, chain, memory
 
 
-def wei(chain: Chain, who: bytes) -> int:
-    return chain.account(who).balance
+def wei(chain: Chain, account: bytes) -> int:
+    return chain.account(account).balance
 
 
 def test_a_proposer_without_money_reports_first_and_is_rewarded() -> None:
@@ -72,8 +72,8 @@ def test_a_proposer_without_money_reports_first_and_is_rewarded() -> None:
     pool, payment = Pool(net.genesis.parameters), transfer("user 0", 0)
     pool.add(payment, 0, wei(chain, payment.sender), chain.next_base_fee)
     draft = drafted(net, chain, 3, [offence_by(OFFENDER)], pool)
-    report, other = draft.txs
-    assert other == payment
+    report, last = draft.txs
+    assert last == payment
     assert (report.sender, report.max_fee, report.to) == (REPORTER, 0, DPOS_ADDRESS)
     proposer = draft.header.proposer
     assert wei(chain, proposer) == wei(chain, REPORTER) == 0
@@ -113,11 +113,11 @@ def test_reports_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(drafted(net, chain, 3, known, Pool(net.genesis.parameters)).txs) == 2
 
 
-DEAREST = 200_000  # of any method, by the rules of genesis.json
+DEAREST = 200_000  # the highest gas price of a method that genesis.json may set
 
 
-def test_who_votes_for_many_at_the_highest_prices_is_reported() -> None:
-    """The report that takes most gas: every vote is taken back, with rewards still to pay."""
+def test_a_delegate_with_many_votes_at_the_highest_prices_is_reported() -> None:
+    """The costliest report: it withdraws the most votes possible, with rewards still to pay."""
     with pytest.raises(Invalid, match="dpos_gas_judge"):
         staking.network(dpos_gas_judge=DEAREST + 1)
     with pytest.raises(Invalid, match="votes_per_account_max"):
@@ -133,14 +133,14 @@ def test_who_votes_for_many_at_the_highest_prices_is_reported() -> None:
     for delegate in delegates:
         world.block(delegate)
     ballots = [Ballot(BallotKind.COMMIT, 0, 9, letter * 32, 0) for letter in (b"A", b"B")]
-    one, other = (
+    first, second = (
         Statement(b, sign(b.digest(CHAIN_ID), staking.secret("d0"))) for b in ballots
     )  # fmt: skip
     root, puts = world.journal.commit()
     state = Memory(world.memory)
     state.apply(puts)
     execution = Execution(world.context(delegates[1]), state, root, 10**9, False)
-    proof = Offence("E2", delegates[0], one, other)
+    proof = Offence("E2", delegates[0], first, second)
     gas = min(reports.REPORT_GAS, execution.gas_left)
     execution.add(reports.transaction(proof, CHAIN_ID, 0, gas))
     assert 1_500_000 < execution.gas_used < gas // 4
@@ -152,9 +152,9 @@ def test_a_report_that_finds_no_gas_is_told(caplog: pytest.LogCaptureFixture) ->
     with caplog.at_level("WARNING"):
         draft = drafted(net, chain, 3, known, Pool(net.genesis.parameters))
     assert draft.txs == ()
-    (told,) = caplog.messages  # of the other there is nothing to report
-    who = address_of(OFFENDER).hex()
-    assert told == f"E2 by the key of 0x{who} is not reported: report runs out of gas"
+    (told,) = caplog.messages  # "nobody" is no delegate: its offence is not reported
+    offender = address_of(OFFENDER).hex()
+    assert told == f"E2 by the key of 0x{offender} is not reported: report runs out of gas"
 
 
 def free(data: bytes, **fields: int | bytes) -> Tx:
@@ -194,7 +194,7 @@ def test_nothing_else_is_free(tx: Tx, code: str) -> None:
         execution.add(tx)
     assert caught.value.code == code
     assert execution.gas_used == 0
-    execution.add(free(PROOF))  # as if the other had never been tried
+    execution.add(free(PROOF))  # the refused transaction left no trace
 
 
 def test_a_stranger_is_not_free() -> None:
@@ -215,7 +215,7 @@ def test_a_block_with_a_report_that_punishes_nobody_is_refused() -> None:
     again = reports.transaction(offence_by(OFFENDER), CHAIN_ID, 1, GAS)
     empty = net.child(chain, chain.head.hash, 4)
     header = with_fields(empty.header, tx_root=ordered_root([again.raw]))
-    forged = net.signed(header, [again], empty.certificates)  # what no producer would make
+    forged = net.signed(header, [again], empty.certificates)  # no honest producer makes this block
     assert refusal(chain, forged) == "block_tx"
 
 
@@ -248,16 +248,16 @@ def test_an_offence_is_told_once_kept_over_a_restart_and_reported_by_the_leader(
     bench.greet()
     bench.at_slot(2)
     effects = hears_two_commits(bench, keys[1])
-    (report,) = (one for one in effects if isinstance(one, Report))
+    (report,) = (effect for effect in effects if isinstance(effect, Report))
     offender = address(public_key(keys[1]))
     assert report.offence.signer == offender
     key = reports.KEY_OFFENCE + offender
-    assert any(key in one.puts for one in effects if isinstance(one, Write))
-    assert not any(isinstance(one, Report) for one in bench.at_slot(3))
+    assert any(key in effect.puts for effect in effects if isinstance(effect, Write))
+    assert not any(isinstance(effect, Report) for effect in bench.at_slot(3))
 
     again = Bench(delegates=4, disk=bench.disk, state=bench.state)
     again.now_ms = bench.now_ms
-    assert not any(isinstance(one, Report) for one in again.start())
+    assert not any(isinstance(effect, Report) for effect in again.start())
     again.greet()
     assert again.node.voting.tally.offences() == (report.offence,)
     again.propose(next(slot for slot in again.own_slots() if slot > 3))

@@ -1,6 +1,5 @@
-"""Every rule that ties a block to its chain, with a forged block that breaks it.
-
-Those of certificates are in test_certified.py, those of epochs in test_epochs.py.
+"""Every rule that ties a block to its chain, with a forged block that breaks it. The rules of
+certificates are in test_certified.py, the rules of epochs in test_epochs.py.
 """
 
 from typing import Any
@@ -56,7 +55,7 @@ MUTANTS: list[tuple[str, Any, str]] = [
     ("epoch", 0, "block_epoch"),
     ("epoch", 2, "block_epoch"),
     ("timestamp_ms", VALID.header.timestamp_ms + 1, "block_form"),
-    *[("proposer", who, "block_leader") for who in OTHERS],
+    *[("proposer", address, "block_leader") for address in OTHERS],
     ("state_root", HASH_ZERO, "block_root"),
     ("receipt_root", HASH_ZERO, "block_root"),
     ("logs_bloom", b"\x01" * 256, "block_root"),
@@ -88,7 +87,7 @@ def test_a_wrong_field_is_refused(name: str, value: Any, code: str) -> None:
 
 
 def test_every_field_has_a_mutant() -> None:
-    """The rules that need no chain are in test_block.py."""
+    """Each header field has a mutant here, except the fields that test_block.py checks."""
     in_block = {"chain_id", "cert_root", "dag_root", "dag_count", "dag_bytes", "tx_root"}
     fields = set(VALID.header.__slots__) - {"raw", "hash"}
     assert fields == in_block | {name for name, _, _ in MUTANTS}
@@ -116,7 +115,7 @@ def test_a_slot_begins_before_its_block_comes() -> None:
 
 
 def test_only_the_proposers_own_key_signs() -> None:
-    """The key that its epoch names: neither the owner's account nor another member's key."""
+    """The key of the proposer in its epoch signs, not its account's key nor another member's."""
     with pytest.MonkeyPatch.context() as patch:
         net = Net.of(1, epoch_slots=2)
         members = net.recruits("ada", "bea", "cleo", "dora")
@@ -132,7 +131,7 @@ def test_only_the_proposers_own_key_signs() -> None:
                 assert refusal(chain, forged) == "block_signature"
         add(chain, memory, net.decoded(block))
         assert chain.head == block.header
-        # ... and a vote counts by that key too.
+        # A vote by that key counts too.
         net.certify(chain, memory, block.header)
         assert chain.final == block.header
 
@@ -142,7 +141,7 @@ def _resigned(block: Block, key: bytes) -> Block:
     return net.signed(block.header, block.txs, block.certificates)
 
 
-def test_no_stranger_is_listened_to() -> None:
+def test_the_signer_of_a_header_is_known_before_its_body_is_judged() -> None:
     """The checks of a header before its body is judged."""
     assert RULED.signer_of(VALID.header) == VALID.signer
     for epoch in (0, 1, 2):
@@ -208,7 +207,7 @@ def test_slots_are_left_out_while_nothing_is_final() -> None:
 
 
 def test_a_header_counts_its_own_final_block() -> None:
-    """Without the certificate the same slot is out; a header that merely claims it is refused."""
+    """Without the certificate the slot must stay empty; a header that only claims it is refused."""
     net = Net.of(4, backoff_slots=4, epoch_slots=1_000)
     chain, memory = net.chain()
     grow(net, chain, memory, [1, 2, 3])
@@ -225,27 +224,27 @@ def test_a_header_counts_its_own_final_block() -> None:
 def test_far_from_finality_only_system_transactions_pass() -> None:
     net = Net.of(1, backoff_slots=2, epoch_slots=1_000)
     chain, memory = net.chain()
-    user, other = transfer("user 0", 0), transfer("user 1", 0, DPOS_ADDRESS, gas=100_000)
+    user, calling = transfer("user 0", 0), transfer("user 1", 0, DPOS_ADDRESS, gas=100_000)
     creation = transfer("user 2", 0, SYSTEM_PREFIX[:18] + b"\x0c\xff")
     last = transfer("user 3", 0, SYSTEM_PREFIX + b"\xff")
     before = net.child(chain, chain.genesis_hash, 6, [user])
     assert Chain(net.genesis, Memory(memory)).on_block(before, LATE_MS).applied
-    good = net.child(chain, chain.genesis_hash, 8, [other, last])
+    good = net.child(chain, chain.genesis_hash, 8, [calling, last])
     assert Chain(net.genesis, Memory(memory)).on_block(good, LATE_MS).applied
     empty = net.child(chain, chain.genesis_hash, 8)
     for tx in (user, creation):
         root = ordered_root([tx.raw])
         bad = net.signed(with_fields(empty.header, tx_root=root), [tx])
         assert refusal(chain, bad) == "block_tx"
-    # The producer leaves them out and in the pool: they may wait.
+    # The producer leaves these transactions in the pool, where they may wait.
     pool = Pool(net.genesis.parameters)
-    for tx in (user, other):
+    for tx in (user, calling):
         pool.add(tx, 0, 1_000 * ETHER, 0)
     key = net.secrets[good.header.proposer]
     next_turn = turn(chain, 8)
     assert next_turn.leader == good.header.proposer
     draft = build(chain, pool, next_turn, sha256(b""))
-    assert draft.txs == (other,)
+    assert draft.txs == (calling,)
     assert draft.refused == ()
     signature = sign(draft.header.proposal_digest, key)
     assert chain.on_block(draft.sealed(signature, net.genesis.delegates[0].public_key), LATE_MS)
@@ -255,7 +254,7 @@ def test_far_from_finality_only_system_transactions_pass() -> None:
 
 
 def test_unknown_rules_stop_us() -> None:
-    """A boundary puts rules in force that this program lacks: it follows the boundary, no child."""
+    """A boundary puts unknown rules in force: the node follows the boundary but no child of it."""
     with pytest.MonkeyPatch.context() as patch:
         newer = {"rules": RULES_KNOWN + 1}
         Elections(changes=lambda epoch: newer if epoch == 2 else {}).put(patch)
@@ -273,7 +272,7 @@ def test_unknown_rules_stop_us() -> None:
 
 
 def bad_body(*txs: Any, **changes: Any) -> Block:
-    """The valid block with another body under a header that claims it."""
+    """The valid block with another body, under a header that commits to that body."""
     root = ordered_root([tx.raw for tx in txs])
     header = with_fields(VALID.header, tx_root=root, **changes)
     return NET.signed(header, txs, VALID.certificates)
@@ -335,7 +334,7 @@ def test_transactions_see_the_block_around_them(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_slot_has_few_blocks_of_one_leader() -> None:
-    """Of a proposer that signs many blocks for one slot, each node stores a few."""
+    """A node stores few blocks of a proposer that signs many blocks for a slot."""
     net = Net.of(4)
     chain, memory = net.chain()
     trunk = grow(net, chain, memory, range(1, 8))
@@ -346,7 +345,7 @@ def test_a_slot_has_few_blocks_of_one_leader() -> None:
     assert refusal(chain, twins[-1]) == "block_limit"
     assert refusal(Chain(net.genesis, Memory(memory)), twins[-1]) == "block_limit"
     add(chain, memory, twins[0])
-    # Others build on it: then it is asked for, and taken.
+    # A child of the refused block arrives: the block is fetched again, and taken.
     asked = chain.on_block(twins[-1], LATE_MS, asked=True)
     assert asked.puts
     assert asked.surplus
@@ -356,7 +355,7 @@ def test_a_slot_has_few_blocks_of_one_leader() -> None:
 
 
 def test_a_full_slot_of_one_leader_leaves_room_to_another() -> None:
-    """On a branch where finality is back, the slot has another leader than with a step of two."""
+    """With a step of two the slot has another leader than on a branch whose back-off has ended."""
     net = Net.of(4, backoff_slots=2, epoch_slots=1_000)
     chain, memory = net.chain()
     trunk = grow(net, chain, memory, range(1, 4))
@@ -383,8 +382,8 @@ def test_equivocating_blocks_are_branches() -> None:
     paid = net.child(chain, chain.genesis_hash, 1, [transfer("user 0", 0)])
     add(chain, memory, plain, paid)
     assert chain.head.hash == min(plain.hash, paid.hash)
-    other = paid if chain.head == plain.header else plain
-    net.certify(chain, memory, other.header, BallotKind.PREVOTE)
-    assert chain.head == chain.safe == other.header
-    net.certify(chain, memory, other.header, BallotKind.COMMIT)
-    assert chain.final == other.header
+    rival = paid if chain.head == plain.header else plain
+    net.certify(chain, memory, rival.header, BallotKind.PREVOTE)
+    assert chain.head == chain.safe == rival.header
+    net.certify(chain, memory, rival.header, BallotKind.COMMIT)
+    assert chain.final == rival.header

@@ -1,4 +1,4 @@
-"""Slots, the order of leaders, and the seeds that make it."""
+"""Slots, the order of leaders, and the seeds of the order."""
 
 import hashlib
 from collections import Counter
@@ -78,7 +78,7 @@ def test_shuffle_is_a_permutation_that_its_text_reproduces(start: bytes, size: i
 
 
 def test_a_word_past_the_last_multiple_is_thrown_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    """2^64 - 1 is a multiple of three: for three choices only that word is dropped."""
+    """2^64 - 1 is a multiple of 3, so only the word 2^64 - 1 is rejected for 3 choices."""
     blocks = [b"\xff" * 8 + (5).to_bytes(8, "big") + bytes(16)]
     monkeypatch.setattr(schedule, "keccak256", lambda _: blocks.pop())
     assert shuffle(MEMBERS[:3], bytes(32)) == (MEMBERS[1], MEMBERS[0], MEMBERS[2])
@@ -87,7 +87,7 @@ def test_a_word_past_the_last_multiple_is_thrown_away(monkeypatch: pytest.Monkey
 def test_shuffle_favours_nobody() -> None:
     """Each of the 24 orders of four in 2,400 seeds: 100 expected, 5 standard deviations allowed."""
     seeds = (hashlib.sha256(str(index).encode()).digest() for index in range(2_400))
-    orders = Counter(shuffle(MEMBERS[:4], one) for one in seeds)
+    orders = Counter(shuffle(MEMBERS[:4], seed) for seed in seeds)
     assert len(orders) == 24
     assert all(50 <= count <= 150 for count in orders.values())
 
@@ -103,7 +103,7 @@ def test_only_active_delegates_lead() -> None:
 def test_the_set_digest_is_that_of_its_record() -> None:
     members = genesis_members(NET.genesis)
     assert list(members.addresses) == sorted(NET.secrets)
-    body = b"".join(b"\x92\xc4\x14" + one + b"\xc4\x21" + key for one, key in members.pairs)
+    body = b"".join(b"\x92\xc4\x14" + address + b"\xc4\x21" + key for address, key in members.pairs)
     record = b"\x93\x01\x05" + bytes([0x90 + len(members)]) + body
     assert members.digest(5) == keccak256(b"DIPNET/set" + record)
     assert members.digest(6) != members.digest(5)
@@ -117,12 +117,14 @@ def eight(number: int) -> bytes:
 
 
 @given(HASHES, HASHES, st.integers(0, 2**32))
-def test_seeds_are_the_digests_of_the_specification(one: bytes, other: bytes, number: int) -> None:
-    assert seed(one, number) == keccak256(b"DIPNET/schedule" + one + eight(number))
-    assert mixed(one, other) == keccak256(one + other)
-    assert seed_key(one) == keccak256(b"DIPNET/seed-key" + one)
-    assert seed_secret(one, number) == keccak256(b"DIPNET/seed" + one + eight(number))
-    assert commitment(one) == keccak256(one)
+def test_seeds_are_the_digests_of_the_specification(
+    first: bytes, second: bytes, number: int
+) -> None:
+    assert seed(first, number) == keccak256(b"DIPNET/schedule" + first + eight(number))
+    assert mixed(first, second) == keccak256(first + second)
+    assert seed_key(first) == keccak256(b"DIPNET/seed-key" + first)
+    assert seed_secret(first, number) == keccak256(b"DIPNET/seed" + first + eight(number))
+    assert commitment(first) == keccak256(first)
 
 
 def test_what_opens_a_commitment() -> None:
@@ -199,16 +201,16 @@ def script(chain: Chain) -> list[tuple[bytes, ...]]:
         if header.next_set_hash != bytes(32):
             epoch = header.epoch + 2
             seeds.append(keccak256(b"DIPNET/schedule" + mix[header.hash] + eight(epoch)))
-    members = sorted(one.address for one in chain.genesis.delegates)
+    members = sorted(delegate.address for delegate in chain.genesis.delegates)
     orders = []
-    for one in seeds:
+    for epoch_seed in seeds:
         order, counter = list(members), 0
         words: list[int] = []
         for last in reversed(range(1, len(order))):
             while not words or words[0] >= 2**64 - 2**64 % (last + 1):
                 words = words[1:]
                 if not words:
-                    block, counter = keccak256(one + eight(counter)), counter + 1
+                    block, counter = keccak256(epoch_seed + eight(counter)), counter + 1
                     words = [int.from_bytes(block[at : at + 8], "big") for at in (0, 8, 16, 24)]
             pick, words = words[0] % (last + 1), words[1:]
             order[last], order[pick] = order[pick], order[last]

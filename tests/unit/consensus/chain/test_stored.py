@@ -1,4 +1,4 @@
-"""Blocks of our disk were judged before they were written, and are not judged again."""
+"""Blocks on the node's disk were judged before they were written and are not judged again."""
 
 from typing import Any
 
@@ -62,7 +62,7 @@ def test_a_disk_that_contradicts_itself_is_corrupt(how: str) -> None:
         case "another header":
             damaged[key] = NET.forged(BLOCK, gas_used=1).raw
         case "one sender less":
-            senders = [one.sender for one in BLOCK.txs[1:]]
+            senders = [tx.sender for tx in BLOCK.txs[1:]]
             damaged[records.KEY_RECEIPTS + BLOCK.hash] = records.pack_receipts([], senders)
         case _:
             damaged[key] = BLOCK.raw[:-1]

@@ -33,12 +33,12 @@ FORMS = {
 
 
 def spelled(value: Any) -> bytes:
-    """The record of the value, encoded anew."""
+    """The record of the value, encoded again from its fields."""
     return value.encode() if isinstance(value, LightState) else replace(value).raw
 
 
 def judged(decode: Callable[[bytes], Any], raw: bytes) -> Any:
-    """The value, or the code of the refusal."""
+    """The decoded value, or the code of the refusal."""
     try:
         return decode(raw)
     except Invalid as refused:
@@ -84,11 +84,11 @@ def test_any_bytes(raw: bytes, decode: Callable[[bytes], Any]) -> None:
 
 
 def boundary_of(path: int = 0, pairs: list[tuple[bytes, bytes]] | None = None) -> bytes:
-    """A boundary's record, which need not prove anything."""
-    one = BOUNDARIES[0]
-    members = list(one.members.pairs) if pairs is None else pairs
-    raws = [one.header.raw] * path
-    return pack((1, one.header.raw, raws, one.certificate.raw, members))
+    """A boundary's record with a path of this length; its proof may be invalid."""
+    boundary = BOUNDARIES[0]
+    members = list(boundary.members.pairs) if pairs is None else pairs
+    raws = [boundary.header.raw] * path
+    return pack((1, boundary.header.raw, raws, boundary.certificate.raw, members))
 
 
 def test_bounds() -> None:
@@ -140,7 +140,9 @@ def test_boundaries_are_kept_under_the_epoch_that_they_open() -> None:
     ("first", "found"),
     [(0, [5, 9, 11]), (5, [5, 9, 11]), (6, [9, 11]), (10, [11]), (11, [11]), (12, [])],
 )
-def test_who_knows_a_set_needs_the_changes_and_the_newest(first: int, found: list[int]) -> None:
+def test_a_client_with_a_set_needs_the_changes_and_the_newest_boundary(
+    first: int, found: list[int]
+) -> None:
     memory = disk()
     assert opened(boundaries.hop_boundaries(memory, first)) == found
 

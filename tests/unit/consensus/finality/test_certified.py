@@ -29,25 +29,27 @@ NET = Net.of(4)
 
 def carrying(net: Net, block: Block, *section: Certificate) -> Block:
     """``block`` with these certificates and unchanged links."""
-    header = with_fields(block.header, cert_root=cert_root([one.raw for one in section]))
+    header = with_fields(
+        block.header, cert_root=cert_root([certificate.raw for certificate in section])
+    )
     return net.signed(header, block.txs, section)
 
 
 def certificate(
     net: Net, chain: Chain, header: Header, ballot: Ballot, signers: int | None = None
 ) -> Certificate:
-    """A certificate of ``ballot`` by so many members of the set that votes on a block."""
+    """A certificate of ``ballot`` by the first members of the set that votes on a block."""
     members = voters(chain, header)
     digest = ballot.digest(net.genesis.chain_id)
     votes = [
-        Vote(ballot, index, sign(digest, net.secrets[one]))
-        for index, one in enumerate(members.addresses)
+        Vote(ballot, index, sign(digest, net.secrets[address]))
+        for index, address in enumerate(members.addresses)
     ]
     return certificate_of(votes[: members.quorum if signers is None else signers], members)
 
 
 def broken(good: Certificate) -> Certificate:
-    """The certificate with a signature of another member."""
+    """The certificate with one signature replaced by that of another member."""
     size = len(good.signatures) // 2
     return Certificate(good.ballot, good.bitmap, good.signatures[size:] + good.signatures[:size])
 
@@ -99,7 +101,7 @@ def test_a_quorum_has_signed_what_a_block_carries() -> None:
     for certificate_, code in cases:
         bad = NET.child(chain, block.hash, 2, section=[certificate_])
         assert refusal(chain, bad) == code
-    # Also where a certificate of the same ballot is known: a block is valid for all nodes or none.
+    # The block is refused even where a valid certificate of the ballot is known: all nodes agree.
     learn(chain, memory, good)
     for certificate_, code in cases:
         bad = NET.child(chain, block.hash, 2, section=[certificate_])
@@ -141,6 +143,6 @@ def test_what_is_certified_outlives_a_restart() -> None:
     assert chain.head == long[-1]
     learn(chain, memory, NET.certificate(chain, short.header, BallotKind.PREVOTE))
     again = Chain(NET.genesis, Memory(memory))
-    for one in (chain, again):
-        assert one.head == one.safe == short.header
-        assert [each.ballot.slot for each in one.section(short.header)] == [1]
+    for either in (chain, again):
+        assert either.head == either.safe == short.header
+        assert [each.ballot.slot for each in either.section(short.header)] == [1]

@@ -1,4 +1,4 @@
-"""The rules of finality, each by itself. ``test_exhaustive.py`` has their joint effects."""
+"""The rules of finality, each alone; ``test_exhaustive.py`` tests them together."""
 
 from dataclasses import dataclass
 
@@ -39,7 +39,7 @@ def name(number: int) -> bytes:
 
 @dataclass(frozen=True)
 class Block:
-    """A block of slot ``slot`` whose id is made of its slot."""
+    """A block of ``slot``, whose id is made of its slot."""
 
     slot: int
     epoch: int
@@ -147,7 +147,7 @@ SECTIONS = st.lists(
         st.sampled_from([prevote_certified, commit_certified]),
         st.integers(31, 70),
         st.sampled_from([1, 2]),
-    ).filter(lambda one: one.ballot.epoch <= one.boundary.epoch),
+    ).filter(lambda case: case.ballot.epoch <= case.boundary.epoch),
     max_size=3,
 )
 PARENTS = st.tuples(st.integers(31, 70), st.integers(30, 70)).map(
@@ -165,9 +165,9 @@ def test_links_only_rise_and_begin_with_the_boundary(
     settled = voting_epoch(BOUNDARY, child.final[1]) == 2
     if settled:
         assert rank(child.justify) >= (2, 60)
-    for one in section:
-        if one.ballot.kind is BallotKind.COMMIT:
-            assert child.final[1] >= made_final(one)[1]
+    for certificate in section:
+        if certificate.ballot.kind is BallotKind.COMMIT:
+            assert child.final[1] >= made_final(certificate)[1]
     assert derive(child, BOUNDARY, section) == child
 
 
@@ -175,10 +175,11 @@ def test_links_only_rise_and_begin_with_the_boundary(
 def test_what_is_useful_gives_the_same_links_and_may_be_carried(
     parent: HeaderLinks, section: list[Certified]
 ) -> None:
-    pair = [next((one for one in section if one.ballot.kind is kind), None) for kind in BallotKind][
-        1:
-    ]
-    known = [one for one in pair if one is not None]
+    pair = [
+        next((certificate for certificate in section if certificate.ballot.kind is kind), None)
+        for kind in BallotKind
+    ][1:]
+    known = [certificate for certificate in pair if certificate is not None]
     carried = useful(parent, BOUNDARY, known)
     assert derive(parent, BOUNDARY, carried) == derive(parent, BOUNDARY, known)
     check_section(parent, BOUNDARY, carried)
@@ -218,11 +219,12 @@ def test_a_certificate_has_a_ballot_that_the_rules_allow() -> None:
     handover = Block(64, 2, (name(59), 59, 1), (name(58), 58))
     check_certified(prevote_certified(64, 1, BOUNDARY, 59), handover)
     wrong = (
-        (prevote_certified(64, 1, BOUNDARY, 63), block),  # the old set, the boundary being final
+        # the old set votes although the boundary is final
+        (prevote_certified(64, 1, BOUNDARY, 63), block),
         (
             prevote_certified(64, 2, BOUNDARY, 59),
             handover,
-        ),  # the new set, the boundary not being final
+        ),  # the new set votes although the boundary is not final
         (commit_certified(64, 2, BOUNDARY), handover),
         (prevote_certified(64, 2, BOUNDARY, 62), block),  # a justify that the block does not have
         (prevote_certified(64, 2, BOUNDARY, 64), block),

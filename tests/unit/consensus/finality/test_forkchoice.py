@@ -1,4 +1,4 @@
-"""Which block is the head, rule by rule, and what stays beside it."""
+"""The choice of the head, rule by rule, and the branches that are kept."""
 
 from dipnet.consensus.chain.chain import Chain
 from dipnet.consensus.finality.forkchoice import Tree
@@ -33,9 +33,9 @@ def test_a_final_block_is_never_left() -> None:
 
 def test_prevotes_make_nothing_final() -> None:
     chain, memory = NET.chain()
-    one = headers(chain, memory, [1], chain.genesis_hash)[0]
-    NET.certify(chain, memory, one, BallotKind.PREVOTE)
-    assert chain.safe == one
+    certified = headers(chain, memory, [1], chain.genesis_hash)[0]
+    NET.certify(chain, memory, certified, BallotKind.PREVOTE)
+    assert chain.safe == certified
     assert chain.final.height == 0
 
 
@@ -78,7 +78,8 @@ def test_what_does_not_descend_from_the_final_block_leaves_the_tree() -> None:
     assert not tree.ancestor(trunk[0], trunk[1].hash)
     tree.finalize(trunk[0])
     assert len(tree) == 2
-    assert [one in tree for one in (trunk[0].hash, trunk[1].hash, root.hash, side[0].hash)] == [
+    asked = (trunk[0], trunk[1], root, side[0])
+    assert [header.hash in tree for header in asked] == [
         True, True, False, False,
     ]  # fmt: skip
     assert tree.head(side[-1].hash) == trunk[1]

@@ -1,4 +1,4 @@
-"""The header's record: one table, pinned bytes, and no second encoding."""
+"""The header's record: its table of fields, pinned bytes, and no second encoding."""
 
 from dataclasses import replace
 from typing import Any
@@ -34,7 +34,8 @@ def test_the_hash_of_a_known_header() -> None:
 
 
 def test_the_record_is_the_fields_in_their_order() -> None:
-    """Against msgpack itself: docs/spec/bytes.md "Records" has the same list."""
+    """Compares the record with msgpack's; docs/spec/bytes.md "Records" has the same list of
+    fields."""
     record: list[Any] = [
         1, 2018, hash_of(1), 7, 300, 2, 1_700_000_000_000, bytes([2]) * 20, hash_of(3), hash_of(4),
         hash_of(5), bytes([6]) * 256, 60_000_000, 21_000, b"\x3b\x9a\xca\x00", [hash_of(7), 299, 2],

@@ -67,7 +67,7 @@ def tell(tally: Tally, ballots: Sequence[Ballot], index: int = 0, now: int = NOW
 
 
 def names(tally: Tally) -> list[str]:
-    return [one.name for one in tally.offences()]
+    return [offence.name for offence in tally.offences()]
 
 
 # --- on the worker
@@ -86,16 +86,16 @@ def test_votes_are_judged_in_their_order() -> None:
     found = check(raws, sets, CHAIN_ID, 0)
     assert found[0] == good
     assert found[5] == vote(commits(), 2, 4)
-    codes = [one.code for one in found if isinstance(one, Invalid)]
+    codes = [result.code for result in found if isinstance(result, Invalid)]
     assert codes == ["record", "vote_epoch", "vote_member", "vote_signature"]
     assert check([], sets, CHAIN_ID, 0) == []
-    assert [type(one) for one in check([good.raw], sets, CHAIN_ID + 1, 0)] == [Invalid]
+    assert [type(result) for result in check([good.raw], sets, CHAIN_ID + 1, 0)] == [Invalid]
 
 
 def test_no_signature_of_a_settled_slot_is_looked_at() -> None:
     old, late = (replace(vote(prevotes(slot), 1, 4), signature=UNSIGNED) for slot in (12, 13))
     found = check([old.raw, late.raw], sets, CHAIN_ID, 12 + VOTE_LATE_SLOTS)
-    assert [one.code for one in found if isinstance(one, Invalid)] == [
+    assert [result.code for result in found if isinstance(result, Invalid)] == [
         "vote_old",
         "vote_signature",
     ]
@@ -140,8 +140,11 @@ def test_any_order_makes_the_same_ballots_certain(order: list[tuple[int, int]]) 
         ballot = (prevotes(), commits())[kind]
         if found := tally.add(Vote(ballot, index, UNSIGNED), NOW):
             made.append(found)
-    assert sorted(one.ballot.kind for one in made) == [BallotKind.PREVOTE, BallotKind.COMMIT]
-    assert all(len(one.indices()) == members.quorum for one in made)
+    assert sorted(certificate.ballot.kind for certificate in made) == [
+        BallotKind.PREVOTE,
+        BallotKind.COMMIT,
+    ]
+    assert all(len(certificate.indices()) == members.quorum for certificate in made)
 
 
 # --- refusals
@@ -222,7 +225,7 @@ def test_each_offender_is_told_once_and_remembered() -> None:
     tally = fresh()
     for index in (2, 1):
         tell(tally, [prevotes(), prevotes(block=OTHER), commits(), commits(block=OTHER)], index)
-    assert [one.signer for one in tally.offences()] == [FOUR.signers[2], FOUR.signers[1]]
+    assert [offence.signer for offence in tally.offences()] == [FOUR.signers[2], FOUR.signers[1]]
     tally.prune(500, 500)
     assert names(tally) == ["E1", "E1"]
 
@@ -233,7 +236,9 @@ def test_two_proposals_of_a_slot_are_an_offence() -> None:
         tally.add_proposal(Statement(ballot, UNSIGNED), FOUR.signers[3], NOW)
     assert names(tally) == ["E0"]
     assert tally.offences()[0].signer == FOUR.signers[3]
-    assert [one.ballot.slot for one in (tally.offences()[0].one, tally.offences()[0].other)] == [
+    assert [
+        statement.ballot.slot for statement in (tally.offences()[0].one, tally.offences()[0].other)
+    ] == [
         7,
         7,
     ]
@@ -272,9 +277,10 @@ def test_the_tally_finds_an_offender_as_comparing_all_pairs_does(ballots: list[B
     kept: list[Ballot] = []
     for ballot in ballots:
         twins = [
-            one
-            for one in kept
-            if (one.kind, one.slot, one.epoch) == (ballot.kind, ballot.slot, ballot.epoch)
+            kept_ballot
+            for kept_ballot in kept
+            if (kept_ballot.kind, kept_ballot.slot, kept_ballot.epoch)
+            == (ballot.kind, ballot.slot, ballot.epoch)
         ]
         if ballot in kept:
             tell(tally, [ballot])
@@ -283,14 +289,14 @@ def test_the_tally_finds_an_offender_as_comparing_all_pairs_does(ballots: list[B
         else:
             tell(tally, [ballot])
             kept.append(ballot)
-    guilty = len(kept) > len({(one.kind, one.slot, one.epoch) for one in kept}) or any(
-        offence(one, other) for one in kept for other in kept
+    guilty = len(kept) > len({(ballot.kind, ballot.slot, ballot.epoch) for ballot in kept}) or any(
+        offence(ballot, other) for ballot in kept for other in kept
     )
     assert bool(tally.offences()) == guilty
 
 
 @given(st.lists(BALLOTS, max_size=20))
-def test_who_obeys_is_not_in_it(asked: list[Ballot]) -> None:
+def test_an_obedient_delegate_is_in_no_offence(asked: list[Ballot]) -> None:
     tally, state = fresh(), VoteState()
     for ballot in asked:
         if not state.refuse(ballot):
@@ -310,7 +316,7 @@ def test_offenders_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- participation
 
 
-def test_who_took_part_is_counted_when_a_slot_is_past() -> None:
+def test_voters_are_counted_when_a_slot_is_past() -> None:
     tally = fresh()
     for slot in (10, 11, 12):
         for index in range(4):
@@ -354,7 +360,7 @@ def test_what_is_kept_is_bounded_whatever_is_signed() -> None:
                 except Invalid as refused:
                     if refused.code != "vote_limit":
                         raise
-    kept = [one for at in tally._slots.values() for own in at.stated.values() for one in own]
+    kept = [ballot for at in tally._slots.values() for own in at.stated.values() for ballot in own]
     assert len(tally._slots) <= VOTE_SLOTS_MAX + VOTE_AHEAD_SLOTS
     assert len(kept) == 2 * BALLOTS_MAX * len(tally._slots)
     assert sum(len(votes) for at in tally._slots.values() for votes in at.votes.values()) == len(

@@ -1,4 +1,4 @@
-"""Rules V1, V2 and that of proposals on ``VoteState`` alone; offences; sets of members.
+"""Rules V1, V2 and the rule of proposals on ``VoteState`` alone; offences; sets of members.
 
 ``test_exhaustive.py`` shows that these rules make finality safe.
 """
@@ -42,16 +42,16 @@ BALLOTS = st.builds(
         (proposes(9), False),
         (proposes(8), False),
         (prevotes(8, justify=5), True),
-        (prevotes(8, justify=4), False),  # V1, the lock
-        (prevotes(7, justify=6), False),  # V1, once in a slot
+        (prevotes(8, justify=4), False),  # V1: the lock
+        (prevotes(7, justify=6), False),  # V1: one prevote in a slot
         (prevotes(6, justify=5), False),
         (commits(7), True),
         (commits(8), True),
-        (commits(6), False),  # V2, below the last prevote
+        (commits(6), False),  # V2: below the last prevote
         (commits(5), False),
         (prevotes(1, justify=0, epoch=4), True),  # a new epoch
         (commits(1, epoch=4), True),
-        (prevotes(100, justify=99, epoch=2), False),  # never again in an old one
+        (prevotes(100, justify=99, epoch=2), False),  # never again in an old epoch
         (commits(100, epoch=2), False),
     ],
 )
@@ -75,7 +75,7 @@ def test_what_is_kept() -> None:
 
 @settings(max_examples=400)
 @given(st.lists(BALLOTS, max_size=12))
-def test_who_obeys_is_never_an_offender(asked: list[Ballot]) -> None:
+def test_an_obedient_delegate_is_never_an_offender(asked: list[Ballot]) -> None:
     state, signed = VoteState(), list[Ballot]()
     for ballot in asked:
         if not state.refuse(ballot):
@@ -87,10 +87,10 @@ def test_who_obeys_is_never_an_offender(asked: list[Ballot]) -> None:
 
 @given(st.lists(BALLOTS, max_size=8), st.lists(BALLOTS, max_size=8), BALLOTS)
 def test_the_join_of_two_states_refuses_what_either_refuses(
-    one: list[Ballot], other: list[Ballot], ballot: Ballot
+    first: list[Ballot], second: list[Ballot], ballot: Ballot
 ) -> None:
     states = []
-    for ballots in (one, other):
+    for ballots in (first, second):
         state = VoteState()
         for each in ballots:
             state = state if state.refuse(each) else state.after(each)
@@ -118,7 +118,7 @@ def test_the_join_takes_the_higher_of_each(other: VoteState, joined: VoteState) 
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "name"),
+    ("first", "second", "name"),
     [
         (proposes(), proposes(block=OTHER), "E0"),
         (proposes(), proposes(block=OTHER, epoch=4), "E0"),  # a slot has one leader
@@ -145,8 +145,8 @@ def test_the_join_takes_the_higher_of_each(other: VoteState, joined: VoteState) 
         (proposes(7), commits(7, OTHER), ""),
     ],
 )
-def test_offences(one: Ballot, other: Ballot, name: str) -> None:
-    assert offence(one, other) == offence(other, one) == name
+def test_offences(first: Ballot, second: Ballot, name: str) -> None:
+    assert offence(first, second) == offence(second, first) == name
 
 
 # --- members
@@ -158,8 +158,8 @@ def test_a_set_is_sorted_and_knows_its_members() -> None:
     assert set(members.keys) == set(secrets_of(21))
     assert members.signers == tuple(address(key) for key in members.keys)
     assert (len(members), members.quorum) == (21, 15)
-    for index, (one, key) in enumerate(members.pairs):
-        assert members.index(one) == members.index_of_key(key) == index
+    for index, (name, key) in enumerate(members.pairs):
+        assert members.index(name) == members.index_of_key(key) == index
     assert members.index(bytes(20)) is None
     assert members.index_of_key(bytes(33)) is None
 
@@ -172,18 +172,18 @@ def test_the_digest_of_a_set_is_pinned() -> None:
 
 
 def test_a_set_in_which_a_key_could_vote_twice_cannot_be_made() -> None:
-    one, other = members_of(2).pairs
-    Members((one, other))
+    first, second = members_of(2).pairs
+    Members((first, second))
     crowd = [(b"%020d" % at, b"%033d" % at) for at in range(MEMBERS_MAX + 1)]
     Members(tuple(crowd[1:]))
     for pairs in (
         (),
-        (other, one),
-        (one, one),
-        (one, (one[0], other[1])),
-        (one, (other[0], one[1])),
-        (one, (other[0], other[1][:32])),
-        ((one[0][:19], one[1]), other),
+        (second, first),
+        (first, first),
+        (first, (first[0], second[1])),
+        (first, (second[0], first[1])),
+        (first, (second[0], second[1][:32])),
+        ((first[0][:19], first[1]), second),
         tuple(crowd),
     ):
         with pytest.raises(ValueError, match=r"member|set"):

@@ -65,7 +65,7 @@ def _certificates(draw: st.DrawFn) -> Certificate:
     return Certificate(draw(BALLOTS), bitmap, signatures[: 64 * min(bits, 101)])
 
 
-CERTIFICATES = _certificates().filter(lambda one: len(one.indices()) <= 101)
+CERTIFICATES = _certificates().filter(lambda certificate: len(certificate.indices()) <= 101)
 
 
 def refusal(call: Callable[..., Any], *args: Any) -> str:
@@ -77,7 +77,7 @@ def refusal(call: Callable[..., Any], *args: Any) -> str:
 def high(signature: bytes) -> bytes:
     """The other signature of the same digest and key: s above half the order."""
     s = (ORDER - int.from_bytes(signature[32:64], "big")).to_bytes(32, "big")
-    return signature[:32] + s + bytes(one ^ 1 for one in signature[64:])
+    return signature[:32] + s + bytes(recovery_id ^ 1 for recovery_id in signature[64:])
 
 
 # --- digests
@@ -93,29 +93,29 @@ def test_digests_are_those_of_the_specification() -> None:
 
 @given(BALLOTS, BALLOTS, st.integers(1, 2**32 - 1))
 def test_digests_differ_where_ballots_or_chains_do(
-    one: Ballot, other: Ballot, chain_id: int
+    first: Ballot, second: Ballot, chain_id: int
 ) -> None:
-    assert (one.digest(chain_id) == other.digest(chain_id)) == (one == other)
-    assert one.digest(chain_id) != one.digest(chain_id + 1)
+    assert (first.digest(chain_id) == second.digest(chain_id)) == (first == second)
+    assert first.digest(chain_id) != first.digest(chain_id + 1)
 
 
 # --- votes
 
 
 def test_a_vote_is_pinned() -> None:
-    one = Vote(prevotes(), 2, bytes(65))
+    prevote = Vote(prevotes(), 2, bytes(65))
     bin32 = "c420" + BLOCK.hex()
-    assert one.raw.hex() == "98010103" + "07" + bin32 + "05" + "02" + "c441" + bytes(65).hex()
-    assert one.id == keccak256(one.raw[:-65])
-    assert one.id == Vote(prevotes(), 2, b"\x01" * 65).id
-    assert one.id != Vote(prevotes(), 1, bytes(65)).id
+    assert prevote.raw.hex() == "98010103" + "07" + bin32 + "05" + "02" + "c441" + bytes(65).hex()
+    assert prevote.id == keccak256(prevote.raw[:-65])
+    assert prevote.id == Vote(prevotes(), 2, b"\x01" * 65).id
+    assert prevote.id != Vote(prevotes(), 1, bytes(65)).id
 
 
 @given(VOTES)
-def test_a_vote_survives(one: Vote) -> None:
-    assert decode_vote(one.raw) == one
-    assert decode_vote(one.raw).raw == replace(decode_vote(one.raw)).raw == one.raw
-    assert len(one.raw) <= VOTE_BYTES_MAX
+def test_a_vote_survives(drawn: Vote) -> None:
+    assert decode_vote(drawn.raw) == drawn
+    assert decode_vote(drawn.raw).raw == replace(decode_vote(drawn.raw)).raw == drawn.raw
+    assert len(drawn.raw) <= VOTE_BYTES_MAX
 
 
 @pytest.mark.parametrize("decode", [decode_vote, decode_certificate])
@@ -190,19 +190,19 @@ def judged(raw: bytes) -> None:
     codes = {"oversized", "record", "vote_form", "certificate_form"}
     for decode in (decode_vote, decode_certificate):
         try:
-            found = replace(decode(raw)).raw  # encoded anew
+            found = replace(decode(raw)).raw  # encoded again from its fields
         except Invalid as refused:
             found = raw if refused.code in codes else b""
         assert found == raw
 
 
 @given(VOTES, VOTES, st.binary(min_size=65, max_size=65))
-def test_a_vote_is_named_without_reading_it(one: Vote, other: Vote, signature: bytes) -> None:
+def test_a_vote_is_named_without_reading_it(first: Vote, second: Vote, signature: bytes) -> None:
     """The id covers all bytes but the signature; bytes that are no vote have no vote's id."""
-    assert vote_id(one.raw) == vote_id(one.raw[:-65] + signature) == one.id
-    assert (one.id == other.id) is (one.raw[:-65] == other.raw[:-65])
-    for raw in (one.raw[1:], one.raw + b"\0", one.raw[:-1], signature):
-        assert vote_id(raw) != one.id
+    assert vote_id(first.raw) == vote_id(first.raw[:-65] + signature) == first.id
+    assert (first.id == second.id) is (first.raw[:-65] == second.raw[:-65])
+    for raw in (first.raw[1:], first.raw + b"\0", first.raw[:-1], signature):
+        assert vote_id(raw) != first.id
 
 
 @given(st.binary(max_size=200))
@@ -212,21 +212,24 @@ def test_any_bytes(raw: bytes) -> None:
 
 @settings(max_examples=300)
 @given(VOTES | CERTIFICATES, st.data())
-def test_mutated_votes_and_certificates(one: Vote | Certificate, data: st.DataObject) -> None:
-    judged(mutated(one.raw, data))
+def test_mutated_votes_and_certificates(drawn: Vote | Certificate, data: st.DataObject) -> None:
+    judged(mutated(drawn.raw, data))
 
 
-def alone(one: Vote, members: Members) -> bool:
-    """The oracle: coincurve on one signature, and a comparison of s with half the order."""
-    if one.index >= len(members) or int.from_bytes(one.signature[32:64], "big") > ORDER // 2:
+def alone(checked: Vote, members: Members) -> bool:
+    """The oracle: coincurve on a single signature, and a comparison of s with half the order."""
+    if (
+        checked.index >= len(members)
+        or int.from_bytes(checked.signature[32:64], "big") > ORDER // 2
+    ):
         return False
     try:
         key = coincurve.PublicKey.from_signature_and_message(
-            one.signature, one.ballot.digest(CHAIN_ID), hasher=None
+            checked.signature, checked.ballot.digest(CHAIN_ID), hasher=None
         )
     except ValueError:
         return False
-    return address(key.format()) == members.signers[one.index]
+    return address(key.format()) == members.signers[checked.index]
 
 
 @settings(max_examples=60)
@@ -252,7 +255,7 @@ def test_votes_are_judged_as_one_by_one(data: st.DataObject) -> None:
                 signature = signature[:at] + bytes((flipped,)) + signature[at + 1 :]
         votes.append(Vote(ballot, index, signature))
     found = check_votes(votes, [FOUR] * len(votes), CHAIN_ID)
-    assert found == [alone(one, FOUR) for one in votes]
+    assert found == [alone(vote, FOUR) for vote in votes]
 
 
 def test_good_and_high_votes() -> None:
@@ -269,23 +272,23 @@ def test_good_and_high_votes() -> None:
 
 
 def test_a_certificate_is_pinned() -> None:
-    one = certificate(prevotes(), (3, 0, 1), 4)
-    record = pack([1, 1, 3, 7, BLOCK, 5, b"\x0b", one.signatures])
-    assert one.raw == record
-    assert one.indices() == (0, 1, 3)
-    assert one.signatures == b"".join(signed(prevotes(), at, 4)[:64] for at in (0, 1, 3))
-    assert one.rank == (3, 7)
-    assert one.id == certificate(prevotes(), (0, 2, 3), 4).id != certificate(commits(), (0,), 4).id
-    assert decode_certificate(one.raw) == one
+    made = certificate(prevotes(), (3, 0, 1), 4)
+    record = pack([1, 1, 3, 7, BLOCK, 5, b"\x0b", made.signatures])
+    assert made.raw == record
+    assert made.indices() == (0, 1, 3)
+    assert made.signatures == b"".join(signed(prevotes(), at, 4)[:64] for at in (0, 1, 3))
+    assert made.rank == (3, 7)
+    assert made.id == certificate(prevotes(), (0, 2, 3), 4).id != certificate(commits(), (0,), 4).id
+    assert decode_certificate(made.raw) == made
 
 
 @given(CERTIFICATES)
-def test_a_certificate_survives(one: Certificate) -> None:
-    if len(one.signatures) != 64 * len(one.indices()):
-        assert refusal(decode_certificate, one.raw) == "certificate_form"
+def test_a_certificate_survives(drawn: Certificate) -> None:
+    if len(drawn.signatures) != 64 * len(drawn.indices()):
+        assert refusal(decode_certificate, drawn.raw) == "certificate_form"
     else:
-        assert decode_certificate(one.raw) == one
-    assert len(one.raw) <= CERTIFICATE_BYTES_MAX
+        assert decode_certificate(drawn.raw) == drawn
+    assert len(drawn.raw) <= CERTIFICATE_BYTES_MAX
 
 
 def test_the_largest_certificate_fits() -> None:
@@ -314,8 +317,10 @@ def test_two_quorums_share_more_than_a_third() -> None:
         assert n - faulty >= quorum_of(n), "the honest alone are a quorum"
 
 
-def changed(one: Certificate, bitmap: bytes, signatures: bytes | None = None) -> Certificate:
-    return Certificate(one.ballot, bitmap, one.signatures if signatures is None else signatures)
+def changed(original: Certificate, bitmap: bytes, signatures: bytes | None = None) -> Certificate:
+    return Certificate(
+        original.ballot, bitmap, original.signatures if signatures is None else signatures
+    )
 
 
 def test_the_bitmap_is_over_the_set_and_has_its_length() -> None:
@@ -347,10 +352,10 @@ def test_bits_and_signatures_must_agree() -> None:
 
 def test_order_chain_ballot_and_low_s_are_judged() -> None:
     good = certificate(prevotes(), (0, 1, 2), 4)
-    one, two, rest = good.signatures[:64], good.signatures[64:128], good.signatures[128:]
+    first, second, rest = good.signatures[:64], good.signatures[64:128], good.signatures[128:]
     wrong = (
-        changed(good, good.bitmap, two + one + rest),
-        changed(good, good.bitmap, high(one) + two + rest),
+        changed(good, good.bitmap, second + first + rest),
+        changed(good, good.bitmap, high(first) + second + rest),
         Certificate(prevotes(justify=6), good.bitmap, good.signatures),
         Certificate(prevotes(epoch=4), good.bitmap, good.signatures),
         Certificate(commits(), good.bitmap, good.signatures),
@@ -360,11 +365,11 @@ def test_order_chain_ballot_and_low_s_are_judged() -> None:
     assert refusal(check_certificate, good, FOUR, CHAIN_ID + 1) == "certificate_signature"
 
 
-def each(one: Certificate, members: Members) -> bool:
-    """The oracle: one coincurve verify for each signature."""
-    digest = one.ballot.digest(CHAIN_ID)
-    for at, index in enumerate(one.indices()):
-        raw = one.signatures[64 * at : 64 * at + 64]
+def each(checked: Certificate, members: Members) -> bool:
+    """The oracle: coincurve verifies each signature alone."""
+    digest = checked.ballot.digest(CHAIN_ID)
+    for at, index in enumerate(checked.indices()):
+        raw = checked.signatures[64 * at : 64 * at + 64]
         key = coincurve.PublicKey(members.keys[index])
         try:
             der = cdata_to_der(deserialize_compact(raw))
@@ -379,21 +384,23 @@ def each(one: Certificate, members: Members) -> bool:
 @given(st.data())
 def test_certificates_are_judged_as_one_by_one(data: st.DataObject) -> None:
     signers = data.draw(st.sets(st.integers(0, 6), min_size=5))
-    one = certificate(data.draw(st.sampled_from([prevotes(), commits()])), signers, 7)
+    drawn = certificate(data.draw(st.sampled_from([prevotes(), commits()])), signers, 7)
     if data.draw(st.booleans()):
-        at = data.draw(st.integers(0, len(one.signatures) - 1))
-        flipped = one.signatures[at] ^ 1 << data.draw(st.integers(0, 7))
-        one = changed(
-            one, one.bitmap, one.signatures[:at] + bytes((flipped,)) + one.signatures[at + 1 :]
+        at = data.draw(st.integers(0, len(drawn.signatures) - 1))
+        flipped = drawn.signatures[at] ^ 1 << data.draw(st.integers(0, 7))
+        drawn = changed(
+            drawn,
+            drawn.bitmap,
+            drawn.signatures[:at] + bytes((flipped,)) + drawn.signatures[at + 1 :],
         )
-    if each(one, members_of(7)):
-        check_certificate(one, members_of(7), CHAIN_ID)
+    if each(drawn, members_of(7)):
+        check_certificate(drawn, members_of(7), CHAIN_ID)
     else:
-        assert refusal(check_certificate, one, members_of(7), CHAIN_ID) == "certificate_signature"
+        assert refusal(check_certificate, drawn, members_of(7), CHAIN_ID) == "certificate_signature"
 
 
 def test_votes_of_one_member_count_once() -> None:
-    one, other = vote(commits(), 0, 4), vote(commits(), 1, 4)
-    made = certificate_of([one, other, one], FOUR)
+    first, second = vote(commits(), 0, 4), vote(commits(), 1, 4)
+    made = certificate_of([first, second, first], FOUR)
     assert made.indices() == (0, 1)
     assert refusal(check_certificate, made, FOUR, CHAIN_ID) == "certificate_quorum"

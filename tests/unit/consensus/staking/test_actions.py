@@ -1,4 +1,4 @@
-"""What accounts may do to IDpos, and every way in which they may not."""
+"""The actions of accounts on IDpos, and every refusal of each."""
 
 from collections.abc import Callable
 from typing import Any
@@ -62,12 +62,14 @@ def test_seats_that_genesis_leaves_open_and_those_in_waiting() -> None:
     assert len(roomy.view("activeSet", 1)[0]) == 3
 
 
-def test_its_state_is_kept_by_the_account(world: World) -> None:
+def test_the_state_of_the_contract_outlives_a_commit(world: World) -> None:
     """EIP-161: without code the account would have no storage after commit."""
     memory = Memory()
     memory.apply(world.journal.commit()[1])
     again = Journal(memory)
-    assert [one.address for one in idpos.candidates_of(again)] == sorted([D0, D1, D2, D3])
+    assert [candidate.address for candidate in idpos.candidates_of(again)] == sorted(
+        [D0, D1, D2, D3]
+    )
     assert idpos.commitment_of(again, D0) == (bytes(32), 0)
 
 
@@ -97,7 +99,7 @@ def test_unbonding_twice(world: World) -> None:
     world.send("u1", "unstake", 6)
     told = world.refused("u1", "unstake", 1)
     assert told == "dpos_unbonding: stake is being released already: 6 until epoch 3"
-    world.boundaries(5)  # it is not paid by itself
+    world.boundaries(5)  # the stake is not paid out without a claim
     assert world.refused("u1", "unstake", 1).startswith("dpos_unbonding")
 
 
@@ -164,18 +166,19 @@ def test_a_vote_without_stake(world: World) -> None:
 
 
 def test_votes_follow_no_leader(world: World) -> None:
-    """A voter that could change its votes from slot to slot would earn from every block."""
+    """A vote stays for an epoch: votes that follow the leaders would earn from every block."""
     world.send("u1", "stake", value=10)
     world.send("u1", "vote", [D0])
     told = world.refused("u1", "vote", [D1])
     assert told == "dpos_voted: voted in this epoch already: epoch 0"
     assert world.refused("u1", "vote", [D0]).startswith("dpos_voted")
-    world.send("u1", "vote", [])  # at any time, and it frees no vote
+    # withdrawing is allowed at any time, and gives no new vote in this epoch
+    world.send("u1", "vote", [])
     assert world.refused("u1", "vote", [D1]).startswith("dpos_voted")
     world.boundary()
     world.send("u1", "vote", [])
     world.send("u1", "vote", [D1])
-    world.send("d0", "vote", [D1])  # genesis is no call
+    world.send("d0", "vote", [D1])  # the votes of genesis do not count as a vote in this epoch
 
 
 def test_votes_lapse_unless_refreshed(world: World) -> None:
@@ -186,11 +189,12 @@ def test_votes_lapse_unless_refreshed(world: World) -> None:
     world.send("u2", "vote", [D0])
     assert world.view("delegates", 0, 1)[1] == (STAKE + 20,)
     world.boundary()
-    assert world.view("delegates", 0, 1)[1] == (10,)  # the delegate's own has lapsed as well
+    assert world.view("delegates", 0, 1)[1] == (10,)  # the delegate's own vote has lapsed as well
     assert (world.view("votesOf", U1), world.view("votesOf", U2)) == (((), 0), ((D0,), 7))
     world.block(D0)
     assert (world.view("rewardsOf", U1), world.view("rewardsOf", U2)) == (0, REWARD)
-    world.send("u1", "stake", value=5)  # settles; a lapsed vote does not come back
+    # the call settles the account; its lapsed vote does not come back
+    world.send("u1", "stake", value=5)
     assert world.view("delegates", 0, 1)[1] == (10,)
 
 
@@ -217,7 +221,7 @@ def test_rewards_of_a_block(world: World) -> None:
 def test_a_vote_earns_from_its_own_block_on(world: World) -> None:
     world.send("u1", "stake", value=STAKE)
     world.send("u1", "vote", [D0])
-    world.block(D0)  # the end of the block that the vote is in
+    world.block(D0)  # ends the block that has the vote
     assert world.view("rewardsOf", U1) == REWARD // 2
 
 
@@ -235,7 +239,7 @@ def test_leaving_does_not_pay(world: World) -> None:
     assert world.view("rewardsOf", who) == REWARD // 10
 
 
-def test_who_votes_late_earns_from_then_on(world: World) -> None:
+def test_a_late_voter_earns_from_then_on(world: World) -> None:
     world.block(D0)
     world.send("u1", "stake", value=STAKE)
     world.send("u1", "vote", [D0])
@@ -307,7 +311,7 @@ def test_a_key_serves_one_delegate_for_ever(world: World) -> None:
 
 
 def test_a_key_in_its_long_form(world: World) -> None:
-    """It has the same address, but it is not what sets and headers hold."""
+    """A 65-byte key has the same address, but sets and headers hold 33-byte keys."""
     world.send("u1", "stake", value=STAKE)
     long = PublicKey(public_key(secret("u1"))).format(compressed=False)
     assert world.refused("u1", "register", *world.register("u1", key=long)).startswith("dpos_key")
@@ -406,7 +410,7 @@ def test_events(world: World) -> None:
 
 
 def test_gas_bounds_every_call(world: World) -> None:
-    """Whatever gas a call gets, it ends by itself and leaves all or nothing."""
+    """With any amount of gas a call ends, and has its whole effect or none."""
     world.send("u1", "stake", value=STAKE)
     data = METHODS["vote"].call_data([D0, D1, D2, D3])
     needed = _needed(lambda gas: world.run(U1, data, gas=gas).ok, world)

@@ -22,18 +22,18 @@ def world() -> World:
 
 
 def back(world: World, name: str, amount: int, *delegates: bytes) -> None:
-    """A stake that votes."""
+    """The account ``name`` stakes ``amount`` wei and votes for ``delegates``."""
     world.send(name, "stake", value=amount)
     world.send(name, "vote", list(delegates))
 
 
 def test_a_vote_acts_from_the_epoch_after_the_next(world: World) -> None:
-    who = world.candidate("u1")
-    back(world, "u2", 9 * STAKE, who)
+    newcomer = world.candidate("u1")
+    back(world, "u2", 9 * STAKE, newcomer)
     for epoch in (0, 1):
-        assert world.sets[epoch].index(who) is None
+        assert world.sets[epoch].index(newcomer) is None
     elected = world.boundary()
-    assert who in elected.members.addresses
+    assert newcomer in elected.members.addresses
     assert elected.members == world.sets[2]
     assert elected.parameters == world.genesis.parameters
 
@@ -62,16 +62,16 @@ def test_the_sets_that_are_kept(world: World) -> None:
 def test_an_organisation_has_so_many_seats() -> None:
     world = World(network(2, delegates_active=4, seats_per_organisation_max=2))
     for n in range(1, 5):
-        who = world.candidate(f"u{n}", stake=STAKE * 9, organisation=b"\7" * 32)
-        world.send(f"u{n}", "vote", [who])
+        newcomer = world.candidate(f"u{n}", stake=STAKE * 9, organisation=b"\7" * 32)
+        world.send(f"u{n}", "vote", [newcomer])
     elected = world.boundary().members.addresses
-    ours = [one for one in elected if one not in (D0, D1)]
+    ours = [address for address in elected if address not in (D0, D1)]
     assert (len(elected), len(ours)) == (4, 2)
     assert sorted(ours) == sorted(address_of(f"u{n}") for n in range(1, 5))[:2]
 
 
 def test_a_delegate_that_misses_half_of_its_slots_gives_way_to_the_standby(world: World) -> None:
-    who = world.candidate("u1")
+    newcomer = world.candidate("u1")
     for _ in range(2):
         world.block(D0, [D1, D2])
         world.block(D1)
@@ -79,16 +79,15 @@ def test_a_delegate_that_misses_half_of_its_slots_gives_way_to_the_standby(world
     elected = world.boundary().members
     assert D1 not in elected.addresses or D2 not in elected.addresses
     assert (world.view("delegate", D1)[8], world.view("delegate", D2)[8]) == (4, 4)
-    assert world.view("delegate", D3)[8] == 0  # it had no slot
-    assert who in elected.addresses
-    assert (
-        len(elected) == 4
-    )  # of two jailed delegates one keeps the seat, for no candidate waits for it
+    assert world.view("delegate", D3)[8] == 0  # D3 had no slot
+    assert newcomer in elected.addresses
+    # one of two jailed delegates keeps its seat, for no candidate is left to take it
+    assert len(elected) == 4
     assert world.view("delegate", D1)[6:8] == (2, 2)
     world.boundary()
-    assert who in world.sets[3].addresses
+    assert newcomer in world.sets[3].addresses
     world.boundary()
-    assert world.sets[4].addresses == tuple(sorted([D0, D1, D2, D3]))  # jail is over
+    assert world.sets[4].addresses == tuple(sorted([D0, D1, D2, D3]))  # the jail has ended
 
 
 def test_one_slot_of_two_is_half() -> None:
@@ -102,7 +101,9 @@ def test_one_slot_of_two_is_half() -> None:
     assert world.boundary().members.addresses == (other,)
 
 
-def test_a_set_that_was_cut_off_is_not_shrunk_by_those_who_were_not(world: World) -> None:
+def test_delegates_that_missed_their_slots_keep_their_seats_without_candidates(
+    world: World,
+) -> None:
     for _ in range(5):
         world.block(D0, [D1, D2, D3])
     for _ in range(4):
@@ -116,7 +117,7 @@ def test_counters_begin_anew_with_an_epoch(world: World) -> None:
     assert world.view("delegate", D1)[8] == 4
     world.block(D1)
     world.boundary()
-    assert world.view("delegate", D1)[6:9] == (1, 1, 4)  # no later than before
+    assert world.view("delegate", D1)[6:9] == (1, 1, 4)  # the jail ends no later than before
 
 
 def test_rewards_stay_exact_over_boundaries(world: World) -> None:
@@ -136,7 +137,7 @@ def test_rewards_stay_exact_over_boundaries(world: World) -> None:
 
 
 class Counted(Journal):
-    """A journal that counts the words that are looked at."""
+    """A journal that counts the storage words that are read."""
 
     looks = 0
 
@@ -146,15 +147,15 @@ class Counted(Journal):
 
 
 def crowd(voters: int) -> World:
-    """Many accounts that vote, written as their calls would."""
+    """A world with ``voters`` accounts that stake and vote."""
     world = World(network(8, users=1))
     delegates = [address_of(f"d{n}") for n in range(8)]
     for n in range(voters):
-        who = n.to_bytes(20, "big")
-        world.journal.add_balance(who, 10)
+        newcomer = n.to_bytes(20, "big")
+        world.journal.add_balance(newcomer, 10)
         data = idpos.METHODS["vote"].call_data([delegates[n % 8], delegates[(n + 1) % 8]])
-        assert world.run(who, idpos.METHODS["stake"].call_data(), 10).ok
-        assert world.run(who, data).ok
+        assert world.run(newcomer, idpos.METHODS["stake"].call_data(), 10).ok
+        assert world.run(newcomer, data).ok
     return world
 
 
@@ -165,7 +166,7 @@ def test_a_boundary_does_not_look_at_voters() -> None:
         memory = Memory()
         memory.apply(world.journal.commit()[1])
         world.journal = Counted(memory)
-        for _ in range(5):  # the fifth is the one at which all votes lapse
+        for _ in range(5):  # at the fifth boundary all votes lapse
             Counted.looks = 0
             world.boundary()
             looks.append(Counted.looks)
@@ -188,6 +189,6 @@ def test_no_set_is_made_of_nothing() -> None:
 
 def test_the_end_of_a_block_is_for_the_proposer(world: World) -> None:
     world.block(D2, [D1, D1, D3])
-    looks: list[Any] = [world.view("delegate", one)[6:8] for one in (D0, D1, D2, D3)]
+    looks: list[Any] = [world.view("delegate", delegate)[6:8] for delegate in (D0, D1, D2, D3)]
     assert looks == [(0, 0), (0, 2), (1, 0), (0, 1)]
     assert idpos.commitment_of(world.journal, D2) == (bytes([7]) * 32, 1)

@@ -1,4 +1,4 @@
-"""A commission is lowered at once, and raised when votes act that are cast on hearing of it."""
+"""A lower commission acts at once, a raise once votes cast after its announcement act."""
 
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ REWARD = 2 * ETHER
 
 @pytest.fixture
 def world() -> World:
-    """A delegate at 0 % that another account alone votes for."""
+    """A world whose delegate D0 takes 0 % and has the votes of the account ``u1`` alone."""
     found = World(network(vote_expiry_epochs=50))
     found.send("d0", "vote", [])
     found.send("u1", "stake", value=STAKE)
@@ -25,12 +25,12 @@ def world() -> World:
 
 
 def register(world: World, bps: int) -> None:
-    """The delegate says a commission."""
+    """The delegate announces a commission."""
     world.send("d0", "register", *world.register("d0", commission=bps))
 
 
 def kept(world: World) -> int:
-    """Basis points that the delegate keeps of a block; the same are shown."""
+    """The basis points of a block that the delegate keeps; the view must show the same number."""
     before = world.view("rewardsOf", D0)
     world.block(D0)
     found = (world.view("rewardsOf", D0) - before) * BPS_ALL // REWARD
@@ -47,8 +47,9 @@ def ahead(world: World, epochs: int) -> list[int]:
     return found
 
 
-def test_a_commission_is_not_raised_for_ones_own_blocks(world: World) -> None:
-    """The highest in the delegate's own block, nothing as soon as the next begins."""
+def test_a_commission_is_not_raised_for_own_blocks_only(world: World) -> None:
+    """A delegate that raises its commission for its own block, and then lowers it, gains
+    nothing."""
     world.boundary()
     for _ in range(3):
         register(world, 5_000)
@@ -56,7 +57,7 @@ def test_a_commission_is_not_raised_for_ones_own_blocks(world: World) -> None:
         register(world, 0)
     assert (world.view("delegate", D0)[2], world.view("rewardsOf", D0)) == (0, 0)
     assert world.view("rewardsOf", U1) == 3 * REWARD
-    assert ahead(world, 3) == [0, 0, 0, 0]  # nor is anything left of it
+    assert ahead(world, 3) == [0, 0, 0, 0]  # no raise is left waiting
 
 
 def test_a_raise_waits_as_long_as_a_vote(world: World) -> None:
@@ -65,7 +66,7 @@ def test_a_raise_waits_as_long_as_a_vote(world: World) -> None:
     assert ahead(world, 3) == [0, 0, 5_000, 5_000]
 
 
-def test_a_lower_one_acts_at_once(world: World) -> None:
+def test_a_lower_commission_acts_at_once(world: World) -> None:
     register(world, 5_000)
     world.boundaries(2)
     assert kept(world) == 5_000
@@ -73,13 +74,13 @@ def test_a_lower_one_acts_at_once(world: World) -> None:
     assert ahead(world, 3) == [4_000, 4_000, 4_000, 4_000]
 
 
-def test_the_first_one_acts_at_once(world: World) -> None:
-    who = world.candidate("u2", commission=5_000)
+def test_the_first_commission_acts_at_once(world: World) -> None:
+    newcomer = world.candidate("u2", commission=5_000)
     world.send("u3", "stake", value=STAKE)
-    world.send("u3", "vote", [who])
-    world.block(who)
-    assert world.view("rewardsOf", who) == REWARD // 2
-    assert record_of(world.root, who)[ANNOUNCED_FROM] == 0
+    world.send("u3", "vote", [newcomer])
+    world.block(newcomer)
+    assert world.view("rewardsOf", newcomer) == REWARD // 2
+    assert record_of(world.root, newcomer)[ANNOUNCED_FROM] == 0
 
 
 def test_the_same_raise_again_changes_nothing(world: World) -> None:
@@ -93,7 +94,7 @@ def test_the_same_raise_again_changes_nothing(world: World) -> None:
 
 @pytest.mark.parametrize("bps", [4_000, 5_000])
 def test_another_raise_has_a_date_of_its_own(world: World, bps: int) -> None:
-    """A lower commission too: voters that looked in between must hear of it in time."""
+    """A changed raise waits anew, also where it is lower: voters need the time to react."""
     register(world, 4_500)
     world.boundary()
     register(world, bps)
@@ -110,8 +111,8 @@ def test_a_raise_upon_a_raise(world: World) -> None:
 def test_what_is_in_force_said_again_takes_back_a_raise(world: World) -> None:
     register(world, 5_000)
     register(world, 0)
-    one = record_of(world.root, D0)
-    assert (one[ANNOUNCED], one[ANNOUNCED_FROM]) == (0, 0)
+    record = record_of(world.root, D0)
+    assert (record[ANNOUNCED], record[ANNOUNCED_FROM]) == (0, 0)
     assert ahead(world, 3) == [0, 0, 0, 0]
 
 
@@ -133,5 +134,5 @@ def test_what_is_announced_is_in_the_call_and_in_storage(world: World) -> None:
     data = METHODS["register"].call_data(*world.register("d0", commission=5_000))
     (log,) = world.run(D0, data).logs
     assert log.topics == REGISTERED_EVENT.topics(D0)
-    one = record_of(world.root, D0)
-    assert (one[ANNOUNCED], one[ANNOUNCED_FROM]) == (5_000, 2)
+    record = record_of(world.root, D0)
+    assert (record[ANNOUNCED], record[ANNOUNCED_FROM]) == (5_000, 2)

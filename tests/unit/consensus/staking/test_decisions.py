@@ -1,8 +1,8 @@
 """Decisions of the delegates against a naive model, over random proposals, votes and sets.
 
-The model is the text of docs/staking.md in Python: it keeps what was said and when, and works out
-at each boundary what follows. What a genesis.json may not say it asks of no model: the values here
-are valid alone, and in the pairs that can meet.
+The model is the text of docs/staking.md in Python: it keeps proposals, votes and their epochs, and
+derives the state of each proposal at each boundary. The values here are valid alone and in the
+pairs that can meet, so the model needs no rules of genesis.json.
 """
 
 import random
@@ -26,7 +26,7 @@ EPOCHS, STEPS = 30, 8
 
 @dataclass
 class Motion:
-    """One proposal. ``starts`` is the epoch in which it is to be in force, once that is known."""
+    """A proposal. ``starts`` is the epoch in which it comes into force, once that is known."""
 
     name: str
     value: int
@@ -43,48 +43,51 @@ class Motion:
 
 @dataclass
 class Council:
-    """All that the delegates said."""
+    """The model: all proposals, votes and signals of the delegates."""
 
     force: dict[str, int]
     motions: list[Motion] = field(default_factory=list)
     ready: dict[str, int] = field(default_factory=dict)
 
-    def may_propose(self, who: str, name: str, value: int) -> bool:
-        idle = not any(one.pending and one.by == who for one in self.motions)
+    def may_propose(self, delegate: str, name: str, value: int) -> bool:
+        idle = not any(motion.pending and motion.by == delegate for motion in self.motions)
         return idle and (name != "rules" or value > self.force["rules"])
 
     def enough(self, yes: list[str], members: list[str]) -> bool:
-        return 3 * len([one for one in members if one in yes]) > 2 * len(members)
+        return 3 * len([address for address in members if address in yes]) > 2 * len(members)
 
     def boundary(self, epoch: int, members: list[str]) -> None:
-        """What has passed, run out or begins, before the election."""
+        """Updates the motions that pass, expire or take effect, before the election."""
         delay = self.force["parameter_delay_epochs"]
-        for one in self.motions:
-            if one.state == "open" and self.enough(one.voters, members):
-                one.state, one.starts = "passed", epoch + 1 + delay
-                one.expires = one.starts + LIVE
-            if one.state in ("open", "passed") and one.expires == epoch + 1:
-                one.state = "expired"
-            due = "decided" if one.name == "rules" else "passed"
-            if one.state == due and one.starts == epoch + 1:
-                late = one.name == "rules" and one.value <= self.force["rules"]
-                one.state = "refused" if late else "effective"
+        for motion in self.motions:
+            if motion.state == "open" and self.enough(motion.voters, members):
+                motion.state, motion.starts = "passed", epoch + 1 + delay
+                motion.expires = motion.starts + LIVE
+            if motion.state in ("open", "passed") and motion.expires == epoch + 1:
+                motion.state = "expired"
+            due = "decided" if motion.name == "rules" else "passed"
+            if motion.state == due and motion.starts == epoch + 1:
+                late = motion.name == "rules" and motion.value <= self.force["rules"]
+                motion.state = "refused" if late else "effective"
                 if not late:
-                    self.force[one.name] = one.value
+                    self.force[motion.name] = motion.value
 
     def decide(self, epoch: int, running: list[list[str]]) -> None:
-        """After the election: whose proposer left, and rules for which both sets are ready."""
-        for one in self.motions:
-            if one.state == "open" and not any(one.by in members for members in running):
-                one.state = "expired"
-            if (one.state, one.name) == ("passed", "rules") and one.starts <= epoch + 2:
-                ready = [who for who, version in self.ready.items() if version >= one.value]
+        """Updates motions after the election: their proposer left, or both sets are ready for
+        rules."""
+        for motion in self.motions:
+            if motion.state == "open" and not any(motion.by in members for members in running):
+                motion.state = "expired"
+            if (motion.state, motion.name) == ("passed", "rules") and motion.starts <= epoch + 2:
+                ready = [
+                    delegate for delegate, version in self.ready.items() if version >= motion.value
+                ]
                 if all(self.enough(ready, members) for members in running):
-                    one.state, one.starts = "decided", epoch + 2
+                    motion.state, motion.starts = "decided", epoch + 2
 
 
 class Session:
-    """World and model together."""
+    """Runs the world and the model side by side."""
 
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
@@ -93,47 +96,49 @@ class Session:
             {name: getattr(self.world.genesis.parameters, name) for name in VALUES}
         )
         self.registered = NAMES[:4]
-        self.name_of = {address_of(one): one for one in NAMES}
+        self.name_of = {address_of(name): name for name in NAMES}
 
     def members(self, epoch: int) -> list[str]:
-        return [self.name_of[one] for one in self.world.sets[epoch].addresses]
+        return [self.name_of[address] for address in self.world.sets[epoch].addresses]
 
-    def act(self, who: str, allowed: bool, method: str, *arguments: Any) -> None:
+    def act(self, delegate: str, allowed: bool, method: str, *arguments: Any) -> None:
         if allowed:
-            self.world.send(who, method, *arguments)
+            self.world.send(delegate, method, *arguments)
         else:
-            assert self.world.refused(who, method, *arguments)
+            assert self.world.refused(delegate, method, *arguments)
 
-    def propose(self, who: str) -> None:
+    def propose(self, delegate: str) -> None:
         name = self.rng.choice([*VALUES, "rules"])
         value = self.rng.choice(VALUES[name])
-        seated = who in self.members(self.world.epoch)
-        allowed = seated and self.council.may_propose(who, name, value)
-        self.act(who, allowed, "proposeParameters", name.encode().ljust(32, b"\0"), value)
+        seated = delegate in self.members(self.world.epoch)
+        allowed = seated and self.council.may_propose(delegate, name, value)
+        self.act(delegate, allowed, "proposeParameters", name.encode().ljust(32, b"\0"), value)
         if allowed:
             expires = self.world.epoch + LIVE
-            self.council.motions.append(Motion(name, value, who, expires, [who]))
+            self.council.motions.append(Motion(name, value, delegate, expires, [delegate]))
 
-    def vote(self, who: str) -> None:
+    def vote(self, delegate: str) -> None:
         number = self.rng.randrange(1, len(self.council.motions) + 2)
-        one = self.council.motions[number - 1] if number <= len(self.council.motions) else None
-        seated = who in self.members(self.world.epoch)
-        allowed = bool(one and seated and one.state == "open" and who not in one.voters)
-        self.act(who, allowed, "voteParameters", number)
-        if one and allowed:
-            one.voters.append(who)
+        motion = self.council.motions[number - 1] if number <= len(self.council.motions) else None
+        seated = delegate in self.members(self.world.epoch)
+        allowed = bool(
+            motion and seated and motion.state == "open" and delegate not in motion.voters
+        )
+        self.act(delegate, allowed, "voteParameters", number)
+        if motion and allowed:
+            motion.voters.append(delegate)
 
-    def signal(self, who: str) -> None:
+    def signal(self, delegate: str) -> None:
         version = self.rng.choice([1, 2, 3, 4, 4])
-        self.act(who, who in self.registered, "signalReady", version)
-        if who in self.registered:
-            self.council.ready[who] = version
+        self.act(delegate, delegate in self.registered, "signalReady", version)
+        if delegate in self.registered:
+            self.council.ready[delegate] = version
 
-    def come(self, who: str) -> None:
-        if who not in self.registered:
-            address = self.world.candidate(who, stake=self.rng.randrange(1, 9) * STAKE)
-            self.world.send(who, "vote", [address])
-            self.registered.append(who)
+    def come(self, delegate: str) -> None:
+        if delegate not in self.registered:
+            address = self.world.candidate(delegate, stake=self.rng.randrange(1, 9) * STAKE)
+            self.world.send(delegate, "vote", [address])
+            self.registered.append(delegate)
 
     def boundary(self) -> None:
         epoch = self.world.epoch
@@ -145,36 +150,42 @@ class Session:
         for name, value in self.council.force.items():
             assert getattr(self.world.parameters, name) == value
         members = self.members(self.world.epoch)
-        for number, one in enumerate(self.council.motions, 1):
+        for number, motion in enumerate(self.council.motions, 1):
             found = self.world.view("proposal", number)
             assert found == (
-                one.name.encode().ljust(32, b"\0"), one.value, address_of(one.by),
-                STATES[one.state], one.expires, one.starts,
-                len([who for who in one.voters if who in members]),
+                motion.name.encode().ljust(32, b"\0"), motion.value, address_of(motion.by),
+                STATES[motion.state], motion.expires, motion.starts,
+                len([name for name in motion.voters if name in members]),
             )  # fmt: skip
 
 
 def session(seed: int) -> Session:
-    """One that has run, and was right at every boundary."""
-    one = Session(seed)
+    """A session that has run; world and model agreed at every boundary."""
+    run = Session(seed)
     for _ in range(EPOCHS):
         for _ in range(STEPS):
-            steps = (one.propose, one.vote, one.vote, one.vote, one.signal)
-            one.rng.choice(steps)(one.rng.choice(NAMES))
-        if one.rng.randrange(6) == 0:
-            one.come(one.rng.choice(NAMES))
-        one.boundary()
-        one.compare()
-    return one
+            steps = (
+                run.propose,
+                run.vote,
+                run.vote,
+                run.vote,
+                run.signal,
+            )
+            run.rng.choice(steps)(run.rng.choice(NAMES))
+        if run.rng.randrange(6) == 0:
+            run.come(run.rng.choice(NAMES))
+        run.boundary()
+        run.compare()
+    return run
 
 
 def test_decisions_are_those_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parameters, "PROPOSAL_EPOCHS", LIVE)
     sessions = [session(seed) for seed in range(8)]
-    motions = [one for each in sessions for one in each.council.motions]
-    reached = {(one.name == "rules", one.state) for one in motions}
+    motions = [motion for each in sessions for motion in each.council.motions]
+    reached = {(motion.name == "rules", motion.state) for motion in motions}
     assert {(rules, state) for rules in (False, True) for state in ("effective", "expired")} <= (
         reached
     )
     sets = [{tuple(each.members(at)) for at in range(EPOCHS)} for each in sessions]
-    assert sum(len(one) > 1 for one in sets) > len(sets) // 2
+    assert sum(len(members) > 1 for members in sets) > len(sets) // 2

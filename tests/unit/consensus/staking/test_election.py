@@ -1,7 +1,7 @@
 """Elections against an oracle that keeps no sums: all votes are counted anew each time.
 
-The oracle remembers every ballot that was cast and works from the rules as they are written
-(docs/staking.md): it knows no sums, no shares kept, no lapses, no roll.
+The oracle keeps every vote that was cast and applies the rules of docs/staking.md directly; it
+keeps no sums, shares or lists.
 """
 
 import random
@@ -22,7 +22,7 @@ ORGANISATIONS = [bytes(32), b"\1" * 32, b"\2" * 32, b"\3" * 32]
 
 @dataclass(frozen=True)
 class Cast:
-    """A ballot: the voter, its stake, the delegates, the epoch."""
+    """The votes of an account: its stake in wei, the delegates, the epoch."""
 
     stake: int
     delegates: tuple[bytes, ...]
@@ -30,61 +30,65 @@ class Cast:
 
 
 class Oracle:
-    """All that was ever said."""
+    """All votes, candidates and slots since the start."""
 
     def __init__(self) -> None:
         self.casts: dict[str, Cast] = {}
         self.organisations: dict[bytes, bytes] = {}
         self.gone: list[bytes] = []
-        self.slots: list[tuple[int, bytes, bool]] = []  # epoch, whose, missed
+        self.slots: list[tuple[int, bytes, bool]] = []  # (epoch, leader, missed)
 
     def votes(self, epoch: int) -> Counter[bytes]:
-        """What counts at the boundary of ``epoch``."""
+        """The votes that count at the boundary of ``epoch``, in wei by delegate."""
         found: Counter[bytes] = Counter()
-        for one in self.casts.values():
-            if epoch + 1 < one.epoch + EXPIRY:
-                for delegate in one.delegates:
-                    found[delegate] += one.stake // len(one.delegates)
+        for cast in self.casts.values():
+            if epoch + 1 < cast.epoch + EXPIRY:
+                for delegate in cast.delegates:
+                    found[delegate] += cast.stake // len(cast.delegates)
         return found
 
     def jailed(self, delegate: bytes, epoch: int) -> bool:
         """Whether at the boundary of ``epoch`` the delegate is kept out of the elected set."""
         for past in range(max(0, epoch - JAIL + 1), epoch + 1):
-            missed = [gone for at, who, gone in self.slots if (at, who) == (past, delegate)]
-            if any(missed) and 2 * sum(missed) >= len(missed):
+            missed_slots = [
+                missed for at, leader, missed in self.slots if (at, leader) == (past, delegate)
+            ]
+            if any(missed_slots) and 2 * sum(missed_slots) >= len(missed_slots):
                 return True
         return False
 
     def elected(self, epoch: int) -> tuple[list[bytes], list[bytes]]:
-        """Seats and standby that the boundary of ``epoch`` gives."""
+        """The seats and the standby that the boundary of ``epoch`` elects."""
         votes, rest = self.votes(epoch), {**self.organisations}
         taken: list[bytes] = []
-        for one in self.gone:
-            rest.pop(one, None)
+        for address in self.gone:
+            rest.pop(address, None)
         while rest and len(taken) < SEATS + STANDBY:
-            best = min(rest, key=lambda one: (self.jailed(one, epoch), -votes[one], one))
+            best = min(
+                rest, key=lambda address: (self.jailed(address, epoch), -votes[address], address)
+            )
             organisation = rest.pop(best)
-            rivals = [one for one in taken if self.organisations[one] == organisation]
+            rivals = [address for address in taken if self.organisations[address] == organisation]
             if organisation == bytes(32) or len(rivals) < CAP:
                 taken.append(best)
         return sorted(taken[:SEATS]), taken[SEATS:]
 
 
 def settled(rng: random.Random) -> tuple[World, Oracle]:
-    """A world whose candidates and voters are all there."""
+    """A world in which all candidates have registered and all voters have staked."""
     genesis = network(
         1, 0, delegates_active=SEATS, delegates_standby=STANDBY, vote_expiry_epochs=EXPIRY,
         seats_per_organisation_max=CAP, jail_epochs=JAIL, votes_per_account_max=6,
-        balances={address_of(one): 1_000 * STAKE for one in ("d0", "u0", *CANDIDATES, *VOTERS)},
+        balances={address_of(name): 1_000 * STAKE for name in ("d0", "u0", *CANDIDATES, *VOTERS)},
     )  # fmt: skip
     world, oracle = World(genesis), Oracle()
     oracle.organisations[address_of("d0")] = bytes(32)
     oracle.casts["d0"] = Cast(STAKE, (address_of("d0"),), 0)
-    for one in CANDIDATES:
+    for name in CANDIDATES:
         organisation = rng.choice(ORGANISATIONS)
-        oracle.organisations[world.candidate(one, organisation=organisation)] = organisation
-    for one in VOTERS:
-        world.send(one, "stake", value=rng.randrange(1, 20) * STAKE + rng.randrange(9))
+        oracle.organisations[world.candidate(name, organisation=organisation)] = organisation
+    for name in VOTERS:
+        world.send(name, "stake", value=rng.randrange(1, 20) * STAKE + rng.randrange(9))
     return world, oracle
 
 
@@ -94,7 +98,7 @@ def test_elections_are_those_of_the_oracle(seed: int) -> None:
     world, oracle = settled(rng)
     seats = []
     for epoch in range(EPOCHS):
-        open_now = [one for one in oracle.organisations if one not in oracle.gone]
+        open_now = [address for address in oracle.organisations if address not in oracle.gone]
         for voter in rng.sample(VOTERS, 15):
             delegates = rng.sample(open_now, rng.randrange(1, min(6, len(open_now)) + 1))
             world.send(voter, "vote", delegates)
@@ -104,7 +108,10 @@ def test_elections_are_those_of_the_oracle(seed: int) -> None:
             members = world.members.addresses
             producer, absent = rng.choice(members), rng.choices(members, k=rng.randrange(2))
             world.block(producer, absent)
-            oracle.slots += [(epoch, producer, False), *((epoch, one, True) for one in absent)]
+            oracle.slots += [
+                (epoch, producer, False),
+                *((epoch, address, True) for address in absent),
+            ]
         if epoch % 3 == 2:
             leaver = rng.choice(CANDIDATES)
             if address_of(leaver) not in oracle.gone:
@@ -115,8 +122,8 @@ def test_elections_are_those_of_the_oracle(seed: int) -> None:
         assert list(world.sets[epoch + 2].addresses) == expected
         assert world.view("activeSet", epoch + 2) == (tuple(expected), tuple(waiting))
         votes = oracle.votes(epoch)
-        for one in candidates_of(world.journal):
-            assert one.votes == votes[one.address]
+        for candidate in candidates_of(world.journal):
+            assert candidate.votes == votes[candidate.address]
         seats.append(tuple(expected))
     assert len({*seats}) > EPOCHS // 2, "sets change"
     assert world.journal.balance(DPOS_ADDRESS) > 40 * STAKE

@@ -43,7 +43,7 @@ def signed(ballot: Ballot, name: str = "d0", chain_id: int = CHAIN_ID) -> bytes:
 @pytest.mark.parametrize("name", PAIRS)
 @pytest.mark.parametrize("turned", [False, True])
 def test_an_offence_is_punished(world: World, name: str, turned: bool) -> None:
-    records = [signed(one) for one in (PAIRS[name][::-1] if turned else PAIRS[name])]
+    records = [signed(ballot) for ballot in (PAIRS[name][::-1] if turned else PAIRS[name])]
     data = METHODS["submitEvidence"].call_data(*records)
     assert len(data) <= 400
     before, supply = world.journal.balance(U1), world.supply()
@@ -66,9 +66,9 @@ def test_an_offence_is_punished(world: World, name: str, turned: bool) -> None:
 
 
 def test_it_cannot_be_replayed(world: World) -> None:
-    records = [signed(one) for one in PAIRS["E1"]]
+    records = [signed(ballot) for ballot in PAIRS["E1"]]
     world.send("u1", "submitEvidence", *records)
-    for again in (records, [signed(one) for one in PAIRS["E2"]]):
+    for again in (records, [signed(ballot) for ballot in PAIRS["E2"]]):
         told = world.refused("u2", "submitEvidence", *again)
         assert told == f"dpos_tombstoned: delegate is punished already: 0x{D0.hex()}"
 
@@ -76,42 +76,42 @@ def test_it_cannot_be_replayed(world: World) -> None:
 def test_what_is_being_released_is_at_stake_too(world: World) -> None:
     world.send("d0", "resign")
     world.send("d0", "unstake", STAKE - 10)
-    world.send("u1", "submitEvidence", *[signed(one) for one in PAIRS["E1"]])
+    world.send("u1", "submitEvidence", *[signed(ballot) for ballot in PAIRS["E1"]])
     assert world.view("stakeOf", D0) == 0
     assert world.view("unbondingOf", D0)[0] == STAKE - LOST
     assert world.view("burned") == LOST - REWARD
 
 
-def test_it_outlives_evidence() -> None:
+def test_a_stake_waits_as_long_as_evidence_is_taken() -> None:
     """An offence in a delegate's last set is punishable while its stake waits for release."""
     world = World(network())
     world.send("d0", "resign")
     world.send("d0", "unstake", STAKE)
     assert world.sets[1].index(D0) is not None
     world.boundary()
-    late = [replace(one, epoch=1) for one in PAIRS["E1"]]
+    late = [replace(ballot, epoch=1) for ballot in PAIRS["E1"]]
     world.boundaries(3)  # the last epoch in which it may be reported
     assert world.refused("d0", "claim").startswith("dpos_claim")
-    world.send("u1", "submitEvidence", *[signed(one) for one in late])
+    world.send("u1", "submitEvidence", *[signed(ballot) for ballot in late])
     world.boundary()
     assert world.send("d0", "claim") == (STAKE - LOST,)
 
 
 def test_evidence_that_is_too_old(world: World) -> None:
     world.boundaries(4)
-    told = world.refused("u1", "submitEvidence", *[signed(one) for one in PAIRS["E1"]])
+    told = world.refused("u1", "submitEvidence", *[signed(ballot) for ballot in PAIRS["E1"]])
     assert told == "dpos_old: evidence is too old: epoch 0, now 4"
-    newer = [replace(one, epoch=1) for one in PAIRS["E1"]]
-    world.send("u1", "submitEvidence", *[signed(one) for one in newer])
+    newer = [replace(ballot, epoch=1) for ballot in PAIRS["E1"]]
+    world.send("u1", "submitEvidence", *[signed(ballot) for ballot in newer])
 
 
-def test_votes_for_an_offender_are_free_again(world: World) -> None:
+def test_the_votes_for_a_tombstoned_delegate_are_free_again(world: World) -> None:
     world.send("u2", "stake", value=STAKE)
     world.send("u2", "vote", [D0])
     world.block(D0)
-    world.send("u1", "submitEvidence", *[signed(one) for one in PAIRS["E1"]])
+    world.send("u1", "submitEvidence", *[signed(ballot) for ballot in PAIRS["E1"]])
     assert world.view("rewardsOf", address_of("u2")) == world.parameters.block_reward // 2
-    world.block(D0)  # it leads slots until its sets are over, but has no votes
+    world.block(D0)  # it leads slots until its last set ends, but has no votes
     assert world.view("rewardsOf", address_of("u2")) == world.parameters.block_reward // 2
     world.boundary()
     world.send("u2", "vote", [address_of("d1")])
@@ -119,18 +119,18 @@ def test_votes_for_an_offender_are_free_again(world: World) -> None:
 
 
 def test_nobody_but_delegates_can_offend(world: World) -> None:
-    records = [signed(one, "u3") for one in PAIRS["E1"]]
+    records = [signed(ballot, "u3") for ballot in PAIRS["E1"]]
     assert world.refused("u1", "submitEvidence", *records).startswith("dpos_unknown")
 
 
 def test_signatures_of_two_keys(world: World) -> None:
-    one, other = PAIRS["E1"]
-    told = world.refused("u1", "submitEvidence", signed(one), signed(other, "d1"))
+    first, second = PAIRS["E1"]
+    told = world.refused("u1", "submitEvidence", signed(first), signed(second, "d1"))
     assert told.endswith("the signatures are by two keys")
 
 
 def test_signatures_for_another_chain(world: World) -> None:
-    records = [signed(one, chain_id=CHAIN_ID + 1) for one in PAIRS["E1"]]
+    records = [signed(ballot, chain_id=CHAIN_ID + 1) for ballot in PAIRS["E1"]]
     assert world.refused("u1", "submitEvidence", *records).startswith("dpos_")
     assert world.status(D0) != TOMBSTONED
 
@@ -142,7 +142,7 @@ OF_TWO_EPOCHS = (signed(PAIRS["E1"][0]), signed(replace(PAIRS["E1"][1], epoch=1)
 
 
 def high_s(record: bytes) -> bytes:
-    """The same signature with its other s, which is not the canonical one."""
+    """The same signature with its other s, which is not canonical."""
     r, s, parity = record[-65:-33], int.from_bytes(record[-33:-1], "big"), record[-1]
     return record[:-65] + r + (N - s).to_bytes(32, "big") + bytes((parity ^ 1,))
 
@@ -179,15 +179,16 @@ def test_any_bytes(first: bytes, second: bytes) -> None:
 
 
 def test_records_stay_short() -> None:
-    """At ten blocks a second for a thousand years."""
+    """Records are bounded for slots of ten blocks a second over a thousand years."""
     ballot = Ballot(BallotKind.PREVOTE, 2**32 - 1, 2**39, ONE, 2**39)
     assert len(signed(ballot)) <= evidence.RECORD_BYTES_MAX
     data = METHODS["submitEvidence"].call_data(bytes(evidence.RECORD_BYTES_MAX), bytes(128))
     assert len(data) <= 400
 
 
-def test_what_a_vote_state_allows_is_never_an_offence() -> None:
-    """All pairs that the rules let one delegate sign, over three slots and two blocks."""
+def test_ballots_that_a_vote_state_allows_are_never_an_offence() -> None:
+    """Tries all pairs of ballots that the rules let a delegate sign, of three slots and two
+    blocks."""
     slots, blocks = range(1, 4), (ONE, OTHER)
     ballots = [
         Ballot(kind, 1, slot, block, justify)
@@ -195,11 +196,11 @@ def test_what_a_vote_state_allows_is_never_an_offence() -> None:
         for justify in (range(slot) if kind is BallotKind.PREVOTE else (0,))
     ]
     offences = 0
-    for one, other in product(ballots, ballots):
+    for first, second in product(ballots, ballots):
         state = VoteState()
-        allowed = not state.refuse(one) and not state.after(one).refuse(other)
+        allowed = not state.refuse(first) and not state.after(first).refuse(second)
         records = [evidence.record(each, sign(each.digest(CHAIN_ID), secret("d0")))
-                   for each in (one, other)] if allowed else []  # fmt: skip
+                   for each in (first, second)] if allowed else []  # fmt: skip
         if allowed:
             with pytest.raises(Invalid, match="honest"):
                 evidence.prove(CHAIN_ID, *records)
@@ -210,14 +211,14 @@ def test_what_a_vote_state_allows_is_never_an_offence() -> None:
 def test_the_reward_may_be_nothing() -> None:
     fields: dict[str, Any] = {"slash_bps": 10_000, "reporter_bps": 0}
     world = World(network(**fields))
-    assert world.send("u1", "submitEvidence", *[signed(one) for one in PAIRS["E1"]]) == (0,)
+    assert world.send("u1", "submitEvidence", *[signed(ballot) for ballot in PAIRS["E1"]]) == (0,)
     assert (world.view("stakeOf", D0), world.view("burned")) == (0, STAKE)
 
 
-def test_a_delegate_that_reports_itself_in_its_own_block_loses_half_of_all() -> None:
+def test_a_proposer_that_reports_itself_loses_half_of_all() -> None:
     world = World(network(slash_bps=10_000, reporter_bps=BPS_ALL // 2))
     supply, before = world.supply(), world.journal.balance(D0)
-    world.send("d0", "submitEvidence", *[signed(one) for one in PAIRS["E1"]])
+    world.send("d0", "submitEvidence", *[signed(ballot) for ballot in PAIRS["E1"]])
     assert world.journal.balance(D0) - before == supply - world.supply() == STAKE // 2
     with pytest.raises(Invalid, match="reporter_bps"):
         network(reporter_bps=BPS_ALL // 2 + 1)

@@ -1,4 +1,4 @@
-"""The ABI: its files, its encodings, what any bytes do to it, what the longest calls cost."""
+"""The ABI: its files, its encodings, arbitrary call data, and the cost of the longest calls."""
 
 import re
 import tomllib
@@ -26,8 +26,8 @@ VYPER = {"String": "string", "Bytes": "bytes"}
 
 
 def declared(text: str) -> str:
-    """``string calldata name`` as ``string name``; layout and line breaks gone."""
-    words = [one for one in text.split() if one not in ("calldata", "memory", "indexed")]
+    """``string calldata name`` as ``string name``, without data locations and line breaks."""
+    words = [word for word in text.split() if word not in ("calldata", "memory", "indexed")]
     return re.sub(r" ?, ?", ", ", " ".join(words)).strip()
 
 
@@ -41,11 +41,13 @@ def test_the_solidity_interface() -> None:
             "payable" in rest.split(), "view" in rest.split(),
         )  # fmt: skip
     assert found == {
-        one.name: (one.takes, one.gives, one.payable, one.view) for one in METHODS.values()
+        method.name: (method.takes, method.gives, method.payable, method.view)
+        for method in METHODS.values()
     }
     events = {name: declared(args) for name, args in re.findall(r"event (\w+)\(([^)]*)\);", text)}
     assert events == {
-        one.name: ", ".join(part for part in (one.indexed, one.rest) if part) for one in EVENTS
+        event.name: ", ".join(part for part in (event.indexed, event.rest) if part)
+        for event in EVENTS
     }
 
 
@@ -53,7 +55,7 @@ def vyper_types(text: str) -> tuple[str, ...]:
     """The ABI types of ``String[32], DynArray[address, 4]``."""
     text = re.sub(r"DynArray\[(\w+), \d+\]", r"\1[]", text)
     text = re.sub(r"(String|Bytes)\[\d+\]", lambda found: VYPER[found[1]], text)
-    return tuple(one.split(":")[-1].strip() for one in text.split(",") if one.strip())
+    return tuple(part.split(":")[-1].strip() for part in text.split(",") if part.strip())
 
 
 def test_the_vyper_interface() -> None:
@@ -66,14 +68,15 @@ def test_the_vyper_interface() -> None:
             vyper_types(takes), vyper_types(gives or ""), "@payable" in marks, "@view" in marks
         )  # fmt: skip
     assert found == {
-        one.name: (one.inputs, one.outputs, one.payable, one.view) for one in METHODS.values()
+        method.name: (method.inputs, method.outputs, method.payable, method.view)
+        for method in METHODS.values()
     }
     events = {
         name: vyper_types(re.sub(r"indexed\((\w+)\)", r"\1", body).replace("\n", ","))
         for name, body in re.findall(r"event (\w+):\n((?:    .*\n)+)", text)
     }
     signatures = {name: f"{name}({','.join(kinds)})" for name, kinds in events.items()}
-    assert {one.name: one.topic for one in EVENTS} == {
+    assert {event.name: event.topic for event in EVENTS} == {
         name: keccak256(text.encode()) for name, text in signatures.items()
     }
 
@@ -81,7 +84,7 @@ def test_the_vyper_interface() -> None:
 def test_a_wheel_has_the_files() -> None:
     setup = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     globs = setup["package-data"]["dipnet"]
-    there = {path for one in globs for path in (ROOT / "dipnet").glob(one)}
+    there = {path for pattern in globs for path in (ROOT / "dipnet").glob(pattern)}
     assert there == {*FILES.iterdir()}
     assert len(there) == 3
 
@@ -89,7 +92,7 @@ def test_a_wheel_has_the_files() -> None:
 def test_selectors_are_known_to_the_world() -> None:
     assert METHODS["stake"].selector.hex() == "3a4b66f1"
     assert METHODS["claim"].selector.hex() == "4e71d92d"
-    assert len({one.selector for one in METHODS.values()}) == len(METHODS)
+    assert len({method.selector for method in METHODS.values()}) == len(METHODS)
 
 
 # --- encodings
@@ -132,7 +135,9 @@ def test_clients_read_what_the_contract_returns() -> None:
 
 
 WORLD = World(network())
-SELECTORS = st.sampled_from([one.selector for one in METHODS.values()]) | st.binary(max_size=5)
+SELECTORS = st.sampled_from([method.selector for method in METHODS.values()]) | st.binary(
+    max_size=5
+)
 WORDS = st.lists(
     st.binary(min_size=32, max_size=32)
     | st.integers(0, 512).map(lambda n: n.to_bytes(32, "big"))
@@ -144,7 +149,7 @@ WORDS = st.lists(
 @given(SELECTORS, WORDS | st.binary(max_size=300), st.integers(0, 2**20), st.integers(0, 3),
        st.sampled_from(["u1", "d0"]))  # fmt: skip
 def test_any_call_data(selector: bytes, rest: bytes, gas: int, value: int, caller: str) -> None:
-    """Nothing but an outcome comes out of the door, and a failure leaves nothing behind."""
+    """Any call data gives an outcome and no exception; a failed call changes nothing."""
     mark = WORLD.journal.snapshot()
     outcome = WORLD.run(address_of(caller), selector + rest, value, gas)
     assert 0 <= outcome.gas_used <= gas
@@ -183,23 +188,25 @@ def test_any_arguments(data: st.DataObject, method: Any, caller: str) -> None:
 
 
 def crowded() -> World:
-    """As many of everything as the parameters allow."""
+    """A world with as many delegates and votes per account as the parameters allow."""
     world = World(network(101, users=3, delegates_active=101, delegates_standby=0,
                           votes_per_account_max=32, candidates_max=101))  # fmt: skip
     return world
 
 
 def test_genesis_prices_every_method() -> None:
-    """A call pays what its parameter says more, once."""
-    prices = {one.gas for one in METHODS.values()}
-    assert prices | {"dpos_gas_call"} == {one for one in AMENDABLE if one.startswith("dpos_gas_")}
+    """When a method's price parameter rises, a call costs exactly that much more."""
+    prices = {method.gas for method in METHODS.values()}
+    assert prices | {"dpos_gas_call"} == {
+        name for name in AMENDABLE if name.startswith("dpos_gas_")
+    }
 
     def paid(**changes: int) -> list[int]:
         world = World(network(**changes))
         world.send("u1", "stake", value=10)
         calls = (("burned",), ("delegate", address_of("d0")), ("vote", [address_of("d0")]))
         data = [METHODS[name].call_data(*arguments) for name, *arguments in calls]
-        return [world.run(U1, one).gas_used for one in data]
+        return [world.run(U1, call).gas_used for call in data]
 
     usual = paid()
     more = paid(dpos_gas_call=600, dpos_gas_plain=2_003, dpos_gas_text=5_005, dpos_gas_array=10_007)
@@ -209,14 +216,14 @@ def test_genesis_prices_every_method() -> None:
 def test_the_longest_calls_fit_a_transaction() -> None:
     world = crowded()
     delegates = [address_of(f"d{n}") for n in range(101)]
-    one = Ballot(BallotKind.COMMIT, 0, 9, b"\1" * 32, 0)
+    commit = Ballot(BallotKind.COMMIT, 0, 9, b"\1" * 32, 0)
     records = [
         evidence.record(each, sign(each.digest(CHAIN_ID), secret("d0")))
-        for each in (one, Ballot(BallotKind.COMMIT, 0, 9, b"\2" * 32, 0))
+        for each in (commit, Ballot(BallotKind.COMMIT, 0, 9, b"\2" * 32, 0))
     ]
 
-    def fits(who: str, name: str, *arguments: Any) -> None:
-        outcome = world.run(address_of(who), METHODS[name].call_data(*arguments))
+    def fits(account: str, name: str, *arguments: Any) -> None:
+        outcome = world.run(address_of(account), METHODS[name].call_data(*arguments))
         assert outcome.ok, name
         assert outcome.gas_used + 21_000 + 40 * INPUT_BYTES_MAX < TX_GAS_MAX // 2, name
 

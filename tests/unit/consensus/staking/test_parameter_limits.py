@@ -1,4 +1,4 @@
-"""What votes may make of each parameter, and that the delegates can always take it back."""
+"""The values that votes may give each parameter, and that votes can always restore it."""
 
 from dataclasses import replace
 from typing import Any
@@ -14,7 +14,7 @@ from dipnet.vm.storage_layout import PROPOSALS_MADE
 from dipnet.vm.transaction import TX_GAS_MAX, floor_gas, intrinsic_gas
 from tests.fixtures.staking import CHAIN_ID, ETHER, World, address_of, network, secret
 
-# Of ``network()``: two wait beside its four seats, evidence and release are three epochs.
+# For ``network()``: two standby beside four seats; evidence and unbonding take three epochs.
 LIMITS = {
     "slot_ms": (100, 60_000),
     "epoch_slots": (10, 100_000),  # ten seconds
@@ -41,7 +41,7 @@ LIMITS = {
     **{f"dpos_gas_{kind}": (100, 200_000) for kind in ("call", "plain", "text", "array", "judge")},
 }
 EXTREMES = [(name, value) for name, ends in LIMITS.items() for value in ends]
-NEVER_BACK = {"rules"}  # what a node did by new rules is not undone by old ones
+NEVER_BACK = {"rules"}  # state made by new rules is not undone by old rules
 OF_OTHERS = {"reporter_bps"}
 
 
@@ -64,17 +64,17 @@ def transact(world: World, name: str, method: str, *arguments: bytes | int) -> N
 
 
 def agree_on(world: World, name: str, value: int, by: int = 0) -> int:
-    """One of the four delegates proposes, the two after it agree: a quorum."""
+    """A delegate proposes and the next two of the four agree: a quorum."""
     first, *others = [f"d{(by + n) % 4}" for n in range(3)]
     number = world.root[PROPOSALS_MADE] + 1
     transact(world, first, "proposeParameters", named(name), value)
-    for one in others:
-        transact(world, one, "voteParameters", number)
+    for delegate in others:
+        transact(world, delegate, "voteParameters", number)
     return number
 
 
 def decide(world: World, name: str, value: int) -> None:
-    """Until it is in force."""
+    """Passes a proposal and waits until it is in force."""
     agree_on(world, name, value)
     world.boundaries(world.parameters.parameter_delay_epochs + 1)
     assert getattr(world.parameters, name) == value
@@ -83,7 +83,7 @@ def decide(world: World, name: str, value: int) -> None:
 def test_every_parameter_has_limits_here() -> None:
     assert {*LIMITS} == {*AMENDABLE} - NEVER_BACK - OF_OTHERS
     limits = {name: row.votes for name, row in rows(Parameters).items() if row.votes}
-    # What one parameter says of another may be narrower.
+    # A bound that depends on another parameter may be narrower.
     assert all(
         limits[name][0] <= low <= high <= limits[name][1] for name, (low, high) in LIMITS.items()
     )
@@ -172,7 +172,7 @@ def test_a_network_that_began_beyond_the_limits_is_governed_too() -> None:
 
 
 def test_two_that_leave_no_way_back_together() -> None:
-    """Each is judged again when it takes effect: the second finds the first in force."""
+    """Each proposal is judged again when it takes effect: the second finds the first in force."""
     world = World(network())
     agree_on(world, "epoch_slots", 100_000)
     late = agree_on(world, "parameter_delay_epochs", 1_000, by=1)

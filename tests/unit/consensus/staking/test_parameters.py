@@ -66,10 +66,10 @@ def test_votes_of_those_who_left_the_set_do_not_count(world: World) -> None:
     agree(world, number, "d1")
     for n in range(2):
         world.send(f"d{n}", "resign")
-        who = world.candidate(f"u{n}", stake=9 * STAKE)
-        world.send(f"u{n}", "vote", [who])
+        newcomer = world.candidate(f"u{n}", stake=9 * STAKE)
+        world.send(f"u{n}", "vote", [newcomer])
     world.boundaries(2)
-    assert set(world.members.addresses) == {address_of(one) for one in ("d2", "d3", "u0", "u1")}
+    assert set(world.members.addresses) == {address_of(name) for name in ("d2", "d3", "u0", "u1")}
     agree(world, number, "d3")
     assert world.refused("d1", "voteParameters", number).startswith("dpos_member")
     assert world.view("proposal", number)[6] == 2
@@ -80,7 +80,7 @@ def test_votes_of_those_who_left_the_set_do_not_count(world: World) -> None:
     assert world.view("proposal", number)[3] == PASSED
 
 
-def test_who_may_propose_and_vote(world: World) -> None:
+def test_members_alone_propose_and_vote(world: World) -> None:
     told = world.refused("u1", "proposeParameters", named("gas_limit"), 10**8)
     assert told == "dpos_member: not of the current set: epoch 0"
     number = propose(world, "gas_limit", 10**8)
@@ -130,20 +130,23 @@ def test_every_parameter_that_is_up_for_votes_is_a_number(world: World) -> None:
 
 
 def test_two_that_fit_but_not_together(world: World) -> None:
-    """Each is judged when it takes effect as well: the second finds the first in force."""
-    one = propose(world, "delegates_active", 96)
-    other = propose(world, "delegates_standby", 90, by="d1")
-    for number, names in ((one, ("d1", "d2")), (other, ("d0", "d2"))):
+    """Each proposal is judged again when it takes effect: the second finds the first in force."""
+    active = propose(world, "delegates_active", 96)
+    standby = propose(world, "delegates_standby", 90, by="d1")
+    for number, names in ((active, ("d1", "d2")), (standby, ("d0", "d2"))):
         agree(world, number, *names)
     world.boundaries(3)
     assert (world.parameters.delegates_active, world.parameters.delegates_standby) == (96, 2)
-    assert [world.view("proposal", number)[3] for number in (one, other)] == [EFFECTIVE, REFUSED]
+    assert [world.view("proposal", number)[3] for number in (active, standby)] == [
+        EFFECTIVE,
+        REFUSED,
+    ]
 
 
 def test_what_genesis_says_of_its_own_does_not_bind_later(world: World) -> None:
     higher = world.genesis.parameters.amended(1, "delegate_stake_min", 5 * STAKE)
     assert higher.delegate_stake_min == 5 * STAKE
-    assert all(one.stake < higher.delegate_stake_min for one in world.genesis.delegates)
+    assert all(delegate.stake < higher.delegate_stake_min for delegate in world.genesis.delegates)
     assert world.genesis.parameters.amended(1, "base_fee_floor", 10**12).base_fee_floor == 10**12
     assert world.genesis.parameters.amended(1, "candidates_max", 1).candidates_max == 1
 
@@ -169,7 +172,7 @@ def test_a_new_version_of_the_rules_waits_for_readiness(world: World) -> None:
     assert world.view("proposal", number)[3] == PASSED
     world.send("d3", "signalReady", 3)
     assert world.boundary().parameters.rules == 2
-    starts = world.epoch + 1  # above the next boundary: until then this one is final
+    starts = world.epoch + 1  # above the next boundary, by which time this boundary is final
     assert world.view("proposal", number)[3:6:2] == (DECIDED, starts)
     for name in ("d0", "d1", "d3"):
         world.send(name, "signalReady", 2)  # too late
@@ -178,7 +181,7 @@ def test_a_new_version_of_the_rules_waits_for_readiness(world: World) -> None:
     assert propose(world, "rules", 4) == 2
 
 
-def test_who_is_ready_in_time_waits_for_the_delay_alone(world: World) -> None:
+def test_members_that_are_ready_in_time_wait_for_the_delay_alone(world: World) -> None:
     number = propose(world, "rules", 3)
     agree(world, number, "d1", "d2")
     for n in range(3):
@@ -190,28 +193,28 @@ def test_who_is_ready_in_time_waits_for_the_delay_alone(world: World) -> None:
     assert states == [(2, PASSED, 3), (2, DECIDED, 3), (3, EFFECTIVE, 3)]
 
 
-def test_what_is_decided_does_not_expire(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decided_proposal_does_not_expire(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parameters, "PROPOSAL_EPOCHS", 1)
     number = propose(world, "rules", 3)
     agree(world, number, "d1", "d2")
     world.boundaries(2)
     for n in range(3):
         world.send(f"d{n}", "signalReady", 3)
-    world.boundary()  # the last before it would expire
+    world.boundary()  # the last epoch before the proposal would expire
     assert world.view("proposal", number)[3:6] == (DECIDED, 4, 4)
     assert world.boundary().parameters.rules == 3
 
 
-def test_readiness_of_those_who_will_run_it(world: World) -> None:
-    """The set that decides is ready; of the next one, which is another, nobody is."""
+def test_readiness_counts_in_the_set_that_will_run_the_rules(world: World) -> None:
+    """The set that decides is ready, but no delegate of the next set is."""
     number = propose(world, "rules", 3)
     agree(world, number, "d1", "d2")
     for n in range(4):
         world.send(f"d{n}", "signalReady", 3)
     world.boundary()
     for n in range(4):
-        who = world.candidate(f"u{n}", stake=9 * STAKE)
-        world.send(f"u{n}", "vote", [who])
+        newcomer = world.candidate(f"u{n}", stake=9 * STAKE)
+        world.send(f"u{n}", "vote", [newcomer])
     world.boundary()  # elects the newcomers for epoch 3
     assert world.sets[3].index(address_of("u0")) is not None
     assert world.view("proposal", number)[3] == PASSED
@@ -263,11 +266,11 @@ def test_open_proposals_are_bounded(world: World, monkeypatch: pytest.MonkeyPatc
 
 
 def test_an_open_proposal_goes_with_its_proposer(world: World) -> None:
-    """Outvoted at the first boundary, the delegate leaves the set after the next, then all."""
+    """Outvoted at the first boundary, the proposer leaves the set of the epoch after the next."""
     number = propose(world, "gas_limit", 10**8)
     for n in range(4):
-        who = world.candidate(f"u{n}", stake=9 * STAKE)
-        world.send(f"u{n}", "vote", [who])
+        newcomer = world.candidate(f"u{n}", stake=9 * STAKE)
+        world.send(f"u{n}", "vote", [newcomer])
     world.boundary()
     assert [world.sets[epoch].index(D0) is None for epoch in (1, 2)] == [False, True]
     assert world.view("proposal", number)[3] == OPEN
@@ -280,8 +283,8 @@ def test_an_open_proposal_goes_with_its_proposer(world: World) -> None:
 
 def test_a_delegate_that_comes_back_keeps_its_proposal(world: World) -> None:
     for n in range(4):
-        who = world.candidate(f"u{n}", stake=9 * STAKE)
-        world.send(f"u{n}", "vote", [who])
+        newcomer = world.candidate(f"u{n}", stake=9 * STAKE)
+        world.send(f"u{n}", "vote", [newcomer])
     world.boundary()
     number = propose(world, "gas_limit", 10**8)
     world.send("u4", "stake", value=20 * STAKE)
@@ -297,12 +300,12 @@ def test_a_delegate_that_comes_back_keeps_its_proposal(world: World) -> None:
 
 @pytest.mark.parametrize("status", [RESIGNED, TOMBSTONED])
 def test_a_delegate_that_left_proposes_nothing_more(world: World, status: int) -> None:
-    """Not even while it still has a seat; a proposal that has passed stays passed."""
+    """Its open proposals expire though it is still in a set; passed proposals stay passed."""
     leaves = [propose(world, "gas_limit", 10**8), propose(world, "slash_bps", 5, by="d1")]
     stays = propose(world, "jail_epochs", 5, by="d2")
     agree(world, leaves[1], "d2", "d3")
-    for who in ("d0", "d1"):
-        candidates.close(world.root, address_of(who), status)
+    for name in ("d0", "d1"):
+        candidates.close(world.root, address_of(name), status)
     world.boundary()
     assert world.members.index(D0) is not None
     states = [world.view("proposal", number)[3] for number in (*leaves, stays)]
@@ -319,7 +322,7 @@ def test_a_seat_that_changes_hands_does_not_fill_the_list(
     for n in range(12):
         world.journal.add_balance(address_of(f"a{n}"), STAKE)
         world.send("u0", "vote", [world.candidate(f"a{n}")])
-        if n > 1:  # its vote of two epochs ago
+        if n > 1:  # u0 voted two epochs ago
             propose(world, "jail_epochs", 7, by=f"a{n - 2}")
             assert world.root[PROPOSALS_OPEN] <= 2
         world.boundary()
@@ -327,5 +330,5 @@ def test_a_seat_that_changes_hands_does_not_fill_the_list(
         world,
         "jail_epochs",
         5,
-        by=next(one for one in NAMES if address_of(one) in world.members.addresses),
+        by=next(name for name in NAMES if address_of(name) in world.members.addresses),
     )
