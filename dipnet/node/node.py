@@ -339,8 +339,8 @@ class Node:
                 self._out.append(Reply(origin.ticket, (batch,) * len(origin.work.raws)))
             return
         # The seam of admission: quota and age are judged here, before anything is kept. A wrong
-        # recovery hint was corrected and costs no peer points: a relay that knows the key cannot see it
-        # (docs/spec/dag.md "Vertex"; the batch equation will).
+        # recovery hint was corrected and costs no peer points: a relay that knows the key cannot
+        # see it (docs/spec/dag.md "Vertex"; the batch equation will).
         inserted, peer = self.dag.insert(batch), _peer_of(origin)
         if inserted.puts:
             self._write(inserted.puts)
