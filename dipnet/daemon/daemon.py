@@ -1,13 +1,17 @@
 """The loop of a running node: inbox -> ``node.step`` -> effects, performed in order.
 
 The only place where a clock is read for the node and where its effects touch the world. The thread
-of the event loop owns the node. Other threads only post events back: the store's thread commits,
-the threads of ``work.Thread`` check signatures, the signer's thread signs, and libp2p runs in a
-thread of its own.
+of the event loop owns the node. Other threads only post events back:
 
-Events of our own (times, results, clients) wait in ``_inbox``, which holds no more of them than we
-asked for. Events of peers wait in ``Net``, which bounds their bytes, and are handled as it hands
-them over, so that no flood delays our own. While the disk is behind, peers are not heard.
+* ``dipnet-store``: the commits of ``host/store.py``.
+* one thread for each ``work.Thread``: decoding and checking of signatures.
+* ``dipnet-signer``: the signatures of our delegate (``duty.py``).
+* ``dipnet-net``: libp2p (``transport/net.py``).
+
+Events of our own (times, results, clients) wait in ``_inbox``, which is bounded by our own
+requests. Events of peers wait in ``Net``, which bounds their bytes, and are handled as ``Net``
+delivers them, so that no flood of them delays our own events. While the disk is behind, events of
+peers are not handled.
 """
 
 import asyncio
@@ -74,10 +78,10 @@ log = logging.getLogger("dipnet")
 Results = tuple[Accepted | Invalid, ...]
 
 TURN_MS_MAX = 20  # the loop serves peers and clients after this much stepping
-WAKE_MS_MAX = 1_000  # a clock that is set meanwhile is noticed by then
+WAKE_MS_MAX = 1_000  # a clock that is set during a wait is noticed within this time
 SUBMITS_MAX = 4096  # submissions that wait for their reply
 SUBMIT_BYTES_MAX = 64 << 20  # of them
-STAGED_BYTES_MAX = 64 << 20  # that wait for the disk: beyond it no peer or client is heard
+STAGED_BYTES_MAX = 64 << 20  # above it, peers are not read and clients get ``busy``
 WATCH_S = 1
 EXIT_OK, EXIT_MEND = 0, 2
 

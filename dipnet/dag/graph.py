@@ -4,7 +4,8 @@ Rules that bind this file (docs/spec/dag.md "Parents and ages"): a vertex stands
 parents stand and its ``ref_height`` is at least each parent's and at most ``dag_max_parent_age``
 above it. Then ``height = 1 + max(height of parents)``, or 1 without parents. Which vertices stand
 depends on the known vertices only, never on their order of arrival. Two vertices of one issuer with
-one ``seq`` both stand. No method writes: ``insert`` returns the records, reads use the ``Reader``.
+the same ``seq`` can both stand. No method writes: ``insert`` returns the records, reads use the
+``Reader``.
 
 Bodies are on disk under the ordinal of their arrival, a parent before its children. The graph
 (native/dag/graph.h) holds what tips, rules and look-ups need, about 100 bytes a vertex.
@@ -211,7 +212,7 @@ class Dag:
     def latest(self, issuer: bytes, topic: bytes | None = None) -> Vertex | None:
         """The issuer's vertex with the greatest ``seq``, on a topic or on any topic.
 
-        Of two vertices with one ``seq`` it is the first that arrived.
+        Of two vertices with the same ``seq`` it is the first that arrived.
         """
         ordinal = self._graph.latest(issuer, topic)
         return None if ordinal < 0 else decode(self.wire(ordinal))

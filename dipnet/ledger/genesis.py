@@ -236,7 +236,8 @@ class Genesis(_Model):
             raise Invalid(
                 "genesis",
                 f"rules: a network of rules {rules} was made by an earlier program, and this one "
-                "does not follow it; make the network anew with dipnetd init or dipnetd testnet",
+                "does not follow it; make a new network in another directory: dipnetd init --data, "
+                "dipnetd testnet --out or dipnetd dev --data",
             )
         if rules > cls.rules_known:
             raise Invalid(

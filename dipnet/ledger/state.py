@@ -193,7 +193,8 @@ class Journal:
     def commit(self) -> tuple[bytes, Puts]:
         """The state root after all changes, and the records that make it so over the reader.
 
-        The journal stays as it is: more may follow, and a later commit says it all again.
+        The journal stays as it is: more changes may follow, and a later commit returns all changes
+        again.
         """
         puts: Puts = {}
         changed: dict[bytes, list[tuple[bytes, int]]] = {

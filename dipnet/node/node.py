@@ -339,8 +339,8 @@ class Node:
                 self._out.append(Reply(origin.ticket, (batch,) * len(origin.work.raws)))
             return
         # The seam of admission: quota and age are judged here, before anything is kept. A wrong
-        # recovery hint was corrected and charges no peer: a relay that knows the key cannot see it
-        # (docs/spec/dag.md "Vertex"; the batch equation will).
+        # recovery hint was corrected and costs no peer points: a relay that knows the key cannot
+        # see it (docs/spec/dag.md "Vertex"; the batch equation will).
         inserted, peer = self.dag.insert(batch), _peer_of(origin)
         if inserted.puts:
             self._write(inserted.puts)
@@ -368,7 +368,7 @@ class Node:
         """Blocks of a peer, parents first; the blocks above a refused block are not looked at.
 
         Blocks that we asked for must be one branch, and surplus blocks do not count as delivered:
-        else a leader could have this node execute and keep a thousand blocks of its slot.
+        otherwise a leader could have this node execute and keep a thousand blocks of its slot.
         """
         peer, asked = incoming.peer, incoming.work.asked
         fresh, surplus, last, head = 0, 0, NOWHERE, self.chain.head

@@ -1,8 +1,9 @@
 """The queues of items that peers sent and worker threads have not judged yet.
 
 Rules that bind this file (docs/design.md "Peers"): each queue is bounded in frames and bytes of one
-peer and in bytes of all peers. The account of a peer outlives its connection, else reconnecting
-would empty it. An item that finds no space is lost; repeats, tips and sync bring it again.
+peer and in bytes of all peers. The account of a peer outlives its connection: otherwise
+reconnecting would empty it. An item that finds no space is lost; repeats, tips and sync bring it
+again.
 """
 
 from dataclasses import dataclass

@@ -35,8 +35,8 @@ class Readiness:
     def vouched_ms(self, now_ms: int) -> int:
         """The latest Unix time at which the slot of a prevoted block may begin.
 
-        It is half a slot after our clock, corrected by the clocks of our peers; 0, so that no slot
-        does, while we need peers and too few of them have told their clocks.
+        It is half a slot after our clock, corrected by the clocks of our peers. It is 0 while too
+        few of the needed peers have told their clocks: no slot is vouched for.
         """
         off_ms = self._peers.clock_offset_ms()
         if off_ms is None and self._needs_others and not self._peers.alone:

@@ -180,8 +180,8 @@ class Voting:
         draft = asked.draft
         assert self.voter is not None
         self._told = self._told.joined(event.state)
-        # Our copy is never set back to what it was before we asked: else a faulty signer would be
-        # asked for the same signature again and again.
+        # Our copy is never set back to what it was before we asked: otherwise a faulty signer would
+        # be asked for the same signature again and again.
         self.voter = replace(self.voter, state=self.voter.state.joined(event.state))
         if not event.signature:
             self.unsigned += 1

@@ -9,7 +9,7 @@ height must not leave us waiting):
 * A peer has one request at a time, PEERS_ASKED_MAX peers have a request, no two of them for the
   same head. Each request ends within REQUEST_MS_MAX, each delivery within IMPORT_MS_MAX. A late
   peer does not count as asked, so that another is asked beside it, OWED_MAX in all. A slow peer is
-  asked last: else a few peers that give one block at a time could be the only peers asked.
+  asked last: otherwise a few peers that give one block at a time could be the only peers asked.
 * A peer is asked on as long as it delivers blocks that are new, or, in STALE_ANSWERS_MAX answers at
   most, higher blocks of a branch that is stored here. After TRIES_MAX failures in a row it is not
   asked for PAUSE_MS. Only answers that lead nowhere are lies: silence may be the network's fault.
@@ -50,7 +50,7 @@ TRIES_MAX: Final = 3
 STALE_ANSWERS_MAX: Final = 64  # in a row that only climb a branch stored here
 PAUSE_MS: Final = 15_000
 EARLY_MS: Final = 1_000  # after blocks from the future
-BELIEF_MS: Final = 10_000  # how long a peer that has moved our old head is expected to have more
+BELIEF_MS: Final = 10_000  # how long we expect more blocks of a peer that moved our old head
 NOWHERE: Final = (0, b"")
 """No block, as height and hash."""
 
@@ -256,7 +256,7 @@ class BlockSync:
         return sorted(free, key=lambda name: (self._peers[name].tries, self._peers[name].slow))
 
     def _fail(self, now_ms: int, peer: _Peer) -> bool:
-        """Count a failure; whether it was the last that the peer had."""
+        """Count a failure. True: TRIES_MAX is reached, and the peer is not asked for PAUSE_MS."""
         peer.request = 0
         peer.busy_until_ms = now_ms
         peer.cursor = NOWHERE

@@ -118,7 +118,7 @@ class AddressBook:
             public = self._local or is_public(address.host)
             if address.named or address.peer == self._own_peer or not public:
                 continue
-            # Only its own host counts: else we would send other nodes to a victim.
+            # Only its own host counts: otherwise we would send other nodes to a victim.
             declared = address.peer == peer and (self._local or address.host == host)
             known = self._entries.get(text)
             if known is not None:

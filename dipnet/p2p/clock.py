@@ -60,8 +60,11 @@ class Clock:
         return offset if offset != _NOT_TOLD else None
 
     def fault(self, own: Iterable[str], bound_ms: int, needed: bool) -> str | None:
-        """Why a delegate must not rely on our clock, for people: it differs from ``offset_ms`` by
-        more than the bound, or that is not known although it is ``needed``."""
+        """Why a delegate must not rely on our clock, as text for people; None if it may.
+
+        The peers' clocks differ from ours by more than ``bound_ms`` (``offset_ms``), or the offset
+        is unknown and ``needed``.
+        """
         off_ms = self.offset_ms(own)
         if off_ms is None:
             return UNTOLD if needed else None

@@ -187,9 +187,10 @@ class Gossip:
         ids: Iterable[bytes],
         have: Have,
     ) -> None:
-        """``peer`` has ``ids``, which it announced or sent the children of: queue the fetches.
+        """Queue the fetches of ``ids``, for which ``peer`` can be asked.
 
-        ``have`` says whether an item is here.
+        It announced them, or sent vertices that name them, or they are missing parents for which
+        every peer is asked. ``have`` says whether an item is here.
         """
         offerer = self._peers.get(peer)
         if offerer is None:
@@ -219,8 +220,8 @@ class Gossip:
         ids: Iterable[bytes],
         have: Have,
     ) -> None:
-        """``peer`` named ``ids`` in a certificate, and need not have the items: ask it in
-        MENTION_MS for those that are not here by then."""
+        """``peer`` named ``ids`` in a certificate, and need not have the items: after MENTION_MS,
+        ask it for the items that are still missing."""
         offerer = self._peers.get(peer)
         if offerer is None:
             return

@@ -1,11 +1,11 @@
 """Scores of peers: points, bans, and how much each may send, ask for and have verified.
 
-Rules that bind this file (docs/design.md "Peers", research on reth, gossipsub 1.1 and Bitcoin
-Core):
+Rules that bind this file (docs/design.md "Peers"; the peer score of libp2p's gossipsub v1.1
+specification):
 * An offence is a member of PeerOffence. At SCORE_MIN the peer id and its site (IPv4 address,
   IPv6 /64) are banned for an hour, doubling with each ban up to a day. Points recover with time,
   in integers.
-* A score survives the connection, else reconnecting would clear it; PAST_MAX scores are kept.
+* A score survives the connection: otherwise reconnecting would clear it. PAST_MAX scores are kept.
 * Soft faults (rate, silence) cost few points, so that minutes of good conduct make up for them.
 """
 

@@ -1,8 +1,8 @@
 """Catching up with vertices: walk the log of one peer from where it parts from ours.
 
 Rules that bind this file (docs/design.md "DAG" and "Peers"):
-* Tips and the fetch of missing parents make DAGs equal. A walk is only faster after a long
-  absence, so that nothing of it is kept over a restart.
+* Tips and the fetch of missing parents make DAGs equal. Walks only speed up catching up; their
+  state is not stored.
 * One peer at a time is walked. Logs have the same vertices in another order, so a walk begins
   MARGIN before the newest vertex that both logs have, found by ids sampled exponentially back.
 * An audit finds vertices that gossip lost long ago and no child names: while a peer's set of

@@ -5,7 +5,7 @@ protocol"):
 * Votes wait for no batch: ``flush`` is called after every step of the node. The items that a step
   pushed to a peer leave in as few frames as hold them, votes before certificates.
 * A verified item is known by its id. An item that is not verified yet is known by all of its bytes:
-  else a forged copy of a vote would keep the true vote from being judged.
+  otherwise a forged copy of a vote would keep the true vote from being judged.
 * Each filter is bounded. An item that falls out of a filter is at worst sent, or judged, twice.
 """
 

@@ -5,7 +5,6 @@ import io
 import re
 import tokenize
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -31,8 +30,11 @@ OLD = {
 """The term, and the word that stood for it before."""
 KEPT = re.compile(r"`+[^`]*`+|\"borders?\"|docs/adr/\S+")
 """Code, JSON keys and file names keep their spelling."""
-FORMULAS = ("docs/spec/consensus.md", "docs/adr/")
-"""PC and CC are the symbols of the proofs there."""
+PROOFS = {
+    f"docs/spec/consensus.md {heading}"
+    for heading in ("Lemmas", "Safety", "Accountable safety", "Liveness")
+}
+"""The sections in which PC and CC are symbols of the proofs."""
 
 
 def classes() -> set[str]:
@@ -58,25 +60,30 @@ def exists(name: str, known: set[str]) -> bool:
     return True
 
 
-def prose(path: Path) -> Iterator[tuple[int, str]]:
-    """Line number and text of the docstrings, comments or (of a page) lines of a file."""
-    text = path.read_text()
-    if path.suffix == ".md":
-        yield from enumerate(re.sub(r"(?ms)^```.*?^```", "", text).splitlines(), 1)
+def prose(name: str, text: str) -> Iterator[tuple[str, str]]:
+    """Place and text of the docstrings, comments or (of a page) lines of the file ``name``.
+
+    A place is the name with the heading above the line, or with the number of the line.
+    """
+    if name.endswith(".md"):
+        heading = ""
+        for line in re.sub(r"(?ms)^```.*?^```", "", text).splitlines():
+            heading = line.lstrip("# ") if line.startswith("#") else heading
+            yield f"{name} {heading}", line
         return
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         documents = token.type == tokenize.STRING and token.string.startswith('"""')
         if documents or token.type == tokenize.COMMENT:
-            yield token.start[0], token.string
+            yield f"{name} {token.start[0]}", token.string
 
 
-def old_words(name: str, text: str) -> list[str]:
-    """The terms whose old word is in ``text``, a line or docstring of the file ``name``."""
+def old_words(place: str, text: str) -> list[str]:
+    """The terms whose old word is in ``text``, a line or docstring at ``place`` (``prose``)."""
     bare = KEPT.sub("", text)
     return [
         term
         for term, word in OLD.items()
-        if word.search(bare) and not (term.endswith(" certificate") and name.startswith(FORMULAS))
+        if word.search(bare) and not (term.endswith(" certificate") and place in PROOFS)
     ]
 
 
@@ -120,9 +127,9 @@ def test_old_words_do_not_come_back() -> None:
     for path in [*pages, *sources]:
         name = path.relative_to(ROOT).as_posix()
         found += [
-            f"{name}:{line}: say {term}"
-            for line, text in prose(path)
-            for term in old_words(name, text)
+            f"{place}: say {term} in {text[:120]!r}"
+            for place, text in prose(name, path.read_text())
+            for term in old_words(place, text)
         ]
     assert not found, "\n".join(found)
 
@@ -140,3 +147,18 @@ def test_old_words_do_not_come_back() -> None:
 )
 def test_an_old_word_is_seen(text: str, terms: list[str]) -> None:
     assert old_words("dipnet/p2p/gossip.py", text) == terms
+
+
+def test_symbols_of_the_proofs_stay_in_the_proofs() -> None:
+    page = (ROOT / "docs" / "spec" / "consensus.md").read_text()
+    used = {
+        place
+        for place, text in prose("docs/spec/consensus.md", page)
+        if OLD["prevote certificate"].search(text)
+    }
+    assert used == PROOFS
+    outside = page.replace("## Cost\n", "## Cost\n\nOne CC per boundary.\n")
+    places = [
+        place for place, text in prose("docs/spec/consensus.md", outside) if old_words(place, text)
+    ]
+    assert places == ["docs/spec/consensus.md Cost"]

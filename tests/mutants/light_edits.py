@@ -48,7 +48,7 @@ EDITS: Final = (
          "voted = finality.commit(finality.prevote(top, _boundary_below(state, epoch, headers)))",
          "voted = finality.prevote(top, _boundary_below(state, epoch, headers))", TESTS),
     Edit("certificate", "of another block", LIGHT, "if ballot != voted:", "if False:", TESTS),
-    Edit("certificate", "whoever signed", LIGHT,
+    Edit("certificate", "with any signatures", LIGHT,
          "    check_certificate(certificate, state.members, state.chain_id)", "    pass", TESTS),
     Edit("final", "a header above the known epoch", LIGHT,
          "if header.epoch > state.epoch:", "if False:", TESTS),

@@ -69,7 +69,7 @@ BALLOTS: Final = (
     Edit("form", "takes more signatures than bits", VOTES,
          '.bit_count() * CERTIFIED_BYTES != len(signatures)',
          '.bit_count() * CERTIFIED_BYTES > len(signatures)', VOTES_TESTS),
-    Edit("votes", "counts a vote for whom it names", VOTES,
+    Edit("votes", "counts a signature of any member", VOTES,
          "its.signers[vote.index] == signers[20 * at : 20 * at + 20]",
          "signers[20 * at : 20 * at + 20] in its.signers", VOTES_TESTS),
     Edit("votes", "takes an index outside of the set", VOTES,
@@ -183,7 +183,7 @@ CLOCKS: Final = (
     Edit("clock", "does not commit while a head waits", VOTING,
          "if certificate is not None and certificate.ballot.slot",
          "if timely and certificate is not None and certificate.ballot.slot", CLOCK_TESTS),
-    Edit("clock", "believes the first who speaks after a leap", CLOCK,
+    Edit("clock", "believes the first peer that speaks after a leap", CLOCK,
          "for peer in voices)", "for peer in voices if self._samples[peer])",
          ("tests/unit/p2p/test_clock.py",)),
 )  # fmt: skip

@@ -106,7 +106,8 @@ class Canonical(StoredBlocks):
     def boundaries(self, first: int, every: bool = False) -> Iterator[tuple[int, bytes]]:
         """(epoch, record) of the final boundaries that open epoch ``first`` or a later epoch.
 
-        Only those that a light client needs (``hop_boundaries``), unless ``every``.
+        Without ``every``, only the boundaries at which the set changes, and the newest boundary
+        (``hop_boundaries``).
         """
         choose = boundaries.every_boundary if every else boundaries.hop_boundaries
         return choose(self._reader, first)

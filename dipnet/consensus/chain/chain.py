@@ -334,8 +334,8 @@ class Chain(Canonical):
     def _certified(self, certificate: Certificate, epoch: Epoch) -> Certified:
         """The ballot of a certificate with the boundary below its block.
 
-        The block must be of ``epoch`` or of the epoch before, and the ballot that which the rules
-        allow for it, else ``Invalid("certificate_block")``.
+        The block must be of ``epoch`` or of the epoch before, and the ballot must be the ballot
+        that the rules allow for the block, else ``Invalid("certificate_block")``.
         """
         header = self.need(certificate.ballot.block_id)
         boundary = epoch.boundary if header.epoch == epoch.number else epoch.before
@@ -420,7 +420,8 @@ class Chain(Canonical):
     def _boundary_puts(self, made: Header, certificate: Certificate) -> Puts:
         """The record of ``made`` if it is a boundary, which ``certificate`` has made final.
 
-        No boundary is passed over: the next set votes only above a block that makes it final.
+        No commit certificate skips a boundary: the next set votes only above a block that makes the
+        boundary final.
         """
         if made.next_set_hash == HASH_ZERO:
             return {}

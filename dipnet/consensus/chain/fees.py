@@ -17,7 +17,7 @@ def next_base_fee(parameters: Parameters, base_fee: int, gas_used: int) -> int:
     denominator = parameters.base_fee_change_denominator
     # EIP-1559 divides twice: by the target, then by the denominator.
     if gas_used > target:
-        # At least 1 wei, else a low price would never rise.
+        # At least 1 wei: otherwise a low price would never rise.
         base_fee += max(base_fee * (gas_used - target) // target // denominator, 1)
     elif gas_used < target:
         base_fee -= base_fee * (target - gas_used) // target // denominator

@@ -103,7 +103,7 @@ def moved(
     chain = (below[::-1] + chain)[: fork - base.header.height] + branch
     rise = target - base.header.height
     for stored in chain[:rise]:
-        # Read through the writes so far: they are where the base will be by then.
+        # Read through the writes so far: they hold the state that the base will have.
         undo = undo_of(Layer(reader, puts), stored.delta.puts)
         puts.update(stored.delta.puts)
         puts[KEY_UNDO + stored.header.hash] = pack_undo(undo)

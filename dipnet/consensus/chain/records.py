@@ -2,8 +2,8 @@
 
 A block is written once, in one batch with its receipts and its *delta*, the state records that it
 changed. State records have the state of the *base* block; the deltas of the blocks above the base
-are overlays. When the base moves up, the *undo* of a block keeps the values that its delta has
-replaced. The key of a delta begins with the slot: the blocks of one slot lie side by side, and old
+are overlays. When the base moves up, the *undo* of a block keeps the values that the block's delta
+overwrote. The key of a delta begins with the slot: the blocks of one slot lie side by side, and old
 blocks are a range. A record that does not decode is ``Corrupt``.
 """
 

@@ -3,8 +3,8 @@
 Slot s begins at ``slot_zero_ms + s * slot_ms`` of the parameters in force. The members of an
 epoch lead in an order that a seed shuffles. A seed is the mix of secrets to which proposers have
 committed before: each header reveals the secret of its proposer's last commitment and commits to a
-new secret. So a proposer that withholds a block chooses between two seeds, and nobody chooses among
-more.
+new secret. So a proposer that withholds a block chooses between two seeds, and no delegate chooses
+among more.
 """
 
 from typing import Final

@@ -182,9 +182,8 @@ def check_section(
 ) -> None:
     """Raise ``Invalid("certificate_section")`` unless a block may carry these certificates.
 
-    A block carries no certificate, a single one, or a prevote certificate and then a commit
-    certificate, and only certificates that it needs (``useful``): a node never verifies signatures
-    that change nothing.
+    A block carries at most one prevote certificate, then at most one commit certificate; each must
+    change a link (``useful``), so that a node never verifies signatures that change nothing.
     """
     kinds = [certified.ballot.kind for certified in section]
     if kinds not in _SECTION_KINDS:
@@ -203,7 +202,8 @@ def _slot(settled: Settled) -> int:
 def prevote(block: LinkedHeader, boundary: EpochBoundary) -> Ballot:
     """The only prevote that the rules allow for ``block``; ``boundary`` is that of its epoch.
 
-    Light clients call this with headers of a stranger, of which nothing is known to be valid.
+    Light clients call this with headers from a node that they do not trust: no field is known to
+    be valid.
     """
     epoch = voting_epoch(boundary, block.final[1])
     return Ballot(BallotKind.PREVOTE, epoch, block.slot, block.hash, block.justify[1])
@@ -244,8 +244,7 @@ def backoff_step(unfinal_slots: int, backoff_slots: int) -> int:
 def leader_index(slot: int, step: int, leaders: int) -> int | None:
     """The index of the leader of ``slot``; None where the back-off leaves the slot empty.
 
-    The slot is divided by ``step``, else one leader, which may be down, could have every slot that
-    is left.
+    The slot is divided by ``step``: otherwise a leader that is down could own all remaining slots.
     """
     assert leaders > 0
     assert 1 <= step <= BACKOFF_STEP_MAX

@@ -209,9 +209,9 @@ def check_certificate(certificate: Certificate, members: Members, chain_id: int)
 class VoteState:
     """The slots of a delegate's last proposal (b), prevote (p) and commit (l).
 
-    ``epoch`` is that of its newest vote. In a new epoch p and l begin at 0. The specification
-    begins them at the boundary's slot, which refuses the same ballots: every block of the epoch
-    lies above its boundary.
+    ``epoch`` is the epoch of its newest vote. In a new epoch p and l begin at 0. Zero and the slot
+    of the epoch's boundary refuse the same ballots, because every block of the epoch lies above the
+    boundary.
     """
 
     epoch: int = 0

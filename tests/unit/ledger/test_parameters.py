@@ -104,7 +104,8 @@ def test_slot_zero_stays_a_time() -> None:
 def test_a_network_of_an_earlier_program(number: int) -> None:
     told = refusal(Genesis, written(rules=number))
     assert "made by an earlier program" in told
-    assert "dipnetd init" in told
+    for command in ("another directory", "dipnetd init", "dipnetd testnet", "dipnetd dev"):
+        assert command in told
 
 
 def test_a_later_program_finds_the_old_genesis_hash() -> None:
