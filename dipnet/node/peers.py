@@ -346,8 +346,7 @@ class Peers:
     # --- clocks
 
     def clock_offset_ms(self) -> int | None:
-        """How far the clocks of our peers are ahead of ours, None before enough of them have told
-        theirs since our clock has leapt (``Clock.offset_ms``)."""
+        """How far the clocks of peers are ahead of ours; None: not known (``Clock.offset_ms``)."""
         return self._clock.offset_ms(self._connections.dialled())
 
     def clock_fault(self, bound_ms: int, needed: bool) -> str | None:
@@ -355,8 +354,7 @@ class Peers:
         return self._clock.fault(self._connections.dialled(), bound_ms, needed)
 
     def on_clock_leapt(self) -> None:
-        """Our clock was set, or this process stood still: earlier statuses say nothing of the
-        offset."""
+        """Our clock was set, or this process stood still: earlier statuses tell no offset."""
         self._clock.leapt()
 
     # --- catching up, and letting others catch up
@@ -403,11 +401,9 @@ class Peers:
         if not self._blocks.syncing(now_ms):
             return None
         ours = self._view.status()
-        better = [
-            status for status in self._hellos.standing().values() if status.claim > ours.claim
-        ]
-        heights = [ours.head_height, *(status.head_height for status in better)]
-        return (ours.head_height, max(heights)) if better else None
+        others = self._hellos.standing().values()
+        better = [status.head_height for status in others if status.claim > ours.claim]
+        return (ours.head_height, max(ours.head_height, *better)) if better else None
 
     # --- addresses
 

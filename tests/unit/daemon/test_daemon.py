@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from dipnet.consensus.chain import rules
 from dipnet.daemon.daemon import EXIT_MEND, EXIT_OK, Daemon, Endpoints
 from dipnet.daemon.networks import delegate, dev_genesis
 from dipnet.host.config import load
 from dipnet.host.store import Store
+from dipnet.ledger import rules
 from dipnet.node.node import first_puts
 from dipnet.sdk.keys import DEV_SECRETS
 from tests.fixtures.processes import WAIT_S
