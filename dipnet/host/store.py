@@ -20,8 +20,10 @@ from dipnet.primitives.errors import Corrupt, Invalid
 
 KEY_META = b"m"
 META_FORMAT = KEY_META + b"format"
+FORMAT_NUMBER = 2
+DIGITS_MAX = 18  # of the number of a format
 FORMAT_NAME = b"dipnet "
-FORMAT = FORMAT_NAME + b"2"
+FORMAT = FORMAT_NAME + str(FORMAT_NUMBER).encode()
 WRITE_BUFFER_BYTES = 16 << 20
 CACHE_BYTES = 16 << 20
 FILES_MAX = 256
@@ -196,12 +198,13 @@ class Store:
 
 def _other_format(path: Path, found: bytes) -> str:
     """What to do about a database that this program has not written."""
-    if not found.startswith(FORMAT_NAME):
+    number = found.removeprefix(FORMAT_NAME)
+    if not found.startswith(FORMAT_NAME) or not number.isdigit():
         return f"{path} holds a database that is not dipnetd's; choose another --data"
-    if found < FORMAT:
+    if int(number[:DIGITS_MAX]) < FORMAT_NUMBER:
         return (
             f"{path} was written by an earlier dipnetd, whose chains this one does not read; move "
-            "the directory away, and take the genesis.json of a network of today"
+            "the directory away, and start with the genesis.json of a network that this one reads"
         )
     return f"{path} was written by a later dipnetd; run that one, or choose another --data"
 
