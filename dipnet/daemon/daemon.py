@@ -286,13 +286,15 @@ class Daemon:
     # --- effects out
 
     def _run(self, act: Callable[[], Iterable[Effect]]) -> None:
-        """Performs the effects that ``act`` gives. A failure ends the process, and nothing follows
-        it."""
+        """Perform the effects that ``act`` gives. A ``Halt`` or a failure ends the process: no
+        effect after it is performed."""
         if self._exit is None or self._exit.done():
             return
         try:
             for effect in act():
                 self._perform[type(effect)](effect)
+                if self._exit.done():
+                    return
         except Corrupt as failure:
             self._fail(EXIT_STORAGE, str(failure))
         except Exception:

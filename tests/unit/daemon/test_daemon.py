@@ -12,6 +12,7 @@ from dipnet.daemon.networks import delegate, dev_genesis
 from dipnet.host.config import load
 from dipnet.host.store import Store
 from dipnet.ledger import rules
+from dipnet.node.effects import Dial, Halt
 from dipnet.node.node import first_puts
 from dipnet.sdk.keys import DEV_SECRETS
 from tests.fixtures.processes import WAIT_S
@@ -52,6 +53,18 @@ def test_a_node_that_ends_at_its_start_says_why_last_and_is_never_ready(
     last = caplog.records[-1]
     assert last.levelname == "CRITICAL"
     assert last.message.startswith("stopping: rules unknown")
+
+
+def test_no_effect_follows_a_halt(tmp_path: Path) -> None:
+    node = observer(tmp_path)
+    dialled: list[str] = []
+    node._perform[Dial] = lambda effect: dialled.append(effect.address)
+
+    def told(_: Endpoints) -> None:
+        node._run(lambda: [Dial("before"), Halt("the test is over"), Dial("after")])
+
+    assert run(node, told) == EXIT_MEND
+    assert dialled == ["before"]
 
 
 def test_a_node_that_starts_is_ready_once(tmp_path: Path) -> None:
